@@ -1,0 +1,120 @@
+"""Every random draw of every sampler.
+
+A sampler asks a :class:`Noise` for draws whose first axis is the batch. :class:`SeededNoise` draws each row from
+its own CPU generator, so a sample depends on its own seed and on nothing else: not on the batch it is in, not on
+the device. :class:`ReplayNoise` feeds recorded draws. :class:`GlobalNoise` uses torch's global state: training.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class Noise(ABC):
+    """A source of random draws; shapes start with the batch axis B."""
+
+    @abstractmethod
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard normal draws of ``shape`` (B, ...)."""
+
+    @abstractmethod
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Uniform draws in [0, 1) of ``shape`` (B, ...)."""
+
+    def gumbel(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard Gumbel draws of ``shape`` (B, ...), from :meth:`uniform`."""
+        tiny = torch.finfo(dtype).tiny
+        return -torch.log(-torch.log(self.uniform(*shape, dtype=dtype).clamp(min=tiny)).clamp(min=tiny))
+
+    def permutation(self, rows: int, length: int) -> Tensor:
+        """Long ``(rows, length)``: a random order of ``range(length)`` for each row, from :meth:`uniform`."""
+        return self.uniform(rows, length, dtype=torch.float64).argsort(dim=1)
+
+
+class SeededNoise(Noise):
+    """One CPU generator a row; draws move to ``device`` afterwards.
+
+    Args:
+        generators: one ``torch.Generator`` on the CPU for each row of the batch.
+        device: where the draws are needed.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator], device: torch.device | str = "cpu") -> None:
+        for row, generator in enumerate(generators):
+            if generator.device.type != "cpu":
+                raise ValueError(f"generator {row} is on {generator.device}; draws are made on the CPU: "
+                                 "torch.Generator().manual_seed(seed)")
+        self.generators = list(generators)
+        self.device = torch.device(device)
+
+    @classmethod
+    def from_seeds(cls, seeds: Iterable[int], device: torch.device | str = "cpu") -> SeededNoise:
+        """One fresh generator for each seed."""
+        return cls([torch.Generator().manual_seed(int(seed)) for seed in seeds], device)
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self._draw(torch.randn, shape, dtype)
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self._draw(torch.rand, shape, dtype)
+
+    def _draw(self, function, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if shape[0] != len(self.generators):
+            raise ValueError(f"asked for {shape[0]} rows of noise, but there are {len(self.generators)} generators")
+        rows = [function(shape[1:], generator=generator, dtype=dtype) for generator in self.generators]
+        return torch.stack(rows).to(self.device)
+
+
+class ReplayNoise(Noise):
+    """Recorded draws in the order in which they were made; asking for another shape or too many is an error.
+
+    Args:
+        normal, uniform: the recorded tensors of each kind.
+        permutation: recorded orders, Long ``(rows, length)`` each.
+    """
+
+    def __init__(self, normal: Iterable[Tensor] = (), uniform: Iterable[Tensor] = (),
+                 permutation: Iterable[Tensor] = ()) -> None:
+        self.records = {"normal": list(normal), "uniform": list(uniform), "permutation": list(permutation)}
+        self.used = dict.fromkeys(self.records, 0)
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self._next("normal", shape).to(dtype)
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self._next("uniform", shape).to(dtype)
+
+    def permutation(self, rows: int, length: int) -> Tensor:
+        return self._next("permutation", (rows, length))
+
+    def _next(self, kind: str, shape: tuple[int, ...]) -> Tensor:
+        index = self.used[kind]
+        if index >= len(self.records[kind]):
+            raise ValueError(f"only {index} {kind} draws were recorded")
+        draw = self.records[kind][index]
+        if tuple(draw.shape) != tuple(shape):
+            raise ValueError(f"{kind} draw {index} was recorded as {tuple(draw.shape)}, the sampler asks for {shape}")
+        self.used[kind] = index + 1
+        return draw
+
+    @property
+    def exhausted(self) -> bool:
+        """True when every recorded draw was used: a replay that leaves some over took another path."""
+        return all(self.used[kind] == len(draws) for kind, draws in self.records.items())
+
+
+class GlobalNoise(Noise):
+    """Draws from torch's global state on ``device``: for losses in training, where rows need no seeds."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(shape, dtype=dtype, device=self.device)
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.rand(shape, dtype=dtype, device=self.device)
