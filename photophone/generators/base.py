@@ -1,0 +1,29 @@
+"""The contract of generators."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from diffusers import ConfigMixin, ModelMixin
+
+from photophone.tokens import Tokens
+
+
+class Generator(ModelMixin, ConfigMixin):
+    """Predicts tokens from a condition.
+
+    ``forward`` is the training pass and returns the loss; ``generate`` samples. A causal family also has ``stream``,
+    which yields tokens as they are made.
+    """
+
+    config_name = "config.json"
+
+    @abstractmethod
+    def generate(self, *condition, noise, callback=None, **options) -> Tokens:
+        """Sample tokens for each row of the condition.
+
+        Args:
+            condition: what the family conditions on; the first axis is the batch.
+            noise: a :class:`photophone.noise.Noise` with a row for each sample.
+            callback: called as ``callback(step, total)`` after each step; a true result stops early.
+        """

@@ -1,0 +1,105 @@
+"""The decoding loop that generators share: cache, guidance rows, order of tokens, stopping.
+
+A family gives a function that makes the tokens of one step; what is here decides which step comes next, keeps keys
+and values, and ends rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from photophone.layers.transformer import LayerCache
+
+Step = Callable[[int, Tensor | None], Tensor]
+Callback = Callable[[int, int], bool | None]
+
+
+class DecodingStopped(Exception):
+    """Raised when a callback asked to stop; no partial result is returned as if it were whole."""
+
+
+def notify(callback: Callback | None, step: int, total: int) -> None:
+    """Tell the callback that ``step`` (from 1) of ``total`` is done; raise DecodingStopped if it returns True."""
+    if callback is not None and callback(step, total):
+        raise DecodingStopped(f"stopped by the callback after step {step} of {total}")
+
+
+class KVCache:
+    """Preallocated keys and values of all layers of a causal backbone.
+
+    Args:
+        num_layers, rows, num_heads, max_length, head_dim: shapes; rows counts guidance rows too.
+    """
+
+    def __init__(self, num_layers: int, rows: int, num_heads: int, max_length: int, head_dim: int,
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.layers = [LayerCache(rows, num_heads, max_length, head_dim, device, dtype) for _ in range(num_layers)]
+
+    @property
+    def length(self) -> int:
+        """Positions stored."""
+        return self.layers[0].length
+
+    def truncate(self, length: int) -> None:
+        """Forget all positions from ``length`` on, in every layer."""
+        for layer in self.layers:
+            layer.truncate(length)
+
+
+def autoregress(step: Step, max_steps: int, *, stop: Callable[[int, Tensor], Tensor] | None = None,
+                callback: Callback | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run ``step`` until every row has stopped or ``max_steps`` are done.
+
+    Args:
+        step: ``step(index, previous)`` gives the values ``(B, k, ...)`` of step ``index`` from those of the step
+            before (None at first).
+        stop: ``stop(index, values)`` gives a bool ``(B,)``: rows for which this step is the last.
+        callback: see :func:`notify`.
+
+    Yields:
+        (values, alive): the step's values and a bool ``(B,)``, True for rows to which the values still belong.
+    """
+    previous, alive = None, None
+    for index in range(max_steps):
+        previous = step(index, previous)
+        if alive is None:
+            alive = torch.ones(len(previous), dtype=torch.bool, device=previous.device)
+        yield previous, alive
+        notify(callback, index + 1, max_steps)
+        if stop is not None:
+            alive = alive & ~stop(index, previous)
+            if not alive.any():
+                return
+
+
+def collect(steps: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Join what :func:`autoregress` yields: values ``(B, N, ...)`` and lengths Long ``(B,)`` in tokens."""
+    parts, lengths = [], 0
+    for values, alive in steps:
+        parts.append(values)
+        lengths = lengths + alive.long() * values.shape[1]
+    return torch.cat(parts, dim=1), lengths
+
+
+def cosine_reveal_counts(length: int, num_steps: int) -> list[int]:
+    """How many masked tokens each step of masked decoding reveals (MaskGIT's cosine schedule as MAR uses it).
+
+    After step s, ``floor(length * cos(pi/2 * (s+1)/num_steps))`` tokens stay masked, but each step reveals at least
+    one; the last step reveals all that are left.
+
+    Raises:
+        ValueError: when ``num_steps`` is not in 1..length.
+    """
+    if not 1 <= num_steps <= length:
+        raise ValueError(f"masked decoding of {length} tokens takes 1..{length} steps, got {num_steps}")
+    counts, masked = [], length
+    for step in range(num_steps):
+        left = math.floor(length * math.cos(math.pi / 2 * (step + 1) / num_steps))
+        left = 0 if step == num_steps - 1 else max(num_steps - step - 1, min(masked - 1, left))
+        counts.append(masked - left)
+        masked = left
+    return counts

@@ -1,0 +1,65 @@
+"""Captions: normalisation, a BPE vocabulary, and the variations that make short, free prompts work."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+PAD, NULL, UNKNOWN = "<pad>", "<null>", "<unk>"
+
+
+def normalize_caption(text: str) -> str:
+    """Lower case, compatibility forms, no accents, typographic quotes made plain, single spaces."""
+    text = unicodedata.normalize("NFKD", text).lower()
+    text = "".join(c for c in text if not unicodedata.combining(c))
+    text = text.translate(str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-"}))
+    return " ".join(text.split())
+
+
+def train_caption_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
+    """Learn a BPE vocabulary (arXiv 1508.07909) of captions.
+
+    Args:
+        captions: training texts; they are normalised here.
+        vocab_size: entries, the three special ones and the alphabet included.
+        max_length: tokens per caption that the generator will read.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)])
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[PAD, NULL, UNKNOWN], show_progress=False)
+    tokenizer.train_from_iterator((normalize_caption(caption) for caption in captions), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN,
+                                   additional_special_tokens=[NULL], model_max_length=max_length)
+
+
+def vary_caption(fields: dict[str, str], rng: np.random.Generator, keep: float = 0.6) -> str:
+    """A training caption for one image.
+
+    With probability ``keep`` the caption as it stands; else one that a person might type: an article in front, the
+    style first, shortened or left out, colour or tag words put in.
+
+    Args:
+        fields: caption, label, style, tags, colours of :class:`photophone.data.images.ImageDataset`.
+        rng: source of the choices.
+    """
+    caption, label, style = fields["caption"], fields["label"], fields["style"]
+    if rng.random() < keep or not label:
+        return caption
+    # tinted silhouettes have a colour word before the label; keep it, it cannot be guessed
+    subject = caption.split(",")[0] if label in caption.split(",")[0] else label
+    if rng.random() < 0.4:
+        subject = ("an " if subject[0] in "aeiou" else "a ") + subject
+    tags = [tag for tag in fields["tags"].split() if tag not in subject]
+    if tags and rng.random() < 0.3:
+        subject += " " + " ".join(rng.permutation(tags)[: rng.integers(1, 3)])
+    if style and rng.random() < 0.3:
+        style = style.split()[-1] if rng.random() < 0.5 else style.split()[0]
+    form = rng.integers(4)
+    if form == 0 or not style:
+        return subject
+    return (f"{subject}, {style}", f"{style} of {subject}", f"{subject} {style}")[form - 1]

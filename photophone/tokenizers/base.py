@@ -1,0 +1,88 @@
+"""The contract of image tokenizers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from torch import Tensor
+
+from photophone.tokens import Tokens
+
+
+class ImageTokenizer(ModelMixin, ConfigMixin):
+    """Images float ``(B, 3, H, W)`` in [-1, 1] to :class:`Tokens` and back.
+
+    A family sets the properties below from its config and implements :meth:`encode` and :meth:`decode`;
+    saving, loading and hub download come from diffusers' mixins.
+    """
+
+    config_name = "config.json"
+
+    @property
+    @abstractmethod
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+
+    @property
+    @abstractmethod
+    def num_tokens(self) -> int:
+        """Tokens per image."""
+
+    @property
+    @abstractmethod
+    def token_dim(self) -> int | None:
+        """Width of a continuous token, None for a discrete tokenizer."""
+
+    @property
+    @abstractmethod
+    def codebook_size(self) -> int | None:
+        """Codes in a codebook, None for a continuous tokenizer."""
+
+    @property
+    @abstractmethod
+    def num_codebooks(self) -> int:
+        """Codes per token."""
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tokens:
+        """Images (B, 3, H, W) in [-1, 1] to tokens."""
+
+    @abstractmethod
+    def decode(self, tokens: Tokens) -> Tensor:
+        """Tokens to images (B, 3, H, W) in [-1, 1], clamped."""
+
+    def check_images(self, images: Tensor) -> None:
+        """Refuse what :meth:`encode` cannot read.
+
+        Raises:
+            ValueError: wrong shape, size, dtype, or values that are not finite or not in [-1, 1].
+        """
+        size = self.image_size
+        if images.dim() != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise ValueError(f"images must have shape (B, 3, {size}, {size}), got {tuple(images.shape)}; "
+                             f"resize them to {size}x{size} RGB first")
+        if not images.is_floating_point():
+            raise ValueError(f"images must be float in [-1, 1], got {images.dtype}; use images / 127.5 - 1")
+        if images.numel():
+            low, high = torch.aminmax(images.detach())
+            if not (low >= -1.001 and high <= 1.001):  # also false for NaN
+                raise ValueError(f"images must lie in [-1, 1], got values from {low:.4g} to {high:.4g}")
+
+    def check_tokens(self, tokens: Tokens) -> None:
+        """Refuse tokens of another shape or kind, or with codes outside the codebook."""
+        values = tokens.values
+        if self.codebook_size is None:
+            expected = (self.num_tokens, self.token_dim)
+            if not tokens.is_continuous or tuple(values.shape[1:]) != expected:
+                raise ValueError(f"this tokenizer decodes float tokens (B, {expected[0]}, {expected[1]}), "
+                                 f"got {values.dtype} {tuple(values.shape)}")
+            return
+        expected = (self.num_tokens,) if self.num_codebooks == 1 else (self.num_codebooks, self.num_tokens)
+        if tokens.is_continuous or tuple(values.shape[1:]) != expected:
+            raise ValueError(f"this tokenizer decodes Long tokens (B, {', '.join(map(str, expected))}), "
+                             f"got {values.dtype} {tuple(values.shape)}")
+        if values.numel() and not (0 <= int(values.min()) and int(values.max()) < self.codebook_size):
+            raise ValueError(f"codes must lie in 0..{self.codebook_size - 1}, "
+                             f"got {int(values.min())}..{int(values.max())}")

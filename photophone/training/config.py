@@ -1,0 +1,106 @@
+"""Training settings: a dataclass read from YAML; unknown keys are refused."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+@dataclass
+class TrainConfig:
+    """One training run.
+
+    Args:
+        data: prepared training file (``scripts/prepare_images.py`` and its kin make it).
+        validation: prepared file for previews and validation, or None.
+        model: constructor arguments of the model.
+        task: arguments of the task (loss weights and the like).
+        steps: optimizer steps in all.
+        batch_size: examples a step over all processes and accumulation steps.
+        accumulation: parts a step's batch is computed in.
+        precision: "no" (float32), "bf16" or "fp16" autocast.
+        optimizer: "adamw", or "muon" (arXiv 2502.16982: matrices by Muon, the rest by AdamW).
+        learning_rate, final_learning_rate: peak and last; the decay between them is a half cosine.
+        warmup_steps: linear warm-up.
+        weight_decay: on matrices only.
+        betas: of AdamW.
+        gradient_clip: largest norm of the gradient.
+        ema_decay: of the averaged weights, which are the ones that are exported.
+        seed: of data order, augmentation and noise: with the step number it fixes every draw.
+        log_every, preview_every, validate_every, checkpoint_every: in steps; 0 means never.
+        init_from: folder of a saved model to start from, or None.
+    """
+
+    data: str
+    validation: str | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    steps: int = 1000
+    batch_size: int = 64
+    accumulation: int = 1
+    precision: str = "no"
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.95)
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    seed: int = 0
+    log_every: int = 20
+    preview_every: int = 500
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    init_from: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulation {self.accumulation}")
+        if self.precision not in ("no", "bf16", "fp16"):
+            raise ValueError(f"precision must be 'no', 'bf16' or 'fp16', got {self.precision!r}")
+        self.betas = tuple(self.betas)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able dict; the checkpoint stores it."""
+        return asdict(self)
+
+
+def load_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
+    """Read a YAML file into a :class:`TrainConfig`.
+
+    Args:
+        path: the file.
+        overrides: ``key=value`` strings, dots for nested keys (``task.l1=0.5``); values are read as YAML.
+
+    Raises:
+        ValueError: a file that is not a mapping, an unknown key, or a malformed override.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} must hold a mapping of settings, got {type(raw).__name__}")
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise ValueError(f"override {override!r} is not of the form key=value")
+        target = raw
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[leaf] = yaml.safe_load(value)
+    known = {f.name for f in fields(TrainConfig)}
+    unknown = sorted(set(raw) - known)
+    if unknown:
+        raise ValueError(f"{path}: unknown settings {unknown}; known are {sorted(known)}")
+    if "data" not in raw:
+        raise ValueError(f"{path}: the setting 'data' is missing")
+    return TrainConfig(**raw)

@@ -1,0 +1,25 @@
+"""Turn parquet files, image folders or webdataset shards into the training format."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from photophone.data.images import prepare_images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sources", nargs="+", type=Path, help="parquet files, .tar shards or folders of images")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument("--size", type=int, default=64, help="pixels per side (default 64)")
+    arguments = parser.parse_args()
+    try:
+        written, skipped = prepare_images(arguments.sources, arguments.output, arguments.size)
+    except ValueError as error:
+        parser.error(str(error))
+    print(f"{written} images of {arguments.size}x{arguments.size} in {arguments.output}, {skipped} corrupt skipped")
+
+
+if __name__ == "__main__":
+    main()
