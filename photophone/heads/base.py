@@ -1,0 +1,112 @@
+"""What every head has in common: the contract, guidance rows and the masked mean."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from photophone.noise import Noise
+
+Guidance = float | Tensor
+
+
+class Head(nn.Module, ABC):
+    """Turns hidden states into tokens and knows nothing of the backbone that made them."""
+
+    @abstractmethod
+    def loss(self, hidden: Tensor, target: Tensor, mask: Tensor | None = None, *,
+             noise: Noise | None = None) -> Tensor:
+        """Training loss, a scalar: the mean over the tokens that count.
+
+        Args:
+            hidden: float ``(B, N, C)``.
+            target: tokens of the N positions: Long ``(B, N)`` or ``(B, Q, N)``, or float ``(B, N, D)``.
+            mask: bool ``(B, N)``, True where a token counts; None means all.
+            noise: source of the random draws; torch's global state when None.
+        """
+
+    @abstractmethod
+    def sample(self, hidden: Tensor, *, guidance: Guidance = 1.0, temperature: float = 1.0, noise: Noise) -> Tensor:
+        """Tokens of B rows, shaped as the target of :meth:`loss`; continuous ones are float32.
+
+        Args:
+            hidden: ``(B, N, C)``; with guidance ``(2B, N, C)``, the conditional rows before the unconditional ones.
+            guidance: 1.0 is no guidance. A float tensor ``(B,)`` sets it for each row and always means 2B rows.
+            temperature: scales the randomness; 0 takes the most likely (or the mean) token.
+            noise: source of the draws, B rows each.
+        """
+
+
+class ConditionedNetwork(nn.Module, ABC):
+    """A network of (x, t, condition) whose work on the condition alone is done once, not at each solver step."""
+
+    @abstractmethod
+    def project(self, condition: Tensor) -> Tensor:
+        """The condition ``(B, N, C)`` as :meth:`denoise` wants it; rows and tokens stay axes 0 and 1."""
+
+    @abstractmethod
+    def denoise(self, x: Tensor, t: Tensor, projected: Tensor) -> Tensor:
+        """x ``(B, N, D)`` at times ``(1,)``, ``(B,)`` or ``(B, N)`` to the output ``(B, N, D')``."""
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """:meth:`project`, then :meth:`denoise`."""
+        return self.denoise(x, t, self.project(condition))
+
+
+def is_guided(guidance: Guidance) -> bool:
+    """Whether ``hidden`` holds conditional and unconditional rows: for a tensor, or a float other than 1."""
+    return isinstance(guidance, Tensor) or guidance != 1.0
+
+
+def split_guidance(hidden: Tensor, guidance: Guidance) -> tuple[Tensor, Tensor | None]:
+    """Split ``(2B, ...)`` into conditional and unconditional rows ``(B, ...)``; the latter None without guidance.
+
+    Raises:
+        ValueError: for an odd number of rows under guidance, or a guidance tensor that is not ``(B,)``.
+    """
+    if not is_guided(guidance):
+        return hidden, None
+    if hidden.shape[0] % 2:
+        raise ValueError(f"guidance needs conditional and unconditional rows, got {hidden.shape[0]} rows")
+    cond, uncond = hidden.chunk(2)
+    if isinstance(guidance, Tensor) and tuple(guidance.shape) != (cond.shape[0],):
+        raise ValueError(f"a guidance tensor must have shape ({cond.shape[0]},), got {tuple(guidance.shape)}")
+    return cond, uncond
+
+
+def combine_guidance(cond: Tensor, uncond: Tensor | None, guidance: Guidance) -> Tensor:
+    """Classifier-free guidance ``uncond + guidance * (cond - uncond)`` (arXiv 2207.12598); cond when uncond is None."""
+    if uncond is None:
+        return cond
+    if isinstance(guidance, Tensor):
+        guidance = guidance.to(cond).reshape(-1, *[1] * (cond.ndim - 1))  # (B,) -> (B, 1, ...)
+    return uncond + guidance * (cond - uncond)
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of values ``(...)`` where mask ``(...)`` is True; 0 when it is nowhere.
+
+    Raises:
+        ValueError: when the shapes differ.
+    """
+    if mask is None:
+        return values.mean()
+    if mask.shape != values.shape:
+        raise ValueError(f"mask of shape {tuple(mask.shape)} for values of shape {tuple(values.shape)}")
+    return torch.where(mask.bool(), values, 0).sum() / mask.sum().clamp(min=1)
+
+
+def check_tokens(hidden: Tensor, target: Tensor, token_dim: int) -> None:
+    """Raise ValueError unless target is ``(B, N, token_dim)`` for hidden ``(B, N, C)``."""
+    expected = (*hidden.shape[:2], token_dim)
+    if hidden.ndim != 3 or tuple(target.shape) != expected:
+        raise ValueError(f"target must be (B, N, {token_dim}) for hidden (B, N, C), got {tuple(target.shape)} and "
+                         f"{tuple(hidden.shape)}")
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise ValueError for a negative temperature."""
+    if not temperature >= 0:
+        raise ValueError(f"temperature must not be negative, got {temperature}")

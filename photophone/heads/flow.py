@@ -1,0 +1,126 @@
+"""Flow head: continuous tokens by flow matching on top of hidden states (arXiv 2210.02747; per token as in MAR)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from photophone.heads.base import (
+    ConditionedNetwork,
+    Guidance,
+    Head,
+    check_temperature,
+    check_tokens,
+    combine_guidance,
+    masked_mean,
+    split_guidance,
+)
+from photophone.heads.mlp import AdaLNMLP
+from photophone.layers.flow import PATHS, SOLVERS, euler_maruyama, logit_normal_times, sde_time_grid, time_grid
+from photophone.noise import GlobalNoise, Noise
+
+TIME_DISTRIBUTIONS = ("uniform", "logit_normal")
+
+
+class FlowHead(Head):
+    """A velocity network conditioned on the hidden states, trained and solved by flow matching.
+
+    Args:
+        in_dim: channels C of the hidden states.
+        token_dim: channels D of a token.
+        width, depth: of the default network, :class:`~photophone.heads.mlp.AdaLNMLP`.
+        network: another velocity network ``net(x (B, N, D), t (B,) or (B, N), cond (B, N, C)) -> (B, N, D)``;
+            a :class:`~photophone.heads.base.ConditionedNetwork` projects the condition once a sample.
+        path: "linear" or "cosine", see :mod:`photophone.layers.flow`.
+        time_distribution: of the times in training, "uniform" or "logit_normal" (with ``time_mean``, ``time_std``).
+        tokens_per_time: how many neighbouring tokens share one time in training; None means the whole sequence.
+        batch_mul: times (and noises) drawn for each token in a training step; the backbone runs once for all.
+    """
+
+    def __init__(self, in_dim: int, token_dim: int, width: int = 512, depth: int = 3, *,
+                 network: nn.Module | None = None, path: str = "linear", time_distribution: str = "uniform",
+                 time_mean: float = 0.0, time_std: float = 1.0, tokens_per_time: int | None = 1,
+                 batch_mul: int = 1) -> None:
+        super().__init__()
+        if path not in PATHS:
+            raise ValueError(f"path must be one of {sorted(PATHS)}, got {path!r}")
+        if time_distribution not in TIME_DISTRIBUTIONS:
+            raise ValueError(f"time_distribution must be one of {TIME_DISTRIBUTIONS}, got {time_distribution!r}")
+        if batch_mul < 1:
+            raise ValueError(f"batch_mul must be at least 1, got {batch_mul}")
+        self.in_dim, self.token_dim = in_dim, token_dim
+        self.path, self.time_distribution = PATHS[path], time_distribution
+        self.time_mean, self.time_std = time_mean, time_std
+        self.tokens_per_time, self.batch_mul = tokens_per_time, batch_mul
+        self.net = network if network is not None else AdaLNMLP(token_dim, in_dim, width, depth, time_scale=1000.0)
+
+    def loss(self, hidden: Tensor, target: Tensor, mask: Tensor | None = None, *, noise: Noise | None = None,
+             batch_mul: int | None = None) -> Tensor:
+        """Masked mean of the squared error of the velocity; target float ``(B, N, D)``. See :meth:`Head.loss`."""
+        check_tokens(hidden, target, self.token_dim)
+        noise = noise or GlobalNoise(hidden.device)
+        (rows, length), mul = hidden.shape[:2], batch_mul or self.batch_mul
+        t = self.draw_times(rows, length, mul, noise)  # (B * mul,) or (B * mul, N)
+        t_token = t.reshape(rows * mul, -1, 1)  # (B * mul, 1 or N, 1)
+        eps = noise.normal(rows, mul, length, self.token_dim).flatten(0, 1)  # (B * mul, N, D)
+        data = target.float().repeat_interleave(mul, dim=0)
+        x_t = self.path.interpolate(data, eps, t_token)
+        velocity = self._evaluate(self._project(hidden).repeat_interleave(mul, dim=0), x_t, t)
+        errors = (velocity - self.path.velocity(data, eps, t_token)).square().mean(dim=-1)  # (B * mul, N)
+        return masked_mean(errors, None if mask is None else mask.repeat_interleave(mul, dim=0))
+
+    @torch.no_grad()
+    def sample(self, hidden: Tensor, *, guidance: Guidance = 1.0, temperature: float = 1.0, noise: Noise,
+               num_steps: int = 16, solver: str = "euler", time_shift: float = 1.0,
+               times: Tensor | None = None) -> Tensor:
+        """Tokens float32 ``(B, N, D)``. See :meth:`Head.sample`.
+
+        Args:
+            temperature: scales the initial noise.
+            num_steps: solver steps; the network runs once a step, twice for "heun" and "midpoint".
+            solver: "euler", "heun", "midpoint", or "sde" (Euler-Maruyama of SiT and xAR, temperature on all noise).
+            time_shift: see :func:`photophone.layers.flow.time_grid`; not for "sde".
+            times: an explicit grid, decreasing from 1 to 0, in place of ``num_steps`` and ``time_shift``.
+        """
+        check_temperature(temperature)
+        if solver not in (*SOLVERS, "sde"):
+            raise ValueError(f"solver must be one of {sorted((*SOLVERS, 'sde'))}, got {solver!r}")
+        rows, length = split_guidance(hidden, guidance)[0].shape[:2]
+        projected = self._project(hidden)
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            both = x.repeat(hidden.shape[0] // rows, 1, 1)  # (B or 2B, N, D)
+            out = self._evaluate(projected, both, t.to(x).reshape(1))
+            return combine_guidance(*split_guidance(out, guidance), guidance)
+
+        def draw() -> Tensor:
+            return temperature * noise.normal(rows, length, self.token_dim)
+
+        if solver == "sde":
+            return euler_maruyama(velocity, draw(), sde_time_grid(num_steps) if times is None else times, draw,
+                                  self.path)
+        return SOLVERS[solver](velocity, draw(), time_grid(num_steps, time_shift) if times is None else times)
+
+    def draw_times(self, rows: int, length: int, mul: int, noise: Noise) -> Tensor:
+        """Times of a training step: ``(rows * mul,)``, or ``(rows * mul, length)`` when groups of tokens differ."""
+        group = self.tokens_per_time or length
+        if length % group:
+            raise ValueError(f"{length} tokens do not split into groups of {group}")
+        shape = (rows, mul, length // group)
+        if self.time_distribution == "uniform":
+            t = noise.uniform(*shape)
+        else:
+            t = logit_normal_times(noise.normal(*shape), self.time_mean, self.time_std)
+        t = t.flatten(0, 1)  # (rows * mul, groups)
+        return t[:, 0] if self.tokens_per_time is None else t.repeat_interleave(group, dim=1)
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        hidden = hidden.to(next(self.net.parameters()).dtype)
+        return self.net.project(hidden) if isinstance(self.net, ConditionedNetwork) else hidden
+
+    def _evaluate(self, projected: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """Velocity in float32: solver states and losses stay in float32 whatever the weights are."""
+        x = x.to(next(self.net.parameters()).dtype)
+        if isinstance(self.net, ConditionedNetwork):
+            return self.net.denoise(x, t, projected).float()
+        return self.net(x, t.expand(x.shape[0]) if t.shape == (1,) else t, projected).float()

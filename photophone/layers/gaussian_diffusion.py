@@ -1,0 +1,179 @@
+"""Discrete-time Gaussian diffusion with predicted noise and learned variance, as pure functions.
+
+The maths of DDPM (arXiv 2006.11239), improved DDPM (2102.09672) and DDIM (2010.02502) in the variant that MAR
+(2406.11838) inherits from ADM. diffusers' DDPMScheduler is not used: its time grids have no sections and no
+"ddimN", and its learned range is computed from other tables than those that published MAR weights expect.
+Tables are float64 and become float32 when a step is looked up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from photophone.layers.gaussian import discretized_normal_nll, normal_kl
+
+
+def cosine_betas(num_steps: int) -> Tensor:
+    """Float64 ``(T,)``: betas of the squared-cosine schedule (arXiv 2102.09672), at most 0.999."""
+    def signal(t: float) -> float:
+        return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    betas = [min(1 - signal((i + 1) / num_steps) / signal(i / num_steps), 0.999) for i in range(num_steps)]
+    return torch.tensor(betas, dtype=torch.float64)
+
+
+def linear_betas(num_steps: int) -> Tensor:
+    """Float64 ``(T,)``: DDPM's schedule, 1e-4 to 0.02 at 1000 steps and scaled by ``1000 / T``."""
+    return torch.linspace(0.1 / num_steps, 20 / num_steps, num_steps, dtype=torch.float64)
+
+
+SCHEDULES = {"cosine": cosine_betas, "linear": linear_betas}
+
+
+def space_timesteps(num_steps: int, respacing: str) -> list[int]:
+    """The steps of ``range(num_steps)`` that a sampler visits, increasing.
+
+    Args:
+        respacing: "" for all; "N" for N steps from the first to the last; "A,B,..." splits the range into equal
+            sections and spreads A, B, ... steps in each; "ddimN" for the integer stride that gives N steps.
+
+    Raises:
+        ValueError: for a malformed string, a section with fewer steps than asked for, or no stride that gives N.
+    """
+    if respacing.startswith("ddim"):
+        wanted = _count(respacing[4:], respacing)
+        for stride in range(1, num_steps):
+            if len(range(0, num_steps, stride)) == wanted:
+                return list(range(0, num_steps, stride))
+        raise ValueError(f"no integer stride visits {wanted} of {num_steps} steps ({respacing!r})")
+    counts = [_count(part, respacing) for part in respacing.split(",")] if respacing else [num_steps]
+    steps, start = [], 0
+    for section, count in enumerate(counts):
+        size = num_steps // len(counts) + (section < num_steps % len(counts))
+        if count > size:
+            raise ValueError(f"respacing {respacing!r} asks for {count} of the {size} steps of section {section}")
+        stride = (size - 1) / (count - 1) if count > 1 else 1.0
+        position = 0.0  # summed up, not multiplied: half-way cases then round as in the official code
+        for _ in range(count):
+            steps.append(start + round(position))
+            position += stride
+        start += size
+    return steps
+
+
+def _count(text: str, respacing: str) -> int:
+    if not text.strip().isdecimal():
+        raise ValueError(f'respacing must look like "100", "25,10" or "ddim50", got {respacing!r}')
+    return int(text)
+
+
+@dataclass(frozen=True)
+class DiffusionTables:
+    """Float64 ``(S,)`` tables of a process of S steps, a subset of the T steps that the network was trained on.
+
+    ``log_variance`` is that of the posterior q(x_{s-1} | x_s, x_0); its first entry, minus infinity, is replaced by
+    the second. ``timesteps`` (Long) are the numbers of the steps among the T, which is what the network is told.
+    """
+
+    timesteps: Tensor
+    betas: Tensor
+    alphas_cumprod: Tensor
+    alphas_cumprod_prev: Tensor
+    posterior_coef_x0: Tensor
+    posterior_coef_xt: Tensor
+    log_variance: Tensor
+
+    def __len__(self) -> int:
+        return len(self.betas)
+
+
+@cache
+def diffusion_tables(schedule: str = "cosine", num_steps: int = 1000, respacing: str = "") -> DiffusionTables:
+    """Tables of a schedule in SCHEDULES with ``num_steps`` training steps, thinned out by :func:`space_timesteps`.
+
+    Raises:
+        ValueError: for an unknown schedule, a bad respacing, or fewer than two steps.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {sorted(SCHEDULES)}, got {schedule!r}")
+    timesteps = torch.tensor(space_timesteps(num_steps, respacing), dtype=torch.long)
+    if len(timesteps) < 2:
+        raise ValueError(f"diffusion needs at least 2 steps, respacing {respacing!r} leaves {len(timesteps)}")
+    one = torch.ones(1, dtype=torch.float64)
+    kept = torch.cumprod(1 - SCHEDULES[schedule](num_steps), dim=0)[timesteps]
+    betas = 1 - kept / torch.cat([one, kept[:-1]])
+    alphas_cumprod = torch.cumprod(1 - betas, dim=0)
+    previous = torch.cat([one, alphas_cumprod[:-1]])
+    variance = betas * (1 - previous) / (1 - alphas_cumprod)
+    return DiffusionTables(
+        timesteps, betas, alphas_cumprod, previous,
+        posterior_coef_x0=betas * previous.sqrt() / (1 - alphas_cumprod),
+        posterior_coef_xt=(1 - previous) * (1 - betas).sqrt() / (1 - alphas_cumprod),
+        log_variance=torch.cat([variance[1:2], variance[1:]]).log())
+
+
+def lookup(table: Tensor, step: Tensor | int, x: Tensor) -> Tensor:
+    """Float32 entries of a table at ``step`` (an int, or Long of the first axes of x), broadcastable against x."""
+    if isinstance(step, int):
+        return table[step].float()
+    values = table.float().to(x.device)[step]
+    return values.reshape(*step.shape, *[1] * (x.ndim - step.ndim))
+
+
+def add_noise(tables: DiffusionTables, x0: Tensor, noise: Tensor, step: Tensor | int) -> Tensor:
+    """A draw of q(x_s | x_0): ``sqrt(acp) x0 + sqrt(1 - acp) noise``."""
+    signal, sigma = tables.alphas_cumprod.sqrt(), (1 - tables.alphas_cumprod).sqrt()
+    return lookup(signal, step, x0) * x0 + lookup(sigma, step, x0) * noise
+
+
+def predict_x0(tables: DiffusionTables, x: Tensor, eps: Tensor, step: Tensor | int) -> Tensor:
+    """The x_0 that :func:`add_noise` would take to x with noise ``eps``."""
+    inverse = 1 / tables.alphas_cumprod
+    return lookup(inverse.sqrt(), step, x) * x - lookup((inverse - 1).sqrt(), step, x) * eps
+
+
+def posterior_mean(tables: DiffusionTables, x0: Tensor, x: Tensor, step: Tensor | int) -> Tensor:
+    """Mean of q(x_{s-1} | x_s = x, x_0)."""
+    return lookup(tables.posterior_coef_x0, step, x) * x0 + lookup(tables.posterior_coef_xt, step, x) * x
+
+
+def learned_range_log_variance(tables: DiffusionTables, v: Tensor, step: Tensor | int) -> Tensor:
+    """Log variance between the posterior's (v = -1) and beta's (v = 1), arXiv 2102.09672."""
+    fraction = (v + 1) / 2
+    lowest, highest = lookup(tables.log_variance, step, v), lookup(tables.betas.log(), step, v)
+    return fraction * highest + (1 - fraction) * lowest
+
+
+def diffusion_losses(tables: DiffusionTables, output: Tensor, x0: Tensor, noise: Tensor,
+                     step: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared error of the noise, and variational bound in bits, each a mean over the channels.
+
+    Args:
+        output: ``(..., 2 D)`` of the network at x_s: noise, then the variance's place in its range.
+        x0, noise: ``(..., D)``.
+        step: Long ``(...)``.
+
+    Returns:
+        Two tensors ``(...)``. The bound trains the variance alone: the noise counts as a constant in it.
+    """
+    eps, v = output.chunk(2, dim=-1)
+    x = add_noise(tables, x0, noise, step)
+    mean = posterior_mean(tables, predict_x0(tables, x, eps.detach(), step), x, step)
+    log_variance = learned_range_log_variance(tables, v, step)
+    kl = normal_kl(posterior_mean(tables, x0, x, step), lookup(tables.log_variance, step, x), mean, log_variance)
+    nll = discretized_normal_nll(x0, mean, 0.5 * log_variance)
+    bound = torch.where((step == 0)[..., None], nll, kl).mean(dim=-1) / math.log(2)
+    return (noise - eps).square().mean(dim=-1), bound
+
+
+def ddim_step(tables: DiffusionTables, x: Tensor, x0: Tensor, step: int) -> Tensor:
+    """x_{s-1} of the deterministic DDIM sampler (arXiv 2010.02502, eta 0), given the predicted x_0."""
+    inverse = 1 / tables.alphas_cumprod
+    eps = (lookup(inverse.sqrt(), step, x) * x - x0) / lookup((inverse - 1).sqrt(), step, x)
+    previous = tables.alphas_cumprod_prev
+    return lookup(previous.sqrt(), step, x) * x0 + lookup((1 - previous).sqrt(), step, x) * eps

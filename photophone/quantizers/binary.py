@@ -1,0 +1,108 @@
+"""Binary quantization: the sign of each channel is one bit, and the codebook is all bit patterns.
+
+Papers: LFQ of MAGVIT-v2 (arXiv 2310.05737), BSQ (2406.07548, used by FocalCodec).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from photophone.noise import Noise
+from photophone.quantizers.base import (
+    Quantizer,
+    QuantizerOutput,
+    check_positive,
+    masked_mean,
+    straight_through,
+    usage_metrics,
+    valid_rows,
+)
+from photophone.quantizers.bits import MAX_GROUP_BITS, bit_entropies, bits_of, bits_per_codebook, indices_of
+
+
+class BinaryQuantizer(Quantizer):
+    """Base of LFQ and BSQ: bit = (x > 0), value = +scale or -scale.
+
+    Loss: ``beta * mean |x - sg(value)|^2 + entropy_weight * (row entropy - diversity * batch entropy)``, where a bit
+    is one with probability ``sigmoid(4 * inverse_temperature * scale * x)``: the softmax of minus the squared
+    distance times inverse_temperature over all codes. The bits are split in ``num_codebooks`` equal groups, each
+    packed into one index, first bit highest.
+
+    Raises:
+        ValueError: when bits do not divide among the codebooks, an index would pass 62 bits, or a setting is out of
+            range.
+    """
+
+    def __init__(self, dim: int, num_codebooks: int, *, scale: float, beta: float, entropy_weight: float,
+                 diversity: float, inverse_temperature: float, entropy_group_bits: int) -> None:
+        bits = bits_per_codebook(dim, num_codebooks)
+        super().__init__(dim, codebook_size=2**bits, num_codebooks=num_codebooks)
+        check_positive(scale=scale, inverse_temperature=inverse_temperature)
+        if not 1 <= entropy_group_bits <= MAX_GROUP_BITS:
+            raise ValueError(f"entropy_group_bits must lie in 1..{MAX_GROUP_BITS}, got {entropy_group_bits}")
+        self.bits, self.scale, self.beta = bits, scale, beta
+        self.entropy_weight, self.diversity = entropy_weight, diversity
+        self.inverse_temperature, self.entropy_group_bits = inverse_temperature, entropy_group_bits
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        """The input the signs are taken of."""
+        return x
+
+    def _quantize(self, x: Tensor, mask: Tensor | None, noise: Noise | None) -> QuantizerOutput:
+        x = self._prepared(x)
+        bits = x.detach() > 0
+        values = self._signs(bits)
+        loss = self.beta * masked_mean((x - values).square(), mask)
+        indices = indices_of(bits, self.num_codebooks)
+        metrics = usage_metrics(indices, self.codebook_size, mask)
+        if self.entropy_weight:
+            logits = valid_rows(x, mask) * (4 * self.inverse_temperature * self.scale)  # (M, D)
+            row, batch = bit_entropies(logits, self.entropy_group_bits)
+            loss = loss + self.entropy_weight * (row - self.diversity * batch)
+            metrics |= {"row_entropy": row.detach(), "batch_entropy": batch.detach()}
+        return QuantizerOutput(straight_through(x, values), indices, loss, metrics)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return indices_of(self._prepared(x) > 0, self.num_codebooks)
+
+    def _decode(self, tokens: Tensor) -> Tensor:
+        return self._signs(bits_of(tokens, self.bits))
+
+    def _signs(self, bits: Tensor) -> Tensor:
+        return (2.0 * bits.float() - 1.0) * self.scale
+
+
+class LFQ(BinaryQuantizer):
+    """Lookup-free quantization: the sign of each channel (arXiv 2310.05737); see :class:`BinaryQuantizer`.
+
+    Args:
+        dim: channels, one bit each.
+        num_codebooks: indices a token.
+        scale: size of the values.
+        beta, entropy_weight, diversity, inverse_temperature, entropy_group_bits: the loss.
+    """
+
+    def __init__(self, dim: int, num_codebooks: int = 1, *, scale: float = 1.0, beta: float = 0.25,
+                 entropy_weight: float = 0.1, diversity: float = 1.0, inverse_temperature: float = 100.0,
+                 entropy_group_bits: int = 8) -> None:
+        super().__init__(dim, num_codebooks, scale=scale, beta=beta, entropy_weight=entropy_weight,
+                         diversity=diversity, inverse_temperature=inverse_temperature,
+                         entropy_group_bits=entropy_group_bits)
+
+
+class BSQ(BinaryQuantizer):
+    """Binary spherical quantization: the input is normalised, values are +-1/sqrt(D), also of length one.
+
+    The distance to a code is bounded, so the commitment term is off by default (arXiv 2406.07548). The gradient
+    passes the normalisation. See :class:`BinaryQuantizer` for the settings.
+    """
+
+    def __init__(self, dim: int, num_codebooks: int = 1, *, beta: float = 0.0, entropy_weight: float = 0.1,
+                 diversity: float = 1.0, inverse_temperature: float = 100.0, entropy_group_bits: int = 8) -> None:
+        super().__init__(dim, num_codebooks, scale=max(dim, 1) ** -0.5, beta=beta, entropy_weight=entropy_weight,
+                         diversity=diversity, inverse_temperature=inverse_temperature,
+                         entropy_group_bits=entropy_group_bits)
+
+    def _prepared(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1)

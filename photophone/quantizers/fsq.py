@@ -1,0 +1,104 @@
+"""Finite scalar quantization: each channel is rounded to one of a few levels.
+
+Paper: FSQ (arXiv 2309.15505). Used by X-codec 2, BiCodec's speaker tokens and the CosyVoice 2 tokenizer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from photophone.noise import Noise
+from photophone.quantizers.base import Quantizer, QuantizerOutput, project, straight_through, usage_metrics
+
+
+def bound(x: Tensor, levels: Tensor, eps: float = 1e-3) -> Tensor:
+    """Squash each channel so that rounding gives exactly its number of levels.
+
+    ``tanh(x + shift) * (L - 1)(1 + eps)/2 - offset``, where an even L has offset 1/2 (its levels then are
+    ``-L/2 .. L/2 - 1``) and the shift that keeps 0 at 0.
+
+    Args:
+        x: float ``(..., C)``.
+        levels: ``(C,)``, at least 2 each.
+        eps: room at the ends; below 0 the outermost rounding borders are reached later.
+    """
+    half = (levels - 1) * (1 + eps) / 2
+    offset = 0.5 * (levels % 2 == 0)
+    return torch.tanh(x + torch.atanh(offset / half)) * half - offset
+
+
+def pack_levels(digits: Tensor, levels: Sequence[int]) -> Tensor:
+    """Digits ``(..., C)`` with ``0 <= digit_c < levels[c]`` to one index ``(...)``; channel 0 counts fastest."""
+    index = torch.zeros_like(digits[..., 0])
+    for channel in reversed(range(len(levels))):
+        index = index * levels[channel] + digits[..., channel]
+    return index
+
+
+def unpack_levels(index: Tensor, levels: Sequence[int]) -> Tensor:
+    """Inverse of :func:`pack_levels`."""
+    digits = []
+    for level in levels:
+        digits.append(index % level)
+        index = index // level
+    return torch.stack(digits, dim=-1)
+
+
+class FSQ(Quantizer):
+    """Finite scalar quantization; the values of a channel are its levels divided by ``L // 2``, within [-1, 1].
+
+    There is no loss. The straight-through gradient is that of :func:`bound` (and of the linear layers).
+
+    Args:
+        levels: levels of each code channel, at least 2 each; their product is the codebook size.
+        dim: width D of the input; when given and not ``len(levels)``, linear layers lead in and out.
+        eps: see :func:`bound`: 1e-3 for X-codec 2 and BiCodec, -1e-3 for the paper and CosyVoice 2.
+        double_bound: bound the input twice, which the X-codec 2 weights were trained with.
+
+    Raises:
+        ValueError: for levels below 2, a codebook beyond 2**62 codes, or an eps that would add or lose a level.
+    """
+
+    def __init__(self, levels: Sequence[int], dim: int | None = None, *, eps: float = 1e-3,
+                 double_bound: bool = False) -> None:
+        levels = list(levels)
+        if not levels or not all(isinstance(level, int) and level >= 2 for level in levels):
+            raise ValueError(f"levels must be integers of at least 2, got {levels}")
+        if math.prod(levels) > 2**62:
+            raise ValueError(f"levels {levels} make {math.prod(levels)} codes, more than 2**62")
+        if abs(eps) * (max(levels) - 1) >= 1 or (2 in levels and eps <= 0):
+            raise ValueError(f"eps={eps} must keep |eps| * (levels - 1) below 1 and be above 0 for 2 levels")
+        super().__init__(len(levels) if dim is None else dim, codebook_size=math.prod(levels))
+        self.levels, self.eps, self.double_bound = levels, eps, double_bound
+        self.register_buffer("_levels", torch.tensor(levels), persistent=False)
+        projected = self.dim != len(levels)
+        self.project_in = nn.Linear(self.dim, len(levels)) if projected else nn.Identity()
+        self.project_out = nn.Linear(len(levels), self.dim) if projected else nn.Identity()
+
+    def _quantize(self, x: Tensor, mask: Tensor | None, noise: Noise | None) -> QuantizerOutput:
+        bounded = self._bounded(x)
+        levels = bounded.detach().round()
+        indices = pack_levels(self._to_digits(levels), self.levels)
+        values = project(self.project_out, straight_through(bounded, levels) / (self._levels // 2))
+        metrics = usage_metrics(indices, self.codebook_size, mask)
+        return QuantizerOutput(values, indices, x.new_zeros(()), metrics)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return pack_levels(self._to_digits(self._bounded(x).round()), self.levels)
+
+    def _decode(self, tokens: Tensor) -> Tensor:
+        half_width = self._levels // 2
+        levels = (unpack_levels(tokens, self.levels) - half_width).float()  # (B, N, C)
+        return project(self.project_out, levels / half_width)
+
+    def _bounded(self, x: Tensor) -> Tensor:
+        z = project(self.project_in, x)  # (B, N, C)
+        z = bound(z, self._levels, self.eps) if self.double_bound else z
+        return bound(z, self._levels, self.eps)
+
+    def _to_digits(self, levels: Tensor) -> Tensor:
+        return levels.long() + self._levels // 2
