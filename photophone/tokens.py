@@ -44,7 +44,7 @@ class Tokens:
             return
         if self.lengths.dtype != torch.long or tuple(self.lengths.shape) != shape[:1]:
             raise ValueError(f"lengths must be Long ({shape[0]},), got {self.lengths.dtype} {tuple(self.lengths.shape)}")
-        if shape[0] and not (0 <= int(self.lengths.min()) and int(self.lengths.max()) <= self.num_tokens):
+        if shape[0] and not (int(self.lengths.min()) >= 0 and int(self.lengths.max()) <= self.num_tokens):
             raise ValueError(f"lengths must lie in 0..{self.num_tokens}, got {self.lengths.tolist()}")
 
     @property

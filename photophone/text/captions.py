@@ -6,7 +6,9 @@ import unicodedata
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 PAD, NULL, UNKNOWN = "<pad>", "<null>", "<unk>"
@@ -63,3 +65,43 @@ def vary_caption(fields: dict[str, str], rng: np.random.Generator, keep: float =
     if form == 0 or not style:
         return subject
     return (f"{subject}, {style}", f"{style} of {subject}", f"{subject} {style}")[form - 1]
+
+
+def encode_captions(tokenizer: PreTrainedTokenizerFast, captions: list[str], *, truncate: bool = False,
+                    trim: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Captions to padded ids.
+
+    Args:
+        captions: B texts.
+        truncate: cut captions over ``tokenizer.model_max_length``; else they are refused.
+        trim: pad to the longest caption only, not to the full length.
+
+    Returns:
+        (ids Long (B, L), mask bool (B, L), null ids Long (L,)): the last is the null caption.
+
+    Raises:
+        ValueError: a caption with characters outside the vocabulary, or too long.
+    """
+    limit = tokenizer.model_max_length
+    rows = tokenizer([normalize_caption(c) for c in captions], add_special_tokens=False)["input_ids"]
+    for caption, row in zip(captions, rows):
+        if not truncate and len(row) > limit:
+            raise ValueError(f"prompt {shorten(caption)!r} has {len(row)} tokens, the model reads {limit}; shorten it")
+        if not truncate and tokenizer.unk_token_id in row:
+            known = set("".join(tokenizer.get_vocab()))
+            unknown = sorted(set(normalize_caption(caption)) - known - {" "})
+            raise ValueError(f"prompt {shorten(caption)!r} has characters the model was not trained on: "
+                             f"{' '.join(unknown)}; write it in plain English")
+    length = max(1, max(len(row) for row in rows)) if trim else limit
+    length = min(length, limit)
+    ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+    for index, row in enumerate(rows):
+        ids[index, : min(len(row), length)] = torch.tensor(row[:length], dtype=torch.long)
+    null = torch.full((length,), tokenizer.pad_token_id)
+    null[0] = tokenizer.convert_tokens_to_ids(NULL)
+    return ids, ids != tokenizer.pad_token_id, null
+
+
+def shorten(text: str, limit: int = 60) -> str:
+    """At most ``limit`` characters of ``text``, for messages."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -83,6 +83,6 @@ class ImageTokenizer(ModelMixin, ConfigMixin):
         if tokens.is_continuous or tuple(values.shape[1:]) != expected:
             raise ValueError(f"this tokenizer decodes Long tokens (B, {', '.join(map(str, expected))}), "
                              f"got {values.dtype} {tuple(values.shape)}")
-        if values.numel() and not (0 <= int(values.min()) and int(values.max()) < self.codebook_size):
+        if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < self.codebook_size):
             raise ValueError(f"codes must lie in 0..{self.codebook_size - 1}, "
                              f"got {int(values.min())}..{int(values.max())}")
