@@ -8,9 +8,9 @@ from photophone.noise import GlobalNoise, SeededNoise
 
 SMALL = {
     "gaussian": {},
-    "diffusion": {"width": 32, "depth": 2, "respacing": "ddim8", "clip_denoised": True},
-    "flow": {"width": 32, "depth": 2},
-    "local_dit": {"width": 32, "depth": 2, "num_heads": 4, "cell_size": 4},
+    "diffusion": {"width": 32, "depth": 2, "respacing": "ddim8", "clip_denoised": True, "diffusion_batch_mul": 3},
+    "flow": {"width": 32, "depth": 2, "batch_mul": 3},
+    "local_dit": {"width": 32, "depth": 2, "num_heads": 4, "cell_size": 4, "batch_mul": 3},
 }
 
 
