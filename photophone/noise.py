@@ -28,7 +28,8 @@ class Noise(ABC):
     def gumbel(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard Gumbel draws of ``shape`` (B, ...), from :meth:`uniform`."""
         tiny = torch.finfo(dtype).tiny
-        return -torch.log(-torch.log(self.uniform(*shape, dtype=dtype).clamp(min=tiny)).clamp(min=tiny))
+        exponential = -torch.log(self.uniform(*shape, dtype=dtype).clamp(min=tiny))
+        return -torch.log(exponential.clamp(min=tiny))
 
     def permutation(self, rows: int, length: int) -> Tensor:
         """Long ``(rows, length)``: a random order of ``range(length)`` for each row, from :meth:`uniform`."""

@@ -115,12 +115,16 @@ class FlowHead(Head):
         return t[:, 0] if self.tokens_per_time is None else t.repeat_interleave(group, dim=1)
 
     def _project(self, hidden: Tensor) -> Tensor:
-        hidden = hidden.to(next(self.net.parameters()).dtype)
+        hidden = hidden.to(self._weight_dtype())
         return self.net.project(hidden) if isinstance(self.net, ConditionedNetwork) else hidden
 
     def _evaluate(self, projected: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """Velocity in float32: solver states and losses stay in float32 whatever the weights are."""
-        x = x.to(next(self.net.parameters()).dtype)
+        x = x.to(self._weight_dtype())
         if isinstance(self.net, ConditionedNetwork):
             return self.net.denoise(x, t, projected).float()
         return self.net(x, t.expand(x.shape[0]) if t.shape == (1,) else t, projected).float()
+
+    def _weight_dtype(self) -> torch.dtype:
+        weight = next(self.net.parameters(), None)  # a closed-form velocity has none
+        return torch.float32 if weight is None else weight.dtype

@@ -56,7 +56,8 @@ class Quantizer(nn.Module, ABC):
 
         Args:
             x: float ``(B, N, D)``; the arithmetic is float32 whatever its dtype and whatever autocast says.
-            mask: Bool ``(B, N)``, True where a token is valid; other tokens count in no loss and no statistic.
+            mask: Bool ``(B, N)``, True where a token is valid; other tokens are taken as zeros, count in no loss and
+                no statistic, and get no gradient.
             noise: where random draws come from; torch's global state when None.
 
         Raises:
@@ -66,7 +67,9 @@ class Quantizer(nn.Module, ABC):
         if mask is not None and (mask.dtype != torch.bool or mask.shape != x.shape[:2]):
             raise ValueError(f"mask must be Bool {tuple(x.shape[:2])}, got {mask.dtype} {tuple(mask.shape)}")
         with torch.autocast(x.device.type, enabled=False):
-            output = self._quantize(x.float(), mask, noise)
+            # Zeros, because a NaN in the padding would reach the weights as 0 * NaN in the backward pass.
+            clean = x.float() if mask is None else torch.where(mask[..., None], x.float(), 0.0)
+            output = self._quantize(clean, mask, noise)
         return replace(output, values=output.values.to(x.dtype))
 
     @torch.no_grad()

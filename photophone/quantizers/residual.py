@@ -30,7 +30,7 @@ class ResidualVQ(Quantizer):
         projection: ``"none"``; ``"shared"``: one linear layer into the code width before the first stage and one
             back after the last; ``"stage"``: such a pair around each stage (DAC).
         quantizer_dropout: in training, the share of batch rows that keep only a random number 1..Q of stages.
-            Dropped stages still report indices, but count in no loss, statistic or value.
+            The indices of dropped stages mean nothing; they count in no loss, statistic or value.
         **stage: settings of each :class:`VectorQuantizer`.
 
     :meth:`decode` also takes the first few codebooks alone, ``(B, 1..Q, N)``.
