@@ -1,0 +1,6 @@
+"""Every limit on what users may ask for, in one place."""
+
+MAX_PROMPT_CHARACTERS = 1_000
+MAX_IMAGES_PER_CALL = 64
+MAX_INFERENCE_STEPS = 1_000
+MAX_GUIDANCE_SCALE = 30.0

@@ -1,0 +1,138 @@
+"""What all pipelines share: loading by name, naming of saved components, seeds."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
+
+from photophone.registry import builtin_folder
+
+GeneratorInput = torch.Generator | list[torch.Generator] | None
+
+
+class Pipeline(DiffusionPipeline):
+    """A :class:`diffusers.DiffusionPipeline` whose own components are saved under the library name ``photophone``.
+
+    diffusers would store each component's module path, so that moving a file would break saved pipelines.
+    """
+
+    def register_modules(self, **components: Any) -> None:
+        """As in diffusers, with ``photophone`` as the library of our own classes."""
+        super().register_modules(**components)
+        for name, component in components.items():
+            self._name_library(name, component)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if isinstance(getattr(self, "config", {}).get(name), tuple | list):
+            self._name_library(name, value)
+
+    def _name_library(self, name: str, component: Any) -> None:
+        if type(component).__module__.startswith("photophone."):
+            self.register_to_config(**{name: ("photophone", type(component).__name__)})
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike, **options: Any) -> Pipeline:
+        """Load a built-in (``photophone/...``), a saved folder, or a hub id.
+
+        Args:
+            name: built-in name, path or hub id.
+            options: as in diffusers, with ``torch_dtype`` float32 by default.
+
+        Raises:
+            ValueError: an unknown built-in, or missing, damaged or foreign files.
+        """
+        folder = builtin_folder(str(name))
+        path = Path(folder or name)
+        if path.is_dir():
+            check_saved_pipeline(path)
+        elif folder is None and str(name).count("/") != 1:
+            raise ValueError(f"{name} is neither a folder, nor a built-in such as photophone/tiny-image, "
+                             "nor a hub id of the form owner/name")
+        options.setdefault("torch_dtype", torch.float32)
+        pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
+        pipeline._source = {"model": str(name), "revision": options.get("revision") or pipeline_revision(path)}
+        return pipeline
+
+    @property
+    def source(self) -> dict[str, str | None]:
+        """Where the weights came from: ``model`` and ``revision``; None for a pipeline built by hand."""
+        return getattr(self, "_source", {"model": None, "revision": None})
+
+
+def check_saved_pipeline(path: Path) -> None:
+    """Refuse a folder whose index or weights cannot be read, before any of it is loaded.
+
+    Raises:
+        ValueError: names the file and what is wrong with it.
+    """
+    from safetensors import safe_open
+    try:
+        index = json.loads((path / "model_index.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a saved pipeline: model_index.json cannot be read ({error})") from error
+    for name, value in index.items():
+        if name.startswith("_") or not isinstance(value, list) or value[0] is None:
+            continue
+        library = value[0]
+        if library not in ("photophone", "transformers", "diffusers"):
+            raise ValueError(f"{path}: component {name} names the library {library!r}; only photophone, diffusers "
+                             "and transformers are loaded")
+        if not (path / name).is_dir():
+            raise ValueError(f"{path}: the folder of component {name} is missing")
+        weights = list((path / name).glob("*.safetensors"))
+        if not weights and library == "photophone":
+            raise ValueError(f"{path / name} holds no .safetensors weights")
+        for file in weights:
+            try:
+                with safe_open(str(file), framework="pt"):
+                    pass
+            except (SafetensorError, OSError) as error:
+                raise ValueError(f"{file} is damaged: {error}; download or reinstall it") from error
+
+
+def pipeline_revision(path: Path) -> str | None:
+    """The revision that a saved pipeline's model card states in ``revision.txt``, or None."""
+    file = path / "revision.txt"
+    return file.read_text().strip() if file.exists() else None
+
+
+def row_generators(generator: GeneratorInput, rows: int) -> tuple[list[torch.Generator], list[int]]:
+    """One CPU generator for each sample, and the seeds that repeat them.
+
+    A list gives each row its own; a fresh generator in it (nothing drawn yet) is used as it is, so that
+    ``torch.Generator().manual_seed(s)`` means the same sample alone and in any batch. One generator for one row is the
+    same. One generator for several rows, or one that was used before, draws a seed for each row. None draws seeds from
+    the operating system.
+
+    Raises:
+        ValueError: a list whose length is not ``rows``, or a generator that is not on the CPU.
+    """
+    if isinstance(generator, list):
+        if len(generator) != rows:
+            raise ValueError(f"{len(generator)} generators for {rows} samples; give one, or one for each sample")
+        sources = generator
+    else:
+        sources = [generator or torch.Generator().manual_seed(_system_seed())] * rows
+    generators, seeds = [], []
+    for source in sources:
+        if source.device.type != "cpu":
+            raise ValueError(f"generator on {source.device}; use a CPU generator: torch.Generator().manual_seed(seed)")
+        seed = source.initial_seed()
+        own = torch.Generator().manual_seed(seed)
+        if (rows > 1 and not isinstance(generator, list)) or not torch.equal(own.get_state(), source.get_state()):
+            seed = int(torch.randint(2**62, (), generator=source))
+            source = torch.Generator().manual_seed(seed)
+        generators.append(source)
+        seeds.append(seed)
+    return generators, seeds
+
+
+def _system_seed() -> int:
+    return int.from_bytes(os.urandom(6), "big")
