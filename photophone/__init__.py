@@ -6,7 +6,7 @@ Names below load on first use, so that ``import photophone`` costs nothing.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -22,16 +22,7 @@ _PUBLIC = {
     "create_model": "photophone.registry",
     "list_models": "photophone.registry",
 }
-__all__ = ["__version__", *_PUBLIC]
-
-if TYPE_CHECKING:
-    from photophone.generators.flow_ar import FlowARGenerator
-    from photophone.noise import Noise, ReplayNoise, SeededNoise
-    from photophone.pipelines.text_to_image import TextToImagePipeline
-    from photophone.registry import create_model, list_models
-    from photophone.tokenizers.base import ImageTokenizer
-    from photophone.tokenizers.latent1d import Latent1DTokenizer
-    from photophone.tokens import Tokens
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 (the names are strings)
 
 
 def __getattr__(name: str) -> Any:
