@@ -27,7 +27,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def image(prompt: Annotated[list[str], typer.Argument(help="What the picture shows; several make several pictures.")],
           number: Annotated[int, typer.Option("--number", "-n", help="Images for each prompt.")] = 1,
           seed: Annotated[int | None, typer.Option(help="First seed; the next images take the next seeds.")] = None,
-          output: Annotated[Path, typer.Option("--output", "-o", help="A folder, or a .png for one image.")] = Path("."),
+          output: Annotated[Path, typer.Option("--output", "-o", help="A folder, or one .png.")] = Path("."),
           steps: Annotated[int, typer.Option(help="Solver steps.")] = 20,
           guidance: Annotated[float, typer.Option(help="Guidance scale; 1 is none.")] = 3.0,
           temperature: Annotated[float, typer.Option(help="Scale of the initial noise.")] = 1.0,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from photophone.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Tokens:
         if self.lengths is None:
             return
         if self.lengths.dtype != torch.long or tuple(self.lengths.shape) != shape[:1]:
-            raise ValueError(f"lengths must be Long ({shape[0]},), got {self.lengths.dtype} {tuple(self.lengths.shape)}")
+            raise ValueError(f"lengths must be Long ({shape[0]},), got {self.lengths.dtype} "
+                             f"{tuple(self.lengths.shape)}")
         if shape[0] and not (int(self.lengths.min()) >= 0 and int(self.lengths.max()) <= self.num_tokens):
             raise ValueError(f"lengths must lie in 0..{self.num_tokens}, got {self.lengths.tolist()}")
 
@@ -88,15 +89,8 @@ class Tokens:
         tensors = {"values": self.values.contiguous()}
         if self.lengths is not None:
             tensors["lengths"] = self.lengths.contiguous()
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        os.close(handle)
-        try:
-            save_file(tensors, temporary, metadata={"format": "photophone.tokens", "model": self.model or ""})
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with atomic_write(path) as partial:
+            save_file(tensors, partial, metadata={"format": "photophone.tokens", "model": self.model or ""})
 
     @classmethod
     def load(cls, path: str | Path, model: str | None = None) -> Tokens:

@@ -12,7 +12,10 @@ from photophone.training.image_tokenizer import ImageTokenizerTask, Reconstructi
 def build_task(config: TrainConfig) -> ImageTokenizerTask:
     settings = dict(config.task)
     freeze_encoder = settings.pop("freeze_encoder", False)
-    model = Latent1DTokenizer.from_pretrained(config.init_from) if config.init_from else Latent1DTokenizer(**config.model)
+    if config.init_from:
+        model = Latent1DTokenizer.from_pretrained(config.init_from)
+    else:
+        model = Latent1DTokenizer(**config.model)
     validation = ImageDataset(config.validation) if config.validation else None
     return ImageTokenizerTask(model, ImageDataset(config.data), validation, ReconstructionWeights(**settings),
                               freeze_encoder)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,8 @@ from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from photophone.files import atomic_write
 
 MAX_PIXELS = 64_000_000
 MAX_IMAGE_BYTES = 64_000_000
@@ -132,12 +133,10 @@ def prepare_images(sources: list[Path], output: Path, size: int) -> tuple[int, i
             lines.append(json.dumps({name: str(fields.get(name) or "") for name in FIELDS}, ensure_ascii=False))
     if not images:
         raise ValueError(f"no readable image in {', '.join(map(str, sources))} ({skipped} corrupt)")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial, lines_file = output.with_suffix(".part"), output.with_suffix(".jsonl")
-    save_file({"images": torch.from_numpy(np.stack(images))}, partial)
-    lines_file.with_suffix(".jsonl.part").write_text("\n".join(lines) + "\n")
-    os.replace(lines_file.with_suffix(".jsonl.part"), lines_file)
-    os.replace(partial, output)
+    with atomic_write(output.with_suffix(".jsonl")) as partial:
+        partial.write_text("\n".join(lines) + "\n")
+    with atomic_write(output) as partial:
+        save_file({"images": torch.from_numpy(np.stack(images))}, partial)
     return len(images), skipped
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Callable
@@ -70,15 +69,12 @@ class ImageOutput:
         else:
             files = [path / f"{slug(prompt)}-{seed}.png" for prompt, seed in zip(self.prompts, self.seeds)]
         for file, image, prompt, seed in zip(files, self.images, self.prompts, self.seeds):
-            file.parent.mkdir(parents=True, exist_ok=True)
             facts = {"prompt": prompt, "seed": seed, **self.settings, "model": self.model, "revision": self.revision,
                      "weights_licence": self.weights_licence}
-            beside = file.with_suffix(".json")
-            for target, write in ((file, lambda p: image.save(p, format="PNG")),
-                                  (beside, lambda p: p.write_text(json.dumps(facts, indent=1, ensure_ascii=False)))):
-                partial = target.with_name(f".{target.name}.part")
-                write(partial)
-                os.replace(partial, target)
+            with atomic_write(file) as partial:
+                image.save(partial, format="PNG")
+            with atomic_write(file.with_suffix(".json")) as partial:
+                partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False))
         return files
 
 

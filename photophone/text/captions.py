@@ -92,8 +92,7 @@ def encode_captions(tokenizer: PreTrainedTokenizerFast, captions: list[str], *, 
             unknown = sorted(set(normalize_caption(caption)) - known - {" "})
             raise ValueError(f"prompt {shorten(caption)!r} has characters the model was not trained on: "
                              f"{' '.join(unknown)}; write it in plain English")
-    length = max(1, max(len(row) for row in rows)) if trim else limit
-    length = min(length, limit)
+    length = min(limit, max([1, *map(len, rows)])) if trim else limit
     ids = torch.full((len(rows), length), tokenizer.pad_token_id)
     for index, row in enumerate(rows):
         ids[index, : min(len(row), length)] = torch.tensor(row[:length], dtype=torch.long)

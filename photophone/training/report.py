@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from PIL import Image
+
+from photophone.files import atomic_write
 
 
 class Reporter:
@@ -45,10 +46,8 @@ class Reporter:
 
     def picture(self, name: str, image: Image.Image) -> None:
         """Write ``pictures/NAME.png`` atomically."""
-        path = self.folder / "pictures" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        image.save(path.with_suffix(".part"), format="PNG")
-        os.replace(path.with_suffix(".part"), path)
+        with atomic_write(self.folder / "pictures" / f"{name}.png") as partial:
+            image.save(partial, format="PNG")
 
     def curve(self) -> None:
         """Draw ``loss.png``: every loss of the history over the steps, on logarithmic axes."""
@@ -66,6 +65,6 @@ class Reporter:
         axes.set(xlabel="step", ylabel="loss", yscale="log")
         axes.legend()
         axes.grid(alpha=0.3)
-        figure.savefig(self.folder / "loss.part", format="png", dpi=120, bbox_inches="tight")
+        with atomic_write(self.folder / "loss.png") as partial:
+            figure.savefig(partial, format="png", dpi=120, bbox_inches="tight")
         pyplot.close(figure)
-        os.replace(self.folder / "loss.part", self.folder / "loss.png")
