@@ -106,7 +106,7 @@ def pipeline_revision(path: Path) -> str | None:
 def row_generators(generator: GeneratorInput, rows: int) -> tuple[list[torch.Generator], list[int]]:
     """One CPU generator for each sample, and the seeds that repeat them.
 
-    A list gives each row its own; a fresh generator in it (nothing drawn yet) lends its seed as it is, so that
+    A list gives each row its own; a fresh generator in it (nothing drawn yet) is used as it is, so that
     ``torch.Generator().manual_seed(s)`` means the same sample alone and in any batch. One generator for one row is the
     same. One generator for several rows, or one that was used before, draws a seed for each row. None draws seeds from
     the operating system.
@@ -126,10 +126,11 @@ def row_generators(generator: GeneratorInput, rows: int) -> tuple[list[torch.Gen
             raise ValueError(f"generator on {source.device}; use a CPU generator: torch.Generator().manual_seed(seed)")
         seed = source.initial_seed()
         own = torch.Generator().manual_seed(seed)
-        if (rows > 1 and not isinstance(generator, list)) or not torch.equal(own.get_state(), source.get_state()):
+        if torch.equal(own.get_state(), source.get_state()) and (rows == 1 or isinstance(generator, list)):
+            generators.append(source)
+        else:
             seed = int(torch.randint(2**62, (), generator=source))
-            own.manual_seed(seed)
-        generators.append(own)
+            generators.append(own.manual_seed(seed))
         seeds.append(seed)
     return generators, seeds
 

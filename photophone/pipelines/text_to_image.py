@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from photophone.files import atomic_write
 from photophone.generators.flow_ar import FlowARGenerator
 from photophone.limits import MAX_GUIDANCE_SCALE, MAX_IMAGES_PER_CALL, MAX_INFERENCE_STEPS, MAX_PROMPT_CHARACTERS
 from photophone.noise import SeededNoise
