@@ -117,6 +117,8 @@ def row_generators(generator: GeneratorInput, rows: int) -> tuple[list[torch.Gen
     if isinstance(generator, list):
         if len(generator) != rows:
             raise ValueError(f"{len(generator)} generators for {rows} samples; give one, or one for each sample")
+        if len({id(source) for source in generator}) < rows:
+            raise ValueError("the list holds one generator twice; give each sample its own")
         sources = generator
     else:
         sources = [generator or torch.Generator().manual_seed(_system_seed())] * rows

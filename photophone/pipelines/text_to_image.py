@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,6 +19,7 @@ from photophone.files import atomic_write
 from photophone.generators.flow_ar import FlowARGenerator
 from photophone.limits import MAX_GUIDANCE_SCALE, MAX_IMAGES_PER_CALL, MAX_INFERENCE_STEPS, MAX_PROMPT_CHARACTERS
 from photophone.noise import SeededNoise
+from photophone.pictures import to_pil
 from photophone.pipelines.base import GeneratorInput, Pipeline, row_generators
 from photophone.registry import REGISTRY
 from photophone.text.captions import encode_captions, shorten
@@ -190,10 +190,9 @@ def convert_images(images: Tensor, output_type: str) -> Any:
     """Images (B, 3, H, W) in [-1, 1] to PIL images or arrays, see :class:`ImageOutput`."""
     if output_type == "pt":
         return images
-    array = ((images.float() + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()
     if output_type == "np":
-        return array
-    return [Image.fromarray(image) for image in np.round(array * 255).astype(np.uint8)]
+        return ((images.float() + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()
+    return to_pil(images)
 
 
 def slug(text: str, limit: int = 40) -> str:

@@ -12,10 +12,10 @@ from transformers import PreTrainedTokenizerFast
 
 from photophone.data.images import ImageDataset
 from photophone.noise import SeededNoise
+from photophone.pictures import grid, to_pil
 from photophone.text.captions import encode_captions, vary_caption
 from photophone.tokenizers.base import ImageTokenizer
 from photophone.tokens import Tokens
-from photophone.training.pictures import grid, to_pil
 
 
 class ImageGeneratorTask:

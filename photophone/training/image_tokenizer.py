@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from photophone.data.images import ImageDataset
-from photophone.training.pictures import grid, to_pil
+from photophone.pictures import grid, to_pil
 
 
 @dataclass
