@@ -24,9 +24,10 @@ class LocalDiTBlock(nn.Module):
         mlp_ratio: hidden channels of the MLP over W.
         shared_adaln: the modulation comes from one projection that all blocks share, and this block adds its own
             learned offsets to it (PixArt, arXiv 2310.00426); else the block has a projection of its own.
+        repeats: how many times the block is used in one pass; each use has its own offsets.
     """
 
-    def __init__(self, width: int, num_heads: int, mlp_ratio: float, shared_adaln: bool) -> None:
+    def __init__(self, width: int, num_heads: int, mlp_ratio: float, shared_adaln: bool, repeats: int = 1) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
@@ -37,11 +38,11 @@ class LocalDiTBlock(nn.Module):
         hidden = int(width * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
         self.modulation = None if shared_adaln else adaln_projection(width, 6)
-        self.offsets = nn.Parameter(torch.zeros(6 * width)) if shared_adaln else None
+        self.offsets = nn.Parameter(torch.zeros(repeats, 6 * width)) if shared_adaln else None
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, use: int = 0) -> Tensor:
         """x ``(M, k, W)``; condition ``(1 or M, 1, W)``, or ``(1 or M, 1, 6W)`` from the shared projection."""
-        modulation = condition + self.offsets if self.modulation is None else self.modulation(condition)
+        modulation = condition + self.offsets[use] if self.modulation is None else self.modulation(condition)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
         x = x + gate1 * self.attend(modulate(self.norm1(x), shift1, scale1))
         return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
@@ -65,10 +66,11 @@ class LocalDiT(ConditionedNetwork):
         width, depth, num_heads, mlp_ratio: of the transformer.
         cell_size: tokens k of a cell; the sequence length must be a multiple.
         shared_adaln: see :class:`LocalDiTBlock`; saves ``6 * width**2`` parameters for each block but one.
+        repeats: passes through the blocks: more depth from the same weights (arXiv 1807.03819).
     """
 
     def __init__(self, token_dim: int, cond_dim: int, width: int, depth: int, num_heads: int, cell_size: int,
-                 mlp_ratio: float = 4.0, shared_adaln: bool = True) -> None:
+                 mlp_ratio: float = 4.0, shared_adaln: bool = True, repeats: int = 1) -> None:
         super().__init__()
         if width % num_heads:
             raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
@@ -80,7 +82,9 @@ class LocalDiT(ConditionedNetwork):
         self.position = nn.Parameter(0.02 * torch.randn(cell_size, width))
         self.time_embed = TimestepEmbedding(width, time_scale=1000.0)
         self.shared_modulation = adaln_projection(width, 6) if shared_adaln else None
-        self.blocks = nn.ModuleList(LocalDiTBlock(width, num_heads, mlp_ratio, shared_adaln) for _ in range(depth))
+        self.repeats = repeats
+        self.blocks = nn.ModuleList(LocalDiTBlock(width, num_heads, mlp_ratio, shared_adaln, repeats)
+                                    for _ in range(depth))
         self.final_layer = AdaLNFinalLayer(width, token_dim)
 
     def project(self, condition: Tensor) -> Tensor:
@@ -102,8 +106,9 @@ class LocalDiT(ConditionedNetwork):
         condition = time if self.shared_modulation is None else self.shared_modulation(time)
         if t.shape[0] not in (1, rows * cells):  # one time a sequence: (B, ...) -> (M, ...)
             condition, time = (v.repeat_interleave(cells, dim=0) for v in (condition, time))
-        for block in self.blocks:
-            x = block(x, condition)
+        for use in range(self.repeats):
+            for block in self.blocks:
+                x = block(x, condition, use)
         return self.final_layer(x, time).reshape(rows, length, -1)
 
 
@@ -113,12 +118,13 @@ class LocalDiTHead(FlowHead):
     Args:
         in_dim: channels C of the hidden states.
         token_dim: channels D of a token.
-        width, depth, num_heads, cell_size, mlp_ratio, shared_adaln: see :class:`LocalDiT`.
+        width, depth, num_heads, cell_size, mlp_ratio, shared_adaln, repeats: see :class:`LocalDiT`.
         flow: further arguments of :class:`~photophone.heads.flow.FlowHead`; the tokens of a cell share one time.
     """
 
     def __init__(self, in_dim: int, token_dim: int, width: int = 384, depth: int = 3, num_heads: int = 6,
-                 cell_size: int = 4, mlp_ratio: float = 4.0, shared_adaln: bool = True, **flow) -> None:
-        network = LocalDiT(token_dim, in_dim, width, depth, num_heads, cell_size, mlp_ratio, shared_adaln)
+                 cell_size: int = 4, mlp_ratio: float = 4.0, shared_adaln: bool = True, repeats: int = 1,
+                 **flow) -> None:
+        network = LocalDiT(token_dim, in_dim, width, depth, num_heads, cell_size, mlp_ratio, shared_adaln, repeats)
         super().__init__(in_dim, token_dim, network=network, tokens_per_time=cell_size, **flow)
         self.cell_size = cell_size
