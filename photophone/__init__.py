@@ -24,11 +24,15 @@ _PUBLIC = {
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 (the names are strings)
 
+# diffusers finds out how to load a component of the library "photophone" by looking for its base class here
+_FOR_DIFFUSERS = {"ModelMixin": "diffusers"}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    module = _PUBLIC.get(name) or _FOR_DIFFUSERS.get(name)
+    if module is None:
         raise AttributeError(f"module 'photophone' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

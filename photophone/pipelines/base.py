@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from safetensors import SafetensorError
+from diffusers.utils import logging
+from safetensors import SafetensorError, safe_open
 
 from photophone.registry import builtin_folder
 
@@ -43,7 +46,7 @@ class Pipeline(DiffusionPipeline):
 
         Args:
             name: built-in name, path or hub id.
-            options: as in diffusers, with ``torch_dtype`` float32 by default.
+            options: as in diffusers, with ``dtype`` float32 by default.
 
         Raises:
             ValueError: an unknown built-in, or missing, damaged or foreign files.
@@ -55,8 +58,10 @@ class Pipeline(DiffusionPipeline):
         elif folder is None and str(name).count("/") != 1:
             raise ValueError(f"{name} is neither a folder, nor a built-in such as photophone/tiny-image, "
                              "nor a hub id of the form owner/name")
-        options.setdefault("torch_dtype", torch.float32)
-        pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
+        if "torch_dtype" not in options:  # diffusers' older name of the same option
+            options.setdefault("dtype", torch.float32)
+        with quiet_loading(path.is_dir()):
+            pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
         pipeline._source = {"model": str(name), "revision": options.get("revision") or pipeline_revision(path)}
         return pipeline
 
@@ -66,13 +71,25 @@ class Pipeline(DiffusionPipeline):
         return getattr(self, "_source", {"model": None, "revision": None})
 
 
+@contextmanager
+def quiet_loading(quiet: bool) -> Iterator[None]:
+    """No progress bar while local files load: it would flash by."""
+    shown = logging.is_progress_bar_enabled()
+    if quiet:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def check_saved_pipeline(path: Path) -> None:
     """Refuse a folder whose index or weights cannot be read, before any of it is loaded.
 
     Raises:
         ValueError: names the file and what is wrong with it.
     """
-    from safetensors import safe_open
     try:
         index = json.loads((path / "model_index.json").read_text())
     except (OSError, json.JSONDecodeError) as error:
