@@ -43,7 +43,7 @@ class Pipeline(DiffusionPipeline):
 
         Args:
             name: built-in name, path or hub id.
-            options: as in diffusers, with ``torch_dtype`` float32 by default.
+            options: as in diffusers, with ``dtype`` float32 by default.
 
         Raises:
             ValueError: an unknown built-in, or missing, damaged or foreign files.
@@ -55,7 +55,8 @@ class Pipeline(DiffusionPipeline):
         elif folder is None and str(name).count("/") != 1:
             raise ValueError(f"{name} is neither a folder, nor a built-in such as photophone/tiny-image, "
                              "nor a hub id of the form owner/name")
-        options.setdefault("torch_dtype", torch.float32)
+        if "torch_dtype" not in options:  # the name that diffusers used before ``dtype``
+            options.setdefault("dtype", torch.float32)
         pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
         pipeline._source = {"model": str(name), "revision": options.get("revision") or pipeline_revision(path)}
         return pipeline
