@@ -110,7 +110,7 @@ def test_tokens_agree_with_the_properties(name):
     else:
         books = () if model.num_codebooks == 1 else (model.num_codebooks,)
         assert model.token_dim is None and tokens.values.shape == (3, *books, model.num_tokens)
-        assert 0 <= int(tokens.values.min()) and int(tokens.values.max()) < model.codebook_size
+        assert int(tokens.values.min()) >= 0 and int(tokens.values.max()) < model.codebook_size
     assert not torch.equal(tokens.values[0], tokens.values[1])
     decoded = model.decode(tokens)
     assert decoded.shape == images.shape and decoded.dtype == torch.float32

@@ -63,7 +63,7 @@ def test_moments_of_normal_and_uniform():
     normal, uniform = noise.normal(4, 50_000).double(), noise.uniform(4, 50_000).double()
     assert abs(float(normal.mean())) < 0.01 and abs(float(normal.std()) - 1) < 0.01
     assert abs(float(normal.pow(4).mean()) - 3) < 0.1
-    assert 0 <= float(uniform.min()) and float(uniform.max()) < 1
+    assert float(uniform.min()) >= 0 and float(uniform.max()) < 1
     assert abs(float(uniform.mean()) - 0.5) < 0.005 and abs(float(uniform.var()) - 1 / 12) < 0.002
 
 

@@ -66,7 +66,7 @@ def shake(model, seed=0, scale=0.05):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += scale * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=scale)
     return model.eval()
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from torch import Tensor
 
+from photophone.model import Model
 from photophone.tokens import Tokens
 
 
-class ImageTokenizer(ModelMixin, ConfigMixin):
+class ImageTokenizer(Model):
     """Images float ``(B, 3, H, W)`` in [-1, 1] to :class:`Tokens` and back.
 
     A family sets the properties below from its config and implements :meth:`encode` and :meth:`decode`;
-    saving, loading and hub download come from diffusers' mixins.
+    saving, loading and hub download come from :class:`photophone.model.Model`.
     """
-
-    config_name = "config.json"
 
     @property
     @abstractmethod
