@@ -84,6 +84,8 @@ class Latent1DTokenizer(ImageTokenizer):
         if stem not in ("conv", "patch"):
             raise ValueError(f"stem must be 'conv' or 'patch', got {stem!r}")
         stride = patch * 2 ** len(encoder_channels) if stem == "conv" else patch
+        if width < 64 or width % 64:
+            raise ValueError(f"width must be a multiple of 64, got {width}")
         if image_size % stride:
             raise ValueError(f"image size {image_size} is not a multiple of the stem's stride {stride}")
         if stem == "conv" and len(encoder_channels) != len(decoder_channels):
@@ -130,6 +132,11 @@ class Latent1DTokenizer(ImageTokenizer):
     @property
     def num_codebooks(self) -> int:
         return self.bottleneck.num_codebooks
+
+    def freeze_encoder(self) -> None:
+        """Let training change the decoder alone, so that latents stay as they are."""
+        for name, weight in self.named_parameters():
+            weight.requires_grad_(name.startswith(("from_latent", "decoder_", "to_pixels")))
 
     def latents(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to latents (B, N, D) before quantization, normalised per token unless Gaussian."""
