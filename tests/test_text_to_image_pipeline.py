@@ -1,5 +1,6 @@
 """The text-to-image pipeline on small real parts: calls, seeds, files, refusals."""
 
+import contextlib
 import json
 import pickle
 import shutil
