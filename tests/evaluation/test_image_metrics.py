@@ -34,8 +34,8 @@ def test_ssim_agrees_with_scikit_image() -> None:
     original, noisy = images(2)
     for a, b, ours in zip(original, noisy, ssim(original, noisy)):
         _, full = metrics.structural_similarity(
-            a.double().numpy(), b.double().numpy(), data_range=2, channel_axis=0, gaussian_weights=True, sigma=1.5,
-            use_sample_covariance=False, full=True, win_size=11)
+            (a.double().numpy() + 1) / 2, (b.double().numpy() + 1) / 2, data_range=1, channel_axis=0,
+            gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True, win_size=11)
         assert float(ours) == pytest.approx(full[:, 5:-5, 5:-5].mean(), abs=1e-4)
     assert torch.allclose(ssim(original, original), torch.ones(2), atol=1e-5)
 
