@@ -1,5 +1,6 @@
 """The text-to-image pipeline on small real parts: calls, seeds, files, refusals."""
 
+import contextlib
 import json
 import pickle
 import shutil
@@ -137,7 +138,8 @@ def test_loading_and_calling_warns_of_nothing(saved):
             "from photophone import TextToImagePipeline\n"
             "pipeline = TextToImagePipeline.from_pretrained(sys.argv[1])\n"
             "pipeline('red circle', num_inference_steps=1)\n")
-    run = subprocess.run([sys.executable, "-c", code, str(saved)], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", code, str(saved)], capture_output=True, text=True, timeout=120,
+                         check=False)
     lines = [line for line in run.stderr.replace("\r", "\n").splitlines() if line and "pipeline components" not in line]
     assert run.returncode == 0 and not lines, run.stderr
 
@@ -304,10 +306,8 @@ def test_hostile_files_do_not_run(copy, tmp_path):
     for part in ("token_generator", "image_tokenizer", "text_tokenizer"):
         (copy / part / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Hostile(marker), protocol=2))
         (copy / part / "photophone.py").write_text(f"import os\nos.mkdir({str(marker)!r})\n")
-    try:
+    with contextlib.suppress(ValueError):  # to refuse such a folder is as good as to ignore the files
         TextToImagePipeline.from_pretrained(copy)
-    except ValueError:
-        pass  # to refuse such a folder is as good as to ignore the files
     assert not marker.exists()
 
 
