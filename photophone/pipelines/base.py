@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging
 from safetensors import SafetensorError, safe_open
 
 import photophone
@@ -56,10 +59,11 @@ class Pipeline(DiffusionPipeline):
         elif folder is None and str(name).count("/") != 1:
             raise ValueError(f"{name} is neither a folder, nor a built-in such as photophone/tiny-image, "
                              "nor a hub id of the form owner/name")
-        if "torch_dtype" not in options:  # the name that diffusers used before ``dtype``
+        if "torch_dtype" not in options:  # diffusers' older name of the same option
             options.setdefault("dtype", torch.float32)
         try:
-            pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
+            with quiet_loading(path.is_dir()):
+                pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
         except OSError as error:
             raise ValueError(f"{name} cannot be loaded: {error}") from error
         pipeline._source = {"model": str(name), "revision": options.get("revision") or pipeline_revision(path)}
@@ -69,6 +73,19 @@ class Pipeline(DiffusionPipeline):
     def source(self) -> dict[str, str | None]:
         """Where the weights came from: ``model`` and ``revision``; None for a pipeline built by hand."""
         return getattr(self, "_source", {"model": None, "revision": None})
+
+
+@contextmanager
+def quiet_loading(quiet: bool) -> Iterator[None]:
+    """No progress bar while local files load: it would flash by."""
+    shown = logging.is_progress_bar_enabled()
+    if quiet:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def check_saved_pipeline(path: Path, components: set[str]) -> None:
