@@ -59,7 +59,7 @@ class Pipeline(DiffusionPipeline):
         elif folder is None and str(name).count("/") != 1:
             raise ValueError(f"{name} is neither a folder, nor a built-in such as photophone/tiny-image, "
                              "nor a hub id of the form owner/name")
-        if "torch_dtype" not in options:  # the name that diffusers used before ``dtype``
+        if "torch_dtype" not in options:  # diffusers' older name of the same option
             options.setdefault("dtype", torch.float32)
         try:
             with quiet_loading(path.is_dir()):

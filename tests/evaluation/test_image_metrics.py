@@ -37,7 +37,7 @@ def test_ssim_agrees_with_scikit_image() -> None:
             (a.double().numpy() + 1) / 2, (b.double().numpy() + 1) / 2, data_range=1, channel_axis=0,
             gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True, win_size=11)
         assert float(ours) == pytest.approx(full[:, 5:-5, 5:-5].mean(), abs=1e-4)
-    assert torch.allclose(ssim(original, original), torch.ones(2), atol=1e-5)
+    assert torch.allclose(ssim(original, original), torch.ones(2, dtype=torch.float64), atol=1e-5)
 
 
 def test_frechet_distance_of_commuting_gaussians() -> None:
