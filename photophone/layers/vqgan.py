@@ -125,11 +125,11 @@ class Level(nn.Module):
 
 
 def mid_blocks(kinds: Sequence[str], channels: int, style: BlockStyle) -> nn.Sequential:
-    """The blocks at the coarsest size, in the order of ``kinds``: "block" or "attention"."""
+    """The blocks at the coarsest size, in the order of ``kinds``: "block", "attention", or "none" to keep a place."""
     known = {"block": lambda: ResnetBlock(channels, channels, style),
-             "attention": lambda: SpatialAttention(channels, style)}
+             "attention": lambda: SpatialAttention(channels, style), "none": nn.Identity}
     if not set(kinds) <= set(known):
-        raise ValueError(f"mid must name {' and '.join(map(repr, known))}, got {list(kinds)}")
+        raise ValueError(f"mid may name {', '.join(known)}, got {list(kinds)}")
     return nn.Sequential(*(known[kind]() for kind in kinds))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from photophone.checkpoints import OriginalCheckpoint
+from photophone.checkpoints import OriginalCheckpoint, State, rename_keys
+from photophone.layers.vqgan_keys import convert_vqgan_keys
 from photophone.noise import Noise
 from photophone.quantizers.base import Quantizer
 from photophone.tokenizers.base import ImageTokenizer
@@ -75,6 +76,15 @@ class GridTokenizer(OriginalCheckpoint, ImageTokenizer):
         size = self.config.image_size
         if size < self.stride or size % self.stride:
             raise ValueError(f"image_size must be a multiple of the stride {self.stride}, got {size}")
+
+    @staticmethod
+    def convert_state_dict(state: State) -> State:
+        """Official keys to ours, for all layouts of :mod:`photophone.layers.vqgan_keys`."""
+        return rename_keys(convert_vqgan_keys(state), [
+            (r"^quantize\.embedding\.weight$", "bottleneck.codebook"),
+            (r"^quant_conv\.", "to_latent."),
+            (r"^post_quant_conv\.", "from_latent."),
+        ])
 
     def latents(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] to what the bottleneck reads, (B, D, h, w)."""

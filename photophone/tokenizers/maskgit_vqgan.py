@@ -10,9 +10,7 @@ from __future__ import annotations
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from photophone.checkpoints import State, rename_keys
 from photophone.layers.vqgan import BlockStyle, Decoder, Encoder
-from photophone.layers.vqgan_keys import convert_vqgan_keys
 from photophone.quantizers.vq import VectorQuantizer
 from photophone.tokenizers.grid import GridTokenizer
 
@@ -51,11 +49,6 @@ class MaskGITVQGAN(GridTokenizer):
         self.bottleneck = VectorQuantizer(token_width, num_codes, beta=commitment)
         self.from_latent = nn.Identity()
         self.decoder = Decoder(in_channels=token_width, **sizes)
-
-    @staticmethod
-    def convert_state_dict(state: State) -> State:
-        """Official keys to ours."""
-        return rename_keys(convert_vqgan_keys(state), [(r"^quantize\.embedding\.weight$", "bottleneck.codebook")])
 
     def latents(self, images: Tensor) -> Tensor:
         return super().latents((images + 1) / 2)
