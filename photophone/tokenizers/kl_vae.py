@@ -24,6 +24,7 @@ class KLVAE(GridTokenizer):
         image_size: pixels per side; the network takes any multiple of its stride.
         channels, multipliers, blocks: sizes of the encoder; see :class:`photophone.layers.vqgan.Encoder`. The decoder
             has one block more a level.
+        decoder_channels, decoder_blocks: the decoder's width and blocks of each level, where they differ from that.
         latent_width: width D of a token.
         encoder_attention_levels, decoder_attention_levels: levels with attention. MAR's decoder has none: an accident
             of its port that the published weights depend on (latent diffusion's has some).
@@ -38,8 +39,9 @@ class KLVAE(GridTokenizer):
 
     @register_to_config
     def __init__(self, image_size: int = 256, channels: int = 128, multipliers: list[int] = (1, 1, 2, 2, 4),
-                 blocks: int = 2, latent_width: int = 16, encoder_attention_levels: list[int] = (4,),
-                 decoder_attention_levels: list[int] = (), scaling: float = 0.2325, kl_weight: float = 1e-6) -> None:
+                 blocks: int = 2, decoder_channels: int | None = None, decoder_blocks: int | None = None,
+                 latent_width: int = 16, encoder_attention_levels: list[int] = (4,), decoder_attention_levels: list[int] = (),
+                 scaling: float = 0.2325, kl_weight: float = 1e-6) -> None:
         super().__init__()
         self.check_image_size()
         if not scaling > 0:
@@ -49,8 +51,10 @@ class KLVAE(GridTokenizer):
         self.to_latent = nn.Conv2d(2 * latent_width, 2 * latent_width, 1)
         self.bottleneck = GaussianBottleneck(2 * latent_width, kl_weight=kl_weight)
         self.from_latent = nn.Conv2d(latent_width, latent_width, 1)
-        self.decoder = Decoder(in_channels=latent_width, channels=channels, multipliers=multipliers,
-                               blocks=blocks + 1, attention_levels=decoder_attention_levels)
+        self.decoder = Decoder(in_channels=latent_width, multipliers=multipliers,
+                               channels=channels if decoder_channels is None else decoder_channels,
+                               blocks=blocks + 1 if decoder_blocks is None else decoder_blocks,
+                               attention_levels=decoder_attention_levels)
 
     @torch.no_grad()
     def encode(self, images: Tensor, noise: Noise | None = None) -> Tokens:

@@ -25,6 +25,7 @@ class VARTokenizer(GridTokenizer):
         token_width: width of a code and of the latents.
         num_codes: codes in the codebook.
         scales: sides of the index maps.
+        latent_kernel: size of the convolutions around the codebook, odd.
         num_phis, phi_ratio, beta, cosine_search: see :class:`photophone.quantizers.multi_scale.MultiScaleVQ`.
         attention, mid_attention: at the coarsest level, and between the blocks after it.
 
@@ -35,8 +36,8 @@ class VARTokenizer(GridTokenizer):
     @register_to_config
     def __init__(self, image_size: int = 256, channels: int = 160, multipliers: list[int] = (1, 1, 2, 2, 4),
                  blocks: int = 2, token_width: int = 32, num_codes: int = 4096,
-                 scales: list[int] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), num_phis: int = 4, phi_ratio: float = 0.5,
-                 beta: float = 0.25, cosine_search: bool = False, attention: bool = True,
+                 scales: list[int] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), latent_kernel: int = 3, num_phis: int = 4,
+                 phi_ratio: float = 0.5, beta: float = 0.25, cosine_search: bool = False, attention: bool = True,
                  mid_attention: bool = True) -> None:
         super().__init__()
         self.check_image_size()
@@ -46,10 +47,10 @@ class VARTokenizer(GridTokenizer):
                  "attention_levels": (len(multipliers) - 1,) if attention else (),
                  "mid": ("block", "attention" if mid_attention else "none", "block")}
         self.encoder = Encoder(out_channels=token_width, blocks=blocks, **sizes)
-        self.to_latent = nn.Conv2d(token_width, token_width, 3, padding=1)
+        self.to_latent = nn.Conv2d(token_width, token_width, latent_kernel, padding=latent_kernel // 2)
         self.bottleneck = MultiScaleVQ(token_width, num_codes, scales, num_phis=num_phis, phi_ratio=phi_ratio,
                                        beta=beta, cosine_search=cosine_search)
-        self.from_latent = nn.Conv2d(token_width, token_width, 3, padding=1)
+        self.from_latent = nn.Conv2d(token_width, token_width, latent_kernel, padding=latent_kernel // 2)
         self.decoder = Decoder(in_channels=token_width, blocks=blocks + 1, **sizes)
 
     @property

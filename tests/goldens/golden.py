@@ -197,7 +197,7 @@ def run_part(part: Part, golden: Golden) -> tuple[dict[str, Tensor], str | None]
             made = part.function(golden)
     except Exception as error:  # whatever it is, the other parts are still to be compared
         traceback.print_exc()
-        return {}, f"{part.function.__name__} raised {type(error).__name__}: {error}"
+        return {}, f"{part.function.__name__} raised {type(error).__name__}, see above"
     left = [noise.used for noise in golden.replays if not noise.exhausted]
     return made, f"{part.function.__name__} left recorded draws over, used only {left}" if left else None
 

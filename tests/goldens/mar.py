@@ -23,11 +23,13 @@ def vae_config(settings: dict) -> dict:
     """Our arguments of the official ``vae`` settings; the defaults are those of the official classes."""
     encoder, decoder = settings.get("encoder_kwargs", {}), settings.get("decoder_kwargs", {})
     multipliers = settings["autoencoder_kwargs"]["ch_mult"]
-    levels, resolution = len(multipliers), encoder.get("resolution", 256)
+    levels = len(multipliers)
     return {"multipliers": multipliers, "latent_width": settings["autoencoder_kwargs"]["embed_dim"],
             "channels": encoder.get("ch", 128), "blocks": encoder.get("num_res_blocks", 2),
-            "encoder_attention_levels": attention_levels(levels, resolution, encoder.get("attn_resolutions", [16])),
-            "decoder_attention_levels": attention_levels(levels, decoder.get("resolution", resolution),
+            "decoder_channels": decoder.get("ch", 128), "decoder_blocks": decoder.get("num_res_blocks", 2) + 1,
+            "encoder_attention_levels": attention_levels(levels, encoder.get("resolution", 256),
+                                                         encoder.get("attn_resolutions", [16])),
+            "decoder_attention_levels": attention_levels(levels, decoder.get("resolution", 256),
                                                          decoder.get("attn_resolutions", []))}
 
 

@@ -21,7 +21,9 @@ def tokenizer_config(settings: dict) -> dict:
     return {"image_size": scales[-1] * 2 ** (len(multipliers) - 1), "channels": backbone.get("ch", vqvae["ch"]),
             "multipliers": multipliers, "blocks": backbone.get("num_res_blocks", 2),
             "token_width": vqvae["z_channels"], "num_codes": vqvae["vocab_size"], "scales": scales,
-            "num_phis": vqvae["share_quant_resi"], "phi_ratio": abs(vqvae["quant_resi"]), "beta": vqvae["beta"],
+            "latent_kernel": vqvae.get("quant_conv_ks", 3),
+            "num_phis": vqvae["share_quant_resi"] or vqvae.get("default_qresi_counts", 0),
+            "phi_ratio": abs(vqvae["quant_resi"]), "beta": vqvae["beta"],
             "cosine_search": vqvae["using_znorm"], "attention": backbone.get("using_sa", True),
             "mid_attention": backbone.get("using_mid_sa", True)}
 
@@ -52,6 +54,6 @@ def phis(golden: Golden):
     for name in golden.names("out_phi_index*"):
         suffix = name.removeprefix("out_phi_index").removeprefix("_")
         scales = {"": own, "published": PUBLISHED_SCALES}.get(suffix) or int(suffix)
-        num_phis = golden.settings["vqvae"]["share_quant_resi"] or scales
+        num_phis = tokenizer_config(golden.settings)["num_phis"] or scales
         made[name] = torch.tensor([phi_index(scale, scales, num_phis) for scale in range(scales)])
     return made
