@@ -73,7 +73,7 @@ _ENTRIES = [
                config={"num_tokens": 32, "token_dim": 16, "quantizer": "vq",
                        "quantizer_config": {"codebook_size": 4096, "ema_decay": 0.99}}, **LATENT1D),
     ModelEntry("latent1d-tiny-softvq", summary="64x64 pixels to 16 soft mixtures of codewords (SoftVQ)",
-               config={"quantizer": "soft_vq", "quantizer_config": {"codebook_size": 2048, "num_codebooks": 4}},
+               config={"quantizer": "soft_vq", "quantizer_config": {"num_codewords": 2048, "num_codebooks": 4}},
                **LATENT1D),
     ModelEntry("latent1d-vit-c32", summary="the same as a plain ViT on patches of 8",
                config={"stem": "patch", "patch": 8, "encoder_depth": 4, "decoder_depth": 4}, **LATENT1D),

@@ -13,7 +13,7 @@ def build_task(config: TrainConfig) -> ImageTokenizerTask:
     settings = dict(config.task)
     freeze_encoder = settings.pop("freeze_encoder", False)
     if config.init_from:
-        model = Latent1DTokenizer.from_pretrained(config.init_from)
+        model = Latent1DTokenizer.from_pretrained(config.init_from, **config.model)
     else:
         model = Latent1DTokenizer(**config.model)
     validation = ImageDataset(config.validation) if config.validation else None

@@ -100,8 +100,10 @@ class Latent1DTokenizer(ImageTokenizer):
         self.encoder_mixer = position_mixer(self.grid**2, num_tokens)
         self.encoder_blocks = nn.ModuleList(TransformerBlock(width, width // 64) for _ in range(encoder_depth))
         self.encoder_norm = nn.LayerNorm(width)
-        self.to_latent = nn.Linear(width, token_dim)
-        self.bottleneck = build_quantizer(quantizer, dim=token_dim, **(quantizer_config or {}))
+        # a Gaussian bottleneck reads mean and log variance of each channel
+        bottleneck_dim = 2 * token_dim if quantizer == "gaussian" else token_dim
+        self.to_latent = nn.Linear(width, bottleneck_dim)
+        self.bottleneck = build_quantizer(quantizer, dim=bottleneck_dim, **(quantizer_config or {}))
         self.from_latent = nn.Linear(token_dim, width)
         self.decoder_grid = nn.Parameter(torch.randn(self.grid**2, width) * 0.02)
         self.decoder_queries = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
@@ -130,7 +132,7 @@ class Latent1DTokenizer(ImageTokenizer):
         return self.bottleneck.num_codebooks
 
     def latents(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to latents (B, N, D) before quantization, normalised per token."""
+        """Images (B, 3, H, W) to latents (B, N, D) before quantization, normalised per token unless Gaussian."""
         grid = self.to_grid(images.contiguous(memory_format=torch.channels_last))
         grid = grid.flatten(2).transpose(1, 2) + self.encoder_grid  # (B, C, h, w) -> (B, hw, C)
         queries = self.encoder_queries + self.encoder_mixer(grid.transpose(1, 2)).transpose(1, 2)  # (B, N, C)
@@ -138,7 +140,7 @@ class Latent1DTokenizer(ImageTokenizer):
         for block in self.encoder_blocks:
             x = block(x)
         latents = self.to_latent(self.encoder_norm(x[:, grid.shape[1]:]))
-        return F.layer_norm(latents, latents.shape[-1:])
+        return latents if self.config.quantizer == "gaussian" else F.layer_norm(latents, latents.shape[-1:])
 
     def reconstruct(self, latents: Tensor) -> Tensor:
         """Quantized latents (B, N, D) to images (B, 3, H, W), not clamped."""
@@ -159,6 +161,12 @@ class Latent1DTokenizer(ImageTokenizer):
             noise = noise or GlobalNoise(values.device)
             values = values + self.config.latent_noise * noise.normal(*values.shape, dtype=values.dtype)
         return self.reconstruct(values), output.loss, output.metrics
+
+    def freeze_encoder(self) -> None:
+        """Keep the latents as they are: only what comes after them stays trainable."""
+        for name, parameter in self.named_parameters():
+            if name.startswith(("to_grid", "encoder_", "to_latent", "bottleneck")):
+                parameter.requires_grad_(False)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tokens:

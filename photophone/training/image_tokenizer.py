@@ -20,12 +20,15 @@ class ReconstructionWeights:
 
     Args:
         l2, l1: mean squared and mean absolute error of pixels in [-1, 1].
+        log_l2: mean over images of the natural logarithm of their squared error: every image counts by its PSNR, so
+            that simple ones, whose error is small already, go on improving.
         quantizer: the quantizer's own loss.
         flip: probability of mirroring an example.
     """
 
     l2: float = 1.0
     l1: float = 0.2
+    log_l2: float = 0.0
     quantizer: float = 1.0
     flip: float = 0.5
 
@@ -60,8 +63,11 @@ class ImageTokenizerTask:
         images, weights = batch["images"], self.weights
         reconstruction, quantizer_loss, metrics = model(images)
         error = reconstruction.float() - images
-        l2, l1 = error.square().mean(), error.abs().mean()
+        squared = error.square().mean(dim=(1, 2, 3))  # (B,)
+        l2, l1 = squared.mean(), error.abs().mean()
         loss = weights.l2 * l2 + weights.l1 * l1 + weights.quantizer * quantizer_loss
+        if weights.log_l2:
+            loss = loss + weights.log_l2 * squared.clamp(min=1e-6).log().mean()
         return loss, {"l2_loss": l2, "l1_loss": l1, **metrics}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
