@@ -1,7 +1,8 @@
 """The KL autoencoder of latent diffusion, as MAR trained it: continuous tokens.
 
 Papers: latent diffusion (arXiv 2112.10752), MAR (2406.11838). Official code of the weights: LTH14/mar, MIT. Weights:
-MIT, trained on ImageNet. xAR (2502.20388), CSpD (2411.11925) and ALIT (2411.02393) use the same file.
+under the licence of the code, none stated apart; trained on ImageNet. xAR (2502.20388), CSpD (2411.11925) and ALIT
+(2411.02393) use the same file.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class KLVAE(GridTokenizer):
     @register_to_config
     def __init__(self, image_size: int = 256, channels: int = 128, multipliers: list[int] = (1, 1, 2, 2, 4),
                  blocks: int = 2, decoder_channels: int | None = None, decoder_blocks: int | None = None,
-                 latent_width: int = 16, encoder_attention_levels: list[int] = (4,), decoder_attention_levels: list[int] = (),
-                 scaling: float = 0.2325, kl_weight: float = 1e-6) -> None:
+                 latent_width: int = 16, encoder_attention_levels: list[int] = (4,),
+                 decoder_attention_levels: list[int] = (), scaling: float = 0.2325, kl_weight: float = 1e-6) -> None:
         super().__init__()
         self.check_image_size()
         if not scaling > 0:

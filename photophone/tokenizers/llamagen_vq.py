@@ -1,8 +1,8 @@
 """LlamaGen's VQGAN: normalised codes of eight dimensions, found by cosine.
 
-Paper: arXiv 2406.06525. Official code: FoundationVision/LlamaGen, MIT. Weights: MIT; the class-conditional ones were
-trained on ImageNet, the text-conditional ones on LAION-COCO and internal pictures. NAR (2503.10696) and others use
-the same files.
+Paper: arXiv 2406.06525. Official code: FoundationVision/LlamaGen, MIT. Weights: under the licence of the
+code, none stated apart; the class-conditional ones were trained on ImageNet, the text-conditional ones on LAION-COCO
+and internal pictures. NAR (2503.10696) and others use the same files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """VAR's tokenizer: an image as index maps from 1x1 to the full grid.
 
-Paper: arXiv 2404.02905. Official code: FoundationVision/VAR, MIT. Weights: MIT, trained on OpenImages. HART
-(2410.10812) extends the same network.
+Paper: arXiv 2404.02905. Official code: FoundationVision/VAR, MIT. Weights: under the licence of the code, none
+stated apart; trained on OpenImages. HART (2410.10812) extends the same network.
 """
 
 from __future__ import annotations
