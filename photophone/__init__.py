@@ -23,13 +23,15 @@ _PUBLIC = {
     "list_models": "photophone.registry",
     "load_original": "photophone.registry",
 }
+# diffusers looks up the base class of a saved component in the library that model_index.json names.
+_FOR_DIFFUSERS = {"ModelMixin": "diffusers"}
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 (the names are strings)
 
-
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    module = _PUBLIC.get(name) or _FOR_DIFFUSERS.get(name)
+    if module is None:
         raise AttributeError(f"module 'photophone' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -69,9 +71,10 @@ class Tokens:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def __getitem__(self, rows: int | slice | Tensor | list[int]) -> Tokens:
+    def __getitem__(self, rows: SupportsIndex | slice | Tensor | list[int]) -> Tokens:
         """Rows of the batch as Tokens; an int keeps a batch of one."""
-        if isinstance(rows, int):
+        if isinstance(rows, SupportsIndex) and getattr(rows, "ndim", 0) == 0:  # int, or a number of numpy or torch
+            rows = operator.index(rows)
             if not -len(self) <= rows < len(self):
                 raise IndexError(f"row {rows} of a batch of {len(self)}")
             rows = [rows]
@@ -79,8 +82,10 @@ class Tokens:
         return replace(self, values=self.values[rows], lengths=lengths)
 
     def to(self, *args, **kwargs) -> Tokens:
-        """Move to a device or, for continuous tokens, to a dtype: the arguments of ``Tensor.to``."""
+        """Move to a device or, for continuous tokens, to a dtype: the arguments of ``Tensor.to``; codes stay Long."""
         values = self.values.to(*args, **kwargs)
+        if values.dtype != self.values.dtype and not self.is_continuous:
+            values = self.values.to(values.device)
         lengths = None if self.lengths is None else self.lengths.to(values.device)
         return replace(self, values=values, lengths=lengths)
 

@@ -22,9 +22,9 @@ def main() -> None:
     arguments = parser.parse_args()
     pipeline = TextToImagePipeline(
         PreTrainedTokenizerFast.from_pretrained(arguments.generator / "text_tokenizer"),
-        FlowARGenerator.from_pretrained(arguments.generator / "token_generator"),
-        Latent1DTokenizer.from_pretrained(arguments.image_tokenizer))
-    pipeline.to(torch.float16).save_pretrained(arguments.output)
+        FlowARGenerator.from_pretrained(arguments.generator / "token_generator", dtype=torch.float16),
+        Latent1DTokenizer.from_pretrained(arguments.image_tokenizer, dtype=torch.float16))
+    pipeline.save_pretrained(arguments.output)
     (arguments.output / "revision.txt").write_text(arguments.revision + "\n")
     weights = sum(file.stat().st_size for file in arguments.output.rglob("*.safetensors"))
     print(f"{arguments.output}: {weights / 1e6:.2f} MB of weights")

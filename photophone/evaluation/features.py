@@ -144,9 +144,8 @@ def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
     """Fold each batch norm of timm's EfficientNet into the convolution before it, in place, for inference."""
-    pairs = {"conv_stem": "bn1", "conv_head": "bn2"}
-    for name in pairs:
-        _fold(network, name, pairs[name])
+    for convolution, norm in (("conv_stem", "bn1"), ("conv_head", "bn2")):
+        _fold(network, convolution, norm)
     for stage, blocks in enumerate(network.blocks):
         layers = OTHER_STAGES if stage else FIRST_STAGE
         names = list(layers.values())

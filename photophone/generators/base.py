@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from diffusers import ConfigMixin, ModelMixin
-
+from photophone.model import Model
 from photophone.tokens import Tokens
 
 
-class Generator(ModelMixin, ConfigMixin):
+class Generator(Model):
     """Predicts tokens from a condition.
 
     ``forward`` is the training pass and returns the loss; ``generate`` samples. A causal family also has ``stream``,
     which yields tokens as they are made.
     """
-
-    config_name = "config.json"
 
     @abstractmethod
     def generate(self, *condition, noise, callback=None, **options) -> Tokens:

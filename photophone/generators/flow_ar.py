@@ -175,8 +175,8 @@ class FlowARGenerator(Generator):
             null_mask[:, 0] = True
             text_ids = torch.cat([text_ids, null_ids.expand(rows, -1)])
             text_mask = torch.cat([text_mask, null_mask])
-        options = dict(guidance=guidance_scale, temperature=temperature, noise=noise, num_steps=num_inference_steps,
-                       **head_options)
+        options = dict(guidance=guidance_scale, temperature=temperature, noise=noise,
+                       **self.token_head.step_options(num_inference_steps), **head_options)
         if self.config.order == "random":
             values = self._generate_masked(text_ids, text_mask, rows, num_order_steps, callback, options)
         else:

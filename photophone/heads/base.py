@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,10 @@ class Head(nn.Module, ABC):
             temperature: scales the randomness; 0 takes the most likely (or the mean) token.
             noise: source of the draws, B rows each.
         """
+
+    def step_options(self, num_steps: int) -> dict[str, Any]:
+        """Arguments of :meth:`sample` for that many solver steps; none where a head has no steps."""
+        return {}
 
 
 class ConditionedNetwork(nn.Module, ABC):

@@ -110,6 +110,9 @@ class DiffusionHead(Head):
             x = posterior_mean(tables, x0, x, step) + (step > 0) * spread * noise.normal(*x.shape)
         return x
 
+    def step_options(self, num_steps: int) -> dict[str, str]:
+        return {"respacing": str(num_steps)}
+
     def _project(self, hidden: Tensor) -> Tensor:
         return self.net.project(hidden.to(self.net.cond_embed.weight.dtype))
 

@@ -101,6 +101,9 @@ class FlowHead(Head):
                                   self.path)
         return SOLVERS[solver](velocity, draw(), time_grid(num_steps, time_shift) if times is None else times)
 
+    def step_options(self, num_steps: int) -> dict[str, int]:
+        return {"num_steps": num_steps}
+
     def draw_times(self, rows: int, length: int, mul: int, noise: Noise) -> Tensor:
         """Times of a training step: ``(rows * mul,)``, or ``(rows * mul, length)`` when groups of tokens differ."""
         group = self.tokens_per_time or length

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from safetensors import SafetensorError
+from diffusers.utils import logging
+from safetensors import SafetensorError, safe_open
 
+import photophone
 from photophone.registry import builtin_folder
 
 GeneratorInput = torch.Generator | list[torch.Generator] | None
@@ -43,7 +47,7 @@ class Pipeline(DiffusionPipeline):
 
         Args:
             name: built-in name, path or hub id.
-            options: as in diffusers, with ``torch_dtype`` float32 by default.
+            options: as in diffusers, with ``dtype`` float32 by default.
 
         Raises:
             ValueError: an unknown built-in, or missing, damaged or foreign files.
@@ -51,12 +55,17 @@ class Pipeline(DiffusionPipeline):
         folder = builtin_folder(str(name))
         path = Path(folder or name)
         if path.is_dir():
-            check_saved_pipeline(path)
+            check_saved_pipeline(path, set(cls._get_signature_keys(cls)[0]) - set(options))
         elif folder is None and str(name).count("/") != 1:
             raise ValueError(f"{name} is neither a folder, nor a built-in such as photophone/tiny-image, "
                              "nor a hub id of the form owner/name")
-        options.setdefault("torch_dtype", torch.float32)
-        pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
+        if "torch_dtype" not in options:  # diffusers' older name of the same option
+            options.setdefault("dtype", torch.float32)
+        try:
+            with quiet_loading(path.is_dir()):
+                pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
+        except OSError as error:
+            raise ValueError(f"{name} cannot be loaded: {error}") from error
         pipeline._source = {"model": str(name), "revision": options.get("revision") or pipeline_revision(path)}
         return pipeline
 
@@ -66,24 +75,47 @@ class Pipeline(DiffusionPipeline):
         return getattr(self, "_source", {"model": None, "revision": None})
 
 
-def check_saved_pipeline(path: Path) -> None:
+@contextmanager
+def quiet_loading(quiet: bool) -> Iterator[None]:
+    """No progress bar while local files load: it would flash by."""
+    shown = logging.is_progress_bar_enabled()
+    if quiet:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def check_saved_pipeline(path: Path, components: set[str]) -> None:
     """Refuse a folder whose index or weights cannot be read, before any of it is loaded.
+
+    Args:
+        path: the folder.
+        components: names that the index must hold, and the only ones that it may hold.
 
     Raises:
         ValueError: names the file and what is wrong with it.
     """
-    from safetensors import safe_open
     try:
         index = json.loads((path / "model_index.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a saved pipeline: model_index.json cannot be read ({error})") from error
-    for name, value in index.items():
-        if name.startswith("_") or not isinstance(value, list) or value[0] is None:
-            continue
-        library = value[0]
+    if not isinstance(index, dict):
+        raise ValueError(f"{path} is not a saved pipeline: model_index.json holds no mapping")
+    named = {name for name, value in index.items() if not name.startswith("_") and isinstance(value, list)}
+    if named != components:
+        raise ValueError(f"{path}: model_index.json names the components {sorted(named)}, not {sorted(components)}")
+    for name in sorted(components):
+        if len(index[name]) != 2 or not all(isinstance(part, str) for part in index[name]):
+            raise ValueError(f"{path}: component {name} is not given as [library, class] but as {index[name]}")
+        library, class_name = index[name]
         if library not in ("photophone", "transformers", "diffusers"):
             raise ValueError(f"{path}: component {name} names the library {library!r}; only photophone, diffusers "
                              "and transformers are loaded")
+        if library == "photophone" and class_name not in photophone.__all__:
+            raise ValueError(f"{path}: component {name} names the class {class_name!r}, which photophone does not have")
         if not (path / name).is_dir():
             raise ValueError(f"{path}: the folder of component {name} is missing")
         weights = list((path / name).glob("*.safetensors"))
@@ -114,6 +146,10 @@ def row_generators(generator: GeneratorInput, rows: int) -> tuple[list[torch.Gen
     Raises:
         ValueError: a list whose length is not ``rows``, or a generator that is not on the CPU.
     """
+    given = generator if isinstance(generator, list) else [generator]
+    for source in given:
+        if not isinstance(source, torch.Generator | None):
+            raise ValueError(f"generator must be a torch.Generator or a list of them, got {type(source).__name__}")
     if isinstance(generator, list):
         if len(generator) != rows:
             raise ValueError(f"{len(generator)} generators for {rows} samples; give one, or one for each sample")

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,18 @@ from transformers import PreTrainedTokenizerFast
 
 from photophone.files import atomic_write
 from photophone.generators.flow_ar import FlowARGenerator
-from photophone.limits import MAX_GUIDANCE_SCALE, MAX_IMAGES_PER_CALL, MAX_INFERENCE_STEPS, MAX_PROMPT_CHARACTERS
+from photophone.limits import (
+    MAX_GUIDANCE_SCALE,
+    MAX_IMAGES_PER_CALL,
+    MAX_INFERENCE_STEPS,
+    MAX_PROMPT_CHARACTERS,
+    MAX_TEMPERATURE,
+)
 from photophone.noise import SeededNoise
 from photophone.pictures import to_pil
 from photophone.pipelines.base import GeneratorInput, Pipeline, row_generators
 from photophone.registry import REGISTRY
-from photophone.text.captions import encode_captions, shorten
+from photophone.text.captions import encode_captions, normalize_caption, shorten
 from photophone.tokenizers.base import ImageTokenizer
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -68,14 +75,13 @@ class ImageOutput:
                 raise ValueError(f"{len(self.images)} images do not fit one file {path}; give a folder")
             files = [path]
         else:
-            files = [path / f"{slug(prompt)}-{seed}.png" for prompt, seed in zip(self.prompts, self.seeds)]
+            files = [path / f"{name}.png" for name in unique_names(self.prompts, self.seeds)]
         for file, image, prompt, seed in zip(files, self.images, self.prompts, self.seeds):
             facts = {"prompt": prompt, "seed": seed, **self.settings, "model": self.model, "revision": self.revision,
                      "weights_licence": self.weights_licence}
-            with atomic_write(file) as partial:
-                image.save(partial, format="PNG")
-            with atomic_write(file.with_suffix(".json")) as partial:
-                partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False))
+            with atomic_write(file) as png, atomic_write(file.with_suffix(".json")) as beside:
+                image.save(png, format="PNG")
+                beside.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
         return files
 
 
@@ -118,7 +124,7 @@ class TextToImagePipeline(Pipeline):
             ValueError: an argument outside its limits; the message names the value and the limit.
             DecodingStopped: the callback set ``_interrupt``.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
         self.check_inputs(prompts, num_images_per_prompt, height, width, num_inference_steps, guidance_scale,
                           temperature, output_type)
         prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
@@ -149,20 +155,20 @@ class TextToImagePipeline(Pipeline):
         """Raise ValueError for the first argument outside its limits."""
         for text in prompts:
             check_prompt(text)
-        images = len(prompts) * num_images_per_prompt
-        if num_images_per_prompt < 1 or not 1 <= images <= MAX_IMAGES_PER_CALL:
+        whole = isinstance(num_images_per_prompt, Integral) and num_images_per_prompt >= 1
+        if not whole or not 1 <= len(prompts) * num_images_per_prompt <= MAX_IMAGES_PER_CALL:
             raise ValueError(f"{len(prompts)} prompts x {num_images_per_prompt} images asked for; one call makes 1 to "
                              f"{MAX_IMAGES_PER_CALL} images")
         size = self.image_tokenizer.image_size
         for name, value in (("height", height), ("width", width)):
             if value not in (None, size):
                 raise ValueError(f"{name} {value} is not possible; this model makes {size}x{size} images")
-        if not 1 <= num_inference_steps <= MAX_INFERENCE_STEPS:
-            raise ValueError(f"num_inference_steps must be 1 to {MAX_INFERENCE_STEPS}, got {num_inference_steps}")
-        if not 0 <= guidance_scale <= MAX_GUIDANCE_SCALE:
-            raise ValueError(f"guidance_scale must be 0 to {MAX_GUIDANCE_SCALE:g}, got {guidance_scale}")
-        if not 0 <= temperature <= 2:
-            raise ValueError(f"temperature must be 0 to 2, got {temperature}")
+        for name, value, kind, low, high in (
+                ("num_inference_steps", num_inference_steps, Integral, 1, MAX_INFERENCE_STEPS),
+                ("guidance_scale", guidance_scale, Real, 0, MAX_GUIDANCE_SCALE),
+                ("temperature", temperature, Real, 0, MAX_TEMPERATURE)):
+            if not (isinstance(value, kind) and low <= value <= high):  # also false for NaN
+                raise ValueError(f"{name} must be {low} to {high:g}, got {value!r}")
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
 
@@ -175,11 +181,11 @@ def check_prompt(text: str) -> None:
     """
     if not isinstance(text, str):
         raise ValueError(f"a prompt must be a string, got {type(text).__name__}")
-    if not text.strip():
-        raise ValueError(f"the prompt is empty ({text!r}); write what the picture shows, such as 'a red apple'")
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise ValueError(f"the prompt {shorten(text, 30)!r} has {len(text)} characters, the limit is "
                          f"{MAX_PROMPT_CHARACTERS}")
+    if not normalize_caption(text):
+        raise ValueError(f"the prompt is empty ({text!r}); write what the picture shows, such as 'a red apple'")
     for position, character in enumerate(text):
         if unicodedata.category(character) in ("Cc", "Cs", "Cn", "Co") and character not in "\n\t":
             raise ValueError(f"the prompt has the control character U+{ord(character):04X} at position {position}; "
@@ -193,6 +199,19 @@ def convert_images(images: Tensor, output_type: str) -> Any:
     if output_type == "np":
         return ((images.float() + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()
     return to_pil(images)
+
+
+def unique_names(prompts: list[str], seeds: list[int]) -> list[str]:
+    """File names ``PROMPT-SEED``, numbered where prompts differ in what a file name leaves out."""
+    names: list[str] = []
+    for prompt, seed in zip(prompts, seeds):
+        first = name = f"{slug(prompt)}-{seed}"
+        count = 1
+        while name in names:
+            count += 1
+            name = f"{first}-{count}"
+        names.append(name)
+    return names
 
 
 def slug(text: str, limit: int = 40) -> str:

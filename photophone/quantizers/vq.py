@@ -72,7 +72,8 @@ class VectorQuantizer(Quantizer):
         self.ema_decay, self.revive_below, self.kmeans_iterations = ema_decay, revive_below, kmeans_iterations
         self.clustering, self.entropy_weight = clustering, entropy_weight
         self.entropy_temperature = entropy_temperature
-        codebook = nn.init.uniform_(torch.empty(codebook_size, dim), -1 / codebook_size, 1 / codebook_size)
+        # Not nn.init, whose functions give back None while diffusers loads a model.
+        codebook = torch.empty(codebook_size, dim).uniform_(-1 / codebook_size, 1 / codebook_size)
         codebook = F.normalize(codebook, dim=-1) if l2_norm else codebook
         if ema_decay is None:
             self.codebook = nn.Parameter(codebook)

@@ -83,15 +83,16 @@ def encode_captions(tokenizer: PreTrainedTokenizerFast, captions: list[str], *, 
         ValueError: a caption with characters outside the vocabulary, or too long.
     """
     limit = tokenizer.model_max_length
-    rows = tokenizer([normalize_caption(c) for c in captions], add_special_tokens=False)["input_ids"]
-    for caption, row in zip(captions, rows):
-        if not truncate and len(row) > limit:
+    # "<pad>" in a caption is five characters, not the special token
+    rows = tokenizer([normalize_caption(c) for c in captions], add_special_tokens=False,
+                     split_special_tokens=True)["input_ids"]
+    for caption, row in zip([] if truncate else captions, rows):
+        if tokenizer.unk_token_id in row:
+            unknown = ", ".join(unknown_characters(tokenizer, caption))
+            raise ValueError(f"prompt {shorten(caption)!r} has characters the model was not trained on: {unknown}; "
+                             "write it in plain English")
+        if len(row) > limit:
             raise ValueError(f"prompt {shorten(caption)!r} has {len(row)} tokens, the model reads {limit}; shorten it")
-        if not truncate and tokenizer.unk_token_id in row:
-            known = set("".join(tokenizer.get_vocab()))
-            unknown = sorted(set(normalize_caption(caption)) - known - {" "})
-            raise ValueError(f"prompt {shorten(caption)!r} has characters the model was not trained on: "
-                             f"{' '.join(unknown)}; write it in plain English")
     length = min(limit, max([1, *map(len, rows)])) if trim else limit
     ids = torch.full((len(rows), length), tokenizer.pad_token_id)
     for index, row in enumerate(rows):
@@ -99,6 +100,13 @@ def encode_captions(tokenizer: PreTrainedTokenizerFast, captions: list[str], *, 
     null = torch.full((length,), tokenizer.pad_token_id)
     null[0] = tokenizer.convert_tokens_to_ids(NULL)
     return ids, ids != tokenizer.pad_token_id, null
+
+
+def unknown_characters(tokenizer: PreTrainedTokenizerFast, caption: str, most: int = 10) -> list[str]:
+    """Up to ``most`` characters of a caption that its vocabulary lacks, invisible ones by their number."""
+    known = set("".join(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens))) | {" "}
+    unknown = sorted(set(normalize_caption(caption)) - known)[:most]
+    return [character if character.isprintable() else f"U+{ord(character):04X}" for character in unknown]
 
 
 def shorten(text: str, limit: int = 60) -> str:

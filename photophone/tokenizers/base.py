@@ -5,20 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from torch import Tensor
 
+from photophone.model import Model
 from photophone.tokens import Tokens
 
 
-class ImageTokenizer(ModelMixin, ConfigMixin):
+class ImageTokenizer(Model):
     """Images float ``(B, 3, H, W)`` in [-1, 1] to :class:`Tokens` and back.
 
     A family sets the properties below from its config and implements :meth:`encode` and :meth:`decode`;
-    saving, loading and hub download come from diffusers' mixins.
+    saving, loading and hub download come from :class:`photophone.model.Model`.
     """
-
-    config_name = "config.json"
 
     @property
     @abstractmethod
@@ -71,13 +69,19 @@ class ImageTokenizer(ModelMixin, ConfigMixin):
                 raise ValueError(f"images must lie in [-1, 1], got values from {low:.4g} to {high:.4g}")
 
     def check_tokens(self, tokens: Tokens) -> None:
-        """Refuse tokens of another shape or kind, or with codes outside the codebook."""
+        """Refuse tokens of another shape or kind, with codes outside the codebook, or with NaN or infinity.
+
+        Raises:
+            ValueError: names what was expected and what came.
+        """
         values = tokens.values
         if self.codebook_size is None:
             expected = (self.num_tokens, self.token_dim)
             if not tokens.is_continuous or tuple(values.shape[1:]) != expected:
                 raise ValueError(f"this tokenizer decodes float tokens (B, {expected[0]}, {expected[1]}), "
                                  f"got {values.dtype} {tuple(values.shape)}")
+            if not torch.isfinite(values).all():
+                raise ValueError("the tokens hold NaN or infinite values")
             return
         expected = (self.num_tokens,) if self.num_codebooks == 1 else (self.num_codebooks, self.num_tokens)
         if tokens.is_continuous or tuple(values.shape[1:]) != expected:

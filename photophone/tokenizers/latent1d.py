@@ -84,6 +84,8 @@ class Latent1DTokenizer(ImageTokenizer):
         if stem not in ("conv", "patch"):
             raise ValueError(f"stem must be 'conv' or 'patch', got {stem!r}")
         stride = patch * 2 ** len(encoder_channels) if stem == "conv" else patch
+        if width < 64 or width % 64:
+            raise ValueError(f"width must be a multiple of 64, got {width}")
         if image_size % stride:
             raise ValueError(f"image size {image_size} is not a multiple of the stem's stride {stride}")
         if stem == "conv" and len(encoder_channels) != len(decoder_channels):
@@ -161,12 +163,6 @@ class Latent1DTokenizer(ImageTokenizer):
             noise = noise or GlobalNoise(values.device)
             values = values + self.config.latent_noise * noise.normal(*values.shape, dtype=values.dtype)
         return self.reconstruct(values), output.loss, output.metrics
-
-    def freeze_encoder(self) -> None:
-        """Keep the latents as they are: only what comes after them stays trainable."""
-        for name, parameter in self.named_parameters():
-            if name.startswith(("to_grid", "encoder_", "to_latent", "bottleneck")):
-                parameter.requires_grad_(False)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tokens:

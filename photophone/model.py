@@ -1,0 +1,43 @@
+"""What all models share: saving and strict loading."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+
+
+class Model(ModelMixin, ConfigMixin):
+    """A :class:`diffusers.ModelMixin` that loads all of its weights or none.
+
+    diffusers warns of missing weights and leaves random ones in their place; here they are an error.
+    """
+
+    config_name = "config.json"
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike, **options: Any) -> Model:
+        """Load a saved folder or a hub id.
+
+        Args:
+            name: path or hub id.
+            options: as in diffusers; pickled weights are read with ``use_safetensors=False`` only.
+
+        Raises:
+            ValueError: weights are missing, left over, of another shape, or not finite.
+            OSError: files are missing or damaged.
+        """
+        with_info = options.pop("output_loading_info", False)
+        if options.get("use_safetensors") is None:
+            options["use_safetensors"] = True
+        model, info = super().from_pretrained(name, output_loading_info=True, **options)
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+            if info.get(problem):
+                raise ValueError(f"{name} does not hold the weights of {cls.__name__}; "
+                                 f"{problem.replace('_', ' ')}: {', '.join(map(str, info[problem]))}")
+        for key, weight in model.state_dict().items():
+            if weight.is_floating_point() and not weight.is_meta and not torch.isfinite(weight).all():
+                raise ValueError(f"{name}: {key} holds NaN or infinite values")
+        return (model, info) if with_info else model

@@ -1,0 +1,89 @@
+"""What several tests need: drawn pictures, small real models, a hostile file."""
+
+import json
+import os
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+
+from photophone.generators.flow_ar import FlowARGenerator
+from photophone.pipelines.text_to_image import TextToImagePipeline
+from photophone.text.captions import train_caption_tokenizer
+from photophone.tokenizers.latent1d import Latent1DTokenizer
+
+COLOURS = ("red", "blue", "green", "orange", "purple", "black", "brown", "teal")
+SHAPES = ("circle", "square", "triangle", "ring", "cross", "bar")
+STYLES = ("flat emoji", "pixel art")
+SMALL_TOKENIZER = {"image_size": 16, "num_tokens": 4, "token_dim": 8, "width": 64, "patch": 2, "encoder_channels": [16],
+                   "encoder_conv_depths": [0], "decoder_channels": [32], "decoder_conv_depths": [1]}
+SMALL_GENERATOR = {"num_tokens": 4, "token_dim": 8, "vocab_size": 160, "max_text_length": 12, "width": 64,
+                   "depth": 1, "num_heads": 2, "order": "next_x", "cell_size": 2, "head": "local_dit",
+                   "head_config": {"width": 64, "depth": 1, "num_heads": 2, "cell_size": 2}}
+
+
+def draw_icon(colour, shape, size=64):
+    """A shape on white, drawn large and made small, with soft edges as real icons have."""
+    image = Image.new("RGB", (256, 256), "white")
+    draw, box = ImageDraw.Draw(image), (40, 40, 216, 216)
+    if shape == "circle":
+        draw.ellipse(box, fill=colour)
+    elif shape == "square":
+        draw.rectangle(box, fill=colour)
+    elif shape == "triangle":
+        draw.polygon([(128, 40), (216, 216), (40, 216)], fill=colour)
+    elif shape == "ring":
+        draw.ellipse(box, outline=colour, width=40)
+    else:
+        draw.rectangle((40, 100, 216, 156), fill=colour)
+        if shape == "cross":
+            draw.rectangle((100, 40, 156, 216), fill=colour)
+    return image.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def icons():
+    """(image, fields) of every colour, shape and style."""
+    for colour in COLOURS:
+        for shape in SHAPES:
+            for style in STYLES:
+                fields = {"caption": f"{colour} {shape}, {style}", "label": shape, "style": style,
+                          "tags": "geometry sign", "colours": colour}
+                yield (colour, shape), fields
+
+
+def write_prepared(path, size=16, count=64):
+    """A prepared file of ``count`` icons, as scripts/prepare_images.py makes it."""
+    rows = list(icons())[:count]
+    images = np.stack([np.asarray(draw_icon(*look, size)) for look, _ in rows])
+    save_file({"images": torch.from_numpy(images)}, path)
+    path.with_suffix(".jsonl").write_text("".join(json.dumps(fields) + "\n" for _, fields in rows))
+    return path
+
+
+def shake(model, seed=0, scale=0.05):
+    """Random weights everywhere: layers that start at zero would hide what a test looks for."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=scale)
+    return model.eval()
+
+
+def small_pipeline(seed=0):
+    """A text-to-image pipeline of small real parts with a vocabulary of 50 captions."""
+    torch.manual_seed(seed)
+    captions = [fields["caption"] for _, fields in icons()][:50]
+    vocabulary = train_caption_tokenizer(captions, SMALL_GENERATOR["vocab_size"], SMALL_GENERATOR["max_text_length"])
+    return TextToImagePipeline(vocabulary, shake(FlowARGenerator(**SMALL_GENERATOR), seed),
+                               shake(Latent1DTokenizer(**SMALL_TOKENIZER), seed + 1))
+
+
+class Hostile:
+    """An object whose pickle makes the folder ``marker`` when it is loaded."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)

@@ -1,0 +1,59 @@
+"""Latent1D beyond the contract: settings, training noise, the frozen encoder."""
+
+import pytest
+import torch
+from tiny import SMALL_TOKENIZER, shake
+
+from photophone import Latent1DTokenizer, ReplayNoise
+
+
+def build(**changes):
+    torch.manual_seed(0)
+    return shake(Latent1DTokenizer(**{**SMALL_TOKENIZER, **changes}))
+
+
+def images(rows=2):
+    return torch.rand(rows, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"stem": "wavelet"}, "'wavelet'"), ({"image_size": 18}, "18 is not a multiple of the stem's stride 4"),
+    ({"decoder_channels": [32, 32]}, "as many levels"), ({"width": 32}, "width must be a multiple of 64, got 32"),
+    ({"width": 100}, "width must be a multiple of 64, got 100"), ({"quantizer": "magic"}, "unknown quantizer 'magic'"),
+])
+def test_wrong_settings_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        Latent1DTokenizer(**{**SMALL_TOKENIZER, **changes})
+
+
+@pytest.mark.parametrize("changes", [{}, {"stem": "patch", "patch": 4}, {"image_size": 32, "num_tokens": 9}], ids=str)
+def test_latents_are_normalised(changes):
+    model = build(**changes)
+    values = model.encode(torch.nn.functional.interpolate(images(), size=model.image_size)).values
+    torch.testing.assert_close(values.mean(-1), torch.zeros(values.shape[:2]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(values.std(-1, unbiased=False), torch.ones(values.shape[:2]), rtol=0, atol=1e-3)
+
+
+def test_noise_is_added_in_training_alone():
+    model = build(latent_noise=0.5)
+    latents, noise = model.encode(images()).values, torch.randn(2, 4, 8)
+    expected = model.reconstruct(latents + 0.5 * noise)
+    torch.testing.assert_close(model.train()(images(), ReplayNoise(normal=[noise]))[0], expected)
+    torch.testing.assert_close(model.eval()(images(), ReplayNoise())[0], model.reconstruct(latents))
+
+
+def test_a_frozen_encoder_keeps_its_latents():
+    """Training the decoder alone must not move the latents that a generator learned from."""
+    model = build()
+    before = model.encode(images()).values
+    model.freeze_encoder()
+    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
+    for _ in range(3):
+        loss = (model.train()(images())[0] - images()).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert torch.equal(model.eval().encode(images()).values, before)
+    trained = {key.split(".")[0] for key, weight in model.named_parameters() if weight.requires_grad}
+    assert trained == {"from_latent", "decoder_grid", "decoder_queries", "decoder_mixer", "decoder_blocks",
+                       "decoder_norm", "to_pixels"}
