@@ -21,6 +21,7 @@ _PUBLIC = {
     "FlowARGenerator": "photophone.generators.flow_ar",
     "create_model": "photophone.registry",
     "list_models": "photophone.registry",
+    "load_original": "photophone.registry",
 }
 # diffusers looks up the base class of a saved component in the library that model_index.json names.
 _FOR_DIFFUSERS = {"ModelMixin": "diffusers"}
