@@ -22,8 +22,6 @@ _PUBLIC = {
     "create_model": "photophone.registry",
     "list_models": "photophone.registry",
 }
-# diffusers looks up the base class of a saved component in the library that model_index.json names.
-_FOR_DIFFUSERS = {"ModelMixin": "diffusers"}
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 (the names are strings)
 
 # diffusers finds out how to load a component of the library "photophone" by looking for its base class here
