@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from photophone.heads.base import ConditionedNetwork
 from photophone.heads.flow import FlowHead
 from photophone.layers.adaln import AdaLNFinalLayer, adaln_projection, modulate
+from photophone.layers.attention import attend
 from photophone.layers.embeddings import TimestepEmbedding
 
 
@@ -53,7 +54,7 @@ class LocalDiTBlock(nn.Module):
         q, k, v = self.qkv(x).view(cells, size, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (M, H, k, W / H)
         q, k = (F.rms_norm(u, u.shape[-1:], norm.weight.to(u.dtype), norm.eps).to(v.dtype)  # autocast keeps one dtype
                 for u, norm in ((q, self.q_norm), (k, self.k_norm)))
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = attend(q, k, v)
         return self.proj(out.transpose(1, 2).reshape(cells, size, width))
 
 

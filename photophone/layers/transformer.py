@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from photophone.layers.attention import attend
 
 
 class Attention(nn.Module):
@@ -44,7 +45,7 @@ class Attention(nn.Module):
         """
         keys, values = self.keys_values(x) if keys_values is None else keys_values
         (queries,) = self._heads(self.to_q(x), 1)
-        out = F.scaled_dot_product_attention(self.q_norm(queries), keys, values, attn_mask=mask)
+        out = attend(self.q_norm(queries), keys, values, mask)
         return self.to_out(out.transpose(1, 2).flatten(2))  # (B, H, N, C/H) -> (B, N, C)
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:

@@ -1,0 +1,40 @@
+"""Attention against its definition in float64, and through diffusers' dispatcher."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from photophone.layers.attention import attend, attention_backend
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = (torch.randn(2, 3, length, 8, generator=generator) for length in (5, 7, 7))
+    mask = torch.rand(2, 1, 5, 7, generator=generator) < 0.6
+    mask[..., 0] = True  # every query sees something
+    return queries, keys, values, mask
+
+
+def by_definition(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    logits = queries.double() @ keys.double().transpose(-1, -2) / math.sqrt(8)
+    weights = torch.where(mask, logits, -math.inf).softmax(dim=-1)
+    return weights @ values.double()
+
+
+def test_attend_is_attention() -> None:
+    torch.testing.assert_close(attend(*inputs()).double(), by_definition(*inputs()), rtol=1e-5, atol=1e-6)
+
+
+def test_backends_of_diffusers_give_the_same() -> None:
+    with attention_backend("_native_math"):
+        made = attend(*inputs())
+    torch.testing.assert_close(made.double(), by_definition(*inputs()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(made, attend(*inputs()), rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(ValueError, match="no-such"), attention_backend("no-such"):
+        attend(*inputs())
