@@ -24,6 +24,10 @@ _PUBLIC = {
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 (the names are strings)
 
+# diffusers finds out how to load a component of the library "photophone" by looking for its base class here
+_FOR_DIFFUSERS = {"ModelMixin": "diffusers"}
+
+
 def __getattr__(name: str) -> Any:
     module = _PUBLIC.get(name) or _FOR_DIFFUSERS.get(name)
     if module is None:
