@@ -23,9 +23,11 @@ _PUBLIC = {
     "list_models": "photophone.registry",
     "load_original": "photophone.registry",
 }
-# diffusers looks up the base class of a saved component in the library that model_index.json names.
-_FOR_DIFFUSERS = {"ModelMixin": "diffusers"}
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 (the names are strings)
+
+# diffusers finds out how to load a component of the library "photophone" by looking for its base class here
+_FOR_DIFFUSERS = {"ModelMixin": "diffusers"}
+
 
 def __getattr__(name: str) -> Any:
     module = _PUBLIC.get(name) or _FOR_DIFFUSERS.get(name)

@@ -16,7 +16,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         written, skipped = prepare_images(arguments.sources, arguments.output, arguments.size)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{written} images of {arguments.size}x{arguments.size} in {arguments.output}, {skipped} corrupt skipped")
 

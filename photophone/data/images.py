@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
-from collections.abc import Iterator
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from photophone.data.image_sources import read_lines, read_source
 from photophone.files import atomic_write
+from photophone.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
-MAX_PIXELS = 64_000_000
-MAX_IMAGE_BYTES = 64_000_000
 FIELDS = ("caption", "label", "style", "tags", "colours")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
 
 def decode_image(data: bytes, size: int) -> np.ndarray:
@@ -33,6 +33,8 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
     Raises:
         ValueError: not an image, damaged, or over ``MAX_PIXELS`` or ``MAX_IMAGE_BYTES``.
     """
+    if not isinstance(data, bytes):
+        raise ValueError(f"an image must be given as its bytes, got {type(data).__name__}")
     if len(data) > MAX_IMAGE_BYTES:
         raise ValueError(f"image file of {len(data)} bytes is over the limit of {MAX_IMAGE_BYTES}")
     try:
@@ -40,7 +42,7 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"image of {image.width}x{image.height} is over the limit of {MAX_PIXELS} pixels")
         image = image.convert("RGBA")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the image: {error}") from error
     canvas = Image.new("RGBA", image.size, "white")
     canvas.alpha_composite(image)
@@ -52,63 +54,11 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
     return np.asarray(square)
 
 
-def read_parquet(path: Path) -> Iterator[tuple[bytes, dict]]:
-    """(bytes, fields) of a parquet file with a column ``image`` (bytes, or a struct with bytes) and ``caption``."""
-    from pyarrow import parquet
-    for batch in parquet.ParquetFile(path).iter_batches(batch_size=256):
-        for row in batch.to_pylist():
-            image = row["image"]
-            yield (image["bytes"] if isinstance(image, dict) else image), row
-
-
-def read_folder(path: Path) -> Iterator[tuple[bytes, dict]]:
-    """(bytes, fields) of an image folder: captions from ``metadata.jsonl`` (file_name, caption), from a text file of
-    the same name, or from the file name itself with dashes and underscores as spaces."""
-    table = {}
-    if (path / "metadata.jsonl").exists():
-        rows = [json.loads(line) for line in (path / "metadata.jsonl").read_text().splitlines() if line.strip()]
-        table = {row["file_name"]: row for row in rows}
-    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
-        fields = dict(table.get(str(file.relative_to(path)), {}))
-        if "caption" not in fields:
-            sidecar = file.with_suffix(".txt")
-            name = file.stem.replace("_", " ").replace("-", " ")
-            fields["caption"] = sidecar.read_text().strip() if sidecar.exists() else name
-        yield file.read_bytes(), fields
-
-
-def read_webdataset(path: Path) -> Iterator[tuple[bytes, dict]]:
-    """(bytes, fields) of one webdataset shard: members KEY.png (or jpg, webp), KEY.txt or KEY.json."""
-    def finish(parts: dict[str, bytes]) -> Iterator[tuple[bytes, dict]]:
-        image = next((data for suffix, data in parts.items() if f".{suffix}" in SUFFIXES), None)
-        if image is not None:
-            fields = json.loads(parts["json"]) if "json" in parts else {}
-            if "txt" in parts:
-                fields["caption"] = parts["txt"].decode("utf-8", "replace").strip()
-            yield image, fields
-
-    key, parts = None, {}
-    with tarfile.open(path) as shard:
-        for member in shard:
-            if not member.isfile():
-                continue
-            stem, _, suffix = member.name.partition(".")
-            if stem != key:
-                yield from finish(parts)
-                key, parts = stem, {}
-            parts[suffix.lower()] = shard.extractfile(member).read(MAX_IMAGE_BYTES + 1)
-    yield from finish(parts)
-
-
-def read_source(path: Path) -> Iterator[tuple[bytes, dict]]:
-    """(bytes, fields) of a parquet file, a webdataset tar, or a folder of images."""
-    if path.is_dir():
-        return read_folder(path)
-    if path.suffix == ".parquet":
-        return read_parquet(path)
-    if path.suffix == ".tar":
-        return read_webdataset(path)
-    raise ValueError(f"{path} is not a folder, a .parquet or a .tar file")
+def as_text(value: Any) -> str:
+    """A field as text: lists, as tags often are, become words."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def prepare_images(sources: list[Path], output: Path, size: int) -> tuple[int, int]:
@@ -130,11 +80,11 @@ def prepare_images(sources: list[Path], output: Path, size: int) -> tuple[int, i
             except ValueError:
                 skipped += 1
                 continue
-            lines.append(json.dumps({name: str(fields.get(name) or "") for name in FIELDS}, ensure_ascii=False))
+            lines.append(json.dumps({name: as_text(fields.get(name)) for name in FIELDS}, ensure_ascii=False))
     if not images:
         raise ValueError(f"no readable image in {', '.join(map(str, sources))} ({skipped} corrupt)")
     with atomic_write(output.with_suffix(".jsonl")) as partial:
-        partial.write_text("\n".join(lines) + "\n")
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with atomic_write(output) as partial:
         save_file({"images": torch.from_numpy(np.stack(images))}, partial)
     return len(images), skipped
@@ -152,11 +102,13 @@ class ImageDataset:
         path = Path(path)
         try:
             self.images: Tensor = load_file(path)["images"]
-            lines = path.with_suffix(".jsonl").read_text().splitlines()
+            self.fields = read_lines(path.with_suffix(".jsonl"))
         except (OSError, SafetensorError, KeyError) as error:
             raise ValueError(f"{path} is not a prepared image file ({error}); make one with "
                              "scripts/prepare_images.py") from error
-        self.fields = [json.loads(line) for line in lines]
+        shape, dtype = tuple(self.images.shape), self.images.dtype
+        if dtype != torch.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
+            raise ValueError(f"{path} must hold images uint8 (N, H, H, 3), got {dtype} {shape}")
         if len(self.fields) != len(self.images):
             raise ValueError(f"{path} has {len(self.images)} images but {len(self.fields)} captions")
 

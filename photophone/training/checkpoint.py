@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 FORMAT = "photophone.checkpoint.1"
+FILES = {"model.safetensors", "ema.safetensors", "optimizer.pt"}
 
 
 def _digest(path: Path) -> str:
@@ -71,8 +72,10 @@ def load_checkpoint(path: Path, model_class: str) -> dict:
     """
     try:
         state = json.loads((path / "state.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a training checkpoint: {error}") from error
+    if not isinstance(state, dict) or set(state.get("files", ())) != FILES:
+        raise ValueError(f"{path} is not a training checkpoint: state.json does not list {', '.join(sorted(FILES))}")
     if state.get("format") != FORMAT:
         raise ValueError(f"{path} has format {state.get('format')!r}, this version reads {FORMAT!r}")
     if state.get("model_class") != model_class:

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from photophone.training.config import TrainConfig, load_config
 from photophone.training.loop import Task, Trainer
 
@@ -26,6 +28,7 @@ def train_command(description: str, build_task: Callable[[TrainConfig], Task]) -
     arguments = parser.parse_intermixed_args()
     try:
         config = load_config(arguments.config, arguments.overrides)
+        torch.manual_seed(config.seed)  # of the initial weights
         trainer = Trainer(build_task(config), config, arguments.output, arguments.resume)
     except (ValueError, TypeError, OSError) as error:
         parser.error(str(error))

@@ -60,6 +60,8 @@ class TrainConfig:
     init_from: str | None = None
 
     def __post_init__(self) -> None:
+        for setting in fields(self):
+            setattr(self, setting.name, _typed(setting.name, setting.type, getattr(self, setting.name)))
         for name in ("steps", "batch_size", "accumulation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -67,11 +69,38 @@ class TrainConfig:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulation {self.accumulation}")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"precision must be 'no', 'bf16' or 'fp16', got {self.precision!r}")
-        self.betas = tuple(self.betas)
+        for name in ("warmup_steps", "log_every", "preview_every", "validate_every", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able dict; the checkpoint stores it."""
         return asdict(self)
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    """``value`` as the type that the dataclass names; YAML reads 1e-3 as a word, so words may be numbers.
+
+    Raises:
+        ValueError: when it is nothing of the kind.
+    """
+    try:
+        if kind == "float" and not isinstance(value, bool):
+            return float(value)
+        if kind == "int" and not isinstance(value, bool) and float(value) == int(float(value)):
+            return int(float(value))
+        if kind.startswith("tuple"):
+            first, second = value
+            return float(first), float(second)
+        if kind.startswith("dict"):
+            return dict(value or {})
+        if isinstance(value, str) or (value is None and "None" in kind):
+            return value
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} must be of type {kind}, got {value!r}")
 
 
 def load_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
@@ -85,7 +114,7 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
         ValueError: a file that is not a mapping, an unknown key, or a malformed override.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text())
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(raw, dict):
@@ -97,10 +126,17 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> TrainConfig:
         target = raw
         *parents, leaf = key.split(".")
         for parent in parents:
-            target = target.setdefault(parent, {})
-        target[leaf] = yaml.safe_load(value)
+            if target.get(parent) is None:
+                target[parent] = {}
+            target = target[parent]
+            if not isinstance(target, dict):
+                raise ValueError(f"override {override!r}: {parent} is {target!r} and has no settings of its own")
+        try:
+            target[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"override {override!r} is not YAML: {error}") from error
     known = {f.name for f in fields(TrainConfig)}
-    unknown = sorted(set(raw) - known)
+    unknown = sorted(map(str, set(raw) - known))
     if unknown:
         raise ValueError(f"{path}: unknown settings {unknown}; known are {sorted(known)}")
     if "data" not in raw:

@@ -51,6 +51,8 @@ class Reporter:
 
     def curve(self) -> None:
         """Draw ``loss.png``: every loss of the history over the steps, on logarithmic axes."""
+        losses = {name: [(line["step"], line[name]) for line in self.history if line.get(name, 0) > 0]
+                  for name in sorted({key for line in self.history for key in line if key.endswith("loss")})}
         try:
             import matplotlib
         except ImportError:
@@ -58,12 +60,12 @@ class Reporter:
         matplotlib.use("Agg")
         from matplotlib import pyplot
         figure, axes = pyplot.subplots(figsize=(7, 4))
-        for name in sorted({key for line in self.history for key in line if key.endswith("loss")}):
-            points = [(line["step"], line[name]) for line in self.history if line.get(name, 0) > 0]
+        for name, points in losses.items():
             if len(points) > 1:
                 axes.plot(*zip(*points), label=name, linewidth=1)
         axes.set(xlabel="step", ylabel="loss", yscale="log")
-        axes.legend()
+        if axes.lines:
+            axes.legend()
         axes.grid(alpha=0.3)
         with atomic_write(self.folder / "loss.png") as partial:
             figure.savefig(partial, format="png", dpi=120, bbox_inches="tight")

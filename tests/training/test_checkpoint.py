@@ -1,0 +1,114 @@
+"""Checkpoints: whole, checked, of this model."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from tiny import Hostile
+
+from photophone.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from photophone.training.report import Reporter
+
+MODEL = {"weight": torch.randn(3, 4).t(), "count": torch.tensor(5)}
+
+
+def save(folder, step, **options):
+    return save_checkpoint(folder, step, model=MODEL, ema={name: tensor + 1 for name, tensor in MODEL.items()},
+                           optimizers=[{"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]}],
+                           info={"model_class": "Small", "config": {"seed": 1}}, **options)
+
+
+def test_what_was_saved_comes_back(tmp_path):
+    loaded = load_checkpoint(save(tmp_path, 7), "Small")
+    assert loaded["state"]["step"] == 7 and loaded["state"]["config"] == {"seed": 1}
+    for name, tensor in MODEL.items():
+        assert torch.equal(loaded["model"][name], tensor) and torch.equal(loaded["ema"][name], tensor + 1)
+    assert loaded["optimizers"][0]["param_groups"] == [{"lr": 0.1}]
+    assert float(loaded["optimizers"][0]["state"][0]["step"]) == 3
+
+
+def test_the_newest_are_kept(tmp_path):
+    for step in (1, 2, 10, 9):
+        save(tmp_path, step, keep=3)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000009", "step-00000010"]
+    save(tmp_path, 10, keep=3)  # the same step again replaces it
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_checkpoint_that_was_cut_short_is_never_listed(tmp_path, monkeypatch):
+    whole = save(tmp_path, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("photophone.training.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            save(tmp_path, 2)
+    assert len(list(tmp_path.iterdir())) == 2  # the part is there
+    (tmp_path / "step-00000003").mkdir()
+    assert list_checkpoints(tmp_path) == [whole]
+    assert list_checkpoints(tmp_path / "nowhere") == []
+    assert load_checkpoint(save(tmp_path, 2), "Small")["state"]["step"] == 2
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.pt"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+def test_damaged_files_are_refused(tmp_path, name, damage):
+    file = save(tmp_path, 1) / name
+    data = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(data[:-3])
+    else:
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    with pytest.raises(ValueError, match=f"{name} is missing or damaged"):
+        load_checkpoint(file.parent, "Small")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"model_class": "Other"}, "a checkpoint of 'Other', not of 'Small'"), ({"format": "other.1"}, "'other.1'"),
+    ({"files": {}}, "does not list"), ({"files": {"model.safetensors": "0"}}, "does not list"),
+])
+def test_foreign_checkpoints_are_refused(tmp_path, change, words):
+    path = save(tmp_path, 1)
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**state, **change}))
+    with pytest.raises(ValueError, match=words):
+        load_checkpoint(path, "Small")
+
+
+@pytest.mark.parametrize("text", [None, "", "[1]", "null", "{", "{}"])
+def test_other_folders_are_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / "state.json").write_text(text)
+    with pytest.raises(ValueError, match="is not a training checkpoint"):
+        load_checkpoint(tmp_path, "Small")
+
+
+def test_hostile_optimizer_states_do_not_run(tmp_path):
+    import hashlib
+    path, marker = save(tmp_path, 1), tmp_path / "code-ran"
+    (path / "optimizer.pt").write_bytes(pickle.dumps(Hostile(marker), protocol=2))
+    state = json.loads((path / "state.json").read_text())
+    state["files"]["optimizer.pt"] = hashlib.sha256((path / "optimizer.pt").read_bytes()).hexdigest()
+    (path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(pickle.UnpicklingError):
+        load_checkpoint(path, "Small")
+    assert not marker.exists()
+
+
+def test_reports_drop_what_came_after_the_checkpoint(tmp_path):
+    report = Reporter(tmp_path)
+    for step in (10, 20, 30):
+        report.metrics(step, {"loss": 1 / step, "l2_loss": 2 / step})
+    with report.path.open("a") as file:
+        file.write('{"step": 40, "lo')  # the run was killed here
+    resumed = Reporter(tmp_path, resume_step=20)
+    resumed.metrics(30, {"loss": 0.5})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30] and lines[-1] == {"step": 30, "loss": 0.5}
+    assert lines == resumed.history
+    resumed.curve()
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.rglob("*.part"))
+    assert Reporter(tmp_path, resume_step=0).history == []

@@ -1,0 +1,181 @@
+"""Real trainings: the loss falls, and a run that was killed continues bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from tiny import SMALL_GENERATOR, SMALL_TOKENIZER, write_prepared
+
+from photophone import FlowARGenerator, Latent1DTokenizer
+from photophone.data.images import ImageDataset
+from photophone.text.captions import train_caption_tokenizer
+from photophone.training.command import train_command
+from photophone.training.config import TrainConfig
+from photophone.training.image_generator import ImageGeneratorTask
+from photophone.training.image_tokenizer import ImageTokenizerTask
+from photophone.training.loop import Trainer
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train_image_tokenizer.py"
+STEPS, EVERY = 120, 10
+NEVER = {"preview_every": 0, "validate_every": 0}
+
+
+def weights(folder, step):
+    path = folder / "checkpoints" / f"step-{step:08d}"
+    return {name: (path / name).read_bytes() for name in ("model.safetensors", "ema.safetensors")}
+
+
+def metrics(folder):
+    """Logged lines, without the speed, which is never the same twice."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "examples_per_second"} for line in lines]
+
+
+def start(config, output, *more):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
+    return subprocess.Popen([sys.executable, SCRIPT, "--config", config, "--output", output, *more], env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(path, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"no {path} after {seconds} s"
+        time.sleep(0.005)
+
+
+def test_a_killed_training_of_a_tokenizer_continues_bit_for_bit(tmp_path):
+    data = write_prepared(tmp_path / "icons.safetensors")
+    settings = {"data": str(data), "validation": str(data), "model": SMALL_TOKENIZER, "steps": STEPS, "batch_size": 16,
+                "warmup_steps": 10, "learning_rate": 3e-3, "log_every": 10, "checkpoint_every": EVERY,
+                "validate_every": 60, "preview_every": 120}
+    config, whole, killed = tmp_path / "config.yaml", tmp_path / "whole", tmp_path / "killed"
+    config.write_text(yaml.safe_dump(settings))
+    first, second = start(config, whole), start(config, killed)
+    wait_for(killed / "checkpoints" / f"step-{2 * EVERY:08d}" / "state.json", second)
+    second.send_signal(signal.SIGKILL)
+    assert second.wait() == -signal.SIGKILL
+    left = sorted((killed / "checkpoints").glob("step-*"))
+    assert 2 * EVERY <= int(left[-1].name[5:]) < STEPS
+    resumed = start(config, killed, "--resume")
+    for process in (first, resumed):
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == 0, output
+        assert f"{STEPS} of {STEPS} steps done" in output
+    assert (weights(whole, STEPS) == weights(killed, STEPS)) is True  # no diff of a megabyte in the report
+    assert metrics(whole) == metrics(killed)
+    exports = [(folder / "export" / "diffusion_pytorch_model.safetensors").read_bytes() for folder in (whole, killed)]
+    assert exports[0] == exports[1]
+    losses = [line["loss"] for line in metrics(whole) if "loss" in line]
+    assert len(losses) == STEPS // 10 and losses[-1] < 0.25 * losses[0]
+    check_exported_tokenizer(whole, data)
+
+
+def check_exported_tokenizer(folder, data):
+    """The exported weights reconstruct the icons as the log says, far better than their mean colour."""
+    model, images = Latent1DTokenizer.from_pretrained(folder / "export"), ImageDataset(data).batch(range(64))
+    error = (model.decode(model.encode(images)) - images).square().mean(dim=(1, 2, 3))
+    logged = [line["validation_psnr"] for line in metrics(folder) if "validation_psnr" in line]
+    assert float((-10 * (error / 4).log10()).mean()) == pytest.approx(logged[-1], abs=0.01)
+    assert float(error.mean()) < 0.5 * float(images.var(dim=(0, 2, 3)).mean())
+    assert (folder / "loss.png").exists() and (folder / "pictures" / f"step-{STEPS:08d}.png").exists()
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Captions, their vocabulary, an image tokenizer and the tokens of 64 icons."""
+    data = ImageDataset(write_prepared(tmp_path_factory.mktemp("data") / "icons.safetensors"))
+    torch.manual_seed(0)
+    tokenizer = Latent1DTokenizer(**SMALL_TOKENIZER).eval()
+    vocabulary = train_caption_tokenizer([fields["caption"] for fields in data.fields], SMALL_GENERATOR["vocab_size"],
+                                         SMALL_GENERATOR["max_text_length"])
+    return data, vocabulary, tokenizer, tokenizer.encode(data.batch(range(64)))
+
+
+def generator_trainer(parts, folder, resume=False, seed=0, **changes):
+    data, vocabulary, tokenizer, tokens = parts
+    torch.manual_seed(seed)
+    model = FlowARGenerator(**SMALL_GENERATOR)
+    model.set_statistics(tokens.values)
+    task = ImageGeneratorTask(model, vocabulary, data, tokens, image_tokenizer=tokenizer, validation=data,
+                              preview_options={"num_inference_steps": 2})
+    settings = {"steps": 60, "batch_size": 16, "optimizer": "muon", "learning_rate": 3e-3, "warmup_steps": 5,
+                "log_every": 5, "validate_every": 30, "preview_every": 30, "checkpoint_every": 25}
+    return Trainer(task, TrainConfig("icons", **{**settings, **changes}), folder, resume)
+
+
+def test_a_stopped_training_of_a_generator_continues_bit_for_bit(parts, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert generator_trainer(parts, whole).run() == 60
+    assert generator_trainer(parts, stopped).run(max_seconds=0) == 1
+    trainer = generator_trainer(parts, stopped, resume=True, seed=99)  # other initial weights must not matter
+    assert trainer.step == 1
+    torch.manual_seed(1234)  # nor what was drawn before
+    assert trainer.run() == 60
+    assert (weights(whole, 60) == weights(stopped, 60)) is True
+    losses = [line["loss"] for line in metrics(whole) if "loss" in line]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+    validation = [line["validation_loss"] for line in metrics(whole) if "validation_loss" in line]
+    assert len(validation) == 2 and validation[1] < validation[0]
+    exported = FlowARGenerator.from_pretrained(whole / "export" / "token_generator")
+    assert float(exported.token_std.std()) > 0  # the statistics travel with the weights
+    assert (whole / "export" / "text_tokenizer" / "tokenizer.json").exists()
+
+
+@pytest.mark.parametrize("changes", [{"accumulation": 4}, {"precision": "bf16"}], ids=str)
+def test_accumulation_and_precision_train(parts, tmp_path, changes):
+    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate holds one precision a process
+    trainer = generator_trainer(parts, tmp_path, steps=3, log_every=1, **NEVER, **changes)
+    assert trainer.run() == 3
+    assert all(0 < line["loss"] < 10 for line in metrics(tmp_path))
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_used_folders_and_other_settings_are_refused(parts, tmp_path):
+    generator_trainer(parts, tmp_path, steps=2, checkpoint_every=1, **NEVER).run()
+    with pytest.raises(ValueError, match="already holds checkpoints; use --resume"):
+        generator_trainer(parts, tmp_path)
+    with pytest.raises(ValueError, match="made with other settings: batch_size 16, now 8; optimizer 'muon', now 'ada"):
+        generator_trainer(parts, tmp_path, resume=True, batch_size=8, optimizer="adamw")
+    task = ImageTokenizerTask(Latent1DTokenizer(**SMALL_TOKENIZER), parts[0])
+    with pytest.raises(ValueError, match="of 'FlowARGenerator', not of 'Latent1DTokenizer'"):
+        Trainer(task, TrainConfig("icons"), tmp_path, resume=True)
+    newest = tmp_path / "checkpoints" / "step-00000002"
+    (newest / "ema.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="ema.safetensors is missing or damaged"):
+        generator_trainer(parts, tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_can_be_removed(parts, tmp_path):
+    import shutil
+    generator_trainer(parts, tmp_path, steps=2, checkpoint_every=1, **NEVER).run()
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000002")
+    assert generator_trainer(parts, tmp_path, resume=True).step == 1
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--config", "nowhere.yaml", "--output", "out"], "nowhere.yaml"),
+    (["--config", "config.yaml", "--output", "out", "stps=3"], "unknown settings"),
+    (["--config", "config.yaml", "--output", "out"], "not a prepared image file"), (["--output", "out"], "--config"),
+])
+def test_wrong_arguments_are_usage_errors(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("data: nowhere.safetensors\n")
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+
+    def build_task(config):
+        return ImageTokenizerTask(Latent1DTokenizer(**SMALL_TOKENIZER), ImageDataset(config.data))
+
+    with pytest.raises(SystemExit) as error:
+        train_command("Train.", build_task)
+    output = capsys.readouterr().err
+    assert error.value.code == 2 and words in output and "Traceback" not in output
