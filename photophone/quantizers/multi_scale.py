@@ -73,7 +73,7 @@ class MultiScaleVQ(Quantizer):
             raise ValueError(f"scales must be rising positive integers, got {list(scales)}")
         if num_phis < 0 or phi_ratio < 0:
             raise ValueError(f"num_phis and phi_ratio must be 0 or more, got {num_phis} and {phi_ratio}")
-        self.codebook = nn.Parameter(torch.empty(codebook_size, dim).uniform_(-1 / codebook_size, 1 / codebook_size))
+        self.codebook = nn.Parameter(torch.randn(codebook_size, dim))
         count = num_phis or len(self.scales)
         self.phis = nn.ModuleList(Phi(dim, phi_ratio) if phi_ratio else nn.Identity() for _ in range(count))
         self.register_buffer("code_hits", torch.zeros(len(self.scales), codebook_size))  # average hits a batch

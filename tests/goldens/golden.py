@@ -131,6 +131,7 @@ class Part:
     relative: bool
 
     def covers(self, name: str) -> bool:
+        """Whether this part answers for the tensor of this name."""
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
 

@@ -13,7 +13,6 @@ SCALES = (1, 2, 3, 5)
 def build(**settings):
     torch.manual_seed(0)
     quantizer = MultiScaleVQ(6, 16, settings.pop("scales", SCALES), **settings)
-    torch.nn.init.normal_(quantizer.codebook)
     return quantizer
 
 
