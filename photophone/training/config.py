@@ -94,9 +94,11 @@ def _typed(name: str, kind: str, value: Any) -> Any:
         if kind.startswith("tuple"):
             first, second = value
             return float(first), float(second)
+        if kind.startswith("list") and isinstance(value, list | tuple):
+            return [str(item) for item in value]
         if kind.startswith("dict"):
             return dict(value or {})
-        if isinstance(value, str) or (value is None and "None" in kind):
+        if (isinstance(value, str) and "str" in kind.split(" | ")) or (value is None and "None" in kind):
             return value
     except (TypeError, ValueError, OverflowError):
         pass

@@ -64,3 +64,11 @@ def test_settings_survive_json():
     import json
     config = TrainConfig("a", betas=[0.8, 0.95], model={"width": 64})
     assert TrainConfig(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_list_setting_is_read_and_a_word_for_it_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("data: x.safetensors\ncompile: [head.blocks, blocks]\n")
+    assert load_config(file).compile == ["head.blocks", "blocks"]
+    with pytest.raises(ValueError, match=r"compile must be of type list\[str\], got 'head'"):
+        load_config(file, ["compile=head"])
