@@ -165,9 +165,44 @@ class Latent1DTokenizer(ImageTokenizer):
         return self.reconstruct(values), output.loss, output.metrics
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> Tokens:
+    def encode(self, images: Tensor, refine_steps: int = 0) -> Tokens:
+        """Images (B, 3, H, W) in [-1, 1] to tokens.
+
+        Args:
+            refine_steps: gradient steps on continuous latents towards a smaller squared error of their decoded image
+                (semi-amortised inference, arXiv 1802.02550). The encoder is small and looks once; five to ten steps
+                find what it misses. Each costs three times a decoding.
+
+        Raises:
+            ValueError: images of another form, or ``refine_steps`` for a discrete tokenizer.
+        """
         self.check_images(images)
-        return Tokens(self.bottleneck.encode(self.latents(images.to(self.dtype))))
+        images = images.to(self.dtype)
+        latents = self.latents(images)
+        if refine_steps:
+            if self.codebook_size is not None or refine_steps < 0:
+                raise ValueError(f"refine_steps {refine_steps} is not possible: it must be 0 or more, and 0 for "
+                                 f"discrete tokens (this tokenizer has {self.codebook_size} codes)")
+            latents = self.refine(latents, images, refine_steps)
+        return Tokens(self.bottleneck.encode(latents))
+
+    def refine(self, latents: Tensor, images: Tensor, steps: int, rate: float = 0.05) -> Tensor:
+        """Latents (B, N, D) after ``steps`` of Adam (arXiv 1412.6980) on the logarithm of each image's squared error.
+
+        The logarithm makes every image's gradient independent of the others and of the size of its error.
+        """
+        latents = latents.detach().clone()
+        mean, square = torch.zeros_like(latents), torch.zeros_like(latents)
+        for step in range(1, steps + 1):
+            with torch.enable_grad():
+                latents.requires_grad_(True)
+                error = (self.reconstruct(self.bottleneck.decode(latents)) - images).square().mean(dim=(1, 2, 3))
+                (gradient,) = torch.autograd.grad(error.clamp(min=1e-10).log().sum(), latents)
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * gradient.square()
+            update = (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
+            latents = (latents - rate * update).detach()
+        return latents
 
     @torch.no_grad()
     def decode(self, tokens: Tokens) -> Tensor:

@@ -57,3 +57,29 @@ def test_a_frozen_encoder_keeps_its_latents():
     trained = {key.split(".")[0] for key, weight in model.named_parameters() if weight.requires_grad}
     assert trained == {"from_latent", "decoder_grid", "decoder_queries", "decoder_mixer", "decoder_blocks",
                        "decoder_norm", "to_pixels"}
+
+
+def test_refining_lowers_every_image_error_and_keeps_rows_apart():
+    model, batch = build(), images(3)
+    error = lambda tokens: (model.decode(tokens) - batch[: len(tokens)]).square().mean(dim=(1, 2, 3))  # noqa: E731
+    refined = model.encode(batch, refine_steps=8)
+    assert (error(refined) < error(model.encode(batch))).all()
+    torch.testing.assert_close(model.encode(batch[:1], refine_steps=8).values, refined.values[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_refining_is_adam():
+    model, batch = build(), images()
+    latents = model.latents(batch).detach().requires_grad_(True)
+    adam = torch.optim.Adam([latents], lr=0.05, eps=1e-8)
+    for _ in range(4):
+        adam.zero_grad()
+        (model.reconstruct(latents) - batch).square().mean(dim=(1, 2, 3)).log().sum().backward()
+        adam.step()
+    torch.testing.assert_close(model.encode(batch, refine_steps=4).values, latents.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_refining_needs_continuous_tokens():
+    with pytest.raises(ValueError, match="refine_steps 3 .* 16 codes"):
+        build(quantizer="vq", quantizer_config={"codebook_size": 16}).encode(images(), refine_steps=3)
+    with pytest.raises(ValueError, match="refine_steps -1"):
+        build().encode(images(), refine_steps=-1)
