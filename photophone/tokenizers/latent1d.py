@@ -133,6 +133,11 @@ class Latent1DTokenizer(ImageTokenizer):
     def num_codebooks(self) -> int:
         return self.bottleneck.num_codebooks
 
+    def freeze_encoder(self) -> None:
+        """Let training change the decoder alone, so that latents stay as they are."""
+        for name, weight in self.named_parameters():
+            weight.requires_grad_(name.startswith(("from_latent", "decoder_", "to_pixels")))
+
     def latents(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to latents (B, N, D) before quantization, normalised per token unless Gaussian."""
         grid = self.to_grid(images.contiguous(memory_format=torch.channels_last))
