@@ -79,12 +79,15 @@ def models(name: Annotated[str | None, typer.Argument(help="Show one model in fu
 
 
 @evaluate.command("image")
-def evaluate_image(data: Annotated[Path, typer.Option(help="Folder with val, test_combo, test_label .parquet and the "
-                                                           "training images.")] = Path("data/images"),
+def evaluate_image(data: Annotated[Path, typer.Option(help="Folder with the prepared files train, val, "
+                                                           "test_combo and test_label.")] = Path("data/images"),
                    model: ModelOption = "photophone/tiny-image", device: DeviceOption = "cpu",
                    seed: Annotated[int, typer.Option(help="Of noise and of candidate images.")] = 0,
                    steps: Annotated[int, typer.Option(help="Solver steps.")] = 20,
                    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 3.0,
+                   temperature: Annotated[float, typer.Option(help="Scale of the initial noise.")] = 1.0,
+                   split: Annotated[list[str], typer.Option(help="Prepared files to generate for.")] = (
+                       "test_combo", "test_label"),
                    limit: Annotated[int | None, typer.Option(help="Only so many images of each split.")] = None,
                    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
                    as_json: JsonOption = False) -> None:
@@ -94,7 +97,7 @@ def evaluate_image(data: Annotated[Path, typer.Option(help="Folder with val, tes
 
     pipeline = load_pipeline(TextToImagePipeline, model, device)
     result = evaluate_images(pipeline, data, seed=seed, num_inference_steps=steps, guidance_scale=guidance,
-                             batch_size=32, limit=limit, progress=sys.stderr.isatty())
+                             temperature=temperature, splits=split, limit=limit, progress=sys.stderr.isatty())
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=1))
@@ -146,6 +149,11 @@ def main() -> None:
     try:
         app()
     except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        print(f"photophone: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ImportError as error:
+        if "photophone[" not in str(error):  # not one of ours that names the extra to install
+            raise
         print(f"photophone: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:

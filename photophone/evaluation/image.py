@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,18 +27,19 @@ SPLITS = ("test_combo", "test_label")
 
 
 def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0, num_inference_steps: int = 20,
-                    guidance_scale: float = 3.0, batch_size: int = 32, limit: int | None = None,
-                    splits: tuple[str, ...] = SPLITS, cache: Path = Path("outputs/cache"),
+                    guidance_scale: float = 3.0, temperature: float = 1.0, batch_size: int = 32,
+                    limit: int | None = None, splits: Sequence[str] = SPLITS, cache: Path = Path("outputs/cache"),
                     progress: bool = True) -> dict:
     """Measure a text-to-image pipeline.
 
     Args:
         pipeline: what to measure.
-        data: folder with prepared ``train``, ``val``, ``test_combo`` and ``test_label`` files
-            (``scripts/prepare_images.py``).
+        data: folder with prepared files ``train``, ``val``, ``test_combo`` and ``test_label``
+            (``scripts/prepare_images.py``); real images to compare with come from all four.
+        num_inference_steps, guidance_scale, temperature: of the pipeline's call.
         seed: of noise and distractors; each image has its own generator.
         limit: only the first so many images of each split.
-        splits: which splits to generate for.
+        splits: which prepared files to generate for; choose settings on ``val``, report on the tests.
         cache: folder for the features of real images.
         progress: show bars.
 
@@ -45,15 +47,16 @@ def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0,
         Nested dict: ``tokenizer``, each split, ``settings``; distances are on EfficientNet-Lite0 features.
     """
     features = EfficientNetLite0Features()
-    sets = {name: ImageDataset(data / f"{name}.safetensors") for name in ("train", "val", *splits)}
+    names = list(dict.fromkeys(["train", "val", *SPLITS, *splits]))
+    sets = {name: ImageDataset(data / f"{name}.safetensors") for name in names}
+    options = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
+               "temperature": temperature}
     pool = RealPool(sets, features, cache, progress)
     result = {"tokenizer": evaluate_tokenizer(pipeline, sets["val"], features, batch_size, limit),
               "settings": {"model": pipeline.source["model"], "revision": pipeline.source["revision"], "seed": seed,
-                           "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
-                           "limit": limit, "distractors": DISTRACTORS, "features": "EfficientNet-Lite0"}}
+                           **options, "limit": limit, "distractors": DISTRACTORS, "features": "EfficientNet-Lite0"}}
     for name in splits:
-        result[name] = _evaluate_split(pipeline, sets[name], features, pool, seed, batch_size, limit, progress,
-                                       dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale))
+        result[name] = _evaluate_split(pipeline, sets[name], features, pool, seed, batch_size, limit, progress, options)
     return result
 
 
@@ -142,7 +145,8 @@ def format_report(result: dict) -> str:
     """The result as a table for people."""
     tokenizer, settings = result["tokenizer"], result["settings"]
     lines = [f"{settings['model']} revision {settings['revision']}, seed {settings['seed']}, "
-             f"{settings['num_inference_steps']} steps, guidance {settings['guidance_scale']}", "",
+             f"{settings['num_inference_steps']} steps, guidance {settings['guidance_scale']:g}, temperature "
+             f"{settings['temperature']:g}", "",
              f"tokenizer on val ({tokenizer['count']} images): PSNR {tokenizer['psnr']:.2f} dB "
              f"in one pass (median {tokenizer['psnr_median']:.2f}, of the mean error "
              f"{tokenizer['psnr_of_mean_error']:.2f}), "
