@@ -21,6 +21,7 @@ _PUBLIC = {
     "FlowARGenerator": "photophone.generators.flow_ar",
     "create_model": "photophone.registry",
     "list_models": "photophone.registry",
+    "load_original": "photophone.registry",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 (the names are strings)
 

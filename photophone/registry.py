@@ -30,6 +30,7 @@ class ModelEntry:
         config: constructor arguments that differ from the class's defaults.
         hub_id, files: where published weights lie; None when there are none.
         folder: for built-in weights, the folder inside ``photophone/pretrained``.
+        tiny: arguments that replace those of ``config`` and make the same model small: what tests build.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ModelEntry:
     hub_id: str | None = None
     files: tuple[str, ...] = ()
     folder: str | None = None
+    tiny: dict[str, Any] = field(default_factory=dict)
 
     def load_class(self) -> type:
         """The class, imported on first use."""
@@ -57,6 +59,21 @@ FLOW_AR = {"kind": "generator", "target": "photophone.generators.flow_ar:FlowARG
            "paper": "in the line of arXiv 2406.11838 and 2502.20388", **OWN}
 CELL_HEAD = {"width": 192, "depth": 3, "num_heads": 3, "batch_mul": 4, "time_distribution": "logit_normal"}
 MLP_HEAD = {"width": 384, "depth": 3, "batch_mul": 4, "time_distribution": "logit_normal"}
+
+AS_CODE = "as the code (MIT), none stated apart"
+LLAMAGEN_VQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.llamagen_vq:LlamaGenVQ",
+               "paper": "2406.06525", "code_licence": "MIT",
+               "tiny": {"image_size": 32, "channels": 32, "multipliers": [1, 2], "blocks": 1, "z_channels": 32,
+                        "num_codes": 64}}
+LLAMAGEN_VQ16 = {"image_size": 256, "channels": 128, "multipliers": [1, 1, 2, 2, 4], "blocks": 2, "z_channels": 256,
+                 "token_width": 8, "num_codes": 16384, "l2_norm": True}
+VAR_VQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.var_vq:VARTokenizer", "paper": "2404.02905",
+          "code_licence": "MIT", "weights_licence": f"{AS_CODE}; trained on OpenImages",
+          "hub_id": "FoundationVision/var", "files": ("vae_ch160v4096z32.pth",),
+          "tiny": {"image_size": 32, "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "token_width": 8,
+                   "num_codes": 64, "scales": [1, 2, 4, 8]}}
+VAR_VQ16 = {"channels": 160, "multipliers": [1, 1, 2, 2, 4], "blocks": 2, "token_width": 32, "num_codes": 4096,
+            "num_phis": 4}
 
 _ENTRIES = [
     ModelEntry("photophone/tiny-image", "pipeline", "photophone.pipelines.text_to_image:TextToImagePipeline",
@@ -87,6 +104,34 @@ _ENTRIES = [
                config={"order": "raster", "head": "flow", "head_config": MLP_HEAD}, **FLOW_AR),
     ModelEntry("flowar-tiny-random", summary="masked in random order (MAR), flow MLP head",
                config={"order": "random", "head": "flow", "head_config": MLP_HEAD}, **FLOW_AR),
+    ModelEntry("llamagen-vq16-c2i", summary="256x256 pixels to 256 codes of 16,384; trained on ImageNet",
+               config=LLAMAGEN_VQ16, weights_licence=f"{AS_CODE}; trained on ImageNet",
+               hub_id="FoundationVision/LlamaGen", files=("vq_ds16_c2i.pt",), **LLAMAGEN_VQ),
+    ModelEntry("llamagen-vq16-t2i", summary="256x256 pixels to 256 codes of 16,384; for text to image, also at 512",
+               config=LLAMAGEN_VQ16, weights_licence=f"{AS_CODE}; trained on LAION-COCO and internal images",
+               hub_id="peizesun/llamagen_t2i", files=("vq_ds16_t2i.pt",), **LLAMAGEN_VQ),
+    ModelEntry("llamagen-vq8-c2i", summary="256x256 pixels to 1,024 codes of 16,384; trained on ImageNet",
+               config={**LLAMAGEN_VQ16, "multipliers": [1, 2, 2, 4]}, weights_licence=f"{AS_CODE}; trained on ImageNet",
+               hub_id="FoundationVision/LlamaGen", files=("vq_ds8_c2i.pt",), **LLAMAGEN_VQ),
+    ModelEntry("maskgit-vqgan-f16", "image_tokenizer", "photophone.tokenizers.maskgit_vqgan:MaskGITVQGAN",
+               "256x256 pixels to 256 codes of 1,024; TiTok's teacher and RAR's tokenizer", "2202.04200", "Apache-2.0",
+               "Apache-2.0; trained on ImageNet, for research",
+               config={"image_size": 256, "channels": 128, "multipliers": [1, 1, 2, 2, 4], "blocks": 2,
+                       "token_width": 256, "num_codes": 1024, "residual_drops_input": True},
+               hub_id="fun-research/TiTok", files=("maskgit-vqgan-imagenet-f16-256.bin",),
+               tiny={"image_size": 32, "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "token_width": 16,
+                     "num_codes": 64}),
+    ModelEntry("mar-kl16", "image_tokenizer", "photophone.tokenizers.kl_vae:KLVAE",
+               "256x256 pixels to 256 continuous tokens of 16 dimensions; kl16.ckpt is linked at github.com/LTH14/mar",
+               "2406.11838", "MIT", f"{AS_CODE}; trained on ImageNet",
+               config={"image_size": 256, "channels": 128, "multipliers": [1, 1, 2, 2, 4], "blocks": 2,
+                       "latent_width": 16, "encoder_attention_levels": [4], "scaling": 0.2325},
+               tiny={"image_size": 32, "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "latent_width": 4,
+                     "encoder_attention_levels": [2]}),
+    ModelEntry("var-vq16-256", summary="256x256 pixels to 680 codes of 4,096 on ten scales", **VAR_VQ,
+               config={**VAR_VQ16, "image_size": 256, "scales": [1, 2, 3, 4, 5, 6, 8, 10, 13, 16]}),
+    ModelEntry("var-vq16-512", summary="512x512 pixels to 2,240 codes of 4,096 on ten scales", **VAR_VQ,
+               config={**VAR_VQ16, "image_size": 512, "scales": [1, 2, 3, 4, 6, 9, 13, 18, 24, 32]}),
 ]
 REGISTRY: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 
@@ -114,6 +159,24 @@ def create_model(name: str, **overrides: Any):
     if entry.kind == "pipeline":
         raise ValueError(f"{name} is a pipeline; load it with from_pretrained")
     return entry.load_class()(**{**entry.config, **overrides})
+
+
+def load_original(name: str, source: Any, **overrides: Any):
+    """A registered model with the weights of its official checkpoint, in eval mode.
+
+    Args:
+        name: of the registry.
+        source: the official file; see :meth:`photophone.checkpoints.OriginalCheckpoint.from_original`.
+        **overrides: replace settings of the entry's config.
+
+    Raises:
+        ValueError: an unknown name, a model that has no official checkpoints, or a file that does not fit.
+    """
+    entry = find(name)
+    model_class = entry.load_class()
+    if not hasattr(model_class, "from_original"):
+        raise ValueError(f"{name} has no official checkpoints: {entry.weights_licence}")
+    return model_class.from_original(source, **{**entry.config, **overrides})
 
 
 def builtin_folder(name: str) -> Path | None:

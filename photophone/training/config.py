@@ -22,6 +22,7 @@ class TrainConfig:
         batch_size: examples a step over all processes and accumulation steps.
         accumulation: parts a step's batch is computed in.
         precision: "no" (float32), "bf16" or "fp16" autocast.
+        compile: names of submodules (or lists of them) that torch.compile makes faster, such as "token_head.net.blocks".
         optimizer: "adamw", or "muon" (arXiv 2502.16982: matrices by Muon, the rest by AdamW).
         learning_rate, final_learning_rate: peak and last; the decay between them is a half cosine.
         warmup_steps: linear warm-up.
@@ -42,6 +43,7 @@ class TrainConfig:
     batch_size: int = 64
     accumulation: int = 1
     precision: str = "no"
+    compile: list[str] = field(default_factory=list)
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5

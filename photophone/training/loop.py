@@ -76,6 +76,10 @@ class Trainer:
         if config.batch_size % (config.accumulation * self.accelerator.num_processes):
             raise ValueError(f"batch_size {config.batch_size} is not a multiple of accumulation x processes = "
                              f"{config.accumulation} x {self.accelerator.num_processes}")
+        for name in config.compile:
+            part = task.model.get_submodule(name)
+            for module in part if isinstance(part, nn.ModuleList) else [part]:
+                module.compile()
         optimizers = build_optimizers(task.model, config)
         self.ema = Ema(task.model, config.ema_decay)
         self.step = 0
@@ -182,7 +186,8 @@ class Trainer:
             return
         model.eval()
         self.ema.swap(model)
-        with torch.no_grad():
+        # previews come in other shapes, which are not worth compiling
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             if due(config.validate_every):
                 self._report(self.task.validate(model))
             if due(config.preview_every):
