@@ -94,9 +94,11 @@ def _typed(name: str, kind: str, value: Any) -> Any:
         if kind.startswith("tuple"):
             first, second = value
             return float(first), float(second)
+        if kind == "list[str]" and isinstance(value, list | None) and all(isinstance(v, str) for v in value or ()):
+            return list(value or ())
         if kind.startswith("dict"):
             return dict(value or {})
-        if isinstance(value, str) or (value is None and "None" in kind):
+        if kind in ("str", "str | None") and (isinstance(value, str) or (value is None and kind != "str")):
             return value
     except (TypeError, ValueError, OverflowError):
         pass

@@ -49,7 +49,7 @@ def test_numbers_may_be_written_as_powers_of_ten(tmp_path):
     ("data: a", ["steps=many"], "steps must be of type int, got 'many'"), ("data: a", ["steps=2.5"], "got 2.5"),
     ("data: a", ["steps=true"], "got True"), ("data: a", ["learning_rate=null"], "learning_rate .*None"),
     ("data: a", ["learning_rate=fast"], "'fast'"), ("data: a", ["model=3"], "model .*got 3"),
-    ("data: a", ["data=null"], "data .*None"), ("data: a", ["betas=0.9"], "betas"),
+    ("data: a", ["data=null"], "data .*None"), ("data: a", ["compile=blocks"], "compile .*'blocks'"), ("data: a", ["betas=0.9"], "betas"),
     ("data: a", ["precision=fp8"], "'no', 'bf16' or 'fp16', got 'fp8'"),
     ("data: a", ["batch_size=10", "accumulation=4"], "10 is not a multiple of accumulation 4"),
     ("data: a", ["log_every=-1"], "log_every must be 0 or more"), ("data: a", ["ema_decay=1.0"], "ema_decay"),

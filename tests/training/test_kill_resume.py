@@ -55,7 +55,8 @@ def start():
     yield call
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def wait_for(path, process, seconds=PATIENCE):
