@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import small_pipeline
 
 from photophone import cli, list_models
 
@@ -27,13 +26,6 @@ def run(monkeypatch, capfd):
         assert "Traceback" not in output.err
         return stop.value.code or 0, output.out, output.err
     return call
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipeline")
-    small_pipeline().save_pretrained(folder)
-    return folder
 
 
 def python(code):
