@@ -22,7 +22,8 @@ class TrainConfig:
         batch_size: examples a step over all processes and accumulation steps.
         accumulation: parts a step's batch is computed in.
         precision: "no" (float32), "bf16" or "fp16" autocast.
-        compile: names of submodules (or lists of them) for torch.compile, such as "token_head.net.blocks".
+        compile: names of submodules (or lists of them) that torch.compile makes faster, such as
+            "token_head.net.blocks".
         optimizer: "adamw", or "muon" (arXiv 2502.16982: matrices by Muon, the rest by AdamW).
         learning_rate, final_learning_rate: peak and last; the decay between them is a half cosine.
         warmup_steps: linear warm-up.
@@ -94,11 +95,11 @@ def _typed(name: str, kind: str, value: Any) -> Any:
         if kind.startswith("tuple"):
             first, second = value
             return float(first), float(second)
-        if kind.startswith("list") and isinstance(value, list | tuple):
-            return [str(item) for item in value]
+        if kind == "list[str]" and isinstance(value, list | None) and all(isinstance(v, str) for v in value or ()):
+            return list(value or ())
         if kind.startswith("dict"):
             return dict(value or {})
-        if (isinstance(value, str) and "str" in kind.split(" | ")) or (value is None and "None" in kind):
+        if kind in ("str", "str | None") and (isinstance(value, str) or (value is None and kind != "str")):
             return value
     except (TypeError, ValueError, OverflowError):
         pass

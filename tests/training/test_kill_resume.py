@@ -25,6 +25,7 @@ from photophone.training.loop import Trainer
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_image_tokenizer.py"
 STEPS, EVERY = 120, 10
+PATIENCE = 600  # seconds, for machines that are busy
 NEVER = {"preview_every": 0, "validate_every": 0}
 
 
@@ -39,13 +40,26 @@ def metrics(folder):
     return [{key: value for key, value in line.items() if key != "examples_per_second"} for line in lines]
 
 
-def start(config, output, *more):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
-    return subprocess.Popen([sys.executable, SCRIPT, "--config", config, "--output", output, *more], env=environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def start():
+    """``start(config, output)`` runs the script in a process of its own, which does not outlive the test."""
+    processes = []
+
+    def call(config, output, *more):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
+        command = [sys.executable, SCRIPT, "--config", config, "--output", output, *more]
+        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                          text=True))
+        return processes[-1]
+
+    yield call
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
-def wait_for(path, process, seconds=120):
+def wait_for(path, process, seconds=PATIENCE):
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, process.communicate()[0]
@@ -53,7 +67,7 @@ def wait_for(path, process, seconds=120):
         time.sleep(0.005)
 
 
-def test_a_killed_training_of_a_tokenizer_continues_bit_for_bit(tmp_path):
+def test_a_killed_training_of_a_tokenizer_continues_bit_for_bit(tmp_path, start):
     data = write_prepared(tmp_path / "icons.safetensors")
     settings = {"data": str(data), "validation": str(data), "model": SMALL_TOKENIZER, "steps": STEPS, "batch_size": 16,
                 "warmup_steps": 10, "learning_rate": 3e-3, "log_every": 10, "checkpoint_every": EVERY,
@@ -68,7 +82,7 @@ def test_a_killed_training_of_a_tokenizer_continues_bit_for_bit(tmp_path):
     assert 2 * EVERY <= int(left[-1].name[5:]) < STEPS
     resumed = start(config, killed, "--resume")
     for process in (first, resumed):
-        output = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=PATIENCE)[0]
         assert process.returncode == 0, output
         assert f"{STEPS} of {STEPS} steps done" in output
     assert (weights(whole, STEPS) == weights(killed, STEPS)) is True  # no diff of a megabyte in the report
