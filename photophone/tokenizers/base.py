@@ -8,20 +8,24 @@ import torch
 from torch import Tensor
 
 from photophone.model import Model
+from photophone.quantizers import Quantizer
 from photophone.tokens import Tokens
 
 
 class ImageTokenizer(Model):
     """Images float ``(B, 3, H, W)`` in [-1, 1] to :class:`Tokens` and back.
 
-    A family sets the properties below from its config and implements :meth:`encode` and :meth:`decode`;
-    saving, loading and hub download come from :class:`photophone.model.Model`.
+    A family has an ``image_size`` in its config and a quantizer ``bottleneck``, which the properties below speak of,
+    and implements :attr:`num_tokens`, :meth:`encode` and :meth:`decode`. Saving, loading and hub download come from
+    :class:`photophone.model.Model`.
     """
 
+    bottleneck: Quantizer
+
     @property
-    @abstractmethod
     def image_size(self) -> int:
         """Height and width of the images, in pixels."""
+        return self.config.image_size
 
     @property
     @abstractmethod
@@ -29,19 +33,19 @@ class ImageTokenizer(Model):
         """Tokens per image."""
 
     @property
-    @abstractmethod
     def token_dim(self) -> int | None:
         """Width of a continuous token, None for a discrete tokenizer."""
+        return self.bottleneck.token_dim
 
     @property
-    @abstractmethod
     def codebook_size(self) -> int | None:
         """Codes in a codebook, None for a continuous tokenizer."""
+        return self.bottleneck.codebook_size
 
     @property
-    @abstractmethod
     def num_codebooks(self) -> int:
         """Codes per token."""
+        return self.bottleneck.num_codebooks
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tokens:

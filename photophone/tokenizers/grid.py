@@ -48,24 +48,8 @@ class GridTokenizer(OriginalCheckpoint, ImageTokenizer):
         return self.config.image_size // self.stride
 
     @property
-    def image_size(self) -> int:
-        return self.config.image_size
-
-    @property
     def num_tokens(self) -> int:
         return self.grid_size**2
-
-    @property
-    def token_dim(self) -> int | None:
-        return self.bottleneck.token_dim
-
-    @property
-    def codebook_size(self) -> int | None:
-        return self.bottleneck.codebook_size
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.bottleneck.num_codebooks
 
     def check_image_size(self) -> None:
         """Refuse a config whose images do not divide into cells.

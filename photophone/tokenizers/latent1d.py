@@ -114,24 +114,8 @@ class Latent1DTokenizer(ImageTokenizer):
         self.decoder_norm = nn.LayerNorm(width)
 
     @property
-    def image_size(self) -> int:
-        return self.config.image_size
-
-    @property
     def num_tokens(self) -> int:
         return self.config.num_tokens
-
-    @property
-    def token_dim(self) -> int | None:
-        return self.bottleneck.token_dim
-
-    @property
-    def codebook_size(self) -> int | None:
-        return self.bottleneck.codebook_size
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.bottleneck.num_codebooks
 
     def freeze_encoder(self) -> None:
         """Let training change the decoder alone, so that latents stay as they are."""
