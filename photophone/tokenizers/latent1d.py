@@ -169,12 +169,6 @@ class Latent1DTokenizer(ImageTokenizer):
             values = values + self.config.latent_noise * noise.normal(*values.shape, dtype=values.dtype)
         return self.reconstruct(values), output.loss, output.metrics
 
-    def freeze_encoder(self) -> None:
-        """Keep the latents as they are: only what comes after them stays trainable."""
-        for name, parameter in self.named_parameters():
-            if name.startswith(("to_grid", "encoder_", "to_latent", "bottleneck")):
-                parameter.requires_grad_(False)
-
     @torch.no_grad()
     def encode(self, images: Tensor, refine_steps: int = 0) -> Tokens:
         """Images (B, 3, H, W) in [-1, 1] to tokens.
