@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,3 +42,10 @@ class Model(ModelMixin, ConfigMixin):
             if weight.is_floating_point() and not weight.is_meta and not torch.isfinite(weight).all():
                 raise ValueError(f"{name}: {key} holds NaN or infinite values")
         return (model, info) if with_info else model
+
+    @property
+    def published_name(self) -> str | None:
+        """Hub id or built-in name of the weights; None for new models and for local folders, whose path means nothing
+        elsewhere."""
+        name = str(self.config.get("_name_or_path") or "")
+        return name if name.count("/") == 1 and not name.startswith((".", "/")) and not Path(name).exists() else None

@@ -15,6 +15,7 @@ from diffusers.utils import logging
 from safetensors import SafetensorError, safe_open
 
 import photophone
+from photophone.model import Model
 from photophone.registry import builtin_folder
 
 GeneratorInput = torch.Generator | list[torch.Generator] | None
@@ -66,6 +67,10 @@ class Pipeline(DiffusionPipeline):
                 pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
         except OSError as error:
             raise ValueError(f"{name} cannot be loaded: {error}") from error
+        if folder is not None:  # tokens that these parts make carry the name, not a path of this machine
+            for component in pipeline.components.values():
+                if isinstance(component, Model):
+                    component.register_to_config(_name_or_path=str(name))
         pipeline._source = {"model": str(name), "revision": options.get("revision") or pipeline_revision(path)}
         return pipeline
 

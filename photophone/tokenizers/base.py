@@ -73,12 +73,14 @@ class ImageTokenizer(Model):
                 raise ValueError(f"images must lie in [-1, 1], got values from {low:.4g} to {high:.4g}")
 
     def check_tokens(self, tokens: Tokens) -> None:
-        """Refuse tokens of another shape or kind, with codes outside the codebook, or with NaN or infinity.
+        """Refuse tokens of another model, shape or kind, with codes outside the codebook, or with NaN or infinity.
 
         Raises:
             ValueError: names what was expected and what came.
         """
-        values = tokens.values
+        values, own = tokens.values, self.published_name
+        if own and tokens.model and tokens.model != own:
+            raise ValueError(f"the tokens were made by {tokens.model}, they cannot be decoded by {own}")
         if self.codebook_size is None:
             expected = (self.num_tokens, self.token_dim)
             if not tokens.is_continuous or tuple(values.shape[1:]) != expected:

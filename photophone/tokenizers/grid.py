@@ -88,7 +88,7 @@ class GridTokenizer(OriginalCheckpoint, ImageTokenizer):
     def encode(self, images: Tensor) -> Tokens:
         self.check_images(images)
         latents = self.latents(images.to(self.device, self.dtype))
-        return Tokens(self.bottleneck.encode(to_sequence(latents)))
+        return Tokens(self.bottleneck.encode(to_sequence(latents)), model=self.published_name)
 
     @torch.no_grad()
     def decode(self, tokens: Tokens) -> Tensor:

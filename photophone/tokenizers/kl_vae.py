@@ -61,7 +61,7 @@ class KLVAE(GridTokenizer):
     def encode(self, images: Tensor, noise: Noise | None = None) -> Tokens:
         """Images (B, 3, H, W) in [-1, 1] to scaled tokens: the means, or with ``noise`` draws from the posterior."""
         self.check_images(images)
-        return Tokens(self.sample(self.latents(images.to(self.device, self.dtype)), noise))
+        return Tokens(self.sample(self.latents(images.to(self.device, self.dtype)), noise), model=self.published_name)
 
     @torch.no_grad()
     def decode(self, tokens: Tokens) -> Tensor:

@@ -173,7 +173,7 @@ class Latent1DTokenizer(ImageTokenizer):
                 raise ValueError(f"refine_steps {refine_steps} is not possible: it must be 0 or more, and 0 for "
                                  f"discrete tokens (this tokenizer has {self.codebook_size} codes)")
             latents = self.refine(latents, images, refine_steps)
-        return Tokens(self.bottleneck.encode(latents))
+        return Tokens(self.bottleneck.encode(latents), model=self.published_name)
 
     def refine(self, latents: Tensor, images: Tensor, steps: int, rate: float = 0.05) -> Tensor:
         """Latents (B, N, D) after ``steps`` of Adam (arXiv 1412.6980) on the logarithm of each image's squared error.
