@@ -91,6 +91,21 @@ def _mar(size: str, count: str, width: int, depth: int, heads: int, head_width: 
                 "linked at github.com/LTH14/mar")
 
 
+XAR = {"kind": "generator", "target": "photophone.generators.xar:XAR", "paper": "2502.20388",
+       "code_licence": "none stated (the repository has no licence file); ours is written anew under Apache-2.0",
+       "weights_licence": "none stated; trained on ImageNet", "hub_id": "OliverRen/xAR",
+       "tiny": {"grid_size": 4, "token_dim": 4, "num_classes": 10, "width": 32, "encoder_depth": 1,
+                "encoder_heads": 2, "decoder_depth": 1, "decoder_heads": 4}}
+
+
+def _xar(size: str, count: str, width: int, depth: int, heads: int) -> ModelEntry:
+    """A published xAR, whose halves have the same sizes."""
+    return ModelEntry(f"xar-{size}", **XAR, files=(f"xAR-{size[0].upper()}.pth",),
+                      summary=f"ImageNet classes to the tokens of mar-kl16 in four cells, {count}",
+                      config={"width": width, "encoder_depth": depth, "encoder_heads": heads, "decoder_depth": depth,
+                              "decoder_heads": heads})
+
+
 _ENTRIES = [
     ModelEntry("photophone/tiny-image", "pipeline", "photophone.pipelines.text_to_image:TextToImagePipeline",
                "captions to 64x64 images: icons, emoji, pixel art; ships in the wheel",
@@ -151,6 +166,9 @@ _ENTRIES = [
     _mar("base", "208M parameters", 768, 12, 12, 1024, 6),
     _mar("large", "478M parameters", 1024, 16, 16, 1280, 8),
     _mar("huge", "942M parameters", 1280, 20, 16, 1536, 12),
+    _xar("base", "173M parameters", 768, 8, 12),
+    _xar("large", "608M parameters", 1024, 16, 16),
+    _xar("huge", "1.19B parameters", 1280, 20, 16),
 ]
 REGISTRY: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 

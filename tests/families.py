@@ -48,7 +48,8 @@ def class_condition(model, rows=8):
 
 
 def continuous_shape(model):
-    return model.config.num_tokens, model.config.token_dim
+    length = model.config.grid_size**2 if "grid_size" in model.config else model.config.num_tokens
+    return length, model.config.token_dim
 
 
 def random_tokens(model, rows):
@@ -68,6 +69,7 @@ FLOW_AR_FAMILY = Family(text_condition, flow_ar_loss, continuous_shape, OPTIONS)
 FAMILIES = {
     "FlowARGenerator": FLOW_AR_FAMILY,
     "MAR": Family(class_condition, continuous_loss, continuous_shape, {**OPTIONS, "num_inference_steps": "ddim8"}),
+    "XAR": Family(class_condition, continuous_loss, continuous_shape, OPTIONS),
 }
 
 

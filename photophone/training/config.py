@@ -22,7 +22,8 @@ class TrainConfig:
         batch_size: examples a step over all processes and accumulation steps.
         accumulation: parts a step's batch is computed in.
         precision: "no" (float32), "bf16" or "fp16" autocast.
-        compile: names of submodules (or lists of them) that torch.compile makes faster, such as "token_head.net.blocks".
+        compile: names of submodules (or lists of them) that torch.compile makes faster, such as
+            "token_head.net.blocks".
         optimizer: "adamw", or "muon" (arXiv 2502.16982: matrices by Muon, the rest by AdamW).
         learning_rate, final_learning_rate: peak and last; the decay between them is a half cosine.
         warmup_steps: linear warm-up.
