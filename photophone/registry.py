@@ -75,6 +75,37 @@ VAR_VQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.var_vq:VAR
 VAR_VQ16 = {"channels": 160, "multipliers": [1, 1, 2, 2, 4], "blocks": 2, "token_width": 32, "num_codes": 4096,
             "num_phis": 4}
 
+MAR = {"kind": "generator", "target": "photophone.generators.mar:MAR", "paper": "2406.11838", "code_licence": "MIT",
+       "weights_licence": f"{AS_CODE}; trained on ImageNet",
+       "tiny": {"num_tokens": 16, "token_dim": 4, "num_classes": 10, "encoder_width": 32, "encoder_depth": 1,
+                "encoder_heads": 2, "decoder_width": 48, "decoder_depth": 1, "decoder_heads": 3, "buffer_size": 4,
+                "head_width": 32, "head_depth": 1}}
+
+
+def _mar(size: str, count: str, width: int, depth: int, heads: int, head_width: int, head_depth: int) -> ModelEntry:
+    """A published MAR; its file is linked at github.com/LTH14/mar, and holds the averaged weights and others."""
+    return ModelEntry(f"mar-{size}", **MAR, config={
+        "encoder_width": width, "encoder_depth": depth, "encoder_heads": heads, "decoder_width": width,
+        "decoder_depth": depth, "decoder_heads": heads, "head_width": head_width, "head_depth": head_depth},
+        summary=f"ImageNet classes to the tokens of mar-kl16, {count}; checkpoint-last.pth of mar_{size} is "
+                "linked at github.com/LTH14/mar")
+
+
+XAR = {"kind": "generator", "target": "photophone.generators.xar:XAR", "paper": "2502.20388",
+       "code_licence": "none stated (the repository has no licence file); ours is written anew under Apache-2.0",
+       "weights_licence": "none stated; trained on ImageNet", "hub_id": "OliverRen/xAR",
+       "tiny": {"grid_size": 4, "token_dim": 4, "num_classes": 10, "width": 32, "encoder_depth": 1,
+                "encoder_heads": 2, "decoder_depth": 1, "decoder_heads": 4}}
+
+
+def _xar(size: str, count: str, width: int, depth: int, heads: int) -> ModelEntry:
+    """A published xAR, whose halves have the same sizes."""
+    return ModelEntry(f"xar-{size}", **XAR, files=(f"xAR-{size[0].upper()}.pth",),
+                      summary=f"ImageNet classes to the tokens of mar-kl16 in four cells, {count}",
+                      config={"width": width, "encoder_depth": depth, "encoder_heads": heads, "decoder_depth": depth,
+                              "decoder_heads": heads})
+
+
 _ENTRIES = [
     ModelEntry("photophone/tiny-image", "pipeline", "photophone.pipelines.text_to_image:TextToImagePipeline",
                "captions to 64x64 images: icons, emoji, pixel art; ships in the wheel",
@@ -132,6 +163,12 @@ _ENTRIES = [
                config={**VAR_VQ16, "image_size": 256, "scales": [1, 2, 3, 4, 5, 6, 8, 10, 13, 16]}),
     ModelEntry("var-vq16-512", summary="512x512 pixels to 2,240 codes of 4,096 on ten scales", **VAR_VQ,
                config={**VAR_VQ16, "image_size": 512, "scales": [1, 2, 3, 4, 6, 9, 13, 18, 24, 32]}),
+    _mar("base", "208M parameters", 768, 12, 12, 1024, 6),
+    _mar("large", "478M parameters", 1024, 16, 16, 1280, 8),
+    _mar("huge", "942M parameters", 1280, 20, 16, 1536, 12),
+    _xar("base", "173M parameters", 768, 8, 12),
+    _xar("large", "608M parameters", 1024, 16, 16),
+    _xar("huge", "1.19B parameters", 1280, 20, 16),
 ]
 REGISTRY: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 

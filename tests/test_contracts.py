@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from families import FLOW_AR_FAMILY, OPTIONS, family_of, take
 from tiny import Hostile, shake
 
 from photophone import SeededNoise, Tokens, create_model, list_models
@@ -13,7 +14,7 @@ from photophone.registry import KINDS, REGISTRY, find
 
 TOKENIZERS = [entry.name for entry in list_models("image_tokenizer")]
 GENERATORS = [entry.name for entry in list_models("generator")]
-OPTIONS = {"guidance_scale": 2.0, "temperature": 0.9, "num_inference_steps": 3}
+FLOW_AR = [name for name in GENERATORS if find(name).target.endswith(":FlowARGenerator")]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 _BUILT = {}
 
@@ -36,25 +37,9 @@ def pictures(model, rows=3):
     return torch.nn.functional.interpolate(coarse, size=(model.image_size,) * 2, mode="bilinear")
 
 
-def text_condition(model, rows=8, length=None):
-    """Captions of different lengths, and the null caption."""
-    length = length or model.config.max_text_length
-    generator = torch.Generator().manual_seed(2)
-    ids = torch.randint(3, model.config.vocab_size, (rows, length), generator=generator)
-    mask = torch.arange(length) < torch.tensor([[1 + (5 * row) % 9] for row in range(rows)])
-    null = torch.zeros(length, dtype=torch.long)
-    null[0] = 1
-    return ids.masked_fill(~mask, 0), mask, null
-
-
 def settings(model):
     """The config as its file holds it."""
     return {key: value for key, value in json.loads(model.to_json_string()).items() if not key.startswith("_")}
-
-
-def take(condition, rows):
-    ids, mask, null = condition
-    return ids[rows], mask[rows], null
 
 
 def test_entries_are_complete():
@@ -81,8 +66,9 @@ def test_saved_weights_give_bit_equal_outputs(name, tmp_path):
         assert torch.equal(again.encode(pictures(model)).values, tokens.values)
         assert torch.equal(again.decode(tokens), model.decode(tokens))
     else:
-        condition = text_condition(model, 2)
-        ours, loaded = (m.generate(*condition, noise=SeededNoise.from_seeds([1, 2]), **OPTIONS) for m in (model, again))
+        family = family_of(model)
+        condition = family.condition(model, 2)
+        ours, loaded = (family.generate(m, condition, SeededNoise.from_seeds([1, 2])) for m in (model, again))
         assert torch.equal(ours.values, loaded.values)
 
 
@@ -187,13 +173,14 @@ def test_tokenizers_run_in_bfloat16(name, tmp_path):
 @pytest.mark.parametrize("name", GENERATORS)
 def test_a_seed_means_the_same_tokens_in_any_batch(name):
     model, seeds = build(name), [5, 3, 5, 8, 13, 21, 34, 55]
-    condition = text_condition(model)
-    batch = model.generate(*condition, noise=SeededNoise.from_seeds(seeds), **OPTIONS).values
-    assert batch.shape == (8, model.config.num_tokens, model.config.token_dim) and bool(batch.isfinite().all())
+    family = family_of(model)
+    condition = family.condition(model, 8)
+    batch = family.generate(model, condition, SeededNoise.from_seeds(seeds)).values
+    assert batch.shape == (8, *family.shape(model)) and bool(batch.isfinite().all())
     for row, seed in enumerate(seeds):
-        alone = model.generate(*take(condition, [row]), noise=SeededNoise.from_seeds([seed]), **OPTIONS).values
+        alone = family.generate(model, take(condition, [row]), SeededNoise.from_seeds([seed])).values
         torch.testing.assert_close(alone[0], batch[row], **CLOSE)
-    assert not torch.allclose(batch[0], batch[2], **CLOSE)  # one seed, two captions
+    assert not torch.allclose(batch[0], batch[2], **CLOSE)  # one seed, two conditions
 
 
 def reference_generate(model, condition, noise):
@@ -224,21 +211,21 @@ def reference_generate(model, condition, noise):
     return values * model.token_std + model.token_mean
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", FLOW_AR)
 def test_cached_decoding_equals_a_full_pass_for_each_step(name):
     model = build(name)
-    condition = text_condition(model, 3)
+    condition = FLOW_AR_FAMILY.condition(model, 3)
     ours = model.generate(*condition, noise=SeededNoise.from_seeds([1, 2, 3]), **OPTIONS).values
     with torch.no_grad():
         expected = reference_generate(model, condition, SeededNoise.from_seeds([1, 2, 3]))
     torch.testing.assert_close(ours, expected, **CLOSE)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", FLOW_AR)
 @torch.no_grad()
 def test_hidden_states_do_not_see_what_comes_later(name):
     model = build(name)
-    ids, mask, _ = text_condition(model, 2)
+    ids, mask, _ = FLOW_AR_FAMILY.condition(model, 2)
     length = model.config.num_tokens
     context = torch.randn(2, length, model.config.token_dim, generator=torch.Generator().manual_seed(3))
     other = context.clone()
@@ -256,10 +243,10 @@ def test_hidden_states_do_not_see_what_comes_later(name):
         assert not torch.allclose(before[:, seen:], after[:, seen:], **CLOSE)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", FLOW_AR)
 def test_padding_of_captions_changes_nothing(name):
     model = build(name)
-    ids, mask, null = text_condition(model, 4, length=12)
+    ids, mask, null = FLOW_AR_FAMILY.condition(model, 4, 12)
     noise = SeededNoise.from_seeds
     expected = model.generate(ids, mask, null, noise=noise([1, 2, 3, 4]), **OPTIONS).values
     rubbish = torch.where(mask, ids, 7)
@@ -273,9 +260,7 @@ def test_padding_of_captions_changes_nothing(name):
 def test_generators_train(name):
     torch.manual_seed(0)
     model = create_model(name, **find(name).tiny).train()
-    ids, mask, null = text_condition(model, 8)
-    tokens = torch.randn(8, model.config.num_tokens, model.config.token_dim)
-    loss = model(ids, mask, tokens, null)
+    loss = family_of(model).loss(model, 8)
     loss.backward()
     assert loss.shape == () and bool(loss.isfinite())
     assert not [key for key, weight in model.named_parameters() if weight.grad is None]
@@ -283,18 +268,19 @@ def test_generators_train(name):
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_the_callback_counts_and_stops(name):
-    model = build(name)
-    condition, seen = text_condition(model, 1), []
-    model.generate(*condition, noise=SeededNoise.from_seeds([1]), **OPTIONS,
-                   callback=lambda step, total: seen.append((step, total)))
+    model, seen = build(name), []
+    family = family_of(model)
+    condition, noise = family.condition(model, 1), SeededNoise.from_seeds([1])
+    family.generate(model, condition, noise, callback=lambda step, total: seen.append((step, total)))
     assert seen == [(step, len(seen)) for step in range(1, len(seen) + 1)] and seen
     with pytest.raises(DecodingStopped, match="after step 1 of"):
-        model.generate(*condition, noise=SeededNoise.from_seeds([1]), **OPTIONS, callback=lambda step, total: True)
+        family.generate(model, condition, noise, callback=lambda step, total: True)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generators_run_in_bfloat16(name, tmp_path):
     build(name).save_pretrained(tmp_path)
     model = type(build(name)).from_pretrained(tmp_path, dtype=torch.bfloat16)
-    tokens = model.generate(*text_condition(model, 2), noise=SeededNoise.from_seeds([1, 2]), **OPTIONS)
+    family = family_of(model)
+    tokens = family.generate(model, family.condition(model, 2), SeededNoise.from_seeds([1, 2]))
     assert bool(tokens.values.isfinite().all())

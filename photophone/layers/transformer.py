@@ -55,11 +55,12 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Linear, GELU (tanh form), Linear: (B, N, C) -> (B, N, C)."""
+    """Linear, GELU (tanh form unless ``exact_gelu``), Linear: (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, dim: int, ratio: float = 4.0) -> None:
+    def __init__(self, dim: int, ratio: float = 4.0, exact_gelu: bool = False) -> None:
         hidden = int(dim * ratio)
-        super().__init__(nn.Linear(dim, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, dim))
+        gelu = nn.GELU(approximate="none" if exact_gelu else "tanh")
+        super().__init__(nn.Linear(dim, hidden), gelu, nn.Linear(hidden, dim))
 
 
 class TransformerBlock(nn.Module):
@@ -71,19 +72,21 @@ class TransformerBlock(nn.Module):
         mlp_ratio: hidden width of the feed-forward over C.
         context_dim: adds cross-attention to a context of this width.
         qk_norm: see :class:`Attention`.
+        eps: of the layer normalisations.
+        exact_gelu: see :class:`FeedForward`.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, context_dim: int | None = None,
-                 qk_norm: bool = False) -> None:
+                 qk_norm: bool = False, eps: float = 1e-5, exact_gelu: bool = False) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attention = Attention(dim, num_heads, qk_norm=qk_norm)
         self.cross = None
         if context_dim is not None:
-            self.norm_cross = nn.LayerNorm(dim)
+            self.norm_cross = nn.LayerNorm(dim, eps=eps)
             self.cross = Attention(dim, num_heads, context_dim, qk_norm)
-        self.norm2 = nn.LayerNorm(dim)
-        self.feed_forward = FeedForward(dim, mlp_ratio)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.feed_forward = FeedForward(dim, mlp_ratio, exact_gelu)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None,
                 context_mask: Tensor | None = None, cache: LayerCache | None = None) -> Tensor:

@@ -10,13 +10,16 @@ from photophone.heads import DiffusionHead
 from photophone.layers.gaussian_diffusion import add_noise, diffusion_losses
 from photophone.noise import ReplayNoise, SeededNoise
 
-GOLDEN = load_file(Path(__file__).parents[1] / "goldens/data/mar_head.safetensors")
+FOLDER = Path(__file__).parents[1] / "goldens/data/mar"
+GOLDEN = load_file(FOLDER / "io.safetensors")
 
 
 @pytest.fixture(scope="module")
 def head():
     head = DiffusionHead(in_dim=32, token_dim=4, width=32, depth=2, respacing="ddim8")
-    head.load_state_dict({key: value for key, value in GOLDEN.items() if key.startswith("net.")})
+    weights = load_file(FOLDER / "weights.safetensors")
+    head.load_state_dict({key.removeprefix("diffloss."): value for key, value in weights.items()
+                          if key.startswith("diffloss.")})
     return head
 
 

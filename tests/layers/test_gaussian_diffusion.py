@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from photophone.layers import gaussian_diffusion as gd
 from photophone.layers.gaussian import discretized_normal_nll, normal_kl
 
-GOLDEN = load_file(Path(__file__).parents[1] / "goldens/data/mar_head.safetensors")
+GOLDEN = load_file(Path(__file__).parents[1] / "goldens/data/mar/io.safetensors")
 
 
 def test_cosine_schedule_is_that_of_mar():
