@@ -74,6 +74,74 @@ VAR_VQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.var_vq:VAR
                    "num_codes": 64, "scales": [1, 2, 4, 8]}}
 VAR_VQ16 = {"channels": 160, "multipliers": [1, 1, 2, 2, 4], "blocks": 2, "token_width": 32, "num_codes": 4096,
             "num_phis": 4}
+TITOK = {"kind": "image_tokenizer", "target": "photophone.tokenizers.titok:TiTok", "paper": "2406.07550",
+         "code_licence": "Apache-2.0", "weights_licence": "Apache-2.0; trained on ImageNet, for research",
+         "tiny": {"image_size": 32, "num_tokens": 8, "token_width": 6, "num_codes": 2048, "encoder_size": [64, 1, 2],
+                  "decoder_size": [64, 1, 2], "encoder_patch": 8, "decoder_patch": 2, "proxy_codes": 48,
+                  "proxy_decoder": {"channels": 64, "multipliers": [1, 1], "blocks": 1, "token_width": 8}}}
+TITOK_TINY_PIXELS = {**TITOK["tiny"], "decoder_patch": 8, "proxy_codes": None, "proxy_decoder": None}
+TITOK_SIZES = {"s": [512, 8, 8], "b": [768, 12, 12], "l": [1024, 24, 16]}
+
+
+def _titok(name: str, encoder: str, decoder: str, tokens: int, codes: int | None, width: int,
+           legacy: bool = False) -> ModelEntry:
+    """A published TiTok; ``legacy`` is the two-stage model."""
+    config = {"num_tokens": tokens, "num_codes": codes, "token_width": width, "l2_norm": legacy,
+              "encoder_size": TITOK_SIZES[encoder], "decoder_size": TITOK_SIZES[decoder]}
+    kind = f"{tokens} Gaussian tokens of {width} dimensions" if codes is None else f"{tokens} codes of {codes:,}"
+    options = dict(TITOK)
+    if not legacy:
+        config |= {"scrambles_latents": False, "proxy_codes": None, "proxy_decoder": None}
+        options["tiny"] = {**TITOK_TINY_PIXELS, "l2_norm": True, "num_codes": None if codes is None else 2048}
+    return ModelEntry(name, summary=f"256x256 pixels to {kind}{'; two-stage' if legacy else ''}", config=config,
+                      hub_id=f"yucornetto/tokenizer_{name.replace('-', '_')}_imagenet", files=("model.safetensors",),
+                      **options)
+
+
+SOFTVQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.softvq:SoftVQTokenizer",
+          "code_licence": "Apache-2.0 as the model classes state, no licence file",
+          "weights_licence": "Apache-2.0 as the hub repository states; trained on ImageNet",
+          "files": ("model.safetensors",)}
+SOFTVQ_TINY = {"image_size": 32, "num_tokens": 8, "token_width": 6, "encoder_size": [64, 1, 2],
+               "decoder_size": [64, 1, 2], "encoder_patch": 8, "decoder_patch": 8, "layer_scale": 1.0}
+VIT_SIZES = {"b": [768, 12, 12], "l": [1024, 24, 16]}
+
+
+def _softvq(sizes: str, tokens: int, image_size: int = 256) -> ModelEntry:
+    """A published SoftVQ-VAE; ``sizes`` are the letters of its encoder and decoder."""
+    name = f"softvq-{sizes}-{tokens}" + ("" if image_size == 256 else f"-{image_size}")
+    config = {"image_size": image_size, "num_tokens": tokens, "encoder_size": VIT_SIZES[sizes[0]],
+              "decoder_size": VIT_SIZES[sizes[-1]]}
+    return ModelEntry(name, summary=f"{image_size}x{image_size} pixels to {tokens} soft mixtures of codewords",
+                      paper="2412.10958", config=config, hub_id=f"SoftVQVAE/{name}", **SOFTVQ,
+                      tiny={**SOFTVQ_TINY, "num_codewords": 32, "num_codebooks": 2})
+
+
+def _maetok(image_size: int) -> ModelEntry:
+    """A published MAETok; which position codes its weights have is inferred from the code."""
+    name = "maetok-b-128" if image_size == 256 else f"maetok-b-{image_size}"
+    config = {"image_size": image_size, "num_tokens": 128, "kind": "none", "encoder_size": VIT_SIZES["b"],
+              "decoder_size": VIT_SIZES["b"], "rope_theta": 10.0, "drop_patches": [0.4, 0.6]}
+    return ModelEntry(name, summary=f"{image_size}x{image_size} pixels to 128 continuous tokens of 32 dimensions",
+                      paper="2502.03444", config=config, hub_id=f"MAETok/{name}", **SOFTVQ, tiny=SOFTVQ_TINY)
+
+
+TITOK_GENERATOR = {"kind": "generator", "paper": "2406.07550", "code_licence": "Apache-2.0",
+                   "weights_licence": TITOK["weights_licence"], "files": ("model.safetensors",),
+                   "tiny": {"num_tokens": 8, "num_codes": 32, "num_classes": 10, "width": 32, "depth": 2,
+                            "num_heads": 2, "hidden": 64}}
+IMAGE_BERT = {**TITOK_GENERATOR, "target": "photophone.generators.masked_image:ImageBert"}
+DIT_TINY = {"num_tokens": 8, "token_dim": 6, "num_classes": 10, "width": 32, "depth": 2, "num_heads": 2}
+
+
+def _dit(family: str, tokenizer: str, num_tokens: int, hub: str, paper: str) -> ModelEntry:
+    """A published SiT or DiT of size XL on the tokens of a tokenizer."""
+    return ModelEntry(f"{family.lower()}-xl-{tokenizer}", "generator", f"photophone.generators.sit:{family}",
+                      f"ImageNet classes to the tokens of {tokenizer}; token_mean and token_std stand as vq_mean and "
+                      "vq_std in its config.json", paper, SOFTVQ["code_licence"], SOFTVQ["weights_licence"],
+                      config={"num_tokens": num_tokens}, hub_id=f"{hub}/{family.lower()}-xl_{tokenizer}",
+                      files=SOFTVQ["files"], tiny=DIT_TINY)
+
 
 MAR = {"kind": "generator", "target": "photophone.generators.mar:MAR", "paper": "2406.11838", "code_licence": "MIT",
        "weights_licence": f"{AS_CODE}; trained on ImageNet",
@@ -169,6 +237,35 @@ _ENTRIES = [
     _xar("base", "173M parameters", 768, 8, 12),
     _xar("large", "608M parameters", 1024, 16, 16),
     _xar("huge", "1.19B parameters", 1280, 20, 16),
+    _titok("titok-l32", "l", "l", 32, 4096, 12, legacy=True),
+    _titok("titok-b64", "b", "b", 64, 4096, 12, legacy=True),
+    _titok("titok-s128", "s", "s", 128, 4096, 12, legacy=True),
+    _titok("titok-bl64-vq8k", "b", "l", 64, 8192, 64),
+    _titok("titok-bl128-vq8k", "b", "l", 128, 8192, 64),
+    _titok("titok-sl256-vq8k", "s", "l", 256, 8192, 64),
+    _titok("titok-ll32-vae-c16", "l", "l", 32, None, 16),
+    _titok("titok-bl64-vae-c16", "b", "l", 64, None, 16),
+    _titok("titok-bl128-vae-c16", "b", "l", 128, None, 16),
+    *(_softvq(sizes, tokens) for tokens in (64, 32) for sizes in ("l", "bl", "b")),
+    _softvq("bl", 64, 512), _softvq("l", 32, 512), _maetok(256), _maetok(512),
+    ModelEntry("unitok", "image_tokenizer", "photophone.tokenizers.unitok:UniTok",
+               "256x256 pixels to 256 tokens of 8 codes of 4,096; UniTokCLIP adds the contrastive head", "2502.20321",
+               "MIT", f"{AS_CODE}; trained on DataComp-1B", hub_id="FoundationVision/unitok_tokenizer",
+               files=("unitok_tokenizer.pth",),
+               tiny={"image_size": 32, "widths": [8, 16, 64], "stem_width": 8, "conv_depths": [1, 1], "depth": 1,
+                     "num_heads": 2, "decoder_widths": [64, 16, 8], "decoder_depths": [1, 1], "token_width": 16,
+                     "num_codebooks": 4, "num_codes": 512}),
+    ModelEntry("titok-l32-generator", summary="ImageNet classes to the 32 tokens of titok-l32",
+               config={"num_tokens": 32}, hub_id="yucornetto/generator_titok_l32_imagenet", **IMAGE_BERT),
+    ModelEntry("titok-b64-generator", summary="ImageNet classes to the 64 tokens of titok-b64",
+               config={"num_tokens": 64}, hub_id="yucornetto/generator_titok_b64_imagenet", **IMAGE_BERT),
+    ModelEntry("titok-s128-generator", target="photophone.generators.masked_image:UViTBert",
+               summary="ImageNet classes to the 128 tokens of titok-s128", config={"num_tokens": 128},
+               hub_id="yucornetto/generator_titok_s128_imagenet", **TITOK_GENERATOR),
+    *(_dit(family, f"softvq-{sizes}-{tokens}", tokens, "SoftVQVAE", "2412.10958") for family in ("SiT", "DiT")
+      for tokens in (64, 32) for sizes in ("l", "bl", "b")),
+    _dit("SiT", "maetok-b-128", 128, "MAETok", "2502.03444"),
+    _dit("SiT", "maetok-b-128-512", 128, "MAETok", "2502.03444"),
 ]
 REGISTRY: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 

@@ -86,7 +86,7 @@ class MAR(OriginalCheckpoint, Generator):
         super().__init__()
         if not 0 <= mask_ratio_min < 1:
             raise ValueError(f"mask_ratio_min must lie in [0, 1), got {mask_ratio_min}")
-        total, options = buffer_size + num_tokens, {"mlp_ratio": mlp_ratio, "eps": eps, "exact_gelu": True}
+        total, options = buffer_size + num_tokens, {"mlp_ratio": mlp_ratio, "norm_eps": eps, "feed_forward": "gelu"}
         self.class_embedding = nn.Embedding(num_classes, encoder_width)
         self.null_embedding = nn.Parameter(torch.empty(1, encoder_width))
         self.token_in = nn.Linear(token_dim, encoder_width)

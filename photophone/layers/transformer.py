@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photophone.layers.attention import attend
+
+Rotation = Callable[[Tensor], Tensor]  # queries or keys (B, H, N, d) to the same, turned by their positions
 
 
 class Attention(nn.Module):
@@ -16,17 +21,23 @@ class Attention(nn.Module):
         num_heads: heads H; C must be a multiple of it.
         context_dim: width of keys and values when they come from another sequence (cross-attention).
         qk_norm: RMS-normalise queries and keys per head (arXiv 2302.05442), which keeps logits bounded.
+        qkv_bias: biases of queries, keys and values. A bias of the keys alone changes nothing, because it adds the
+            same to all scores of a query: official layers without it have zeros there.
+        inner_dim: width of all heads together, C when None.
+        out_dim: width of the output, C when None.
     """
 
-    def __init__(self, dim: int, num_heads: int, context_dim: int | None = None, qk_norm: bool = False) -> None:
+    def __init__(self, dim: int, num_heads: int, context_dim: int | None = None, qk_norm: bool = False, *,
+                 qkv_bias: bool = True, inner_dim: int | None = None, out_dim: int | None = None) -> None:
         super().__init__()
-        if dim % num_heads:
-            raise ValueError(f"width {dim} is not a multiple of {num_heads} heads")
+        inner_dim = inner_dim or dim
+        if inner_dim % num_heads:
+            raise ValueError(f"width {inner_dim} is not a multiple of {num_heads} heads")
         self.num_heads = num_heads
-        self.head_dim = dim // num_heads
-        self.to_q = nn.Linear(dim, dim)
-        self.to_kv = nn.Linear(context_dim or dim, 2 * dim)
-        self.to_out = nn.Linear(dim, dim)
+        self.head_dim = inner_dim // num_heads
+        self.to_q = nn.Linear(dim, inner_dim, bias=qkv_bias)
+        self.to_kv = nn.Linear(context_dim or dim, 2 * inner_dim, bias=qkv_bias)
+        self.to_out = nn.Linear(inner_dim, out_dim or dim)
         self.q_norm = nn.RMSNorm(self.head_dim) if qk_norm else nn.Identity()
         self.k_norm = nn.RMSNorm(self.head_dim) if qk_norm else nn.Identity()
 
@@ -35,18 +46,25 @@ class Attention(nn.Module):
         keys, values = self._heads(self.to_kv(context), 2)
         return self.k_norm(keys), values
 
-    def forward(self, x: Tensor, mask: Tensor | None = None,
-                keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, keys_values: tuple[Tensor, Tensor] | None = None,
+                rotate: Rotation | None = None) -> Tensor:
         """``x`` (B, N, C) -> (B, N, C).
 
         Args:
             mask: bool, broadcastable to (B, H, N, M); True where attention is allowed.
             keys_values: from :meth:`keys_values`, of a context or a cache; None attends to ``x`` itself.
+            rotate: rotary embedding of queries and keys.
         """
         keys, values = self.keys_values(x) if keys_values is None else keys_values
         (queries,) = self._heads(self.to_q(x), 1)
-        out = attend(self.q_norm(queries), keys, values, mask)
-        return self.to_out(out.transpose(1, 2).flatten(2))  # (B, H, N, C/H) -> (B, N, C)
+        queries = self.q_norm(queries)
+        if rotate is not None:
+            queries, keys = rotate(queries), rotate(keys)
+        return self.to_out(self.merge(attend(queries, keys, values, mask)))
+
+    def merge(self, heads: Tensor) -> Tensor:
+        """The outputs of all heads (B, H, N, C/H) side by side, (B, N, C)."""
+        return heads.transpose(1, 2).flatten(2)
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         rows, length, _ = x.shape
@@ -55,56 +73,120 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Linear, GELU (tanh form unless ``exact_gelu``), Linear: (B, N, C) -> (B, N, C)."""
+    """Linear, GELU (tanh form, or exact), Linear: (B, N, C) -> (B, N, C)."""
 
-    def __init__(self, dim: int, ratio: float = 4.0, exact_gelu: bool = False) -> None:
-        hidden = int(dim * ratio)
-        gelu = nn.GELU(approximate="none" if exact_gelu else "tanh")
-        super().__init__(nn.Linear(dim, hidden), gelu, nn.Linear(hidden, dim))
+    def __init__(self, dim: int, ratio: float = 4.0, exact: bool = False) -> None:
+        hidden = int(dim * ratio + 1e-6)  # the ratio of two widths may lie just below
+        super().__init__(nn.Linear(dim, hidden), nn.GELU(approximate="none" if exact else "tanh"),
+                         nn.Linear(hidden, dim))
+
+
+class GatedFeedForward(nn.Module):
+    """``down(f(gate(x)) * up(x))`` (arXiv 2002.05202): (B, N, C) -> (B, N, C).
+
+    Args:
+        dim: width C.
+        hidden: width inside.
+        activation: f: "silu" for SwiGLU, "gelu_tanh" for GEGLU.
+        norm_eps: adds a layer normalisation in front, as ViTamin has; None: none.
+    """
+
+    def __init__(self, dim: int, hidden: int, activation: str = "silu", norm_eps: float | None = None) -> None:
+        super().__init__()
+        if activation not in ("silu", "gelu_tanh"):
+            raise ValueError(f"activation must be 'silu' or 'gelu_tanh', got {activation!r}")
+        self.activation = activation
+        self.norm = nn.Identity() if norm_eps is None else nn.LayerNorm(dim, eps=norm_eps)
+        self.gate, self.up = nn.Linear(dim, hidden), nn.Linear(dim, hidden)
+        self.down = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        gate = self.gate(x)
+        gate = F.silu(gate) if self.activation == "silu" else F.gelu(gate, approximate="tanh")
+        return self.down(gate * self.up(x))
+
+
+FEED_FORWARDS: dict[str, Callable[[int, float, float], nn.Module]] = {
+    "gelu_tanh": lambda dim, ratio, _: FeedForward(dim, ratio),
+    "gelu": lambda dim, ratio, _: FeedForward(dim, ratio, exact=True),
+    "swiglu": lambda dim, ratio, _: GatedFeedForward(dim, int(dim * ratio + 1e-6)),
+    "normed_geglu": lambda dim, ratio, eps: GatedFeedForward(dim, int(dim * ratio + 1e-6), "gelu_tanh", eps),
+}
+"""Feed-forwards by name, from (width, hidden width over it, eps of a norm inside)."""
+
+
+class LayerScale(nn.Module):
+    """One learned factor a channel (arXiv 2103.17239): (B, N, C) -> (B, N, C)."""
+
+    def __init__(self, dim: int, start: float = 1e-5) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm attention, optional cross-attention, feed-forward, each with a residual.
+    """Attention, optional cross-attention, feed-forward, each with a norm in front and a residual.
 
     Args:
         dim: width C.
         num_heads: attention heads.
         mlp_ratio: hidden width of the feed-forward over C.
         context_dim: adds cross-attention to a context of this width.
-        qk_norm: see :class:`Attention`.
-        eps: of the layer normalisations.
-        exact_gelu: see :class:`FeedForward`.
+        qk_norm, qkv_bias: see :class:`Attention`.
+        feed_forward: a name of FEED_FORWARDS.
+        norm_eps: of all layer normalisations.
+        layer_scale: start of a learned factor on what each residual adds; None: no factor.
+        post_norm: normalise after each residual instead, as BERT does; without cross-attention.
+
+    Raises:
+        ValueError: for settings that are unknown or exclude each other.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, context_dim: int | None = None,
-                 qk_norm: bool = False, eps: float = 1e-5, exact_gelu: bool = False) -> None:
+                 qk_norm: bool = False, *, qkv_bias: bool = True, feed_forward: str = "gelu_tanh",
+                 norm_eps: float = 1e-5, layer_scale: float | None = None, post_norm: bool = False) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attention = Attention(dim, num_heads, qk_norm=qk_norm)
+        if feed_forward not in FEED_FORWARDS:
+            raise ValueError(f"feed_forward must be one of {', '.join(FEED_FORWARDS)}, got {feed_forward!r}")
+        if post_norm and context_dim is not None:
+            raise ValueError("post_norm=True has no cross-attention: leave context_dim=None")
+        self.post_norm = post_norm
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attention = Attention(dim, num_heads, qk_norm=qk_norm, qkv_bias=qkv_bias)
         self.cross = None
         if context_dim is not None:
-            self.norm_cross = nn.LayerNorm(dim, eps=eps)
-            self.cross = Attention(dim, num_heads, context_dim, qk_norm)
-        self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.feed_forward = FeedForward(dim, mlp_ratio, exact_gelu)
+            self.norm_cross = nn.LayerNorm(dim, eps=norm_eps)
+            self.cross = Attention(dim, num_heads, context_dim, qk_norm, qkv_bias=qkv_bias)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.feed_forward = FEED_FORWARDS[feed_forward](dim, mlp_ratio, norm_eps)
+        self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.scale2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None,
-                context_mask: Tensor | None = None, cache: LayerCache | None = None) -> Tensor:
+                context_mask: Tensor | None = None, cache: LayerCache | None = None,
+                rotate: Rotation | None = None) -> Tensor:
         """``x`` (B, N, C) -> (B, N, C).
 
         Args:
             mask: bool, broadcastable to (B, H, N, M), True where attention is allowed.
             context: (B, L, context_dim) for cross-attention, with ``context_mask`` broadcastable to (B, H, N, L).
             cache: keys and values of the positions before ``x``; those of ``x`` are appended to it.
+            rotate: rotary embedding of queries and keys, for calls without a cache.
         """
+        if self.post_norm:
+            x = self.norm1(x + self.scale1(self.attention(x, mask, rotate=rotate)))
+            return self.norm2(x + self.scale2(self.feed_forward(x)))
         normed = self.norm1(x)
         keys_values = self.attention.keys_values(normed)
         if cache is not None:
             keys_values = cache.append(*keys_values)
-        x = x + self.attention(normed, mask, keys_values)
+        x = x + self.scale1(self.attention(normed, mask, keys_values, rotate))
         if self.cross is not None:
             x = x + self.cross(self.norm_cross(x), context_mask, self.cross.keys_values(context))
-        return x + self.feed_forward(self.norm2(x))
+        return x + self.scale2(self.feed_forward(self.norm2(x)))
 
 
 class LayerCache:
