@@ -174,6 +174,40 @@ def _xar(size: str, count: str, width: int, depth: int, heads: int) -> ModelEntr
                               "decoder_heads": heads})
 
 
+VAR = {"kind": "generator", "target": "photophone.generators.var:VAR", "paper": "2404.02905", "code_licence": "MIT",
+       "weights_licence": f"{AS_CODE}; trained on ImageNet", "hub_id": "FoundationVision/var",
+       "tiny": {"scales": [1, 2, 4], "token_width": 8, "num_codes": 64, "num_classes": 10, "width": 32, "depth": 2,
+                "num_heads": 2}}
+LLAMAGEN = {"kind": "generator", "target": "photophone.generators.llamagen_gpt:LlamaGenGPT", "paper": "2406.06525",
+            "code_licence": "MIT"}
+LLAMAGEN_TINY = {"grid_size": 4, "num_codes": 64, "width": 32, "depth": 2, "num_heads": 2, "hidden_multiple": 32}
+LLAMAGEN_SIZES = {"b": (768, 12, 12), "l": (1024, 24, 16), "xl": (1280, 36, 20), "xxl": (1536, 48, 24),
+                  "3b": (3200, 24, 32)}
+
+
+def _var(depth: int, count: str, pixels: int = 256, **config: Any) -> ModelEntry:
+    """A published VAR, whose width and heads follow from its depth."""
+    return ModelEntry(f"var-d{depth}", **VAR, files=(f"var_d{depth}.pth",),
+                      summary=f"ImageNet classes to the codes of var-vq16-{pixels}, {count}",
+                      config={"width": 64 * depth, "depth": depth, "num_heads": depth, **config})
+
+
+def _llamagen(size: str, pixels: int, caption: str | None = None) -> ModelEntry:
+    """A published LlamaGen GPT; ``caption`` is the stage of a text-conditional one."""
+    width, depth, heads = LLAMAGEN_SIZES[size]
+    config = {"grid_size": pixels // 16, "width": width, "depth": depth, "num_heads": heads}
+    if caption is None:
+        return ModelEntry(f"llamagen-{size}-{pixels}", **LLAMAGEN, config=config, hub_id="FoundationVision/LlamaGen",
+                          summary=f"ImageNet classes to the codes of llamagen-vq16-c2i at {pixels} pixels",
+                          weights_licence=f"{AS_CODE}; trained on ImageNet", files=(f"c2i_{size.upper()}_{pixels}.pt",),
+                          tiny={**LLAMAGEN_TINY, "num_classes": 10})
+    return ModelEntry(f"llamagen-{size}-t2i-{pixels}", **LLAMAGEN, config={**config, "caption_dim": 2048},
+                      summary=f"flan-t5-xl captions to the codes of llamagen-vq16-t2i at {pixels} pixels",
+                      weights_licence=f"{AS_CODE}; trained on LAION-COCO and internal images",
+                      hub_id="peizesun/llamagen_t2i", files=(f"t2i_{size.upper()}_{caption}_{pixels}.pt",),
+                      tiny={**LLAMAGEN_TINY, "caption_dim": 12, "caption_length": 6})
+
+
 _ENTRIES = [
     ModelEntry("photophone/tiny-image", "pipeline", "photophone.pipelines.text_to_image:TextToImagePipeline",
                "captions to 64x64 images: icons, emoji, pixel art; ships in the wheel",
@@ -266,6 +300,11 @@ _ENTRIES = [
       for tokens in (64, 32) for sizes in ("l", "bl", "b")),
     _dit("SiT", "maetok-b-128", 128, "MAETok", "2502.03444"),
     _dit("SiT", "maetok-b-128-512", 128, "MAETok", "2502.03444"),
+    _var(16, "310M parameters"), _var(20, "600M parameters"), _var(24, "1.0B parameters"),
+    _var(30, "2.0B parameters"),
+    _var(36, "2.3B parameters", 512, shared_adaln=True, scales=[1, 2, 3, 4, 6, 9, 13, 18, 24, 32]),
+    _llamagen("b", 256), _llamagen("b", 384), _llamagen("l", 256), _llamagen("l", 384), _llamagen("xl", 384),
+    _llamagen("xxl", 384), _llamagen("3b", 384), _llamagen("xl", 256, "stage1"), _llamagen("xl", 512, "stage2"),
 ]
 REGISTRY: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 

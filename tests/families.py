@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from photophone.quantizers.multi_scale import MultiScaleVQ
+
 OPTIONS = {"guidance_scale": 2.0, "temperature": 0.9, "num_inference_steps": 3}
 
 
@@ -65,11 +67,52 @@ def continuous_loss(model, rows):
     return model(random_tokens(model, rows), *class_condition(model, rows))
 
 
+def quantizer_of(model):
+    """A quantizer as a VAR's tokenizer has it."""
+    config = model.config
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(7)
+        quantizer = MultiScaleVQ(config.token_width, config.num_codes, config.scales)
+        quantizer.codebook.normal_()
+    return quantizer
+
+
+def random_codes(model, rows):
+    return torch.randint(0, model.config.num_codes, (rows, *discrete_shape(model)))
+
+
+def discrete_shape(model):
+    if "scales" in model.config:
+        return (sum(scale**2 for scale in model.config.scales),)
+    return (model.config.grid_size**2,)
+
+
+def caption_or_class(model, rows=8):
+    """Caption features padded on the left with their masks, or classes."""
+    length, dim = model.config.caption_length, model.config.caption_dim
+    if dim is None:
+        return class_condition(model, rows)
+    mask = torch.arange(length) >= torch.tensor([[row % length] for row in range(rows)])
+    return torch.randn(rows, length, dim, generator=torch.Generator().manual_seed(2)) * mask[..., None], mask
+
+
+def var_loss(model, rows):
+    return model(random_codes(model, rows), *class_condition(model, rows), quantizer_of(model))
+
+
+def llamagen_loss(model, rows):
+    return model(random_codes(model, rows), *caption_or_class(model, rows))
+
+
+LOGITS = {"guidance_scale": 2.0, "temperature": 0.1, "top_k": 40, "top_p": 0.95}
+"""Cold: fresh heads are close to zero, and what they predict must not drown in noise."""
 FLOW_AR_FAMILY = Family(text_condition, flow_ar_loss, continuous_shape, OPTIONS)
 FAMILIES = {
     "FlowARGenerator": FLOW_AR_FAMILY,
     "MAR": Family(class_condition, continuous_loss, continuous_shape, {**OPTIONS, "num_inference_steps": "ddim8"}),
     "XAR": Family(class_condition, continuous_loss, continuous_shape, OPTIONS),
+    "VAR": Family(class_condition, var_loss, discrete_shape, LOGITS, lambda model: {"quantizer": quantizer_of(model)}),
+    "LlamaGenGPT": Family(caption_or_class, llamagen_loss, discrete_shape, LOGITS),
 }
 
 

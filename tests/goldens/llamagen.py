@@ -1,4 +1,4 @@
-"""LlamaGen: the VQ tokenizer."""
+"""LlamaGen: the VQ tokenizer and the generator."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 from golden import Golden, System
 
 from photophone.checkpoints import load_strict
+from photophone.generators.llamagen_gpt import LlamaGenGPT
+from photophone.heads.categorical import filter_logits
 from photophone.layers.vqgan import ResnetBlock
 from photophone.layers.vqgan_keys import convert_vqgan_keys
 from photophone.tokenizers.grid import to_grid, to_sequence
@@ -49,3 +51,60 @@ def resblock(golden: Golden):
     block = ResnetBlock(*golden.settings["resblock"])
     load_strict(block, convert_vqgan_keys(golden.state("resblock")))
     return {"out_resblock": block(golden["in_resblock_x"])}
+
+
+def gpt_config(settings: dict) -> dict:
+    """Our arguments of the official ``c2i`` or ``t2i`` settings; the defaults are those of the official class."""
+    names = {"width": "dim", "depth": "n_layer", "num_heads": "n_head", "hidden_multiple": "multiple_of",
+             "num_classes": "num_classes", "num_codes": "vocab_size", "eps": "norm_eps", "rotary_base": "rope_base"}
+    config = {ours: settings[theirs] for ours, theirs in names.items() if theirs in settings}
+    config["grid_size"] = round(settings["block_size"] ** 0.5)
+    if settings["model_type"] == "t2i":
+        config |= {"caption_dim": settings.get("caption_dim", 2048), "caption_length": settings["cls_token_num"]}
+    return config
+
+
+def load_gpt(golden: Golden, kind: str) -> LlamaGenGPT:
+    return golden.load(LlamaGenGPT, f"gpt_{kind}", **gpt_config(golden.settings[kind]))
+
+
+def captions(golden: Golden) -> torch.Tensor:
+    return golden["in_t2i_emb"] * golden["in_t2i_mask"][:, :, None]
+
+
+@system.part("out_c2i_lo*", "out_t2i_lo*", "mid_t2i_*", "mid_freqs_*")
+def teacher(golden: Golden):
+    classes, texts = load_gpt(golden, "c2i"), load_gpt(golden, "t2i")
+    made = {"mid_freqs_c2i": classes.rotary(), "mid_freqs_t2i": texts.rotary(), "mid_t2i_cond": captions(golden),
+            "mid_t2i_cls_embed": texts.prefix(captions(golden))}
+    for kind, model, tokens, condition in (("c2i", classes, golden["in_idx"], golden["in_cls"]),
+                                           ("t2i", texts, golden["in_t2i_idx"], captions(golden))):
+        made[f"out_{kind}_logits"] = model.teacher_logits(tokens, condition)
+        made[f"out_{kind}_loss"] = model(tokens, condition).view(golden[f"out_{kind}_loss"].shape)
+    return made
+
+
+@system.part("out_filter_*")
+def filters(golden: Golden):
+    settings = {"k5": {"top_k": 5}, "p07": {"top_p": 0.7}, "k9p08": {"top_k": 9, "top_p": 0.8}}
+    return {f"out_filter_{name}": filter_logits(golden["in_filter_logits"], **given).isfinite().float()
+            for name, given in settings.items()}
+
+
+def sampled(golden: Golden, kind: str, condition: torch.Tensor, mask: torch.Tensor | None, settings: dict):
+    """The official draw is argmax(p / e) with exponential e; the Gumbel-max trick with uniform exp(-e) is the same."""
+    interval = settings.get("cfg_interval", -1)
+    noise = golden.noise(uniform=[torch.exp(-draw.double())[:, None] for draw in golden[f"in_noise_{kind}"]])
+    return load_gpt(golden, kind).generate(
+        condition, mask, noise=noise, guidance_scale=settings["cfg_scale"],
+        guidance_interval=None if interval < 0 else interval, temperature=settings["temperature"],
+        top_k=settings["top_k"], top_p=settings["top_p"]).values
+
+
+@system.part("out_c2i_g*", "out_t2i_gen")
+def sampling(golden: Golden):
+    labels = golden["in_gen_cls"]
+    greedy = load_gpt(golden, "c2i").generate(labels, noise=golden.noise(), temperature=0).values
+    return {"out_c2i_gen": sampled(golden, "c2i", labels, None, golden.settings["gen"]),
+            "out_c2i_greedy_nocfg": greedy,
+            "out_t2i_gen": sampled(golden, "t2i", captions(golden), golden["in_t2i_mask"], golden.settings["gen_t2i"])}

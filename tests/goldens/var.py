@@ -1,16 +1,24 @@
-"""VAR: the multi-scale tokenizer."""
+"""VAR: the multi-scale tokenizer and the generator."""
 
 from __future__ import annotations
 
 import torch
 from golden import Golden, System
 
+from photophone.generators.var import VAR
+from photophone.heads.categorical import filter_logits
+from photophone.noise import ReplayNoise
 from photophone.quantizers.multi_scale import phi_index
 from photophone.tokenizers.grid import to_grid, to_sequence
 from photophone.tokenizers.var_vq import VARTokenizer
+from photophone.tokens import Tokens
 
 system = System("var")
 PUBLISHED_SCALES = 10
+MINUS_INFINITY = -1e30
+"""How the recorded tensors write minus infinity."""
+TOPK_TOPP_SCALE = 1 + 1.5
+"""Guidance of the recorded run with top-k and top-p, whatever the config says of the others."""
 
 
 def tokenizer_config(settings: dict) -> dict:
@@ -57,3 +65,67 @@ def phis(golden: Golden):
         num_phis = tokenizer_config(golden.settings)["num_phis"] or scales
         made[name] = torch.tensor([phi_index(scale, scales, num_phis) for scale in range(scales)])
     return made
+
+
+def generator_config(settings: dict, name: str) -> dict:
+    """Our arguments of the official settings of ``var`` or ``var_shared``."""
+    given, vqvae = settings[name], settings["vqvae"]
+    names = {"scales": "patch_nums", "num_classes": "num_classes", "width": "embed_dim", "depth": "depth",
+             "num_heads": "num_heads", "mlp_ratio": "mlp_ratio", "eps": "norm_eps", "cosine": "attn_l2_norm",
+             "shared_adaln": "shared_aln", "label_drop": "cond_drop_rate"}
+    config = {ours: given[theirs] for ours, theirs in names.items() if theirs in given}
+    return config | {"token_width": vqvae["z_channels"], "num_codes": vqvae["vocab_size"]}
+
+
+def load_generator(golden: Golden, name: str = "var") -> VAR:
+    return golden.load(VAR, "weights" if name == "var" else name, **generator_config(golden.settings, name))
+
+
+def load_tokenizer(golden: Golden) -> VARTokenizer:
+    return golden.load(VARTokenizer, "vqvae", **tokenizer_config(golden.settings))
+
+
+@system.part("out_logits*", "out_loss*", "out_attn_bias", "out_lvl_1L")
+def teacher(golden: Golden):
+    quantizer, labels, made = load_tokenizer(golden).bottleneck, golden["in_labels"], {}
+    maps = [golden[name] for name in golden.names("out_idx_[0-9]*")]
+    for name, suffix in (("var", ""), ("var_shared", "_shared")):
+        model = load_generator(golden, name)
+        made[f"out_logits{suffix}"] = model.teacher_logits(quantizer.generator_inputs(maps), labels)
+        made[f"out_loss{suffix}"] = model(torch.cat(maps, dim=1), labels, quantizer)
+    bias = torch.where(model.attention_mask(), 0.0, MINUS_INFINITY)
+    return made | {"out_attn_bias": bias, "out_lvl_1L": model.levels()[None]}
+
+
+@system.part("out_filter_*")
+def filters(golden: Golden):
+    logits = golden["in_logits"]
+    settings = {"topk": {"top_k": 7}, "topk_topp": {"top_k": 20, "top_p": 0.8}}
+    return {f"out_filter_{name}": filter_logits(logits, **given).clamp(min=MINUS_INFINITY)
+            for name, given in settings.items()}
+
+
+def replay_codes(golden: Golden, scope: str, rows: int, num_codes: int) -> ReplayNoise:
+    """Uniform draws that lead to the recorded codes: 1 for the code that was drawn, 0 for the others."""
+    draws = (draw.view(rows, -1) for _, draw in golden.draws(scope))
+    return golden.noise(uniform=[torch.nn.functional.one_hot(codes, num_codes).float() for codes in draws])
+
+
+def generated(golden: Golden, name: str, noise: ReplayNoise, model: str = "var", **options) -> dict:
+    tokenizer, labels = load_tokenizer(golden), golden["in_labels"]
+    logits, codes = zip(*load_generator(golden, model).sample_scales(labels, tokenizer.bottleneck, noise=noise,
+                                                                     **options))
+    image = tokenizer.decode(Tokens(torch.cat(codes, dim=1)))
+    return {f"mid_gen_{name}_logits": torch.cat(logits, dim=1), f"out_gen_{name}_idx": torch.cat(codes, dim=1),
+            f"out_gen_{name}_image": (image + 1) / 2}
+
+
+@system.part("mid_gen_*", "out_gen_*", tolerance=1e-4)
+def sampling(golden: Golden):
+    scale, nothing = 1 + golden.settings["cfg"], ReplayNoise()
+    num_codes = golden.settings["vqvae"]["vocab_size"]
+    drawn = replay_codes(golden, "sample_topk_topp", len(golden["in_labels"]), num_codes)
+    return {**generated(golden, "greedy", nothing, guidance_scale=scale, temperature=0),
+            **generated(golden, "greedy_shared", nothing, "var_shared", guidance_scale=scale, temperature=0),
+            **generated(golden, "greedy_nocfg", nothing, temperature=0),
+            **generated(golden, "topk_topp", drawn, guidance_scale=TOPK_TOPP_SCALE, top_k=num_codes // 4, top_p=0.96)}

@@ -1,0 +1,67 @@
+"""Rotary tables, fused self-attention and the modulated block against closed forms."""
+
+import pytest
+import torch
+
+from photophone.layers.adaln_block import ORDERS, AdaLNBlock
+from photophone.layers.llama_block import LlamaBlock
+from photophone.layers.rotary import grid_rotary, rotate, with_condition_rows
+from photophone.layers.self_attention import SelfAttention
+from photophone.layers.transformer import FeedForward, LayerCache
+
+
+def test_rotary_products_depend_on_the_distance_alone():
+    torch.manual_seed(0)
+    table = grid_rotary(3, 5, 8)
+    assert table.shape == (15, 4, 2)
+    query, key = (rotate(torch.randn(8).expand(1, 1, 15, 8), table)[0, 0].view(3, 5, 8) for _ in range(2))
+    torch.testing.assert_close(query[0, 0] @ key[1, 2], query[1, 2] @ key[2, 4])
+    assert not torch.isclose(query[0, 0] @ key[1, 2], query[0, 0] @ key[2, 1])
+    torch.testing.assert_close(query.norm(dim=-1), query[0, 0].norm().expand(3, 5))
+
+
+def test_condition_rows_vanish():
+    table = with_condition_rows(grid_rotary(2, 2, 4), 3)
+    turned = rotate(torch.ones(1, 1, 7, 4), table)
+    assert bool((turned[:, :, :3] == 0).all()) and bool((turned[:, :, 3] == 1).all())
+    with pytest.raises(ValueError, match="multiple of 4"):
+        grid_rotary(2, 2, 6)
+
+
+@pytest.mark.parametrize("options", [{}, {"cosine": True}, {"key_bias": False}, {"bias": False, "out_bias": False}])
+@torch.no_grad()
+def test_cached_attention_equals_a_causal_mask(options):
+    torch.manual_seed(0)
+    attention, x, table = SelfAttention(16, 2, **options), torch.randn(2, 6, 16), grid_rotary(2, 3, 8)
+    whole = attention(x, torch.ones(6, 6, dtype=torch.bool).tril(), table)
+    cache = LayerCache(2, 2, 6, 8)
+    parts = [attention(x[:, i:i + 1], None, table[i:i + 1], cache) for i in range(6)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+
+
+@torch.no_grad()
+def test_cosine_attention_ignores_the_length_of_its_input():
+    torch.manual_seed(0)
+    attention = SelfAttention(8, 2, cosine=True, bias=False, out_bias=False)
+    x = torch.randn(1, 4, 8)
+    torch.testing.assert_close(attention(3 * x), 3 * attention(x))  # values scale, weights do not
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@torch.no_grad()
+def test_modulation_in_each_order(order):
+    torch.manual_seed(0)
+    block = AdaLNBlock(SelfAttention(8, 2), FeedForward(8), 8, order=order, shared=True)
+    x, part = torch.randn(2, 4, 8), {name: torch.randn(2, 1, 8) for name in ORDERS[order]}
+    condition = torch.cat([part[name] for name in ORDERS[order]], dim=-1)
+    norm = torch.nn.LayerNorm(8, eps=1e-6, elementwise_affine=False)
+    expected = x + part["gate1"] * block.attention(norm(x) * (1 + part["scale1"]) + part["shift1"])
+    expected = expected + part["gate2"] * block.feed_forward(norm(expected) * (1 + part["scale2"]) + part["shift2"])
+    torch.testing.assert_close(block(x, condition), expected)
+    halves = torch.cat([condition, condition], dim=1)  # two entries rule two tokens each
+    torch.testing.assert_close(block(x, halves), expected)
+
+
+def test_bad_heads_are_refused():
+    with pytest.raises(ValueError, match="not a multiple of 3 heads"):
+        LlamaBlock(8, 3, 16)
