@@ -9,7 +9,6 @@ from torch import Tensor
 
 from photophone.checkpoints import OriginalCheckpoint
 from photophone.noise import Noise
-from photophone.quantizers.base import Quantizer
 from photophone.tokenizers.base import ImageTokenizer
 from photophone.tokens import Tokens
 
@@ -33,27 +32,9 @@ class LatentTokenizer(OriginalCheckpoint, ImageTokenizer):
     :meth:`latents` and :meth:`reconstruct`.
     """
 
-    bottleneck: Quantizer
-
-    @property
-    def image_size(self) -> int:
-        return self.config.image_size
-
     @property
     def num_tokens(self) -> int:
         return self.config.num_tokens
-
-    @property
-    def token_dim(self) -> int | None:
-        return self.bottleneck.token_dim
-
-    @property
-    def codebook_size(self) -> int | None:
-        return self.bottleneck.codebook_size
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.bottleneck.num_codebooks
 
     @abstractmethod
     def latents(self, images: Tensor) -> Tensor:
@@ -74,8 +55,8 @@ class LatentTokenizer(OriginalCheckpoint, ImageTokenizer):
         self.check_images(images)
         latents = self.latents(images.to(self.device, self.dtype))
         if noise is not None and self.codebook_size is None:
-            return Tokens(self.bottleneck(latents, noise=noise).values)
-        return Tokens(self.bottleneck.encode(latents))
+            return Tokens(self.bottleneck(latents, noise=noise).values, model=self.published_name)
+        return Tokens(self.bottleneck.encode(latents), model=self.published_name)
 
     @torch.no_grad()
     def decode(self, tokens: Tokens) -> Tensor:
