@@ -119,3 +119,8 @@ class GlobalNoise(Noise):
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.rand(shape, dtype=dtype, device=self.device)
+
+
+def draw_seed(generator: torch.Generator) -> int:
+    """A seed in 0 .. 2**62 - 1 for a further generator; advances ``generator``."""
+    return int(torch.randint(2**62, (), generator=generator))

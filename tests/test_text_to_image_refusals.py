@@ -46,7 +46,7 @@ def test_wrong_settings_are_refused(pipeline, options, words):
         pipeline(PROMPTS[0], **{**FAST, **options})
 
 
-def refused(folder, words):
+def check_refused(folder, words):
     with pytest.raises(ValueError, match=words) as error:
         TextToImagePipeline.from_pretrained(folder)
     assert "\n" not in str(error.value).strip()[:200]
@@ -55,9 +55,9 @@ def refused(folder, words):
 @pytest.mark.parametrize("part", ["token_generator", "image_tokenizer"])
 def test_missing_weights_are_named(copy, part):
     (copy / part / "diffusion_pytorch_model.safetensors").unlink()
-    refused(copy, f"{part} holds no .safetensors weights")
+    check_refused(copy, f"{part} holds no .safetensors weights")
     shutil.rmtree(copy / part)
-    refused(copy, f"component {part} is missing")
+    check_refused(copy, f"component {part} is missing")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 200, 0.5, -1], ids=str)
@@ -65,7 +65,7 @@ def test_truncated_weights_are_refused(copy, keep):
     file = copy / "token_generator" / "diffusion_pytorch_model.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[: int(len(data) * keep) if isinstance(keep, float) else keep])
-    refused(copy, "diffusion_pytorch_model.safetensors is damaged")
+    check_refused(copy, "diffusion_pytorch_model.safetensors is damaged")
 
 
 def test_weights_that_are_not_finite_are_refused(copy):
@@ -74,13 +74,13 @@ def test_weights_that_are_not_finite_are_refused(copy):
     weights = load_file(file)
     weights["to_latent.weight"][0, 0] = torch.nan
     save_file(weights, file, metadata={"format": "pt"})
-    refused(copy, "to_latent.weight .*NaN")
+    check_refused(copy, "to_latent.weight .*NaN")
 
 
 def test_weights_of_another_size_are_refused(copy):
     config = json.loads((copy / "token_generator" / "config.json").read_text())
     (copy / "token_generator" / "config.json").write_text(json.dumps({**config, "token_dim": 9}))
-    refused(copy, "token_generator|size|shape")
+    check_refused(copy, "token_generator|size|shape")
 
 
 def test_missing_keys_are_refused(copy):
@@ -90,7 +90,7 @@ def test_missing_keys_are_refused(copy):
     weights = load_file(file)
     del weights["to_latent.weight"]
     save_file(weights, file, metadata={"format": "pt"})
-    refused(copy, "to_latent.weight")
+    check_refused(copy, "to_latent.weight")
 
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -105,13 +105,13 @@ def test_missing_keys_are_refused(copy):
 def test_foreign_components_are_refused(copy, change, words):
     index = json.loads((copy / "model_index.json").read_text())
     (copy / "model_index.json").write_text(json.dumps({**index, **change}))
-    refused(copy, words)
+    check_refused(copy, words)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00\xff"])
 def test_a_damaged_index_is_refused(copy, text):
     (copy / "model_index.json").write_text(text)
-    refused(copy, "model_index.json")
+    check_refused(copy, "model_index.json")
 
 
 def test_hostile_files_do_not_run(copy, tmp_path):

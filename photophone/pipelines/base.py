@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 import photophone
 from photophone.model import Model
+from photophone.noise import draw_seed
 from photophone.registry import builtin_folder
 
 GeneratorInput = torch.Generator | list[torch.Generator] | None
@@ -172,7 +173,7 @@ def row_generators(generator: GeneratorInput, rows: int) -> tuple[list[torch.Gen
         if torch.equal(own.get_state(), source.get_state()) and (rows == 1 or isinstance(generator, list)):
             generators.append(source)
         else:
-            seed = int(torch.randint(2**62, (), generator=source))
+            seed = draw_seed(source)
             generators.append(own.manual_seed(seed))
         seeds.append(seed)
     return generators, seeds

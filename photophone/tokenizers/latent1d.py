@@ -159,8 +159,8 @@ class Latent1DTokenizer(ImageTokenizer):
 
         Args:
             refine_steps: gradient steps on continuous latents towards a smaller squared error of their decoded image
-                (semi-amortised inference, arXiv 1802.02550). The encoder is small and looks once; five to ten steps
-                find what it misses. Each costs three times a decoding.
+                (semi-amortised inference, arXiv 1802.02550). The encoder is small and looks once; ten steps find much
+                of what it misses. Each costs about two decodings.
 
         Raises:
             ValueError: images of another form, or ``refine_steps`` for a discrete tokenizer.

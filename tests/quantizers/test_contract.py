@@ -236,4 +236,5 @@ def test_evaluation_draws_nothing(name, config):
     quantizer = build(name, config).eval()
     if name == "gaussian":
         pytest.skip("draws whenever a Noise is given")
-    quantizer(draw(2, 8, 6), noise=ReplayNoise())  # a replay of nothing refuses the first draw
+    nothing = ReplayNoise()  # refuses the first draw
+    assert quantizer(draw(2, 8, 6), noise=nothing).values.isfinite().all() and nothing.exhausted
