@@ -1,0 +1,117 @@
+"""A whole Llama block of a decode step in one call, on the processor.
+
+Its linear layers are those of :mod:`photophone.kernels.few_rows`, whose bytes are the limit; norms, rotary positions,
+writes to the cache, attention and SwiGLU between them cost torch about 40 calls of 5 microseconds a block, which with
+int8 weights is half of the time. Keys and values of the places that a row sees are read once a step: ``2 span H' d``
+floats a row.
+
+The reference is :class:`photophone.layers.llama_block.LlamaBlock` itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from photophone.kernels.few_rows import FewRowsWeight, Matrix, library
+
+
+class _Block(ctypes.Structure):
+    _fields_ = [*((name, Matrix) for name in ("qkv", "out", "gate", "value", "down")),
+                ("norm1", ctypes.c_void_p), ("norm2", ctypes.c_void_p),
+                *((name, ctypes.c_float) for name in ("eps", "residual", "gain")),
+                *((name, ctypes.c_int64) for name in ("heads", "kv_heads", "head_dim", "halves"))]
+
+
+class _Step(ctypes.Structure):
+    _fields_ = [*((name, ctypes.c_void_p) for name in ("x", "y", "rotary", "mask", "keys", "values", "places")),
+                *((name, ctypes.c_int64) for name in ("rows", "count", "rotary_row", "mask_row", "mask_token",
+                                                      "cache_row", "cache_head", "start", "span"))]
+
+
+@dataclass(frozen=True)
+class DecodeBlock:
+    """The constants of a block: packed weights, float32 norms (C,) and settings.
+
+    Attributes:
+        qkv, out, gate, value, down: linear layers, as :class:`photophone.layers.llama_block.LlamaBlock` has them.
+        norm1, norm2: weights of the RMS norms, with ``eps``.
+        heads, kv_heads, head_dim, halves, gain: of the attention.
+        residual: factor on what attention and feed-forward add.
+        key: identity of weights and norms; that of a block that has been prepared again is another.
+    """
+
+    qkv: FewRowsWeight
+    out: FewRowsWeight
+    gate: FewRowsWeight
+    value: FewRowsWeight
+    down: FewRowsWeight
+    norm1: Tensor
+    norm2: Tensor
+    eps: float
+    residual: float
+    gain: float
+    heads: int
+    kv_heads: int
+    head_dim: int
+    halves: bool
+    key: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = self.qkv, self.out, self.gate, self.value, self.down
+        object.__setattr__(self, "key", (*map(id, parts), self.norm1.data_ptr(), self.norm2.data_ptr()))
+        fields = _Block(*(part.matrix for part in parts), self.norm1.data_ptr(), self.norm2.data_ptr(), self.eps,
+                        self.residual, self.gain, self.heads, self.kv_heads, self.head_dim, self.halves)
+        object.__setattr__(self, "_fields", fields)
+
+    def __reduce__(self) -> tuple:
+        return type(None), ()  # addresses are worth nothing in a copy: it makes its own
+
+    def fits(self, x: Tensor, mask: Tensor | None, cache: Tensor) -> bool:
+        """Whether :meth:`__call__` takes these: float32 on the processor, and whole vectors in a head."""
+        floats = x.dtype == cache.dtype == self.norm1.dtype == torch.float32 and x.device == cache.device
+        shaped = mask is None or (mask.dtype == torch.bool
+                                  and (mask.ndim == 2 or (mask.ndim == 4 and mask.shape[1] == 1)))
+        ordered = cache.stride(4) == 1 and cache.stride(3) == self.head_dim
+        return floats and shaped and ordered and self.head_dim % library()[0].packed_lanes() == 0
+
+    def __call__(self, x: Tensor, mask: Tensor | None, rotary: Tensor, cache: Tensor, position: int | Tensor,
+                 span: int) -> Tensor:
+        """x (B, n, C) -> (B, n, C), with its keys and values written to the cache; no gradients.
+
+        Args:
+            mask: bool (n, span) or (B or 1, 1, n, span), True where attention is allowed; None: everywhere.
+            rotary: (n, head_dim / 2, 2) or (B, 1, n, head_dim / 2, 2).
+            cache: float32 (2, B, H', L, d).
+            position: place of the first token, or Long (B,), one for each row.
+            span: places that are seen at most.
+
+        Raises:
+            ValueError: tokens behind the places that are seen, or shapes that do not fit.
+        """
+        rows, count, dim = x.shape
+        if (dim != self.qkv.channels or cache.shape[1:3] != (rows, self.kv_heads) or span > cache.shape[3]
+                or rotary.shape[-3:] != (count, self.head_dim // 2, 2)
+                or (mask is not None and mask.shape[-2] not in (1, count))):
+            raise ValueError(f"x {tuple(x.shape)}, rotary {tuple(rotary.shape)}, cache {tuple(cache.shape)} and a mask "
+                             f"{None if mask is None else tuple(mask.shape)} do not fit each other")
+        x, rotary = x.contiguous(), rotary.float().contiguous()
+        places = position.contiguous() if isinstance(position, Tensor) else None
+        if mask is not None and (mask.shape[-1] != span or mask.stride(-1) != 1):
+            mask = mask.expand(*mask.shape[:-1], span).contiguous()
+        y, several = torch.empty_like(x), mask is not None and mask.ndim == 4 and len(mask) > 1
+        step = _Step(x.data_ptr(), y.data_ptr(), rotary.data_ptr(), None if mask is None else mask.data_ptr(),
+                     cache.data_ptr(), cache.data_ptr() + cache.element_size() * cache.stride(0),
+                     None if places is None else places.data_ptr(), rows, count,
+                     rotary.stride(0) if rotary.ndim == 5 and len(rotary) > 1 else 0, mask.stride(0) if several else 0,
+                     0 if mask is None or mask.shape[-2] == 1 else mask.stride(-2), cache.stride(1), cache.stride(2),
+                     0 if places is not None else position, span)
+        refused = library()[0].llama_block(ctypes.addressof(self._fields), ctypes.addressof(step),
+                                           torch.get_num_threads())
+        if refused:
+            raise ValueError(f"{count} tokens from place {places.tolist() if places is not None else position} on do "
+                             f"not fit the {span} places of the cache that are seen")
+        return y
