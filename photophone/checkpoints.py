@@ -93,6 +93,26 @@ def rename_keys(state: Mapping[str, Tensor], rules: Iterable[tuple[str, str | Ca
     return renamed
 
 
+def fold_weight_norm(state: Mapping[str, Tensor]) -> State:
+    """A copy of ``state`` where pairs ``weight_g``, ``weight_v`` of weight normalisation are the ``weight`` they make.
+
+    Raises:
+        ValueError: one of a pair is missing.
+    """
+    folded: State = {}
+    for key, value in state.items():
+        stem, _, name = key.rpartition(".")
+        if name not in ("weight_g", "weight_v"):
+            folded[key] = value
+            continue
+        other = f"{stem}.weight_{'v' if name == 'weight_g' else 'g'}"
+        if other not in state:
+            raise ValueError(f"the checkpoint holds {key!r} without {other!r}")
+        if name == "weight_g":
+            folded[f"{stem}.weight"] = torch._weight_norm(state[other], value, 0)
+    return folded
+
+
 def load_strict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy ``state`` into ``model``, which must have exactly its keys and shapes.
 
@@ -142,9 +162,27 @@ class OriginalCheckpoint:
         Raises:
             ValueError: the file is refused (see :func:`read_state`) or does not fit (see :func:`load_strict`).
         """
-        state = read_state(source, cls.CONTAINERS)
-        state = {key: value for key, value in state.items()
-                 if not any(fnmatchcase(key, pattern) for pattern in cls.DROPPED_KEYS)}
+        kept, _ = cls.split_dropped(read_state(source, cls.CONTAINERS))
         model = cls(**config)
-        load_strict(model, cls.convert_state_dict(state))
+        load_strict(model, cls.convert_state_dict(kept))
         return model.eval()
+
+    @classmethod
+    def split_dropped(cls, state: State) -> tuple[State, State]:
+        """Official tensors that are loaded, and those that are left out on purpose."""
+        dropped = {key for key in state if any(fnmatchcase(key, pattern) for pattern in cls.DROPPED_KEYS)}
+        return ({key: value for key, value in state.items() if key not in dropped},
+                {key: value for key, value in state.items() if key in dropped})
+
+    @classmethod
+    def conversion(cls, state: State) -> dict[str, list[str]]:
+        """What :meth:`from_original` does with the keys of official tensors.
+
+        Returns:
+            ``same``: keys that stay; ``renamed``: those that change, are split or joined; ``dropped``: those left out
+            on purpose; ``made``: our keys that the official file does not have.
+        """
+        kept, dropped = cls.split_dropped(state)
+        ours = cls.convert_state_dict(kept)
+        return {"same": sorted(set(kept) & set(ours)), "renamed": sorted(set(kept) - set(ours)),
+                "dropped": sorted(dropped), "made": sorted(set(ours) - set(kept))}

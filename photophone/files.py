@@ -25,3 +25,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_saved_model(path: str | Path) -> bool:
+    """Whether ``path`` is a folder that a model of ours was saved to; official folders have other file names."""
+    path = Path(path)
+    return (path / "config.json").is_file() and any(path.glob("diffusion_pytorch_model*.safetensors"))

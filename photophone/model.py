@@ -41,6 +41,7 @@ class Model(ModelMixin, ConfigMixin):
         for key, weight in model.state_dict().items():
             if weight.is_floating_point() and not weight.is_meta and not torch.isfinite(weight).all():
                 raise ValueError(f"{name}: {key} holds NaN or infinite values")
+        align_weights(model)
         return (model, info) if with_info else model
 
     @property
@@ -49,3 +50,13 @@ class Model(ModelMixin, ConfigMixin):
         elsewhere."""
         name = str(self.config.get("_name_or_path") or "")
         return name if name.count("/") == 1 and not name.startswith((".", "/")) and not Path(name).exists() else None
+
+
+def align_weights(model: torch.nn.Module) -> None:
+    """Copy weights that lie unaligned in a mapped file.
+
+    The processor's kernels take another path for those, and the last bits of a result would depend on the file.
+    """
+    for weight in (*model.parameters(), *model.buffers()):
+        if weight.device.type == "cpu" and weight.data_ptr() % 64:
+            weight.data = weight.data.clone()

@@ -35,6 +35,13 @@ class Noise(ABC):
         """Long ``(rows, length)``: a random order of ``range(length)`` for each row, from :meth:`uniform`."""
         return self.uniform(rows, length, dtype=torch.float64).argsort(dim=1)
 
+    def branch(self) -> Noise:
+        """A source for a part of the sampler that makes as many draws as it needs.
+
+        Rows of a batch need different numbers of draws there; what a row draws afterwards must not depend on them.
+        """
+        return self
+
 
 class SeededNoise(Noise):
     """One CPU generator a row; draws move to ``device`` afterwards.
@@ -62,6 +69,10 @@ class SeededNoise(Noise):
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return self._draw(torch.rand, shape, dtype)
+
+    def branch(self) -> SeededNoise:
+        """Fresh generators, seeded by one draw of each row's own."""
+        return self.from_seeds([draw_seed(generator) for generator in self.generators], self.device)
 
     def _draw(self, function, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if shape[0] != len(self.generators):

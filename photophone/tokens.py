@@ -24,6 +24,7 @@ class Tokens:
             for continuous tokens.
         lengths: Long ``(B,)``, valid tokens per row, or None when every row is full.
         model: registry name of the tokenizer that made the tokens; decoding with another one is refused.
+        sample_rate: of the audio they were made of, in Hz, where it is known; a codec of another rate refuses them.
 
     Raises:
         ValueError: when shapes or dtypes do not fit the above.
@@ -32,6 +33,7 @@ class Tokens:
     values: Tensor
     lengths: Tensor | None = None
     model: str | None = None
+    sample_rate: int | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.values.shape)
@@ -90,12 +92,13 @@ class Tokens:
         return replace(self, values=values, lengths=lengths)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file atomically; the model name goes into its metadata."""
+        """Write a safetensors file atomically; the names of model and sample rate go into its metadata."""
         tensors = {"values": self.values.contiguous()}
         if self.lengths is not None:
             tensors["lengths"] = self.lengths.contiguous()
         with atomic_write(path) as partial:
-            save_file(tensors, partial, metadata={"format": "photophone.tokens", "model": self.model or ""})
+            save_file(tensors, partial, metadata={"format": "photophone.tokens", "model": self.model or "",
+                                                  "sample_rate": str(self.sample_rate or "")})
 
     @classmethod
     def load(cls, path: str | Path, model: str | None = None) -> Tokens:
@@ -123,4 +126,7 @@ class Tokens:
             raise ValueError(f"{path} was made by {made_by!r} and cannot be decoded by {model!r}")
         if tensors["values"].is_floating_point() and not torch.isfinite(tensors["values"]).all():
             raise ValueError(f"{path} holds NaN or infinite values")
-        return cls(tensors["values"], tensors.get("lengths"), made_by)
+        rate = metadata.get("sample_rate") or None
+        if rate is not None and not rate.isdecimal():
+            raise ValueError(f"{path} names no sample rate but {rate!r}")
+        return cls(tensors["values"], tensors.get("lengths"), made_by, None if rate is None else int(rate))

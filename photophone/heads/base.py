@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from photophone.kernels.solver import Guidance, combine_guidance  # noqa: F401 - part of what heads share
 from photophone.noise import Noise
-
-Guidance = float | Tensor
 
 
 class Head(nn.Module, ABC):
@@ -43,6 +43,10 @@ class Head(nn.Module, ABC):
         """Arguments of :meth:`sample` for that many solver steps; none where a head has no steps."""
         return {}
 
+    def remember_times(self) -> AbstractContextManager[None]:
+        """Around many samplings with the same weights and steps: what depends on a time alone may be kept."""
+        return nullcontext()
+
 
 class ConditionedNetwork(nn.Module, ABC):
     """A network of (x, t, condition) whose work on the condition alone is done once, not at each solver step."""
@@ -54,6 +58,10 @@ class ConditionedNetwork(nn.Module, ABC):
     @abstractmethod
     def denoise(self, x: Tensor, t: Tensor, projected: Tensor) -> Tensor:
         """x ``(B, N, D)`` at times ``(1,)``, ``(B,)`` or ``(B, N)`` to the output ``(B, N, D')``."""
+
+    def remember_times(self) -> AbstractContextManager[None]:
+        """While it lasts, sampling may keep what depends on a time alone; weights must not change meanwhile."""
+        return nullcontext()
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """:meth:`project`, then :meth:`denoise`."""
@@ -79,15 +87,6 @@ def split_guidance(hidden: Tensor, guidance: Guidance) -> tuple[Tensor, Tensor |
     if isinstance(guidance, Tensor) and tuple(guidance.shape) != (cond.shape[0],):
         raise ValueError(f"a guidance tensor must have shape ({cond.shape[0]},), got {tuple(guidance.shape)}")
     return cond, uncond
-
-
-def combine_guidance(cond: Tensor, uncond: Tensor | None, guidance: Guidance) -> Tensor:
-    """Classifier-free guidance ``uncond + guidance * (cond - uncond)`` (arXiv 2207.12598); cond when uncond is None."""
-    if uncond is None:
-        return cond
-    if isinstance(guidance, Tensor):
-        guidance = guidance.to(cond).reshape(-1, *[1] * (cond.ndim - 1))  # (B,) -> (B, 1, ...)
-    return uncond + guidance * (cond - uncond)
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -2,79 +2,54 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from photophone.heads.base import Guidance, Head, check_temperature, combine_guidance, masked_mean, split_guidance
+from photophone.heads.base import Guidance, Head, check_temperature, masked_mean, split_guidance
+from photophone.kernels.sampling import (  # noqa: F401 - the filters are part of the head's interface
+    draw,
+    draw_categorical,
+    filter_logits,
+    filter_min_p,
+    filter_top_k,
+    filter_top_p,
+)
 from photophone.noise import Noise
 
 
-def filter_top_k(logits: Tensor, k: int) -> Tensor:
-    """Keep the k largest logits ``(..., V)`` and all that equal the k-th, the rest -inf; 0, or k >= V, keeps all.
+def draw_nucleus(logits: Tensor, noise: Noise, *, top_p: float = 0.8, top_k: int = 25) -> Tensor:
+    """One draw a row from the likeliest tokens, logits (B, V) to Long (B,), as CosyVoice samples.
+
+    A token is kept while the probability of all likelier ones is below ``top_p``, and at most ``top_k`` are. Draws
+    Gumbel noise (B, V), in the order of falling probability.
 
     Raises:
-        ValueError: for a negative k.
+        ValueError: for a top_p or top_k that keeps nothing.
     """
-    if k < 0:
-        raise ValueError(f"top_k must not be negative, got {k}")
-    if k == 0 or k >= logits.shape[-1]:
-        return logits
-    return logits.masked_fill(logits < logits.topk(k).values[..., -1:], float("-inf"))
+    if not top_p > 0 or top_k < 1:
+        raise ValueError(f"top_p and top_k must keep a token, got {top_p} and {top_k}")
+    ordered, order = logits.float().softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    before = F.pad(ordered.cumsum(dim=-1)[..., :-1], (1, 0))
+    kept = (before < top_p) & (torch.arange(logits.shape[-1], device=logits.device) < top_k)
+    place = draw_categorical(ordered.log().masked_fill(~kept, float("-inf")), noise)
+    return order.gather(-1, place[..., None])[..., 0]
 
 
-def filter_top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the likeliest tokens whose probabilities reach p, the crossing one included (arXiv 1904.09751).
+def draw_repetition_aware(logits: Tensor, history: Tensor, noise: Noise, *, top_p: float = 0.8, top_k: int = 25,
+                          window: int = 10, share: float = 0.1) -> Tensor:
+    """One draw a row that leaves loops (VALL-E 2, arXiv 2406.05370, as CosyVoice has it): logits (B, V) to Long (B,).
 
-    Logits ``(..., V)``; p in (0, 1], where 1 keeps all; the rest becomes -inf.
+    A token of :func:`draw_nucleus` that makes up at least ``share`` of the last ``window`` tokens is given up for a
+    draw from all other tokens. Always draws twice, so that a row does not depend on its batch.
 
-    Raises:
-        ValueError: for p outside (0, 1].
+    Args:
+        history: Long (B, T), the tokens so far; T may be 0.
     """
-    if not 0 < p <= 1:
-        raise ValueError(f"top_p must lie in (0, 1], got {p}")
-    if p == 1:
-        return logits
-    ordered, order = logits.sort(dim=-1, descending=True)
-    reached = ordered.softmax(dim=-1).cumsum(dim=-1)[..., :-1] > p
-    beyond = F.pad(reached, (1, 0))  # shifted: the token that crosses p stays
-    return logits.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), float("-inf"))
-
-
-def filter_min_p(logits: Tensor, p: float) -> Tensor:
-    """Keep tokens with at least p times the probability of the likeliest (arXiv 2407.01082); the rest -inf.
-
-    Logits ``(..., V)``; p in [0, 1], where 0 keeps all.
-
-    Raises:
-        ValueError: for p outside [0, 1].
-    """
-    if not 0 <= p <= 1:
-        raise ValueError(f"min_p must lie in [0, 1], got {p}")
-    if p == 0:
-        return logits
-    log_probabilities = logits.log_softmax(dim=-1)
-    least = log_probabilities.amax(dim=-1, keepdim=True) + math.log(p)
-    return logits.masked_fill(log_probabilities < least, float("-inf"))
-
-
-def filter_logits(logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
-                  min_p: float = 0.0) -> Tensor:
-    """Logits ``(..., V)`` over temperature (> 0), then top-k, top-p and min-p in this order."""
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive to scale logits, got {temperature}")
-    return filter_min_p(filter_top_p(filter_top_k(logits / temperature, top_k), top_p), min_p)
-
-
-def draw_categorical(logits: Tensor, noise: Noise) -> Tensor:
-    """One draw a row from softmax(logits), logits ``(B, ..., V)`` to Long ``(B, ...)``: the Gumbel-max trick.
-
-    The argmax of logits plus Gumbel noise has exactly the softmax's distribution and needs uniform draws only.
-    """
-    logits = logits.float()
-    return (logits + noise.gumbel(*logits.shape)).argmax(dim=-1)
+    pick = draw_nucleus(logits, noise, top_p=top_p, top_k=top_k)
+    repeated = (history[:, max(history.shape[1] - window, 0):] == pick[:, None]).sum(1) >= window * share
+    others = logits.scatter(-1, pick[:, None], float("-inf"))
+    return torch.where(repeated, draw_categorical(others, noise), pick)
 
 
 class CategoricalHead(Head):
@@ -133,7 +108,5 @@ class CategoricalHead(Head):
             top_k, top_p, min_p: see :func:`filter_logits`; 0, 1 and 0 keep every token.
         """
         check_temperature(temperature)
-        logits = combine_guidance(*split_guidance(self.logits(hidden), guidance), guidance)
-        if temperature == 0:
-            return logits.argmax(dim=-1)
-        return draw_categorical(filter_logits(logits, temperature, top_k, top_p, min_p), noise)
+        return draw(*split_guidance(self.logits(hidden), guidance), guidance, noise, temperature=temperature,
+                    top_k=top_k, top_p=top_p, min_p=min_p)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -15,15 +18,15 @@ from photophone.heads.base import (
     split_guidance,
 )
 from photophone.heads.mlp import AdaLNMLP
+from photophone.kernels.solver import ddpm_step
 from photophone.layers.gaussian_diffusion import (
     DiffusionTables,
     add_noise,
     ddim_step,
     diffusion_losses,
     diffusion_tables,
-    learned_range_log_variance,
-    posterior_mean,
     predict_x0,
+    step_numbers,
 )
 from photophone.noise import GlobalNoise, Noise
 
@@ -77,7 +80,8 @@ class DiffusionHead(Head):
 
     @torch.no_grad()
     def sample(self, hidden: Tensor, *, guidance: Guidance = 1.0, temperature: float = 1.0, noise: Noise,
-               respacing: str | None = None, sampler: str = "ddpm") -> Tensor:
+               respacing: str | None = None, sampler: str = "ddpm",
+               observe: Callable[[int, Tensor, Tensor], None] | None = None) -> Tensor:
         """Tokens float32 ``(B, N, D)``. See :meth:`Head.sample`.
 
         Both halves of guided rows see the same x, and only the noise is guided: the variance is that of the
@@ -88,6 +92,8 @@ class DiffusionHead(Head):
             temperature: scales the noise of every step, not the initial noise.
             respacing: other steps than those of the constructor.
             sampler: "ddpm", or "ddim", which is deterministic after the initial draw and ignores the temperature.
+            observe: called at each step of "ddpm" with its number, down to 0, and the mean and the logarithm of the
+                standard deviation, without temperature, of the Gaussian that the step draws from, (B, N, D) each.
         """
         check_temperature(temperature)
         if sampler not in SAMPLERS:
@@ -100,14 +106,14 @@ class DiffusionHead(Head):
             both = x.repeat(hidden.shape[0] // rows, 1, 1)  # (B or 2B, N, D)
             output = self._evaluate(both, tables.timesteps[step : step + 1].to(x.device), projected)
             cond, uncond = split_guidance(output, guidance)
-            (eps, v), uncond_eps = cond.chunk(2, dim=-1), None if uncond is None else uncond.chunk(2, dim=-1)[0]
-            x0 = predict_x0(tables, x, combine_guidance(eps, uncond_eps, guidance), step)
-            x0 = x0.clamp(-1, 1) if self.clip_denoised else x0
-            if sampler == "ddim":
-                x = ddim_step(tables, x, x0, step)
+            if sampler == "ddpm":
+                seen = None if observe is None else partial(observe, step)
+                x = ddpm_step(x, cond, uncond, guidance, step_numbers(tables, step), noise.normal(*x.shape),
+                              (step > 0) * temperature, clip=self.clip_denoised, observe=seen)
                 continue
-            spread = temperature * torch.exp(0.5 * learned_range_log_variance(tables, v, step))
-            x = posterior_mean(tables, x0, x, step) + (step > 0) * spread * noise.normal(*x.shape)
+            eps, uncond_eps = cond[..., :self.token_dim], None if uncond is None else uncond[..., :self.token_dim]
+            x0 = predict_x0(tables, x, combine_guidance(eps, uncond_eps, guidance), step)
+            x = ddim_step(tables, x, x0.clamp(-1, 1) if self.clip_denoised else x0, step)
         return x
 
     def step_options(self, num_steps: int) -> dict[str, str]:

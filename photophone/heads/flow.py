@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,17 @@ from photophone.heads.base import (
     split_guidance,
 )
 from photophone.heads.mlp import AdaLNMLP
-from photophone.layers.flow import PATHS, SOLVERS, euler_maruyama, logit_normal_times, sde_time_grid, time_grid
+from photophone.kernels.dispatch import choose
+from photophone.layers.flow import (
+    PATHS,
+    SOLVERS,
+    euler_maruyama,
+    guided_solver,
+    logit_normal_times,
+    sde_time_grid,
+    time_grid,
+    zero_star,
+)
 from photophone.noise import GlobalNoise, Noise
 
 TIME_DISTRIBUTIONS = ("uniform", "logit_normal")
@@ -72,7 +84,7 @@ class FlowHead(Head):
     @torch.no_grad()
     def sample(self, hidden: Tensor, *, guidance: Guidance = 1.0, temperature: float = 1.0, noise: Noise,
                num_steps: int = 16, solver: str = "euler", time_shift: float = 1.0,
-               times: Tensor | None = None) -> Tensor:
+               times: Tensor | None = None, scaled_guidance: bool = False) -> Tensor:
         """Tokens float32 ``(B, N, D)``. See :meth:`Head.sample`.
 
         Args:
@@ -80,7 +92,9 @@ class FlowHead(Head):
             num_steps: solver steps; the network runs once a step, twice for "heun" and "midpoint".
             solver: "euler", "heun", "midpoint", or "sde" (Euler-Maruyama of SiT and xAR, temperature on all noise).
             time_shift: see :func:`photophone.layers.flow.time_grid`; not for "sde".
-            times: an explicit grid, decreasing from 1 to 0, in place of ``num_steps`` and ``time_shift``.
+            times: an explicit grid, decreasing to 0, in place of ``num_steps`` and ``time_shift``.
+            scaled_guidance: guidance from the unconditional velocity as :func:`photophone.layers.flow.zero_star`
+                scales it.
         """
         check_temperature(temperature)
         if solver not in (*SOLVERS, "sde"):
@@ -88,18 +102,26 @@ class FlowHead(Head):
         rows, length = split_guidance(hidden, guidance)[0].shape[:2]
         projected = self._project(hidden)
 
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
+        def outputs(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
             both = x.repeat(hidden.shape[0] // rows, 1, 1)  # (B or 2B, N, D)
-            out = self._evaluate(projected, both, t.to(x).reshape(1))
-            return combine_guidance(*split_guidance(out, guidance), guidance)
+            return split_guidance(self._evaluate(projected, both, t.to(x).reshape(1)), guidance)
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            cond, uncond = outputs(x, t)
+            if scaled_guidance and uncond is not None:
+                uncond = zero_star(cond, uncond)
+            return combine_guidance(cond, uncond, guidance)
 
         def draw() -> Tensor:
             return temperature * noise.normal(rows, length, self.token_dim)
 
+        if times is None:
+            times = sde_time_grid(num_steps) if solver == "sde" else time_grid(num_steps, time_shift)
+        if solver in ("euler", "sde") and not scaled_guidance and choose("solver", hidden) == "triton":
+            return guided_solver(outputs, guidance, draw(), times, draw if solver == "sde" else None, self.path)
         if solver == "sde":
-            return euler_maruyama(velocity, draw(), sde_time_grid(num_steps) if times is None else times, draw,
-                                  self.path)
-        return SOLVERS[solver](velocity, draw(), time_grid(num_steps, time_shift) if times is None else times)
+            return euler_maruyama(velocity, draw(), times, draw, self.path)
+        return SOLVERS[solver](velocity, draw(), times)
 
     def step_options(self, num_steps: int) -> dict[str, int]:
         return {"num_steps": num_steps}
@@ -116,6 +138,9 @@ class FlowHead(Head):
             t = logit_normal_times(noise.normal(*shape), self.time_mean, self.time_std)
         t = t.flatten(0, 1)  # (rows * mul, groups)
         return t[:, 0] if self.tokens_per_time is None else t.repeat_interleave(group, dim=1)
+
+    def remember_times(self) -> AbstractContextManager[None]:
+        return self.net.remember_times() if isinstance(self.net, ConditionedNetwork) else super().remember_times()
 
     def _project(self, hidden: Tensor) -> Tensor:
         hidden = hidden.to(self._weight_dtype())

@@ -6,13 +6,17 @@ transformer with full attention inside the cell draws its tokens together, so th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photophone.heads.base import ConditionedNetwork
 from photophone.heads.flow import FlowHead
-from photophone.layers.adaln import AdaLNFinalLayer, adaln_projection, modulate
+from photophone.kernels.adaln import gate_residual
+from photophone.layers.adaln import AdaLNFinalLayer, adaln_projection, modulated_norm, residual_norm
 from photophone.layers.attention import attend
 from photophone.layers.embeddings import TimestepEmbedding
 
@@ -41,12 +45,18 @@ class LocalDiTBlock(nn.Module):
         self.modulation = None if shared_adaln else adaln_projection(width, 6)
         self.offsets = nn.Parameter(torch.zeros(repeats, 6 * width)) if shared_adaln else None
 
-    def forward(self, x: Tensor, condition: Tensor, use: int = 0) -> Tensor:
-        """x ``(M, k, W)``; condition ``(1 or M, 1, W)``, or ``(1 or M, 1, 6W)`` from the shared projection."""
+    def modulations(self, condition: Tensor, use: int = 0) -> tuple[Tensor, ...]:
+        """Shift, scale and gate of attention and of the MLP, each ``(1 or M, 1, W)``, from a condition of that shape,
+        or ``(1 or M, 1, 6W)`` from the shared projection."""
         modulation = condition + self.offsets[use] if self.modulation is None else self.modulation(condition)
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
-        x = x + gate1 * self.attend(modulate(self.norm1(x), shift1, scale1))
-        return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
+        return modulation.chunk(6, dim=-1)
+
+    def forward(self, x: Tensor, modulations: tuple[Tensor, ...]) -> Tensor:
+        """x ``(M, k, W)``, modulated as :meth:`modulations` says."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulations
+        attended = self.attend(modulated_norm(self.norm1, x, shift1, scale1))
+        x, normed = residual_norm(self.norm2, x, gate1, attended, shift2, scale2)
+        return gate_residual(x, gate2, self.mlp(normed))
 
     def attend(self, x: Tensor) -> Tensor:
         """Full attention among the k tokens of each cell, x ``(M, k, W)``."""
@@ -87,6 +97,38 @@ class LocalDiT(ConditionedNetwork):
         self.blocks = nn.ModuleList(LocalDiTBlock(width, num_heads, mlp_ratio, shared_adaln, repeats)
                                     for _ in range(depth))
         self.final_layer = AdaLNFinalLayer(width, token_dim)
+        self._streams, self._known_times = 0, {}
+
+    @contextmanager
+    def remember_times(self) -> Iterator[None]:
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+            if not self._streams:
+                self._known_times.clear()
+
+    def _modulations(self, t: Tensor, cells: int, count: int) -> tuple[list[tuple[Tensor, ...]], tuple[Tensor, ...]]:
+        """Of each use of each block in order, and shift and scale of the last layer.
+
+        Args:
+            t: times ``(1,)``, one a sequence, or one for each of ``count`` cells.
+            cells: of a sequence.
+        """
+        known = self._streams and t.shape == (1,) and t.device.type == "cpu" and not torch.is_grad_enabled()
+        key = (float(t), t.dtype, self.position.dtype) if known else None
+        if key in self._known_times:
+            return self._known_times[key]
+        time = self.time_embed(t)[:, None]  # (1 or B or M, 1, W)
+        condition = time if self.shared_modulation is None else self.shared_modulation(time)
+        if t.shape[0] not in (1, count):  # one time a sequence: (B, ...) -> (M, ...)
+            condition, time = (v.repeat_interleave(cells, dim=0) for v in (condition, time))
+        blocks = [block.modulations(condition, use) for use in range(self.repeats) for block in self.blocks]
+        result = blocks, self.final_layer.adaLN_modulation(time).chunk(2, dim=-1)
+        if known:
+            self._known_times[key] = result
+        return result
 
     def project(self, condition: Tensor) -> Tensor:
         """Hidden states ``(B, N, C)`` to ``(B, N, W)``, the positions in the cell added."""
@@ -103,14 +145,11 @@ class LocalDiT(ConditionedNetwork):
         x = x.reshape(rows * cells, self.cell_size, -1)  # (B, N, W) -> (M, k, W)
         if t.ndim == 2:
             t = t[:, :: self.cell_size].reshape(-1)  # (B, N) -> (M,)
-        time = self.time_embed(t)[:, None]  # (1 or B or M, 1, W)
-        condition = time if self.shared_modulation is None else self.shared_modulation(time)
-        if t.shape[0] not in (1, rows * cells):  # one time a sequence: (B, ...) -> (M, ...)
-            condition, time = (v.repeat_interleave(cells, dim=0) for v in (condition, time))
-        for use in range(self.repeats):
-            for block in self.blocks:
-                x = block(x, condition, use)
-        return self.final_layer(x, time).reshape(rows, length, -1)
+        modulations, last = self._modulations(t, cells, rows * cells)
+        for index, modulation in enumerate(modulations):
+            x = self.blocks[index % len(self.blocks)](x, modulation)
+        x = self.final_layer.linear(modulated_norm(self.final_layer.norm_final, x, *last))
+        return x.reshape(rows, length, -1)
 
 
 class LocalDiTHead(FlowHead):

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from photophone.kernels.adaln import gate_residual, gate_residual_norm, modulate, norm_modulate  # noqa: F401
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """``x * (1 + scale) + shift``; all broadcast against x ``(..., W)``."""
-    return x * (1 + scale) + shift
+Norm = nn.LayerNorm | nn.RMSNorm
+
+
+def modulated_norm(norm: Norm, x: Tensor, shift: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+    """``norm(x) * (1 + scale) + shift``; both broadcast against x ``(..., W)``, or are None for the norm alone."""
+    return norm_modulate(x, shift, scale, **_settings(norm))
+
+
+def residual_norm(norm: Norm, x: Tensor, gate: Tensor | float, h: Tensor, shift: Tensor | None = None,
+                  scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """``x + gate * h``, and :func:`modulated_norm` of it."""
+    return gate_residual_norm(x, gate, h, shift, scale, **_settings(norm))
+
+
+def _settings(norm: Norm) -> dict:
+    return {"weight": norm.weight, "bias": getattr(norm, "bias", None), "eps": norm.eps,
+            "rms": isinstance(norm, nn.RMSNorm)}
 
 
 def adaln_projection(width: int, chunks: int) -> nn.Sequential:
@@ -36,7 +51,7 @@ class AdaLNResidualBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x ``(..., W)`` and condition ``(..., W)``, broadcastable against it."""
         shift, scale, gate = self.adaLN_modulation(condition).chunk(3, dim=-1)
-        return x + gate * self.mlp(modulate(self.in_ln(x), shift, scale))
+        return gate_residual(x, gate, self.mlp(modulated_norm(self.in_ln, x, shift, scale)))
 
 
 class AdaLNFinalLayer(nn.Module):
@@ -58,4 +73,4 @@ class AdaLNFinalLayer(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x ``(..., W)`` and condition ``(..., W)``, broadcastable against it, to ``(..., out_dim)``."""
         shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
-        return self.linear(modulate(self.norm_final(x), shift, scale))
+        return self.linear(modulated_norm(self.norm_final, x, shift, scale))

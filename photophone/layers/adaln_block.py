@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from photophone.layers.adaln import adaln_projection, modulate
+from photophone.kernels.adaln import gate_residual
+from photophone.layers.adaln import adaln_projection, modulated_norm, residual_norm
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import LayerCache
 
@@ -53,6 +54,6 @@ class AdaLNBlock(nn.Module):
         if sixths.shape[1] > 1:
             sixths = sixths.repeat_interleave(x.shape[1] // sixths.shape[1], dim=1)
         part = dict(zip(self.order, sixths.chunk(6, dim=-1)))
-        normed = modulate(self.norm1(x), part["shift1"], part["scale1"])
-        x = x + part["gate1"] * self.attention(normed, mask, rotary, cache)
-        return x + part["gate2"] * self.feed_forward(modulate(self.norm2(x), part["shift2"], part["scale2"]))
+        attended = self.attention(modulated_norm(self.norm1, x, part["shift1"], part["scale1"]), mask, rotary, cache)
+        x, normed = residual_norm(self.norm2, x, part["gate1"], attended, part["shift2"], part["scale2"])
+        return gate_residual(x, part["gate2"], self.feed_forward(normed))

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LONGEST_BY_PRODUCTS = 512
+"""Positions up to which bfloat16 training on a CPU multiplies matrices itself: the backward pass of torch's fused
+product is 2 (256 positions) to 7 times (16 positions) as slow there."""
 _BACKEND: ContextVar[str | None] = ContextVar("attention_backend", default=None)
 
 
@@ -32,21 +36,39 @@ def attention_backend(name: str) -> Iterator[None]:
             _BACKEND.reset(token)
 
 
+def _trains_in_bfloat16_on_cpu(queries: Tensor) -> bool:
+    return (queries.device.type == "cpu" and queries.dtype == torch.bfloat16 and queries.requires_grad
+            and queries.shape[2] <= LONGEST_BY_PRODUCTS)
+
+
+def _by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    logits = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
+    if mask is None:
+        return logits.softmax(dim=-1) @ values
+    # zeros again behind the softmax: a query that sees nothing gets nothing, as from torch's own product
+    weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
+    return weights.masked_fill(~mask, 0) @ values
+
+
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention.
 
     Args:
         queries: (B, H, N, d).
-        keys, values: (B, H, M, d).
+        keys, values: (B, H, M, d), or (B, H', M, d) where H is a multiple of H': H / H' queries share a key (grouped
+            queries, arXiv 2305.13245).
         mask: bool, broadcastable to (B, H, N, M), True where attention is allowed; or None.
 
     Returns:
         (B, H, N, d).
     """
+    grouped = queries.shape[1] != keys.shape[1]
     if _BACKEND.get() is None:
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        if _trains_in_bfloat16_on_cpu(queries) and not grouped:
+            return _by_products(queries, keys, values, mask)
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=grouped)
     from diffusers.models.attention_dispatch import dispatch_attention_fn
 
     # the dispatcher wants the heads after the positions: (B, N, H, d)
     queries, keys, values = (x.transpose(1, 2) for x in (queries, keys, values))
-    return dispatch_attention_fn(queries, keys, values, attn_mask=mask).transpose(1, 2)
+    return dispatch_attention_fn(queries, keys, values, attn_mask=mask, enable_gqa=grouped).transpose(1, 2)

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 
-def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
-    """Cosines, then sines, of ``t`` at ``dim / 2`` geometric frequencies (1 down to ``1 / max_period``).
+def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 10_000.0, *, sine_first: bool = False) -> Tensor:
+    """Cosines, then sines, of ``t`` at ``dim / 2`` geometric frequencies (1 down to just above ``1 / max_period``).
 
     Args:
         t: times of any shape ``(...)``; computed in float32.
         dim: even size of the embedding.
+        sine_first: sines, then cosines, and the last frequency is ``1 / max_period`` itself: the form of Matcha-TTS
+            (arXiv 2309.03199), which VoxCPM and CosyVoice took over.
 
     Returns:
         Float32 ``(..., dim)``.
@@ -24,8 +26,11 @@ def sinusoidal_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> T
     if dim % 2:
         raise ValueError(f"the dimension of a sinusoidal embedding must be even, got {dim}")
     half = dim // 2
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
-    angles = t.float()[..., None] * frequencies
+    steps = torch.arange(half, dtype=torch.float32, device=t.device)
+    if sine_first:
+        angles = t.float()[..., None] * torch.exp(steps * -(math.log(max_period) / max(half - 1, 1)))
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+    angles = t.float()[..., None] * torch.exp(-math.log(max_period) * steps / half)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -36,16 +41,18 @@ class TimestepEmbedding(nn.Module):
         width: size of the output.
         frequency_dim: size of the sinusoidal embedding.
         time_scale: factor on ``t`` first: 1 for integer diffusion steps, 1000 for flow times in [0, 1].
+        sine_first: see :func:`sinusoidal_embedding`.
     """
 
-    def __init__(self, width: int, frequency_dim: int = 256, time_scale: float = 1.0) -> None:
+    def __init__(self, width: int, frequency_dim: int = 256, time_scale: float = 1.0, *,
+                 sine_first: bool = False) -> None:
         super().__init__()
-        self.frequency_dim, self.time_scale = frequency_dim, time_scale
+        self.frequency_dim, self.time_scale, self.sine_first = frequency_dim, time_scale, sine_first
         self.mlp = nn.Sequential(nn.Linear(frequency_dim, width), nn.SiLU(), nn.Linear(width, width))
         nn.init.normal_(self.mlp[0].weight, std=0.02)
         nn.init.normal_(self.mlp[2].weight, std=0.02)
 
     def forward(self, t: Tensor) -> Tensor:
         """Times ``(...)`` to embeddings ``(..., width)``."""
-        waves = sinusoidal_embedding(t.float() * self.time_scale, self.frequency_dim)
+        waves = sinusoidal_embedding(t.float() * self.time_scale, self.frequency_dim, sine_first=self.sine_first)
         return self.mlp(waves.to(self.mlp[0].weight.dtype))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from photophone.kernels.solver import Guidance, linear_step
+
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x (B, ...), t ()) -> dx/dt (B, ...)
 
 
@@ -52,6 +54,15 @@ def _cosine(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return cos, sin, -quarter * sin, quarter * cos
 
 
+def linear_path(sigma_min: float) -> Path:
+    """The linear path that ends, at t = 0, with ``sigma_min`` of noise on the data (arXiv 2210.02747)."""
+    def coefficients(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        one = torch.ones_like(t)
+        return 1 - t, sigma_min + (1 - sigma_min) * t, -one, (1 - sigma_min) * one
+
+    return Path(coefficients)
+
+
 PATHS = {"linear": Path(_linear), "cosine": Path(_cosine)}
 
 
@@ -60,24 +71,52 @@ def logit_normal_times(normal: Tensor, mean: float = 0.0, std: float = 1.0) -> T
     return torch.sigmoid(mean + std * normal)
 
 
-def time_grid(num_steps: int, shift: float = 1.0) -> Tensor:
-    """``num_steps + 1`` float64 times from 1 down to 0.
+def time_grid(num_steps: int, shift: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """``num_steps + 1`` times from 1 down to 0, computed in ``dtype``.
 
     ``shift`` above 1 spends more of the steps near the noise: ``t -> shift*t / (1 + (shift-1)*t)`` (arXiv 2403.03206).
     """
     _check_steps(num_steps, 1)
     if not shift > 0:
         raise ValueError(f"shift must be positive, got {shift}")
-    t = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    t = torch.linspace(1, 0, num_steps + 1, dtype=dtype)
     return shift * t / (1 + (shift - 1) * t)
 
 
-def sway_grid(num_steps: int, sway: float = 1.0) -> Tensor:
-    """``num_steps + 1`` float64 times from 1 to 0, ``t + sway*(cos(pi/2 t) - 1 + t)`` (F5-TTS, arXiv 2410.06885)."""
-    t = time_grid(num_steps)
+def sway_grid(num_steps: int, sway: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """``num_steps + 1`` times from 1 to 0, ``t + sway*(cos(pi/2 t) - 1 + t)`` (F5-TTS, arXiv 2410.06885).
+
+    Args:
+        dtype: of the arithmetic. Networks whose embedding takes 1000 t as an angle see the rounding of float32, so
+            equality with a sampler in float32 needs the same.
+    """
+    t = time_grid(num_steps, dtype=dtype)
     grid = t + sway * (torch.cos(math.pi / 2 * t) - 1 + t)
     if bool((grid.diff() >= 0).any()):
         raise ValueError(f"sway {sway} makes the times turn round; it must lie in about -1..1.75")
+    return grid
+
+
+def without_first_steps(times: Tensor, share: float = 0.04) -> Tensor:
+    """The grid without its first steps, at least one, about ``share`` of all: zero initialisation of CFG-Zero*.
+
+    The velocity of a guided network is worst at t = 1, so the noise is left as it is for these steps (arXiv
+    2503.18886). A step with zero velocity is a step that is not taken.
+    """
+    return times[max(1, int(len(times) * share)):]
+
+
+def zero_star(cond: Tensor, uncond: Tensor) -> Tensor:
+    """``uncond`` scaled, row by row, to come nearest to ``cond`` (B, ...): the projection of CFG-Zero* (2503.18886)."""
+    product, square = ((uncond * other).flatten(1).sum(1) for other in (cond, uncond))
+    return uncond * (product / (square + 1e-8)).reshape(-1, *[1] * (uncond.ndim - 1))
+
+
+def cosine_grid(num_steps: int) -> Tensor:
+    """``num_steps + 1`` float64 times from 1 to 0, ``cos(pi/2 s)`` of even s: most steps near the noise (CosyVoice)."""
+    _check_steps(num_steps, 1)
+    grid = torch.cos(math.pi / 2 * torch.linspace(0, 1, num_steps + 1, dtype=torch.float64))
+    grid[-1] = 0
     return grid
 
 
@@ -139,4 +178,32 @@ def euler_maruyama(velocity: Velocity, x: Tensor, times: Tensor, draw: Callable[
         if index < len(times) - 2:
             x_next = x_next + torch.sqrt(2 * now * step.abs()) * draw()
         x = x_next
+    return x
+
+
+def maruyama_coefficients(path: Path, now: Tensor, after: Tensor, last: bool) -> tuple[float, float, float]:
+    """(a, b, c) of a step of :func:`euler_maruyama`, which is linear: ``a x + b velocity + c draw``; float64 times."""
+    alpha, sigma, d_alpha, d_sigma = path.coefficients(now)
+    step, share = after - now, now / ((alpha * d_sigma - d_alpha * sigma) * sigma)
+    noise = 0.0 if last else math.sqrt(2 * now * abs(step))
+    return float(1 - step * share * d_alpha), float(step * (1 + share * alpha)), noise
+
+
+def guided_solver(outputs: Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]], guidance: Guidance, x: Tensor,
+                  times: Tensor, draw: Callable[[], Tensor] | None = None, path: Path = PATHS["linear"]) -> Tensor:
+    """:func:`euler`, or with ``draw`` :func:`euler_maruyama`, with guidance and step in one kernel.
+
+    Args:
+        outputs: ``outputs(x, t)`` gives the conditional and unconditional velocities, the latter None without guidance.
+        guidance: see :func:`photophone.kernels.solver.combine_guidance`.
+        times, draw, path: as in those two.
+    """
+    for index, (now, after) in enumerate(zip(times[:-1], times[1:])):
+        cond, uncond = outputs(x, now)
+        if draw is None:
+            x = linear_step(x, cond, uncond, guidance, 1.0, float(after - now))
+            continue
+        last = index == len(times) - 2
+        a, b, c = maruyama_coefficients(path, now, after, last)
+        x = linear_step(x, cond, uncond, guidance, a, b, None if last else draw(), c)
     return x

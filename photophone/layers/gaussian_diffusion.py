@@ -149,6 +149,14 @@ def learned_range_log_variance(tables: DiffusionTables, v: Tensor, step: Tensor 
     return fraction * highest + (1 - fraction) * lowest
 
 
+def step_numbers(tables: DiffusionTables, step: int) -> tuple[float, ...]:
+    """What :func:`photophone.kernels.solver.ddpm_step` wants of a step: the coefficients of the functions above."""
+    inverse = 1 / tables.alphas_cumprod
+    entries = (inverse.sqrt(), (inverse - 1).sqrt(), tables.posterior_coef_x0, tables.posterior_coef_xt,
+               tables.log_variance, tables.betas.log())
+    return tuple(float(entry[step].float()) for entry in entries)
+
+
 def diffusion_losses(tables: DiffusionTables, output: Tensor, x0: Tensor, noise: Tensor,
                      step: Tensor) -> tuple[Tensor, Tensor]:
     """Squared error of the noise, and variational bound in bits, each a mean over the channels.

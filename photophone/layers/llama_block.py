@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from photophone.checkpoints import State
+from photophone.kernels.adaln import gate_residual
+from photophone.kernels.decode_block import DecodeBlock
+from photophone.kernels.few_rows import MAX_ROWS
+from photophone.layers.adaln import modulated_norm, residual_norm
+from photophone.layers.decode_linear import DecodeLinear
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import LayerCache
 
+LLAMA_NAMES = {"layers.": "blocks.", ".input_layernorm.": ".norm1.", ".post_attention_layernorm.": ".norm2.",
+               ".self_attn.": ".attention.", "o_proj": "to_out", ".mlp.gate_proj.": ".feed_forward.gate.",
+               ".mlp.up_proj.": ".feed_forward.value.", ".mlp.down_proj.": ".feed_forward.out."}
+"""Parts of keys in transformers and here."""
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu}
 
 
@@ -40,17 +53,90 @@ class LlamaBlock(nn.Module):
         num_heads: heads.
         hidden: width of the feed-forward.
         eps: of the RMS norms.
+        num_kv_heads, head_dim, rotary_halves: see :class:`photophone.layers.self_attention.SelfAttention`.
+        residual_scale: factor on what attention and feed-forward add.
     """
 
-    def __init__(self, dim: int, num_heads: int, hidden: int, eps: float = 1e-5) -> None:
+    def __init__(self, dim: int, num_heads: int, hidden: int, eps: float = 1e-5, *, num_kv_heads: int | None = None,
+                 head_dim: int | None = None, rotary_halves: bool = False, residual_scale: float = 1.0) -> None:
         super().__init__()
+        self.residual_scale = residual_scale
         self.norm1 = nn.RMSNorm(dim, eps=eps)
-        self.attention = SelfAttention(dim, num_heads, bias=False, out_bias=False)
+        self.attention = SelfAttention(dim, num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, bias=False,
+                                       out_bias=False, rotary_halves=rotary_halves)
         self.norm2 = nn.RMSNorm(dim, eps=eps)
         self.feed_forward = GatedFeedForward(dim, hidden)
+        self._block: DecodeBlock | None = None  # of the packed layers, made when it is first needed
 
     def forward(self, x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None,
                 cache: LayerCache | None = None) -> Tensor:
         """x (B, N, C) -> (B, N, C); see :class:`photophone.layers.self_attention.SelfAttention`."""
-        x = x + self.attention(self.norm1(x), mask, rotary, cache)
-        return x + self.feed_forward(self.norm2(x))
+        if isinstance(cache, LayerCache) and rotary is not None:
+            compiled = self._compiled(x, mask, cache)
+            if compiled is not None:
+                start = cache.reserve(x.shape[1])
+                return compiled(x, mask, rotary, cache.buffer, start, cache.seen)
+        attended = self.attention(modulated_norm(self.norm1, x), mask, rotary, cache)
+        x, normed = residual_norm(self.norm2, x, self.residual_scale, attended)
+        return gate_residual(x, self.residual_scale, self.feed_forward(normed))
+
+    def _compiled(self, x: Tensor, mask: Tensor | None, cache: LayerCache) -> DecodeBlock | None:
+        """The block in C++, where its layers are packed for decoding and it takes this step; else None."""
+        attention, feed = self.attention, self.feed_forward
+        layers = attention.to_qkv, attention.to_out, feed.gate, feed.value, feed.out
+        if (torch.compiler.is_compiling() or torch.is_grad_enabled() or x.shape[:2].numel() > MAX_ROWS
+                or feed.activation is not F.silu or attention.q_bias is not None or attention.log_scale is not None):
+            return None
+        packed = [layer.packed if isinstance(layer, DecodeLinear) else None for layer in layers]
+        if None in packed:
+            return None
+        norms = self.norm1.weight, self.norm2.weight
+        if self._block is None or self._block.key != (*map(id, packed), *(norm.data_ptr() for norm in norms)):
+            self._block = DecodeBlock(*packed, *(norm.detach() for norm in norms), self.norm1.eps,
+                                      self.residual_scale, attention.gain, attention.num_heads, attention.num_kv_heads,
+                                      attention.head_dim, attention.rotary_halves)
+        return self._block if self._block.fits(x, mask, cache.buffer) else None
+
+
+class LlamaStack(nn.Module):
+    """Blocks and the norm behind them: embedded tokens (B, N, C) to states (B, N, C).
+
+    Args:
+        dim, num_heads, hidden, eps, options: of each :class:`LlamaBlock`.
+        depth: blocks.
+    """
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, depth: int, eps: float = 1e-5, **options) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(LlamaBlock(dim, num_heads, hidden, eps, **options) for _ in range(depth))
+        self.norm = nn.RMSNorm(dim, eps=eps)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None,
+                caches: Sequence[LayerCache | None] | None = None) -> Tensor:
+        """See :class:`photophone.layers.self_attention.SelfAttention`; ``caches`` has one of each block."""
+        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
+            x = block(x, mask, rotary, cache)
+        return self.norm(x)
+
+
+def convert_llama_keys(state: State, prefix: str, target: str) -> State:
+    """Keys of a Llama as transformers writes it, below ``prefix``, to those of a :class:`LlamaStack` at ``target``.
+
+    The stack must pair rotary channels by ``rotary_halves``. Other keys stay.
+    """
+    made: State = {}
+    for key, value in state.items():
+        if not key.startswith(prefix):
+            made[key] = value
+        elif key.endswith(".self_attn.q_proj.weight"):
+            parts = [state[key.replace("q_proj", f"{part}_proj")] for part in "qkv"]
+            made[target + _rename(key.removeprefix(prefix)).replace("q_proj", "to_qkv")] = torch.cat(parts)
+        elif not key.endswith((".k_proj.weight", ".v_proj.weight")):
+            made[target + _rename(key.removeprefix(prefix))] = value
+    return made
+
+
+def _rename(name: str) -> str:
+    for theirs, ours in LLAMA_NAMES.items():
+        name = name.replace(theirs, ours)
+    return name

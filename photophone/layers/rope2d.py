@@ -7,13 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from photophone.kernels import rotary
+
 
 def rotate_pairs(x: Tensor, angles: Tensor) -> Tensor:
     """Turn adjacent channel pairs of x ``(B, H, N, d)`` by angles ``(H, N, d/2)``, in float32; the dtype stays."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # (B, H, N, d/2) each
-    cos, sin = angles.cos(), angles.sin()
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    return rotary.rotate(x, torch.stack([angles.cos(), angles.sin()], dim=-1))
 
 
 def random_directions(depth: int, num_heads: int, head_dim: int, theta: float) -> Tensor:

@@ -1,16 +1,55 @@
-"""Rotary position embeddings of grids (arXiv 2104.09864; two axes as in EVA-02, arXiv 2303.11331).
+"""Rotary position embeddings of sequences and grids (arXiv 2104.09864; two axes as in EVA-02, arXiv 2303.11331).
 
 A table holds cosine and sine for each position and each pair of channels: float32 ``(N, head_dim / 2, 2)``. Pairs are
-interleaved, channels 2i and 2i + 1. The first half of the pairs turns with the row, the second with the column.
+interleaved, channels 2i and 2i + 1, or halves, channels i and i + head_dim / 2. In a grid the first half of the pairs
+turns with the row, the second with the column.
 """
 
 from __future__ import annotations
 
-from functools import cache
+import math
+from collections.abc import Sequence
+from functools import cache, lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from photophone.kernels.rotary import rotate  # noqa: F401 - it belongs to the tables
+
+
+def sequence_rotary(length: int, head_dim: int, base: float = 10_000.0, factors: Sequence[float] | None = None,
+                    scale: float = 1.0, device: torch.device | str = "cpu") -> Tensor:
+    """Table ``(length, head_dim / 2, 2)`` of positions 0 .. length - 1 on ``device``; recent ones are kept.
+
+    Args:
+        factors: divisors of the head_dim / 2 frequencies, and ``scale`` a factor on the table, for contexts longer than
+            those of the training (LongRoPE, arXiv 2402.13753); see :func:`longrope_scale`.
+
+    Raises:
+        ValueError: for an odd head width, or as many factors as there are not frequencies.
+    """
+    factors = tuple(factors or [1.0] * (head_dim // 2))
+    if head_dim % 2 or len(factors) != head_dim // 2:
+        raise ValueError(f"a head needs an even number of channels, and half as many factors; got {head_dim} and "
+                         f"{len(factors)}")
+    return _sequence_rotary(length, head_dim, base, factors, scale, torch.device(device))
+
+
+@lru_cache(maxsize=32)
+def _sequence_rotary(length: int, head_dim: int, base: float, factors: tuple[float, ...], scale: float,
+                     device: torch.device) -> Tensor:
+    with torch.inference_mode(False), torch.device("cpu"):  # the table outlives the mode it was first asked for in
+        frequencies = 1.0 / base ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+        divisors = 1.0 / torch.tensor(factors, dtype=torch.float32)
+        # in this order, as MiniCPM computes it: far positions are sensitive to rounding
+        angles = torch.outer(torch.arange(length, dtype=torch.float32), divisors) * frequencies
+        return (torch.stack([angles.cos(), angles.sin()], dim=-1) * scale).to(device)
+
+
+def longrope_scale(length: int, trained_length: int) -> float:
+    """LongRoPE's factor on the table when ``length`` positions follow a training with fewer."""
+    return math.sqrt(1 + math.log(length / trained_length) / math.log(trained_length))
 
 
 @cache
@@ -37,10 +76,3 @@ def with_condition_rows(table: Tensor, count: int) -> Tensor:
     depend on.
     """
     return F.pad(table, (0, 0, 0, 0, count, 0))
-
-
-def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn the channel pairs of x ``(B, H, N, head_dim)`` by a table ``(N, head_dim / 2, 2)``, in float32."""
-    first, second = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # (B, H, N, head_dim / 2) each
-    cos, sin = table.to(x.device).unbind(-1)
-    return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1).flatten(-2).to(x.dtype)

@@ -140,6 +140,7 @@ class TransformerBlock(nn.Module):
         norm_eps: of all layer normalisations.
         layer_scale: start of a learned factor on what each residual adds; None: no factor.
         post_norm: normalise after each residual instead, as BERT does; without cross-attention.
+        inner_dim: width of all heads of the self-attention together, C when None.
 
     Raises:
         ValueError: for settings that are unknown or exclude each other.
@@ -147,7 +148,8 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, context_dim: int | None = None,
                  qk_norm: bool = False, *, qkv_bias: bool = True, feed_forward: str = "gelu_tanh",
-                 norm_eps: float = 1e-5, layer_scale: float | None = None, post_norm: bool = False) -> None:
+                 norm_eps: float = 1e-5, layer_scale: float | None = None, post_norm: bool = False,
+                 inner_dim: int | None = None) -> None:
         super().__init__()
         if feed_forward not in FEED_FORWARDS:
             raise ValueError(f"feed_forward must be one of {', '.join(FEED_FORWARDS)}, got {feed_forward!r}")
@@ -155,7 +157,7 @@ class TransformerBlock(nn.Module):
             raise ValueError("post_norm=True has no cross-attention: leave context_dim=None")
         self.post_norm = post_norm
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attention = Attention(dim, num_heads, qk_norm=qk_norm, qkv_bias=qkv_bias)
+        self.attention = Attention(dim, num_heads, qk_norm=qk_norm, qkv_bias=qkv_bias, inner_dim=inner_dim)
         self.cross = None
         if context_dim is not None:
             self.norm_cross = nn.LayerNorm(dim, eps=norm_eps)
@@ -204,14 +206,73 @@ class LayerCache:
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, H, N, head_dim) after what is there and return all keys and values so far."""
-        end = self.length + keys.shape[2]
+        start = self.reserve(keys.shape[2])
+        self.buffer[0, :, :, start:self.length] = keys
+        self.buffer[1, :, :, start:self.length] = values
+        return self.stored()
+
+    def reserve(self, count: int) -> int:
+        """Make ``count`` more positions part of the cache, for a caller that writes them; the place of the first."""
+        start, end = self.length, self.length + count
         if end > self.buffer.shape[3]:
             raise ValueError(f"{end} positions do not fit a cache of {self.buffer.shape[3]}")
-        self.buffer[0, :, :, self.length:end] = keys
-        self.buffer[1, :, :, self.length:end] = values
         self.length = end
-        return self.buffer[0, :, :, :end], self.buffer[1, :, :, :end]
+        return start
+
+    @property
+    def seen(self) -> int:
+        """Places that :meth:`stored` gives."""
+        return self.length
+
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """All keys and values so far, (B, H, length, head_dim) each."""
+        return self.buffer[0, :, :, :self.length], self.buffer[1, :, :, :self.length]
 
     def truncate(self, length: int) -> None:
         """Forget all positions from ``length`` on: a context that was fed only to be scored, or a rejected draft."""
         self.length = min(self.length, length)
+
+
+class StaticLayerCache(LayerCache):
+    """A cache whose rows have places of their own, in a buffer of one shape: nothing of a step depends on the host.
+
+    A step writes at ``positions`` and sees the first ``span`` places; the caller masks what a row has not filled.
+
+    Attributes:
+        positions: Long (B,), where the next keys of each row go; set before each step.
+        span: places that :meth:`stored` gives.
+    """
+
+    def __init__(self, rows: int, num_heads: int, max_length: int, head_dim: int,
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(rows, num_heads, max_length, head_dim, device, dtype)
+        self.positions = torch.zeros(rows, dtype=torch.long, device=device)
+        self.span = max_length
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        place = self.positions[:, None] + torch.arange(keys.shape[2], device=keys.device)  # (B, N)
+        row = torch.arange(len(place), device=keys.device)[:, None]
+        for buffer, new in zip(self.buffer, (keys, values)):
+            buffer[row, :, place] = new.transpose(1, 2).to(buffer.dtype)
+        return self.stored()
+
+    def rows(self, chosen: slice) -> StaticLayerCache:
+        """The same memory, seen as a cache of some rows."""
+        part = StaticLayerCache.__new__(StaticLayerCache)
+        part.buffer, part.positions, part.span = self.buffer[:, chosen], self.positions[chosen], self.span
+        return part
+
+    def reserve(self, count: int) -> Tensor:
+        """The places of the next keys, Long (B,); the caller writes ``count`` from there on."""
+        return self.positions
+
+    @property
+    def seen(self) -> int:
+        return self.span
+
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of the first ``span`` places, (B, H, span, head_dim) each."""
+        return self.buffer[0, :, :, :self.span], self.buffer[1, :, :, :self.span]
+
+    def truncate(self, length: int) -> None:
+        raise TypeError("a static cache forgets nothing: set the positions back instead")

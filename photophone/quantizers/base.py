@@ -37,10 +37,13 @@ class Quantizer(nn.Module, ABC):
         token_dim: width of a continuous token, or None when tokens are indices.
         codebook_size: number K of indices of one codebook, or None when tokens are continuous.
         num_codebooks: number Q of indices a position; indices are ``(B, N)`` when it is 1.
+        bypassed: True makes :meth:`forward` hand its input through, as the search sees it, with loss 0: the start of a
+            training, before encoder outputs are worth quantizing.
         decodes_fewer: True when the first codebooks can be decoded without the rest.
     """
 
     decodes_fewer = False
+    bypassed = False
 
     def __init__(self, dim: int, *, token_dim: int | None = None, codebook_size: int | None = None,
                  num_codebooks: int = 1) -> None:
@@ -69,7 +72,7 @@ class Quantizer(nn.Module, ABC):
         with torch.autocast(x.device.type, enabled=False):
             # Zeros, because a NaN in the padding would reach the weights as 0 * NaN in the backward pass.
             clean = x.float() if mask is None else torch.where(mask[..., None], x.float(), 0.0)
-            output = self._quantize(clean, mask, noise)
+            output = self._pass(clean) if self.bypassed else self._quantize(clean, mask, noise)
         return replace(output, values=output.values.to(x.dtype))
 
     @torch.no_grad()
@@ -88,6 +91,31 @@ class Quantizer(nn.Module, ABC):
         self._check_tokens(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
             return self._decode(tokens)
+
+    @torch.no_grad()
+    def start_codebook(self, x: Tensor, noise: Noise | None = None) -> None:
+        """Fill the codebooks with rows of real encoder outputs ``x`` (B, N, D): nearly all codes are used then.
+
+        Random codebooks lie far from the outputs of a fresh encoder, and most of their codes are never chosen.
+
+        Raises:
+            ValueError: the quantizer has no learned codebook.
+        """
+        self._check_input(x)
+        self._start_codebook(x.float(), noise_or_global(noise, x))
+
+    def _pass(self, x: Tensor) -> QuantizerOutput:
+        """Unquantized values; all weights take part, so that processes which train together agree."""
+        nothing = sum((0 * weight.sum() for weight in self.parameters()), x.new_zeros(()))
+        return QuantizerOutput(self._as_seen(x), None, nothing, {})
+
+    def _as_seen(self, x: Tensor) -> Tensor:
+        """Float32 input as the search compares it, normalised where that is."""
+        return x
+
+    def _start_codebook(self, x: Tensor, noise: Noise) -> None:
+        """:meth:`start_codebook` on checked float32 input."""
+        raise ValueError(f"{type(self).__name__} has no codebook that could start from data")
 
     @abstractmethod
     def _quantize(self, x: Tensor, mask: Tensor | None, noise: Noise | None) -> QuantizerOutput:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from photophone.kernels.pack import quantize_signs
 from photophone.noise import Noise
 from photophone.quantizers.base import (
     Quantizer,
@@ -18,7 +19,7 @@ from photophone.quantizers.base import (
     usage_metrics,
     valid_rows,
 )
-from photophone.quantizers.bits import MAX_GROUP_BITS, bit_entropies, bits_of, bits_per_codebook, indices_of
+from photophone.quantizers.bits import MAX_GROUP_BITS, bit_entropies, bits_of, bits_per_codebook
 
 
 class BinaryQuantizer(Quantizer):
@@ -51,10 +52,8 @@ class BinaryQuantizer(Quantizer):
 
     def _quantize(self, x: Tensor, mask: Tensor | None, noise: Noise | None) -> QuantizerOutput:
         x = self._prepared(x)
-        bits = x.detach() > 0
-        values = self._signs(bits)
+        values, indices = quantize_signs(x.detach(), self.num_codebooks, self.scale)
         loss = self.beta * masked_mean((x - values).square(), mask)
-        indices = indices_of(bits, self.num_codebooks)
         metrics = usage_metrics(indices, self.codebook_size, mask)
         if self.entropy_weight:
             logits = valid_rows(x, mask) * (4 * self.inverse_temperature * self.scale)  # (M, D)
@@ -64,7 +63,7 @@ class BinaryQuantizer(Quantizer):
         return QuantizerOutput(straight_through(x, values), indices, loss, metrics)
 
     def _encode(self, x: Tensor) -> Tensor:
-        return indices_of(self._prepared(x) > 0, self.num_codebooks)
+        return quantize_signs(self._prepared(x), self.num_codebooks, self.scale, want_values=False)[1]
 
     def _decode(self, tokens: Tensor) -> Tensor:
         return self._signs(bits_of(tokens, self.bits))

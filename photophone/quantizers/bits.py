@@ -6,16 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from photophone.kernels.pack import pack_bits
+
 MAX_BITS = 62
 """Bits that one index can pack (Long, kept positive)."""
 MAX_GROUP_BITS = 16
 """Bits whose joint distribution the batch entropy may hold (2**16 numbers a token)."""
-
-
-def pack_bits(bits: Tensor) -> Tensor:
-    """Bits ``(..., C)`` (bool or 0/1) to Long ``(...)``, first bit highest."""
-    weights = 2 ** torch.arange(bits.shape[-1] - 1, -1, -1, device=bits.device)
-    return (bits.long() * weights).sum(-1)
 
 
 def unpack_bits(index: Tensor, count: int) -> Tensor:

@@ -11,32 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from photophone.kernels.pack import bound, pack_levels, quantize_levels
 from photophone.noise import Noise
 from photophone.quantizers.base import Quantizer, QuantizerOutput, project, straight_through, usage_metrics
-
-
-def bound(x: Tensor, levels: Tensor, eps: float = 1e-3) -> Tensor:
-    """Squash each channel so that rounding gives exactly its number of levels.
-
-    ``tanh(x + shift) * (L - 1)(1 + eps)/2 - offset``, where an even L has offset 1/2 (its levels then are
-    ``-L/2 .. L/2 - 1``) and the shift that keeps 0 at 0.
-
-    Args:
-        x: float ``(..., C)``.
-        levels: ``(C,)``, at least 2 each.
-        eps: room at the ends; below 0 the outermost rounding borders are reached later.
-    """
-    half = (levels - 1) * (1 + eps) / 2
-    offset = 0.5 * (levels % 2 == 0)
-    return torch.tanh(x + torch.atanh(offset / half)) * half - offset
-
-
-def pack_levels(digits: Tensor, levels: Sequence[int]) -> Tensor:
-    """Digits ``(..., C)`` with ``0 <= digit_c < levels[c]`` to one index ``(...)``; channel 0 counts fastest."""
-    index = torch.zeros_like(digits[..., 0])
-    for channel in reversed(range(len(levels))):
-        index = index * levels[channel] + digits[..., channel]
-    return index
 
 
 def unpack_levels(index: Tensor, levels: Sequence[int]) -> Tensor:
@@ -80,6 +57,10 @@ class FSQ(Quantizer):
         self.project_out = nn.Linear(len(levels), self.dim) if projected else nn.Identity()
 
     def _quantize(self, x: Tensor, mask: Tensor | None, noise: Noise | None) -> QuantizerOutput:
+        if not torch.is_grad_enabled():
+            values, indices = self._rounded(x, True)
+            metrics = usage_metrics(indices, self.codebook_size, mask)
+            return QuantizerOutput(project(self.project_out, values), indices, x.new_zeros(()), metrics)
         bounded = self._bounded(x)
         levels = bounded.detach().round()
         indices = pack_levels(self._to_digits(levels), self.levels)
@@ -88,7 +69,7 @@ class FSQ(Quantizer):
         return QuantizerOutput(values, indices, x.new_zeros(()), metrics)
 
     def _encode(self, x: Tensor) -> Tensor:
-        return pack_levels(self._to_digits(self._bounded(x).round()), self.levels)
+        return self._rounded(x, False)[1]
 
     def _decode(self, tokens: Tensor) -> Tensor:
         half_width = self._levels // 2
@@ -100,5 +81,31 @@ class FSQ(Quantizer):
         z = bound(z, self._levels, self.eps) if self.double_bound else z
         return bound(z, self._levels, self.eps)
 
+    def _rounded(self, x: Tensor, want_values: bool) -> tuple[Tensor | None, Tensor]:
+        return quantize_levels(project(self.project_in, x), self.levels, self._levels, eps=self.eps,
+                               twice=self.double_bound, want_values=want_values)
+
     def _to_digits(self, levels: Tensor) -> Tensor:
         return levels.long() + self._levels // 2
+
+
+class ScalarBottleneck(nn.Module):
+    """FSQ of so many channels that its tokens have no index: (..., dim) -> (..., dim), straight-through gradients.
+
+    VoxCPM (arXiv 2509.24650) passes the states of its language model through one, which keeps the coarse content there.
+
+    Args:
+        dim: width of input and output.
+        code_dim: channels that are rounded.
+        scale: levels on each side of zero.
+    """
+
+    def __init__(self, dim: int, code_dim: int, scale: int = 9) -> None:
+        super().__init__()
+        self.scale = scale
+        self.project_in = nn.Linear(dim, code_dim)
+        self.project_out = nn.Linear(code_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bounded = torch.tanh(self.project_in(x)) * self.scale
+        return self.project_out(straight_through(bounded, bounded.detach().round()) / self.scale)

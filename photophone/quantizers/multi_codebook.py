@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from photophone.kernels.dispatch import choose
+from photophone.kernels.vq import lookup
 from photophone.noise import Noise
 from photophone.quantizers.base import Quantizer, QuantizerOutput
 from photophone.quantizers.vq import VectorQuantizer
@@ -41,8 +43,21 @@ class MultiCodebookVQ(Quantizer):
         values = torch.cat([o.values for o in outputs], dim=-1)
         return QuantizerOutput(values, self._stack([o.indices for o in outputs]), loss, metrics)
 
+    def _as_seen(self, x: Tensor) -> Tensor:
+        return torch.cat([book._as_seen(part)
+                          for book, part in zip(self.codebooks, x.chunk(self.num_codebooks, dim=-1))], dim=-1)
+
+    def _start_codebook(self, x: Tensor, noise: Noise) -> None:
+        for book, part in zip(self.codebooks, x.chunk(self.num_codebooks, dim=-1)):
+            book.start_codebook(part, noise)
+
     def _encode(self, x: Tensor) -> Tensor:
-        parts = x.chunk(self.num_codebooks, dim=-1)
+        parts, first = x.chunk(self.num_codebooks, dim=-1), self.codebooks[0]
+        if choose("vq", x, first.codebook) == "triton":  # cosines need no unit rows
+            books = torch.stack([book.codebook for book in self.codebooks])
+            rows = x.flatten(0, 1).unflatten(-1, (self.num_codebooks, -1)).transpose(0, 1)  # (Q, B N, D/Q)
+            found = lookup(rows, books, cosine=first.cosine)
+            return self._stack(list(found.indices.unflatten(1, x.shape[:2])))
         return self._stack([book.encode(part) for book, part in zip(self.codebooks, parts)])
 
     def _decode(self, tokens: Tensor) -> Tensor:

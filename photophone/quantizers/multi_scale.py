@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from photophone.kernels.vq import nearest_code
 from photophone.noise import Noise
 from photophone.quantizers.base import Quantizer, QuantizerOutput, straight_through, usage_metrics
+from photophone.quantizers.codebook_updates import pick_rows, same_on_all
 
 HIT_DECAY = 0.99
 USED_SHARE = 0.08
@@ -155,6 +156,16 @@ class MultiScaleVQ(Quantizer):
         indices = torch.cat(maps, dim=1)
         metrics = usage_metrics(indices, self.codebook_size, None)
         return QuantizerOutput(straight_through(x, _rows(totals[-1])), indices, loss / len(totals), metrics)
+
+    def _start_codebook(self, x: Tensor, noise: Noise) -> None:
+        """Each scale gives as many codes as the others, from what the coarser ones leave over."""
+        rest, starts = self._grid(x), torch.linspace(0, self.codebook_size, len(self.scales) + 1).long().tolist()
+        for scale, (first, last) in enumerate(zip(starts, starts[1:])):
+            rows = self.shrink(rest, scale).permute(0, 2, 3, 1).flatten(0, 2)  # (B*s*s, D)
+            priority = noise.uniform(len(x), self.scales[scale] ** 2).flatten().to(x.device)
+            self.codebook[first:last] = same_on_all(pick_rows(rows, priority, last - first))
+            nearest = nearest_code(rows, self.codebook[:last], cosine=self.cosine).view(len(x), -1)
+            rest = rest - self.enlarge(self.look_up(nearest), scale)
 
     def _encode(self, x: Tensor) -> Tensor:
         return torch.cat(self.encode_scales(self._grid(x))[0], dim=1)

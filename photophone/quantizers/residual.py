@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from photophone.kernels.dispatch import choose
+from photophone.kernels.vq import residual_lookup
 from photophone.noise import Noise
 from photophone.quantizers.base import (
     Quantizer,
@@ -83,6 +85,11 @@ class ResidualVQ(Quantizer):
 
     def _encode(self, x: Tensor) -> Tensor:
         residual = x if self.projection != "shared" else project(self.project_in[0], x)
+        first = self.stages[0]
+        if self.projection != "stage" and not first.l2_norm and choose("vq", residual, first.codebook) == "triton":
+            books = torch.stack([stage.codebook for stage in self.stages])
+            found = residual_lookup(residual.flatten(0, 1), books, cosine=first.cosine)
+            return _stack(list(found.indices.unflatten(1, x.shape[:2])))
         indices = []
         for number, stage in enumerate(self.stages):
             indices.append(stage.encode(self._into(number, residual)))

@@ -18,6 +18,7 @@ from photophone.quantizers.base import (
     usage_metrics,
     valid_rows,
 )
+from photophone.quantizers.codebook_updates import pick_rows, same_on_all
 
 
 class SoftVQ(Quantizer):
@@ -71,6 +72,12 @@ class SoftVQ(Quantizer):
         metrics = usage_metrics(similarity.detach().argmax(-1), self.num_codewords, mask)
         metrics |= {"row_entropy": row.detach(), "batch_entropy": batch.detach()}
         return QuantizerOutput(self._mix(similarity), None, self.entropy_weight * (row - batch), metrics)
+
+    def _start_codebook(self, x: Tensor, noise: Noise) -> None:
+        segments = self._segments(self._unit(x))  # (B, Q, N/Q, D)
+        for number, rows in enumerate(segments.unbind(1)):
+            priority = noise.uniform(*rows.shape[:2]).flatten().to(x.device)
+            self.codebook[number] = same_on_all(pick_rows(rows.flatten(0, 1), priority, self.num_codewords))
 
     def _encode(self, x: Tensor) -> Tensor:
         return self._mix(self.similarity(x))

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from photophone.kernels.vq import nearest_code
+from photophone.kernels.dispatch import choose
+from photophone.kernels.vq import lookup, nearest_code
 from photophone.noise import Noise
 from photophone.quantizers import codebook_updates as updates
 from photophone.quantizers.base import (
@@ -93,7 +94,7 @@ class VectorQuantizer(Quantizer):
         if moving:
             priority = valid_rows(noise_or_global(noise, x).uniform(*x.shape[:2]).to(x.device), mask)  # (M,)
             self._start_by_kmeans(rows, priority)
-        indices = self._encode_unit(x)
+        indices, statistics = self._assign(x.detach(), mask, moving)
         codes = self._look_up(indices)
         loss = self.beta * masked_mean((x - codes.detach()).square(), mask)
         if self.ema_decay is None:
@@ -101,7 +102,7 @@ class VectorQuantizer(Quantizer):
         if self.entropy_weight:
             loss = loss + self.entropy_weight * self._entropy_loss(valid_rows(x, mask))
         if moving:
-            self._move_codes(rows, valid_rows(indices, mask), priority)
+            self._move_codes(rows, valid_rows(indices, mask), priority, statistics)
         elif self.training and self.clustering:
             self._cluster_codes(valid_rows(raw.detach(), mask), valid_rows(indices, mask))
         metrics = usage_metrics(indices, self.codebook_size, mask)
@@ -113,11 +114,31 @@ class VectorQuantizer(Quantizer):
     def _decode(self, tokens: Tensor) -> Tensor:
         return self._look_up(tokens)
 
+    def _as_seen(self, x: Tensor) -> Tensor:
+        return self._unit(x)
+
+    def _start_codebook(self, x: Tensor, noise: Noise) -> None:
+        rows, priority = self._unit(x).flatten(0, 1), noise.uniform(*x.shape[:2]).flatten().to(x.device)
+        codes = updates.same_on_all(updates.pick_rows(rows, priority, self.codebook_size))
+        if self.ema_decay is None:
+            self.codebook.copy_(codes)
+        else:
+            self._store(codes, torch.ones_like(self.cluster_size), codes)
+            self.initialized.fill_(True)
+
     def _unit(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1) if self.l2_norm else x
 
     def _encode_unit(self, x: Tensor) -> Tensor:
         return nearest_code(x.flatten(0, 1), self.codebook, cosine=self.cosine).view(x.shape[:2])  # (B, N)
+
+    def _assign(self, x: Tensor, mask: Tensor | None, moving: bool) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Indices (B, N), and what moving averages need of them where the search has it anyway."""
+        if not moving or choose("vq", x, self.codebook, mask) != "triton":
+            return self._encode_unit(x), None
+        found = lookup(x.flatten(0, 1), self.codebook, cosine=self.cosine, statistics=True,
+                       valid=None if mask is None else mask.flatten())
+        return found.indices.view(x.shape[:2]), (found.counts, found.sums)
 
     def _look_up(self, indices: Tensor) -> Tensor:
         # Normalised after the look-up: the gradient then needs no copy of the codebook, which training may move.
@@ -141,10 +162,14 @@ class VectorQuantizer(Quantizer):
         self.initialized.fill_(True)
 
     @torch.no_grad()
-    def _move_codes(self, rows: Tensor, indices: Tensor, priority: Tensor) -> None:
+    def _move_codes(self, rows: Tensor, indices: Tensor, priority: Tensor,
+                    statistics: tuple[Tensor, Tensor] | None) -> None:
         if not updates.rows_on_all(rows):
             return
-        counts, sums = updates.assignment_sums(rows, indices, self.codebook_size)
+        if statistics is None:
+            counts, sums = updates.assignment_sums(rows, indices, self.codebook_size)
+        else:
+            counts, sums = map(updates.sum_over_processes, statistics)
         state = updates.ema_update(self.cluster_size.float(), self.code_sum.float(), counts, sums, self.ema_decay)
         codebook, cluster_size, code_sum = state
         dead = cluster_size < self.revive_below
