@@ -6,52 +6,21 @@ object a line: caption, label, style, tags, colours (the last four may be empty)
 
 from __future__ import annotations
 
-import io
 import json
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from photophone.data.image_decoding import decode_image
 from photophone.data.image_sources import read_lines, read_source
 from photophone.files import atomic_write
-from photophone.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
 FIELDS = ("caption", "label", "style", "tags", "colours")
-
-
-def decode_image(data: bytes, size: int) -> np.ndarray:
-    """Encoded bytes to uint8 (size, size, 3): centre crop to a square, on white where transparent.
-
-    Raises:
-        ValueError: not an image, damaged, or over ``MAX_PIXELS`` or ``MAX_IMAGE_BYTES``.
-    """
-    if not isinstance(data, bytes):
-        raise ValueError(f"an image must be given as its bytes, got {type(data).__name__}")
-    if len(data) > MAX_IMAGE_BYTES:
-        raise ValueError(f"image file of {len(data)} bytes is over the limit of {MAX_IMAGE_BYTES}")
-    try:
-        image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"image of {image.width}x{image.height} is over the limit of {MAX_PIXELS} pixels")
-        image = image.convert("RGBA")
-    except (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the image: {error}") from error
-    canvas = Image.new("RGBA", image.size, "white")
-    canvas.alpha_composite(image)
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = canvas.convert("RGB").crop((left, top, left + side, top + side))
-    if side != size:
-        square = square.resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(square)
 
 
 def as_text(value: Any) -> str:

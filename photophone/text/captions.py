@@ -109,6 +109,23 @@ def unknown_characters(tokenizer: PreTrainedTokenizerFast, caption: str, most: i
     return [character if character.isprintable() else f"U+{ord(character):04X}" for character in unknown]
 
 
+def check_characters(text: str, name: str = "text") -> None:
+    """Refuse what is no writing: the same for captions and for text that is read aloud.
+
+    Args:
+        text: of a user.
+        name: of it, for the message.
+
+    Raises:
+        ValueError: a control character that is no white space, half a surrogate pair, or a code point without a
+            character that everybody knows (unassigned or private).
+    """
+    for position, character in enumerate(text):
+        if character not in "\t\n\r\v\f\x85" and unicodedata.category(character) in ("Cc", "Cs", "Cn", "Co"):
+            raise ValueError(f"the {name} has the control character U+{ord(character):04X} at position {position}; "
+                             "remove it")
+
+
 def shorten(text: str, limit: int = 60) -> str:
     """At most ``limit`` characters of ``text``, for messages."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,72 @@
+"""What audio files must be before anything decodes them. No torch here: the demo's decoding processes start quickly."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from photophone.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+
+READ_FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF"}
+READ_SUBTYPES = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "VORBIS", "OPUS",
+                 "MPEG_LAYER_III"}
+WRITE_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
+BLOCK_FRAMES = 1 << 20
+"""Frames decoded at a time: a header that lies about the length costs no memory."""
+
+
+def check_rate(sample_rate: int, name: str = "audio") -> None:
+    """Refuse a rate outside the limits.
+
+    Raises:
+        ValueError: names the rate and the limits.
+    """
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise ValueError(f"{name} has a rate of {sample_rate} Hz; rates of {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz "
+                         "are read and written")
+
+
+def audio_handle(source: str | Path | bytes) -> str | io.BytesIO:
+    """What soundfile opens: a path as it is, bytes as a file in memory."""
+    return io.BytesIO(source) if isinstance(source, bytes) else str(source)
+
+
+def check_info(info, name: str, max_seconds: float | None) -> None:
+    """Refuse a header of soundfile whose format, channels, rate or length are over the limits.
+
+    Raises:
+        ValueError: names what it is and the limit.
+    """
+    if info.format not in READ_FORMATS or info.subtype not in READ_SUBTYPES:
+        raise ValueError(f"{name} is {info.format} with {info.subtype}; read are {', '.join(sorted(READ_FORMATS))} "
+                         f"with {', '.join(sorted(READ_SUBTYPES))}; convert it")
+    if not 1 <= info.channels <= MAX_CHANNELS:
+        raise ValueError(f"{name} has {info.channels} channels; at most {MAX_CHANNELS} are mixed to mono")
+    check_rate(info.samplerate, name)
+    if info.frames > MAX_AUDIO_FRAMES:
+        raise ValueError(f"{name} has {info.frames} frames, over the limit of {MAX_AUDIO_FRAMES}; cut it")
+    if max_seconds is not None and info.frames > max_seconds * info.samplerate:
+        raise ValueError(f"{name} takes {info.frames / info.samplerate:.0f} s, over the limit of {max_seconds:g} s; "
+                         "cut it")
+
+
+def refuse_cut_riff(source: str | Path | bytes, size: int, name: str) -> None:
+    """libsndfile reads what is left of a cut WAV or AIFF in silence. Writers to pipes leave the size 0 or its maximum.
+
+    Raises:
+        ValueError: fewer bytes than the file itself tells.
+    """
+    if isinstance(source, bytes):
+        head = source[:8]
+    else:
+        with open(source, "rb") as file:
+            head = file.read(8)
+    told = int.from_bytes(head[4:8], "big" if head[:4] == b"FORM" else "little")
+    if head[:4] in (b"RIFF", b"FORM") and size < told + 8 and told < 0x7FFFF000:
+        raise ValueError(f"{name} is cut short: {size} of {told + 8} bytes")
+
+
+def damaged(name: str, error: Exception) -> ValueError:
+    """The error of a file that libsndfile cannot read, without the address of a buffer that its message has."""
+    return ValueError(f"{name} cannot be read as audio, it is damaged or of another kind: "
+                      f"{getattr(error, 'error_string', error)}")

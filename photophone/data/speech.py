@@ -1,0 +1,137 @@
+"""Speech for training: a prepared file, how it is made, how it is read.
+
+The prepared format is ``NAME.safetensors`` with ``audio`` int16 (all samples of all clips), ``offsets`` int64
+(clips + 1) and ``sample_rate`` int64 (), and beside it ``NAME.jsonl`` with one object a clip: text, speaker, source,
+licence, and for aligned speech phonemes and seconds_per_phoneme.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from photophone.data.image_sources import read_lines
+from photophone.data.speech_sources import Clip, TeacherVoice, decode_clip, read_recordings, read_sentences
+from photophone.files import atomic_write
+from photophone.limits import MAX_CLIP_SECONDS
+
+FIELDS = ("text", "speaker", "source", "licence", "phonemes", "seconds_per_phoneme", "caption", "kind")
+
+
+def clips_of(sources: Iterable[Path], split: str | None = None,
+             max_seconds: float = MAX_CLIP_SECONDS) -> Iterator[Clip | ValueError]:
+    """The clips of recordings, or of sentences (a .csv) that the teacher voice speaks; an error for one that is damaged
+    or longer than ``max_seconds``."""
+    for source in sources:
+        if source.suffix == ".csv":
+            teacher = TeacherVoice()
+            for seed, row in enumerate(read_sentences(source, split)):
+                yield teacher.speak(row["text"], row["phonemes"], seed)
+            continue
+        for audio, fields in read_recordings(source):
+            try:
+                yield decode_clip(audio, fields, max_seconds)
+            except ValueError as error:
+                yield error
+
+
+def prepare_speech(sources: list[Path], output: Path, sample_rate: int, split: str | None = None,
+                   max_seconds: float = MAX_CLIP_SECONDS) -> tuple[int, int]:
+    """Write the prepared format atomically.
+
+    Args:
+        sources: parquet files, folders, or a .csv of sentences for the teacher voice.
+        output: the ``.safetensors`` file to write; the ``.jsonl`` goes beside it.
+        sample_rate: of the prepared audio, in Hz.
+        split: of the rows of a .csv, or None for all.
+        max_seconds: longer recordings are skipped.
+
+    Returns:
+        (clips written, corrupt clips skipped)
+    """
+    audio, offsets, lines, skipped = [], [0], [], 0
+    for clip in tqdm(clips_of(sources, split, max_seconds), unit="clip", dynamic_ncols=True):
+        if isinstance(clip, ValueError):
+            skipped += 1
+            continue
+        samples = (clip.at(sample_rate).clip(-1, 1) * 32767).round().astype(np.int16)
+        audio.append(samples)
+        offsets.append(offsets[-1] + len(samples))
+        lines.append(json.dumps({name: clip.fields[name] for name in FIELDS if clip.fields.get(name)},
+                                ensure_ascii=False))
+    if not audio:
+        raise ValueError(f"no readable clip in {', '.join(map(str, sources))} ({skipped} corrupt)")
+    with atomic_write(output.with_suffix(".jsonl")) as partial:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with atomic_write(output) as partial:
+        save_file({"audio": torch.from_numpy(np.concatenate(audio)), "offsets": torch.tensor(offsets),
+                   "sample_rate": torch.tensor(sample_rate)}, partial)
+    return len(lines), skipped
+
+
+class SpeechDataset:
+    """One or more prepared files in memory.
+
+    Attributes:
+        sample_rate: in Hz.
+        fields: one dict per clip.
+    """
+
+    def __init__(self, *paths: str | Path) -> None:
+        self.fields: list[dict] = []
+        parts, offsets, rates = [], [], set()
+        for path in map(Path, paths):
+            try:
+                tensors = load_file(path)
+                audio, bounds, rate = tensors["audio"], tensors["offsets"], int(tensors["sample_rate"])
+                fields = read_lines(path.with_suffix(".jsonl"))
+            except (OSError, SafetensorError, KeyError) as error:
+                raise ValueError(f"{path} is not a prepared speech file ({error}); make one with "
+                                 "scripts/prepare_speech.py") from error
+            if audio.dtype != torch.int16 or audio.dim() != 1 or len(bounds) != len(fields) + 1 or (
+                    len(audio) != int(bounds[-1])) or bool((bounds.diff() < 1).any()):
+                raise ValueError(f"{path} is inconsistent: {len(audio)} samples of {audio.dtype}, "
+                                 f"{len(bounds) - 1} clips, {len(fields)} lines; prepare it again")
+            offsets.append(bounds[:-1] + sum(map(len, parts)))
+            parts.append(audio)
+            self.fields += fields
+            rates.add(rate)
+        if len(rates) != 1:
+            raise ValueError(f"the files have different sample rates {sorted(rates)}; prepare them at one rate")
+        self.sample_rate = rates.pop()
+        self.audio = torch.cat(parts)
+        self.offsets = torch.cat([*offsets, torch.tensor([len(self.audio)])])
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Samples of each clip, Long (N,)."""
+        return self.offsets.diff()
+
+    def clip(self, index: int) -> Tensor:
+        """Float (T,) in [-1, 1]."""
+        return self.audio[int(self.offsets[index]):int(self.offsets[index + 1])].float() / 32768
+
+    def crops(self, indices: np.ndarray, length: int, rng: np.random.Generator) -> Tensor:
+        """A random part of each clip, float (B, 1, length); shorter clips are padded with zeros at a random place."""
+        crops = torch.zeros(len(indices), 1, length)
+        for row, index in enumerate(indices):
+            first, last = int(self.offsets[index]), int(self.offsets[index + 1])
+            space = last - first - length
+            if space >= 0:
+                start = first + int(rng.integers(space + 1))
+                crops[row, 0] = self.audio[start:start + length].float() / 32768
+            else:
+                start = int(rng.integers(-space + 1))
+                crops[row, 0, start:start + last - first] = self.audio[first:last].float() / 32768
+        return crops

@@ -1,0 +1,50 @@
+"""Phonemes: the alphabet that the speech generator reads, and how English text becomes it.
+
+Phonemes come from the package hibari-tts (Apache-2.0): its wheel holds a lexicon of 130,000 English words, a small
+network for words outside it, and the reading of numbers, dates and money, and nothing downloads at run time. The
+alternatives fall short of that: misaki downloads a spaCy model, espeak-ng is GPL, gruut's lexicon is smaller and its
+numbers are read by a further package. The alphabet is that of misaki (Apache-2.0), in which ``A`` is the vowel of
+"day", ``I`` of "my", ``O`` of "go" and ``W`` of "now".
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PAUSE = "_"
+"""Id 0: the silence before and after a sentence, and padding."""
+SYMBOLS: tuple[str, ...] = (PAUSE, *(
+    ";:,.!?—…\"()“” \u0303ʣʥʦʨᵝꭧAIOQSTWYᵊabcdefhijklmnopqrstuvwxyzɑɐɒæβɔɕçɖðʤəɚɛɜɟɡɥɨɪʝɯɰ"
+    "ŋɳɲɴøɸθœɹɾɻʁɽʂʃʈʧʊʋʌɣɤχʎʒʔˈˌːʰʲ↓→↗↘ᵻ"))
+"""Every symbol at its id: the pause, then the 114 symbols of hibari's vocabulary in its order."""
+_IDS = {symbol: index for index, symbol in enumerate(SYMBOLS)}
+_LOCK = threading.Lock()
+
+
+def encode_phonemes(phonemes: str) -> Tensor:
+    """Ids Long (L,) of a phoneme string: a pause, the symbols that the alphabet knows, a pause."""
+    known = [_IDS[symbol] for symbol in phonemes if symbol in _IDS and symbol != PAUSE]
+    return torch.tensor([0, *known, 0])
+
+
+def phonemize(sentence: str) -> str:
+    """The phonemes of one sentence of English, in the alphabet :data:`SYMBOLS`; empty when nothing can be read."""
+    with _LOCK:  # the reader keeps its network's state
+        try:
+            phonemes = _reader()(sentence)
+        except (IndexError, ValueError):  # a number beyond its names of powers of ten: digit by digit
+            phonemes = _reader()(re.sub(r"\d", r"\g<0> ", sentence))
+    return "".join(symbol for symbol in phonemes if symbol in _IDS and symbol != PAUSE).strip()
+
+
+@functools.cache
+def _reader() -> Any:
+    from hibari.g2p import G2P  # takes seconds
+
+    return G2P(british=False)

@@ -1,0 +1,210 @@
+"""Text to be read aloud: what is refused, sentences, and pieces of phonemes that a generator speaks one by one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from photophone.limits import MAX_TEXT_CHARACTERS
+from photophone.text.captions import check_characters, shorten
+from photophone.text.names import GREEK
+from photophone.text.phonemes import encode_phonemes, phonemize
+from photophone.text.written_forms import is_emoji, plain_characters, rewrite
+
+MAX_PIECE_PHONEMES = 120
+"""Of one piece: as long as the sentences that the built-in voice was trained on."""
+
+_ABBREVIATION_LIST = (
+    "Mr Mrs Ms Dr Prof St Mt Ft Gen Gov Sen Rep Capt Lt Col Sgt Cmdr Rev Hon Pres Supt Cpl Maj Adm Fr Msgr Jr Sr Sts "
+    "vs cf al No Nos no nos vol Vol fig Fig pp p ch Ch ed eds Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Mon Tue "
+    "Tues Wed Thu Thurs Fri Sat approx est dept Dept viz Messrs Mme Mlle Brig Eq eq Sec sec")
+_ABBREVIATIONS = frozenset(_ABBREVIATION_LIST.split())
+"""Words whose full stop does not end a sentence before a capital or a number."""
+_STARTERS = frozenset(
+    ["The", "A", "An", "He", "She", "It", "We", "They", "You", "This", "That", "These", "Those", "There", "But", "And",
+     "In", "On", "At", "If", "When", "Then", "So", "His", "Her", "My", "Our", "Their", "No", "Yes", "What", "Why"])
+"""Words that begin a sentence even behind a dotted abbreviation."""
+_END = re.compile(r"[.!?]+(?=\s+\S)")
+_CONJUNCTION = re.compile(r" (?=(?:and|but|or|because|which|who|that|when|while|where|if|so|then|with|for|to|of|in|on)"
+                          r"\b)")
+
+
+@dataclass(frozen=True)
+class SpeechPiece:
+    """A part of a text that is spoken in one go.
+
+    Attributes:
+        text: the words as they are read.
+        phonemes: in the alphabet of :mod:`photophone.text.phonemes`, 1 to MAX_PIECE_PHONEMES of them.
+        ends: what ends with this piece: "clause", "sentence" or "paragraph".
+    """
+
+    text: str
+    phonemes: str
+    ends: str
+
+
+def check_text(text: str) -> None:
+    """Refuse what cannot be read aloud as English.
+
+    Raises:
+        ValueError: not a string, empty, too long, without a letter or digit, with letters of another script, or see
+            :func:`photophone.text.captions.check_characters`.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"the text must be a string, got {type(text).__name__}")
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise ValueError(f"the text has {len(text)} characters, the limit is {MAX_TEXT_CHARACTERS}; split it")
+    if not text.strip():
+        raise ValueError(f"the text is empty ({shorten(text, 30)!r}); give words to say")
+    check_characters(text)
+    unknown = unknown_letters(text)
+    if unknown:
+        raise ValueError(f"the text {shorten(text, 30)!r} has letters that cannot be read as English: "
+                         f"{', '.join(unknown)}; write them in Latin letters")
+    if not any(character.isalnum() or is_emoji(character) for character in text):
+        raise ValueError(f"the text {shorten(text, 30)!r} has only punctuation; give words to say")
+
+
+def unknown_letters(text: str, most: int = 10) -> list[str]:
+    """Up to ``most`` letters and digits of other scripts with their names; single Greek letters are known."""
+    plain = plain_characters(text)
+    found: dict[str, None] = {}
+    for word in re.findall(r"[^\W_]+", plain):
+        for character in word:
+            name = unicodedata.name(character, "")
+            foreign = unicodedata.category(character)[0] in "LN" and not character.isascii() and not name.startswith(
+                ("LATIN", "SUPERSCRIPT", "SUBSCRIPT", "VULGAR FRACTION", "MASCULINE", "FEMININE", "MICRO"))
+            if foreign and not (len(word) == 1 and character in GREEK):
+                found[f"{character} ({name.lower() or f'U+{ord(character):04X}'})"] = None
+    return list(found)[:most]
+
+
+def split_sentences(text: str) -> Iterator[tuple[str, str]]:
+    """Sentences of a text with what ends with each: "sentence" or "paragraph".
+
+    A full stop after an abbreviation, after an initial or before a small letter ends no sentence; a line break with an
+    empty line, or after an end of a sentence, ends a paragraph.
+    """
+    for paragraph in re.split(r"\n[ \t]*\n+|(?<=[.!?:])\s*\n|\n(?=\s*[-*•\d])", text):
+        line = " ".join(paragraph.split())
+        start = 0
+        for match in _END.finditer(line):
+            if _ends_sentence(line, match):
+                yield line[start:match.end()].strip(), "sentence"
+                start = match.end()
+        if line[start:].strip():
+            yield line[start:].strip(), "paragraph"
+
+
+def _ends_sentence(line: str, match: re.Match) -> bool:
+    following = line[match.end():].lstrip()[:1]
+    if following.islower():
+        return False
+    if match.group() != ".":
+        return True
+    word = re.split(r"[\s(\"']", line[:match.start()])[-1]
+    if line[match.end():].split(maxsplit=1)[0].rstrip(",.!?") in _STARTERS and word not in ("Dr", "Mr", "Mrs", "Ms"):
+        return True
+    initial = len(word) == 1 and word.isupper() and word != "I"
+    numbered = word in ("No", "Nos", "no", "nos") and not following.isdigit()
+    return numbered or not (initial or word in _ABBREVIATIONS or re.fullmatch(r"(?:[A-Za-z]\.)+[A-Za-z]", word))
+
+
+def speech_pieces(text: str, limit: int = MAX_PIECE_PHONEMES) -> Iterator[SpeechPiece]:
+    """What is spoken of a text, piece by piece, made as it is asked for.
+
+    Sentences over ``limit`` phonemes are split at the punctuation of clauses, else between words.
+
+    Args:
+        text: English.
+        limit: phonemes of a piece.
+
+    Raises:
+        ValueError: see :func:`check_text`; or nothing in the text can be read.
+    """
+    check_text(text)
+    return _speech_pieces(text, limit)
+
+
+def _speech_pieces(text: str, limit: int) -> Iterator[SpeechPiece]:
+    spoken = False
+    for sentence, ends in split_sentences(rewrite(text)):
+        pieces = list(_sentence_pieces(sentence, limit))
+        for index, (part, phonemes) in enumerate(pieces):
+            spoken = True
+            yield SpeechPiece(part, phonemes, ends if index == len(pieces) - 1 else "clause")
+    if not spoken:
+        raise ValueError(f"nothing in the text {shorten(text, 30)!r} can be read; give words to say")
+
+
+def _sentence_pieces(sentence: str, limit: int) -> Iterator[tuple[str, str]]:
+    """(words, phonemes) of a sentence, each of at most ``limit`` phonemes."""
+    if len(sentence) <= 2 * limit or " " not in sentence:  # else it cannot fit: do not read all of it only to see that
+        phonemes = tidy_phonemes(phonemize(sentence))
+        if len(phonemes) <= limit:
+            if any(map(str.isalpha, phonemes)):
+                yield sentence, phonemes
+            return
+        if " " not in sentence:  # one word, such as a long number
+            yield from ((sentence, part) for part in _cut_phonemes(phonemes, limit))
+            return
+    for part in _halves(sentence):
+        yield from _sentence_pieces(part, limit)
+
+
+def _halves(sentence: str) -> tuple[str, str]:
+    """A sentence in two parts of similar length, cut at the best place near the middle."""
+    middle, length = len(sentence) / 2, len(sentence)
+    for pattern, reach in ((r"[;:] ", 0.3), (r", ", 0.3), (_CONJUNCTION, 0.15), (r" ", 0.5)):
+        cuts = [match.end() for match in re.finditer(pattern, sentence) if abs(match.end() - middle) <= reach * length]
+        cuts = [cut for cut in cuts if sentence[:cut].strip() and sentence[cut:].strip()]
+        if cuts:
+            cut = min(cuts, key=lambda place: abs(place - middle))
+            return sentence[:cut].strip(), sentence[cut:].strip()
+    raise ValueError(f"{shorten(sentence)!r} has no place to cut")  # not reached: a space inside is a place
+
+
+def _cut_phonemes(phonemes: str, limit: int) -> Iterator[str]:
+    """Phonemes in parts of at most ``limit``, cut at spaces where there are any."""
+    while len(phonemes) > limit:
+        cut = phonemes.rfind(" ", limit // 2, limit)
+        cut = cut if cut > 0 else limit - 1
+        yield tidy_phonemes(phonemes[:cut])
+        phonemes = phonemes[cut:].strip()
+    if any(map(str.isalpha, phonemes)):
+        yield tidy_phonemes(phonemes)
+
+
+def tidy_phonemes(phonemes: str) -> str:
+    """Phonemes with the few kinds of punctuation that occur in training, and an end.
+
+    Quotes go, brackets and dashes become commas, one mark stands for several, and the last one is a full stop, a
+    question or an exclamation mark.
+    """
+    phonemes = re.sub(r"[\"“”]", "", phonemes)
+    phonemes = re.sub(r"[()—…;:]|\.{2,}", ",", phonemes)
+    phonemes = re.sub(r"\s*([,.!?])[\s,.!?]*", lambda match: (
+        next((mark for mark in "?!." if mark in match.group()), ",") + " "), phonemes)
+    phonemes = re.sub(r"\s+", " ", phonemes).strip(" ,")
+    phonemes = re.sub(r"^[\s,.!?]+", "", phonemes)
+    return phonemes if not phonemes or phonemes[-1] in ".!?" else phonemes + "."
+
+
+class PhonemeFront:
+    """Text for generators that read phonemes.
+
+    A generator that reads something else brings its own front as ``text_front``, with these two methods.
+    """
+
+    def pieces(self, text: str) -> list[SpeechPiece]:
+        """All pieces of a text; see :func:`speech_pieces`."""
+        return list(speech_pieces(text))
+
+    def ids(self, piece: SpeechPiece) -> Tensor:
+        """Ids Long (L,) of a piece."""
+        return encode_phonemes(piece.phonemes)
