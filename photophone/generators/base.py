@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
+from photophone.limits import MAX_TEMPERATURE
 from photophone.model import Model
 from photophone.tokens import Tokens
 
@@ -13,7 +15,12 @@ class Generator(Model):
 
     ``forward`` is the training pass and returns the loss; ``generate`` samples. A causal family also has ``stream``,
     which yields tokens as they are made.
+
+    Attributes:
+        MAX_TEMPERATURE: the highest temperature that pipelines let users ask for.
     """
+
+    MAX_TEMPERATURE: ClassVar[float] = MAX_TEMPERATURE
 
     @abstractmethod
     def generate(self, *condition, noise, callback=None, **options) -> Tokens:

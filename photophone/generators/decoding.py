@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from photophone.layers.transformer import LayerCache
+from photophone.layers.transformer import LayerCache, StaticLayerCache
 
 Step = Callable[[int, Tensor | None], Tensor]
 Callback = Callable[[int, int], bool | None]
@@ -48,6 +48,51 @@ class KVCache:
         """Forget all positions from ``length`` on, in every layer."""
         for layer in self.layers:
             layer.truncate(length)
+
+
+class StaticCache:
+    """Preallocated keys and values whose shapes never change, each row with a place of its own.
+
+    Args:
+        num_layers, rows, num_heads, max_length, head_dim: shapes; rows counts guidance rows too.
+    """
+
+    def __init__(self, num_layers: int, rows: int, num_heads: int, max_length: int, head_dim: int,
+                 device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.layers = [StaticLayerCache(rows, num_heads, max_length, head_dim, device, dtype)
+                       for _ in range(num_layers)]
+        self.visible = torch.ones(rows, max_length, dtype=torch.bool, device=device)
+        """False for places that a row never sees, but from that place itself: padding of its condition."""
+
+    def rows(self, chosen: slice) -> StaticCache:
+        """The same memory, seen as a cache of some rows."""
+        part = StaticCache.__new__(StaticCache)
+        part.layers = [layer.rows(chosen) for layer in self.layers]
+        part.visible = self.visible[chosen]
+        return part
+
+    def move(self, source: slice, target: slice) -> None:
+        """Copy all that rows ``source`` hold to rows ``target``."""
+        self.visible[target] = self.visible[source]
+        for layer in self.layers:
+            layer.buffer[:, target] = layer.buffer[:, source]
+
+    def place(self, positions: Tensor, span: int | None = None) -> None:
+        """Let the next step write each row from ``positions`` Long (B,) on, and see the first ``span`` places or all.
+
+        ``span`` is the host's; a graph that was captured or compiled is one for each.
+        """
+        for layer in self.layers:
+            layer.positions, layer.span = positions, span or layer.buffer.shape[3]
+
+    def mask(self, count: int) -> tuple[Tensor, Tensor]:
+        """Places Long (B, count) of the next tokens, and bool (B, 1, count, span), True where they may look."""
+        layer = self.layers[0]
+        device = layer.buffer.device
+        places = layer.positions[:, None] + torch.arange(count, device=device)
+        keys = torch.arange(layer.span, device=device)
+        own = keys == places[..., None]
+        return places, ((keys <= places[..., None]) & self.visible[:, None, :layer.span] | own)[:, None]
 
 
 def autoregress(step: Step, max_steps: int, *, stop: Callable[[int, Tensor], Tensor] | None = None,

@@ -150,7 +150,7 @@ class FlowARGenerator(Generator):
 
     @torch.no_grad()
     def generate(self, text_ids: Tensor, text_mask: Tensor, null_ids: Tensor, *, noise: Noise,
-                 guidance_scale: float = 1.0, temperature: float = 1.0, num_inference_steps: int = 16,
+                 guidance_scale: float = 3.0, temperature: float = 1.0, num_inference_steps: int = 20,
                  num_order_steps: int | None = None, callback: Callback | None = None, **head_options) -> Tokens:
         """Sample tokens for each caption.
 

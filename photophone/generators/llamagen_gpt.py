@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from photophone.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.generators.base import Generator
-from photophone.generators.decoding import Callback, KVCache, autoregress, check_labels, collect
+from photophone.generators.decoding import (
+    Callback,
+    KVCache,
+    StaticCache,
+    autoregress,
+    check_labels,
+    collect,
+    scheduled_guidance,
+)
 from photophone.heads.base import check_temperature
 from photophone.heads.categorical import CategoricalHead
 from photophone.layers.llama_block import LlamaBlock
@@ -44,7 +52,9 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
         caption_dim: width of caption features; None for classes.
         caption_length: T, caption tokens.
         width, depth, num_heads: sizes of the transformer.
+        num_kv_heads: heads of keys and values that groups of heads share; None: as many as heads, as published.
         hidden_multiple: the hidden width of the feed-forwards is 8/3 of the width, raised to a multiple of this.
+        hidden_factor: on that width before it is raised; None: 1.
         eps: of the RMS norms.
         rotary_base: of the rotary positions.
         condition_drop: share of training conditions replaced by the null one.
@@ -56,9 +66,11 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
     def __init__(self, grid_size: int = 16, num_codes: int = 16384, num_classes: int = 1000,
                  caption_dim: int | None = None, caption_length: int = 120, width: int = 768, depth: int = 12,
                  num_heads: int = 12, hidden_multiple: int = 256, eps: float = 1e-5, rotary_base: float = 10_000.0,
-                 condition_drop: float = 0.1) -> None:
+                 condition_drop: float = 0.1, num_kv_heads: int | None = None,
+                 hidden_factor: float | None = None) -> None:
         super().__init__()
-        hidden = -(-int(8 * width / 3) // hidden_multiple) * hidden_multiple
+        hidden = int(8 * width / 3) if hidden_factor is None else int(hidden_factor * int(8 * width / 3))
+        hidden = -(-hidden // hidden_multiple) * hidden_multiple
         if caption_dim is None:
             self.class_embedding = nn.Embedding(num_classes + 1, width)
         else:
@@ -66,7 +78,8 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
                                             nn.Linear(width, width, bias=False))
             self.register_buffer("null_caption", torch.randn(caption_length, caption_dim) / caption_dim**0.5)
         self.token_embedding = nn.Embedding(num_codes, width)
-        self.blocks = nn.ModuleList(LlamaBlock(width, num_heads, hidden, eps) for _ in range(depth))
+        self.blocks = nn.ModuleList(LlamaBlock(width, num_heads, hidden, eps, num_kv_heads=num_kv_heads)
+                                    for _ in range(depth))
         self.norm = nn.RMSNorm(width, eps=eps)
         self.token_head = CategoricalHead(width, num_codes, bias=False)
         for name, weight in self.named_parameters():
@@ -123,11 +136,34 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
             mask = (mask & seen) | torch.eye(total, dtype=torch.bool, device=self.device)
         return mask[:, None]
 
-    def hidden(self, x: Tensor, mask: Tensor, rotary: Tensor, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, x: Tensor, mask: Tensor, rotary: Tensor,
+               cache: KVCache | StaticCache | None = None) -> Tensor:
         """Embedded tokens (B, n, C) to normalised states (B, n, C)."""
         for index, block in enumerate(self.blocks):
             x = block(x, mask, rotary, None if cache is None else cache.layers[index])
         return self.norm(x)
+
+    def static_cache(self, rows: int, spare: int = 0) -> StaticCache:
+        """An empty cache of ``rows`` rows for :meth:`decode_step`, ``spare`` longer than a condition and its codes."""
+        config = self.config
+        return StaticCache(len(self.blocks), rows, config.num_kv_heads or config.num_heads,
+                           self.prefix_length + config.grid_size**2 + spare, config.width // config.num_heads,
+                           self.device, self.dtype)
+
+    def decode_step(self, x: Tensor, rotary: Tensor, cache: StaticCache) -> Tensor:
+        """States (B, n, C) of the next n tokens of each row, by fixed shapes and without a look from the host.
+
+        Args:
+            x: embedded tokens or a prefix (B, n, C), from the places that the cache was given on.
+            rotary: the whole table of :meth:`rotary` on the device.
+        """
+        places, mask = cache.mask(x.shape[1])
+        return self.hidden(x, mask, rotary[places][:, None], cache)
+
+    def guidance_at(self, index: int, scale: float, schedule: str = "constant", interval: int | None = None) -> float:
+        """Guidance of code ``index``, 1 where there is none; see :meth:`generate`."""
+        strength = scheduled_guidance(scale, schedule, index / max(1, self.config.grid_size**2 - 1))
+        return 1.0 if scale <= 1 or (interval is not None and index - 1 > interval) else strength
 
     def teacher_logits(self, tokens: Tensor, condition: Tensor, caption_mask: Tensor | None = None) -> Tensor:
         """Logits (B, N, V) of all codes Long (B, N) in one pass."""
@@ -156,8 +192,9 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
 
     @torch.no_grad()
     def generate(self, condition: Tensor, caption_mask: Tensor | None = None, *, noise: Noise,
-                 guidance_scale: float = 1.0, guidance_interval: int | None = None, temperature: float = 1.0,
-                 top_k: int = 0, top_p: float = 1.0, callback: Callback | None = None) -> Tokens:
+                 guidance_scale: float = 1.0, guidance_schedule: str = "constant",
+                 guidance_interval: int | None = None, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+                 callback: Callback | None = None) -> Tokens:
         """Sample codes. Published settings: guidance 2.0 for FID, 4.0 and top_k 2000 for looks; 7.5, 1000 for text.
 
         Args:
@@ -165,6 +202,7 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
             caption_mask: bool (B, T), True for caption tokens; the null caption keeps the mask of its row.
             noise: B rows.
             guidance_scale: 1 or less is none.
+            guidance_schedule: "constant", or "linear" (none for the first code, all of it for the last).
             guidance_interval: guidance ends after this many codes beside the first two; None never ends it.
             temperature: of the logits; 0 takes the likeliest codes and draws nothing.
             top_k, top_p: see :func:`photophone.heads.categorical.filter_logits`; 0 and 1 keep all.
@@ -180,21 +218,21 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
         if self.config.caption_dim is None:
             check_labels(condition, self.config.num_classes)
         config, condition, guided = self.config, condition.to(self.device), guidance_scale > 1
+        length = config.grid_size**2
         prefix = self.prefix(condition)
         if guided:
             prefix = torch.cat([prefix, self.prefix(self.null_condition(condition))])
             caption_mask = None if caption_mask is None else caption_mask.repeat(2, 1)
         mask, rotary = self.attention_mask(caption_mask), self.rotary()
-        cache = KVCache(len(self.blocks), len(prefix), config.num_heads, len(rotary), config.width // config.num_heads,
-                        self.device, self.dtype)
+        cache = KVCache(len(self.blocks), len(prefix), config.num_kv_heads or config.num_heads, len(rotary),
+                        config.width // config.num_heads, self.device, self.dtype)
 
         def step(index: int, previous: Tensor | None) -> Tensor:
             x = prefix if previous is None else self.token_embedding(previous).repeat(2 if guided else 1, 1, 1)
             start, stop = cache.length, cache.length + x.shape[1]
             hidden = self.hidden(x, mask[:, :, start:stop, :stop], rotary[start:stop], cache)[:, -1:]
-            active = guided and (guidance_interval is None or index - 1 <= guidance_interval)
-            return self.token_head.sample(hidden if active else hidden[: len(condition)], noise=noise, top_k=top_k,
-                                          guidance=guidance_scale if active else 1.0, temperature=temperature,
-                                          top_p=top_p)
+            strength = self.guidance_at(index, guidance_scale, guidance_schedule, guidance_interval)
+            return self.token_head.sample(hidden if strength != 1 else hidden[: len(condition)], noise=noise,
+                                          guidance=strength, temperature=temperature, top_k=top_k, top_p=top_p)
 
-        return Tokens(collect(autoregress(step, config.grid_size**2, callback=callback))[0])
+        return Tokens(collect(autoregress(step, length, callback=callback))[0])

@@ -186,8 +186,8 @@ class MAR(OriginalCheckpoint, Generator):
 
     @torch.no_grad()
     def generate(self, labels: Tensor, *, noise: Noise, guidance_scale: float = 1.0,
-                 guidance_schedule: str = "linear", temperature: float = 1.0, num_steps: int | None = None,
-                 num_inference_steps: int | str | None = None, callback: Callback | None = None) -> Tokens:
+                 guidance_schedule: str = "linear", temperature: float = 1.0, num_inference_steps: int | None = None,
+                 head_steps: int | str | None = None, callback: Callback | None = None) -> Tokens:
         """Sample tokens for each class.
 
         Published settings: 256 steps, 100 solver steps, linear guidance 2.9 (base), 3.0 (large) or 3.2 (huge).
@@ -198,8 +198,8 @@ class MAR(OriginalCheckpoint, Generator):
             guidance_scale: 1 is none.
             guidance_schedule: "linear" (rising with the share of known tokens) or "constant".
             temperature: of the head.
-            num_steps: steps of the masked order (default: a quarter of the tokens).
-            num_inference_steps: solver steps of the head, or a respacing such as "ddim50" (default: the config's).
+            num_inference_steps: steps of the masked order (default: a quarter of the tokens).
+            head_steps: solver steps of the head, or a respacing such as "ddim50" (default: the config's).
             callback: called after each step of the order.
 
         Returns:
@@ -212,11 +212,11 @@ class MAR(OriginalCheckpoint, Generator):
         rows, length, guided = len(labels), self.config.num_tokens, is_guided(guidance_scale)
         copies = 2 if guided else 1
         condition = self.class_vectors(labels.to(self.device), with_null=guided)
-        counts = cosine_reveal_counts(length, num_steps or max(1, length // 4))
+        counts = cosine_reveal_counts(length, num_inference_steps or max(1, length // 4))
         values = torch.zeros(rows, length, self.config.token_dim, device=self.device)
         masked = torch.ones(rows, length, dtype=torch.bool, device=self.device)
         order = noise.permutation(rows, length).to(self.device)
-        respacing = self.config.respacing if num_inference_steps is None else str(num_inference_steps)
+        respacing = self.config.respacing if head_steps is None else str(head_steps)
         for step, places in enumerate(reveal_order(order, counts)):
             hidden = self.hidden(values.to(self.dtype).repeat(copies, 1, 1), masked.repeat(copies, 1), condition)
             drawn = self.diffusion_head.sample(

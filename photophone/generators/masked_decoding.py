@@ -79,7 +79,7 @@ def decode_masked(logits: Logits, rows: int, length: int, mask_id: int, *, noise
         ValueError: unknown guidance, negative temperature, or no steps.
     """
     if guidance not in GUIDANCES:
-        raise ValueError(f"guidance must be one of {', '.join(GUIDANCES)}, got {guidance!r}")
+        raise ValueError(f"guidance schedule must be one of {', '.join(GUIDANCES)}, got {guidance!r}")
     if not temperature >= 0:
         raise ValueError(f"temperature must not be negative, got {temperature}")
     counts = arccos_mask_counts(length, num_steps)

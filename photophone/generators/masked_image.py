@@ -19,6 +19,7 @@ from photophone.generators.decoding import Callback
 from photophone.generators.masked_decoding import decode_masked
 from photophone.layers.transformer import TransformerBlock
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
+from photophone.limits import MAX_MASKED_TEMPERATURE
 from photophone.noise import GlobalNoise, Noise
 from photophone.tokens import Tokens
 
@@ -51,6 +52,8 @@ class MaskedImageGenerator(OriginalCheckpoint, Generator):
     the tokens. A family's config has ``num_tokens``, ``num_codes`` and ``num_classes``.
     """
 
+    MAX_TEMPERATURE = MAX_MASKED_TEMPERATURE
+
     @property
     def mask_id(self) -> int:
         """The token that stands for "masked"."""
@@ -75,7 +78,7 @@ class MaskedImageGenerator(OriginalCheckpoint, Generator):
 
     @torch.no_grad()
     def generate(self, labels: Tensor, *, noise: Noise, callback: Callback | None = None, num_inference_steps: int = 8,
-                 guidance_scale: float = 4.5, guidance: str = "linear", guidance_power: float = 3.0,
+                 guidance_scale: float = 4.5, guidance_schedule: str = "linear", guidance_power: float = 3.0,
                  temperature: float = 9.5, annealed: bool = False) -> Tokens:
         """Tokens Long (B, N) of classes Long (B,); see :func:`photophone.generators.masked_decoding.decode_masked`.
 
@@ -90,7 +93,8 @@ class MaskedImageGenerator(OriginalCheckpoint, Generator):
         null = torch.full_like(labels, classes)
         return Tokens(decode_masked(
             lambda ids, conditional: self.logits(ids, labels if conditional else null), len(labels),
-            self.config.num_tokens, self.mask_id, noise=noise, num_steps=num_inference_steps, guidance=guidance,
+            self.config.num_tokens, self.mask_id, noise=noise, num_steps=num_inference_steps,
+            guidance=guidance_schedule,
             guidance_scale=guidance_scale, guidance_power=guidance_power, temperature=temperature, annealed=annealed,
             callback=callback, device=self.device))
 

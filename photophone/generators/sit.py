@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from photophone.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.generators.base import Generator
 from photophone.generators.decoding import Callback, notify
-from photophone.layers.adaln import AdaLNFinalLayer, adaln_projection, modulate
+from photophone.kernels.adaln import gate_residual
+from photophone.layers.adaln import AdaLNFinalLayer, adaln_projection, modulated_norm, residual_norm
 from photophone.layers.embeddings import TimestepEmbedding
 from photophone.layers.flow import PATHS, Path, euler, euler_maruyama, heun, sde_time_grid, time_grid
 from photophone.layers.gaussian_diffusion import (
@@ -66,8 +67,9 @@ class AdaLNZeroBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x (B, N, W) -> (B, N, W)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(condition)[:, None].chunk(6, dim=-1)
-        x = x + gate1 * self.attention(modulate(self.norm1(x), shift1, scale1))
-        return x + gate2 * self.feed_forward(modulate(self.norm2(x), shift2, scale2))
+        attended = self.attention(modulated_norm(self.norm1, x, shift1, scale1))
+        x, normed = residual_norm(self.norm2, x, gate1, attended, shift2, scale2)
+        return gate_residual(x, gate2, self.feed_forward(normed))
 
 
 class LatentDiT(OriginalCheckpoint, Generator):

@@ -16,8 +16,9 @@ from photophone.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.generators.base import Generator
 from photophone.generators.decoding import Callback, KVCache, check_labels, notify, scheduled_guidance
 from photophone.heads.base import check_temperature, combine_guidance, is_guided
-from photophone.heads.categorical import CategoricalHead, draw_categorical, filter_logits
-from photophone.layers.adaln import adaln_projection, modulate
+from photophone.heads.categorical import CategoricalHead
+from photophone.kernels.sampling import draw
+from photophone.layers.adaln import adaln_projection, modulated_norm
 from photophone.layers.adaln_block import AdaLNBlock
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import FeedForward
@@ -120,7 +121,7 @@ class VAR(OriginalCheckpoint, Generator):
         for index, block in enumerate(self.blocks):
             x = block(x, modulation, mask, cache=None if cache is None else cache.layers[index])
         scale, shift = self.head_modulation(condition).chunk(2, dim=-1)
-        return self.token_head.logits(modulate(self.head_norm(x), shift, scale))
+        return self.token_head.logits(modulated_norm(self.head_norm, x, shift, scale))
 
     def forward(self, tokens: Tensor, labels: Tensor, quantizer: MultiScaleVQ, noise: Noise | None = None) -> Tensor:
         """The loss, a scalar: cross-entropy in nats, mean over all codes.
@@ -147,7 +148,8 @@ class VAR(OriginalCheckpoint, Generator):
 
     @torch.no_grad()
     def sample_scales(self, labels: Tensor, quantizer: MultiScaleVQ, *, noise: Noise, guidance_scale: float = 1.0,
-                      temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
+                      guidance_schedule: str = "linear", temperature: float = 1.0, top_k: int = 0,
+                      top_p: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
         """Sample scale by scale; arguments as in :meth:`generate`.
 
         Yields:
@@ -162,12 +164,10 @@ class VAR(OriginalCheckpoint, Generator):
         values, total = None, 0
         for scale in range(last + 1):
             out = self.logits(self.embed(values, classes, scale, scale + 1), classes, cache=cache)
-            strength = scheduled_guidance(guidance_scale, "linear", scale / max(1, last))
+            strength = scheduled_guidance(guidance_scale, guidance_schedule, scale / max(1, last))
             cond, uncond = out.chunk(2) if guided else (out, None)
             logits = combine_guidance(cond, uncond, strength)
-            codes = logits.argmax(dim=-1)
-            if temperature > 0:
-                codes = draw_categorical(filter_logits(logits, temperature, top_k, top_p), noise)
+            codes = draw(logits, None, 1.0, noise, temperature=temperature, top_k=top_k, top_p=top_p)
             yield logits, codes
             total = total + quantizer.enlarge(quantizer.look_up(codes), scale)
             if scale < last:
@@ -175,7 +175,7 @@ class VAR(OriginalCheckpoint, Generator):
                 values = coarser.to(self.dtype).repeat(len(labels) // rows, 1, 1)
 
     def generate(self, labels: Tensor, *, quantizer: MultiScaleVQ, noise: Noise, guidance_scale: float = 1.0,
-                 temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+                 guidance_schedule: str = "linear", temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
                  callback: Callback | None = None) -> Tokens:
         """Sample codes for each class. Published settings: guidance 2.5, top_k 900, top_p 0.96.
 
@@ -183,8 +183,8 @@ class VAR(OriginalCheckpoint, Generator):
             labels: Long (B,).
             quantizer: of the tokenizer.
             noise: B rows.
-            guidance_scale: of the last scale; the first has none and the others lie between. 1 is none: the
-                official code's ``cfg`` is one less.
+            guidance_scale: 1 is none: the official code's ``cfg`` is one less.
+            guidance_schedule: "linear" (none for the first scale, all of it for the last) or "constant".
             temperature: of the logits; 0 takes the likeliest codes and draws nothing.
             top_k, top_p: see :func:`photophone.heads.categorical.filter_logits`; 0 and 1 keep all.
             callback: called after each scale.
@@ -202,7 +202,8 @@ class VAR(OriginalCheckpoint, Generator):
                              f"the quantizer has {list(quantizer.scales)} and {quantizer.codebook_size}")
         maps = []
         for _, codes in self.sample_scales(labels.to(self.device), quantizer, noise=noise, top_k=top_k, top_p=top_p,
-                                           guidance_scale=guidance_scale, temperature=temperature):
+                                           guidance_scale=guidance_scale, guidance_schedule=guidance_schedule,
+                                           temperature=temperature):
             maps.append(codes)
             notify(callback, len(maps), len(self.sizes))
         return Tokens(torch.cat(maps, dim=1))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from photophone.model import Model
 from photophone.quantizers import Quantizer
@@ -21,6 +22,10 @@ class ImageTokenizer(Model):
     """
 
     bottleneck: Quantizer
+    ENCODER_PARTS: ClassVar[tuple[str, ...]] = ("encoder", "to_latent", "bottleneck")
+    """Beginnings of the names of all weights that tokens depend on."""
+    LAST_LAYER: ClassVar[str] = "decoder.conv_out"
+    """Name of the layer that draws the pixels."""
 
     @property
     def image_size(self) -> int:
@@ -54,6 +59,16 @@ class ImageTokenizer(Model):
     @abstractmethod
     def decode(self, tokens: Tokens) -> Tensor:
         """Tokens to images (B, 3, H, W) in [-1, 1], clamped."""
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Weight of the layer that draws the pixels, where losses are weighed against each other (arXiv 2012.09841)."""
+        return self.get_submodule(self.LAST_LAYER).weight
+
+    def freeze_encoder(self) -> None:
+        """Let training change the decoder alone, so that tokens stay as they are."""
+        for name, weight in self.named_parameters():
+            weight.requires_grad_(not name.startswith(self.ENCODER_PARTS))
 
     def check_images(self, images: Tensor) -> None:
         """Refuse what :meth:`encode` cannot read.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from photophone.layers.vqgan import Decoder, Encoder
 from photophone.noise import Noise
-from photophone.quantizers.gaussian import GaussianBottleneck
+from photophone.quantizers.gaussian import GaussianBottleneck, mean_and_logvar
 from photophone.tokenizers.grid import GridTokenizer, to_grid, to_sequence
 from photophone.tokens import Tokens
 
@@ -68,6 +68,14 @@ class KLVAE(GridTokenizer):
         self.check_tokens(tokens)
         values = tokens.values.to(self.device, self.dtype) / self.config.scaling
         return self.reconstruct(to_grid(values, (self.grid_size, self.grid_size))).clamp(-1, 1)
+
+    @torch.no_grad()
+    def fit_scaling(self, images: Tensor) -> None:
+        """Set ``scaling`` so that drawn tokens of these images (B, 3, H, W) have unit variance, as latent diffusion
+        does with its first batch."""
+        parts = [to_sequence(self.latents(part.to(self.device, self.dtype))) for part in images.split(32)]
+        mean, log_variance = mean_and_logvar(torch.cat(parts).float())
+        self.register_to_config(scaling=float((mean.var() + log_variance.exp().mean()).rsqrt()))
 
     def sample(self, moments: Tensor, noise: Noise | None = None) -> Tensor:
         """Moments (B, 2D, h, w) of :meth:`latents` to scaled tokens (B, hw, D)."""

@@ -74,6 +74,8 @@ class Latent1DTokenizer(ImageTokenizer):
         latent_noise: standard deviation of the noise added to continuous latents in training.
     """
 
+    ENCODER_PARTS = (*ImageTokenizer.ENCODER_PARTS, "to_grid")
+
     @register_to_config
     def __init__(self, image_size: int = 64, num_tokens: int = 16, token_dim: int = 32, width: int = 256,
                  encoder_depth: int = 1, decoder_depth: int = 1, stem: str = "conv", patch: int = 4,
@@ -117,10 +119,9 @@ class Latent1DTokenizer(ImageTokenizer):
     def num_tokens(self) -> int:
         return self.config.num_tokens
 
-    def freeze_encoder(self) -> None:
-        """Let training change the decoder alone, so that latents stay as they are."""
-        for name, weight in self.named_parameters():
-            weight.requires_grad_(name.startswith(("from_latent", "decoder_", "to_pixels")))
+    @property
+    def last_layer(self) -> nn.Parameter:
+        return self.to_pixels[-2 if self.config.stem == "conv" else 0].weight
 
     def latents(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to latents (B, N, D) before quantization, normalised per token unless Gaussian."""

@@ -91,6 +91,7 @@ class SoftVQTokenizer(LatentTokenizer):
         ValueError: for sizes that do not fit each other.
     """
 
+    LAST_LAYER = "to_patches"
     DROPPED_KEYS = ("decoder.model.patch_embed.*",  # timm builds it, nothing uses it
                     "*.freqs_t_x", "*.freqs_t_y",  # rows and columns of the patches
                     "quantize.codebook_used",  # which codewords the last training batches used: a display

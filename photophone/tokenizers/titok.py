@@ -24,7 +24,7 @@ from photophone.quantizers.gaussian import GaussianBottleneck
 from photophone.quantizers.vq import VectorQuantizer
 from photophone.tokenizers.grid import to_grid
 from photophone.tokenizers.latent import LatentTokenizer, grid_side
-from photophone.tokenizers.maskgit_vqgan import maskgit_style
+from photophone.tokenizers.maskgit_vqgan import MaskGITVQGAN, maskgit_style
 
 SMALL, BASE, LARGE = (512, 8, 8), (768, 12, 12), (1024, 24, 16)
 """Official sizes: width, blocks, heads."""
@@ -81,8 +81,13 @@ class TiTok(LatentTokenizer):
         if proxy_codes is None:
             self.to_patches = nn.Linear(width, 3 * decoder_patch**2)
             self.smooth = nn.Conv2d(3, 3, 3, padding=1)
+            nn.init.dirac_(self.smooth.weight)  # ours: a fresh model starts without mixing pixels and colours,
+            nn.init.constant_(self.smooth.bias, 0.5)  # from grey
         else:
             self.to_codes = nn.Sequential(nn.Linear(width, 2 * width), nn.Tanh(), nn.Linear(2 * width, proxy_codes))
+        for block in (*self.encoder.blocks.modules(), *self.decoder.blocks.modules()):
+            if isinstance(block, nn.Linear):  # ours: behind norm_in smaller weights hardly see the image
+                nn.init.xavier_uniform_(block.weight)
         if proxy_decoder is not None:
             self._add_pixel_network(proxy_codes, decoder_patch, **proxy_decoder)
 
@@ -94,6 +99,30 @@ class TiTok(LatentTokenizer):
         self.pixel_codebook = nn.Parameter(torch.randn(codes, token_width))
         self.pixel_network = Decoder(in_channels=token_width, channels=channels, multipliers=multipliers,
                                      blocks=blocks, mid=("block",) * blocks, style=maskgit_style(True))
+
+    def with_pixel_decoder(self, teacher: MaskGITVQGAN) -> TiTok:
+        """This stage-1 model as the start of stage 2: it gets codebook and decoder of the teacher.
+
+        Raises:
+            ValueError: a model that draws pixels already, or a teacher whose codes or blocks are not those of stage 1.
+        """
+        theirs = teacher.config
+        if self.config.proxy_codes != theirs.num_codes or self.config.proxy_decoder is not None:
+            raise ValueError(f"stage 2 starts from a stage-1 model of the teacher's {theirs.num_codes} codes, not from "
+                             f"proxy_codes={self.config.proxy_codes}, proxy_decoder={self.config.proxy_decoder}")
+        if not theirs.residual_drops_input:
+            raise ValueError("TiTok's pixel decoder has blocks with residual_drops_input=True, the teacher's have not")
+        sizes = {name: theirs[name] for name in ("channels", "multipliers", "blocks", "token_width")}
+        own = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        model = TiTok(**{**own, "proxy_decoder": sizes})
+        state = {**self.state_dict(), "pixel_codebook": teacher.bottleneck.codebook}
+        state |= {f"pixel_network.{name}": weight for name, weight in teacher.decoder.state_dict().items()}
+        model.load_state_dict(state)
+        return model
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        return (self.smooth if self.config.proxy_codes is None else self.pixel_network.conv_out).weight
 
     def latents(self, images: Tensor) -> Tensor:
         x = self.encoder((images + 1) / 2)  # (B, N, W)

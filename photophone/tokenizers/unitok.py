@@ -100,6 +100,8 @@ class UniTok(LatentTokenizer):
         ValueError: for sizes that do not fit each other.
     """
 
+    ENCODER_PARTS = (*LatentTokenizer.ENCODER_PARTS, "stem")
+    LAST_LAYER = "tail.conv2"
     CONTAINERS = ("trainer.unitok", "unitok")
     DROPPED_KEYS = ("*.zero_k_bias",  # zeros
                     "quantizer.codebooks.*.vocab_usage",  # how often training used the codes; a fresh count starts at 0
