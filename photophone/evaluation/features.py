@@ -21,6 +21,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 STAGE_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
+MAP_STAGES = (0, 1, 2, 4, 6)
+"""Stages after which the size changes, or nothing follows."""
 OUTSIDE_BLOCKS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
                   "_fc": "classifier"}
 FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -82,15 +84,31 @@ class EfficientNetLite0Features(nn.Module):
         """Logits ``(B, 1000)`` of the ImageNet-1k classes; arguments and errors as in :meth:`forward`."""
         return self.network.classifier(self(images))
 
+    def maps(self, images: Tensor, size: int | None = None) -> list[Tensor]:
+        """Feature maps at strides 2, 4, 8, 16 and 32 with 16, 24, 40, 112 and 320 channels, with gradients.
+
+        Args:
+            images: float ``(B, 3, H, W)`` in [-1, 1].
+            size: images are resized to this many pixels per side; None leaves them as they are.
+        """
+        hidden = self.network.bn1(self.network.conv_stem(self._prepare(images, size)))
+        maps = []
+        for stage, block in enumerate(self.network.blocks):
+            hidden = block(hidden)
+            if stage in MAP_STAGES:
+                maps.append(hidden)
+        return maps
+
     def _features(self, images: Tensor) -> Tensor:
-        weight = self.network.classifier.weight
-        images = images.to(weight.device, torch.float32)
-        size = (self.image_size, self.image_size)
-        if images.shape[-2:] != size:
-            images = F.interpolate(images, size, mode="bicubic", align_corners=False, antialias=True)
-        images = (127.5 * images.clamp(-1, 1) + 0.5) / 128  # = (x8 - 127) / 128 for x8 = 127.5 (x + 1)
-        hidden = self.network.forward_features(images.to(memory_format=torch.channels_last))  # (B, 1280, 7, 7)
+        hidden = self.network.forward_features(self._prepare(images, self.image_size))  # (B, 1280, 7, 7)
         return hidden.mean(dim=(2, 3))
+
+    def _prepare(self, images: Tensor, size: int | None) -> Tensor:
+        images = images.to(self.network.classifier.weight.device, torch.float32)
+        if size is not None and images.shape[-2:] != (size, size):
+            images = F.interpolate(images, (size, size), mode="bicubic", align_corners=False, antialias=True)
+        images = (127.5 * images.clamp(-1, 1) + 0.5) / 128  # = (x8 - 127) / 128 for x8 = 127.5 (x + 1)
+        return images.to(memory_format=torch.channels_last)
 
 
 def check_images(images: Tensor) -> None:

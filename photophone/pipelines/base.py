@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from safetensors import SafetensorError, safe_open
 import photophone
 from photophone.model import Model
 from photophone.noise import draw_seed
-from photophone.registry import builtin_folder
+from photophone.registry import REGISTRY, ModelEntry, builtin_folder
 
 GeneratorInput = torch.Generator | list[torch.Generator] | None
+StepCallback = Callable[["Pipeline", int, int, dict], Any]
 
 
 class Pipeline(DiffusionPipeline):
@@ -57,7 +58,8 @@ class Pipeline(DiffusionPipeline):
         folder = builtin_folder(str(name))
         path = Path(folder or name)
         if path.is_dir():
-            check_saved_pipeline(path, set(cls._get_signature_keys(cls)[0]) - set(options))
+            check_saved_pipeline(path, set(cls._get_signature_keys(cls)[0]) - set(options),
+                                 set(cls._optional_components))
         elif folder is None and str(name).count("/") != 1:
             raise ValueError(f"{name} is neither a folder, nor a built-in such as photophone/tiny-image, "
                              "nor a hub id of the form owner/name")
@@ -77,8 +79,54 @@ class Pipeline(DiffusionPipeline):
 
     @property
     def source(self) -> dict[str, str | None]:
-        """Where the weights came from: ``model`` and ``revision``; None for a pipeline built by hand."""
-        return getattr(self, "_source", {"model": None, "revision": None})
+        """Where the weights came from: ``model`` and ``revision``; None for a pipeline built by hand.
+
+        A pipeline of published weights keeps their name when it is saved.
+        """
+        return self.config.get("published") or getattr(self, "_source", {"model": None, "revision": None})
+
+    @property
+    def entry(self) -> ModelEntry | None:
+        """The registry's entry of the weights, or None."""
+        return REGISTRY.get(self.source["model"] or "")
+
+    @property
+    def weights_licence(self) -> str | None:
+        """Licences of all published weights in this pipeline, or None."""
+        if self.entry is None:
+            return None
+        parts = self.entry.chain.files.values() if self.entry.chain else ()
+        licences = {name: REGISTRY[name].weights_licence for name in parts} or {"": self.entry.weights_licence}
+        if len(set(licences.values())) == 1:
+            return next(iter(licences.values()))
+        return "; ".join(f"{name}: {licence}" for name, licence in licences.items())
+
+    @contextmanager
+    def watch(self, callback: StepCallback | None) -> Iterator[Callable[[int, int], bool]]:
+        """A callback for generators, which moves the progress bar, calls the user's and stops when that asks to.
+
+        The bar shows on terminals; ``set_progress_bar_config(disable=...)`` decides otherwise.
+
+        Args:
+            callback: ``callback(pipeline, step, total, {})`` after each step; it stops by ``pipeline._interrupt``.
+        """
+        self._interrupt, bars = False, []
+        if not hasattr(self, "_progress_bar_config"):
+            self.set_progress_bar_config(disable=None)
+
+        def on_step(step: int, total: int) -> bool:
+            if not bars:
+                bars.append(self.progress_bar(total=total))
+            bars[0].update(step - bars[0].n)
+            if callback is not None:
+                callback(self, step, total, {})
+            return self._interrupt
+
+        try:
+            yield on_step
+        finally:
+            for bar in bars:
+                bar.close()
 
 
 @contextmanager
@@ -94,12 +142,13 @@ def quiet_loading(quiet: bool) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def check_saved_pipeline(path: Path, components: set[str]) -> None:
+def check_saved_pipeline(path: Path, components: set[str], optional: set[str] = frozenset()) -> None:
     """Refuse a folder whose index or weights cannot be read, before any of it is loaded.
 
     Args:
         path: the folder.
         components: names that the index must hold, and the only ones that it may hold.
+        optional: those of them that may be missing or empty.
 
     Raises:
         ValueError: names the file and what is wrong with it.
@@ -110,10 +159,11 @@ def check_saved_pipeline(path: Path, components: set[str]) -> None:
         raise ValueError(f"{path} is not a saved pipeline: model_index.json cannot be read ({error})") from error
     if not isinstance(index, dict):
         raise ValueError(f"{path} is not a saved pipeline: model_index.json holds no mapping")
-    named = {name for name, value in index.items() if not name.startswith("_") and isinstance(value, list)}
-    if named != components:
+    named = {name for name, value in index.items() if not name.startswith("_") and isinstance(value, list)
+             and not (name in optional and value == [None, None])}
+    if not components - optional <= named <= components:
         raise ValueError(f"{path}: model_index.json names the components {sorted(named)}, not {sorted(components)}")
-    for name in sorted(components):
+    for name in sorted(named):
         if len(index[name]) != 2 or not all(isinstance(part, str) for part in index[name]):
             raise ValueError(f"{path}: component {name} is not given as [library, class] but as {index[name]}")
         library, class_name = index[name]

@@ -1,0 +1,272 @@
+"""Noisy recordings to clean ones, of any length and rate, mono or stereo."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from photophone.data.audio import resample_audio
+from photophone.data.audio_checks import check_rate
+from photophone.data.audio_stream import ArrayReader, AudioReader, Levels, overlapping, write_pieces
+from photophone.files import atomic_write
+from photophone.generators.enhancer import SpeechEnhancer
+from photophone.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS
+from photophone.pipelines.base import Pipeline, StepCallback
+from photophone.pipelines.llase_enhancer import LLaSEEnhancer
+from photophone.pipelines.originals import check_chain, find_sources
+from photophone.registry import load_original
+
+PIECE_SECONDS = 20
+ALIGNED_SECONDS = 2
+"""Pieces begin at multiples of so much time, which is a whole number of frames at every rate."""
+LEVEL = 0.05
+"""The loud parts of a recording are brought to this root mean square for the model, and back."""
+LARGEST_GAIN = 100.0
+HIGH_BAND_SHARE = 0.5
+"""Above the model's band a recording is weakened as the upper part of the band is, from this share of it on."""
+
+
+@dataclass
+class EnhancedSpeech:
+    """Clean recordings and what is needed to make them again.
+
+    Attributes:
+        audio: list of float32 arrays (T,), or (2, T) for stereo, as long as what was given.
+        sample_rate: in Hz, as given.
+        settings: ``mix``.
+        model, revision, weights_licence: of the weights.
+    """
+
+    audio: list[np.ndarray]
+    sample_rate: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    revision: str | None = None
+    weights_licence: str | None = None
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write audio files, each with a JSON of its settings beside it, atomically.
+
+        Args:
+            path: a ``.wav``, ``.flac`` or ``.ogg`` file for one recording; else a folder, which gets ``000.wav`` and
+                so on.
+
+        Returns:
+            The audio files.
+
+        Raises:
+            ValueError: several recordings for one file name.
+        """
+        path = Path(path)
+        if path.suffix and not path.is_dir():
+            if len(self.audio) != 1:
+                raise ValueError(f"{len(self.audio)} recordings do not fit one file {path}; give a folder")
+            files = [path]
+        else:
+            files = [path / f"{index:03d}.wav" for index in range(len(self.audio))]
+        facts = {**self.settings, "model": self.model, "revision": self.revision,
+                 "weights_licence": self.weights_licence}
+        for file, audio in zip(files, self.audio):
+            write_pieces(file, [np.atleast_2d(audio)], self.sample_rate, len(np.atleast_2d(audio)))
+            with atomic_write(file.with_suffix(".json")) as beside:
+                beside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        return files
+
+
+class SpeechEnhancementPipeline(Pipeline):
+    """Makes noisy speech clean.
+
+    Recordings are resampled to the model's rate, brought to one level, enhanced in pieces that overlap by what the
+    model sees, and brought back. What lies above the model's band is weakened as the upper half of the band is.
+
+    Args:
+        enhancer: has ``enhance(audio (B, 1, T)) -> (B, 1, T)``, ``reach`` (samples to each side that an output
+            depends on) and ``config.sample_rate``. One whose pieces do not equal the whole, such as
+            :class:`photophone.LLaSEEnhancer`, says by ``fade_seconds`` over which time neighbours are blended.
+        published: ``model`` and ``revision`` of published weights.
+    """
+
+    def __init__(self, enhancer: SpeechEnhancer | LLaSEEnhancer,
+                 published: dict[str, str | None] | None = None) -> None:
+        super().__init__()
+        self.register_modules(enhancer=enhancer)
+        self.register_to_config(published=published)
+
+    @classmethod
+    def from_original(cls, name: str, *, revision: str | None = None, cache_dir: str | Path | None = None,
+                      local_files_only: bool = False, configs: dict[str, dict[str, Any]] | None = None,
+                      **files: Any) -> Self:
+        """A published enhancer of several networks, from their official checkpoints.
+
+        Args:
+            name: "llase-g1".
+            revision, cache_dir, local_files_only: of hub downloads.
+            configs: settings that differ from the registry's, by the names of the files.
+            **files: checkpoints by the names of the registry's chain (``wavlm``, ``llase``, ``codec``), see
+                :meth:`photophone.ClassToImagePipeline.from_original`.
+
+        Raises:
+            ValueError: an unknown name, or one for another pipeline; files that are missing or do not fit.
+        """
+        chain = check_chain(cls.__name__, name, files)
+        sources, commit = find_sources(chain, files, revision=revision, cache_dir=cache_dir,
+                                       local_files_only=local_files_only)
+        parts = {}
+        for key, part in chain.files.items():
+            own = chain.tokenizer_config if part == chain.tokenizer else {}
+            parts[key] = load_original(part, sources[key], **{**own, **(configs or {}).get(key, {})})
+        return cls(LLaSEEnhancer.from_parts(**parts), published={"model": name, "revision": commit})
+
+    @torch.no_grad()
+    def __call__(self, audio: Any, sampling_rate: int, *, mix: float = 1.0,
+                 callback_on_step_end: StepCallback | None = None, return_dict: bool = True) -> EnhancedSpeech | tuple:
+        """Enhance recordings.
+
+        Args:
+            audio: float array or tensor (T,) or (C, T) with C at most 2, nominally in [-1, 1]; or a list of such.
+            sampling_rate: of all of them, in Hz.
+            mix: share of the clean speech in the output, 0 to 1; the rest is the recording itself.
+            callback_on_step_end: ``callback(pipeline, step, total, {})`` after each piece.
+            return_dict: False gives a tuple with the recordings alone.
+
+        Raises:
+            ValueError: an argument outside its limits, another shape, no samples, NaN or infinity.
+        """
+        check_mix(mix)
+        given = list(audio) if isinstance(audio, list | tuple) else [audio]
+        if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, int | np.integer):
+            raise ValueError(f"sampling_rate must be a whole number of Hz, got {sampling_rate!r}")
+        check_rate(int(sampling_rate))
+        arrays = [as_channels(recording) for recording in given]
+        readers = [ArrayReader(array, int(sampling_rate)) for array in arrays]
+        levels = [reader.levels() for reader in readers]
+        total = sum(-(-level.frames // (PIECE_SECONDS * reader.sample_rate)) for level, reader in zip(levels, readers))
+        made, step = [], 0
+        with self.watch(callback_on_step_end) as on_step:
+            for recording, reader, level in zip(given, readers, levels):
+                pieces = []
+                for piece in self.pieces(reader, level, mix):
+                    pieces.append(piece)
+                    step += 1
+                    on_step(step, total)
+                whole = np.concatenate(pieces, axis=1)
+                made.append(whole if np.ndim(recording) == 2 else whole[0])
+        if not return_dict:
+            return (made,)
+        return EnhancedSpeech(made, int(sampling_rate), {"mix": mix}, **self.source,
+                              weights_licence=self.weights_licence)
+
+    def enhance_file(self, source: str | Path | bytes | AudioReader, target: Any, *, mix: float = 1.0) -> Levels:
+        """Enhance a file into another in constant memory; nothing is written when the source is refused.
+
+        Args:
+            source: path, bytes, or an opened reader.
+            target: path of a ``.wav``, ``.flac`` or ``.ogg`` file, or a ``BytesIO`` for WAV.
+            mix: see :meth:`__call__`.
+
+        Returns:
+            Levels of the source.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the source cannot be read, or the target is the source.
+        """
+        check_mix(mix)
+        reader = source if isinstance(source, AudioReader) else AudioReader(source)
+        if isinstance(target, str | Path) and not isinstance(reader.source, bytes) and (
+                Path(target).resolve() == Path(reader.source).resolve()):
+            raise ValueError(f"{target} is the recording itself; give another name")
+        levels = reader.levels()
+        with torch.no_grad():
+            write_pieces(target, self.pieces(reader, levels, mix), reader.sample_rate, reader.channels, reader.subtype)
+        return levels
+
+    def pieces(self, reader: AudioReader | ArrayReader, levels: Levels, mix: float) -> Iterator[np.ndarray]:
+        """Enhanced float32 (C, n) pieces, which together are as long as the recording."""
+        rate, own_rate = reader.sample_rate, self.enhancer.config.sample_rate
+        margin = ALIGNED_SECONDS * math.ceil(self.enhancer.reach / (ALIGNED_SECONDS * own_rate)) * rate
+        gain = min(LEVEL / levels.rms, LARGEST_GAIN) if levels.rms > 0 else 0.0
+        blocks, fade = reader.blocks(rate), round(getattr(self.enhancer, "fade_seconds", 0) * rate)
+        tail = torch.zeros(1, 0)
+        for before, count, piece in overlapping(blocks, levels.frames, PIECE_SECONDS * rate, margin):
+            audio = torch.from_numpy(piece - levels.offset)
+            inner, last = audio[:, before:before + count], before + count
+            if not gain or not inner.abs().max():  # silence stays silence
+                tail = torch.zeros(1, 0)
+                yield np.zeros(inner.shape, np.float32)
+                continue
+            whole = self.enhanced(audio, rate, gain)
+            made, tail = blend(tail, whole[:, before:last]), whole[:, last:last + fade]
+            yield (mix * made + (1 - mix) * inner).clamp(-1, 1).numpy()
+
+    def enhanced(self, audio: Tensor, sample_rate: int, gain: float) -> Tensor:
+        """Float (C, T) at any rate, enhanced at the model's rate and at the level that ``gain`` brings it to."""
+        own_rate = self.enhancer.config.sample_rate
+        narrow = resample_audio(audio, sample_rate, own_rate)
+        made = self.enhancer.enhance(gain * narrow[:, None].to(self.enhancer.device))[:, 0].float().cpu() / gain
+        wide = fit(resample_audio(made, own_rate, sample_rate), audio.shape[-1])
+        if sample_rate <= own_rate:
+            return wide
+        above = audio - fit(resample_audio(narrow, own_rate, sample_rate), audio.shape[-1])
+        return wide + above * upper_gain(narrow, made, audio.shape[-1])
+
+
+def upper_gain(noisy: Tensor, made: Tensor, length: int, n_fft: int = 512, hop: int = 160) -> Tensor:
+    """How much the upper half of the band was weakened over time, 0 to 1, (C, T) pairs to (C, length)."""
+    window, first = torch.hann_window(n_fft), round(HIGH_BAND_SHARE * (n_fft // 2))
+    energies = [torch.stft(audio, n_fft, hop, window=window, pad_mode="constant", return_complex=True)[:, first:]
+                .abs().square().sum(1) for audio in (noisy, made)]  # (C, F)
+    gains = (energies[1] / energies[0].clamp(min=1e-12)).sqrt().clamp(max=1)
+    smooth = functional.avg_pool1d(gains[:, None], 3, 1, 1, count_include_pad=False)
+    return functional.interpolate(smooth, size=length, mode="linear", align_corners=True)[:, 0]
+
+
+def blend(tail: Tensor, piece: Tensor) -> Tensor:
+    """A piece (C, n) that begins with what its neighbour made of the same time (C, k), and leaves it over that time."""
+    size = min(tail.shape[1], piece.shape[1])
+    if not size:
+        return piece
+    share = torch.linspace(0, 1, size + 2)[1:-1]
+    return torch.cat([(1 - share) * tail[:, :size] + share * piece[:, :size], piece[:, size:]], dim=1)
+
+
+def fit(audio: Tensor, length: int) -> Tensor:
+    """(C, T) cut or filled with zeros to ``length``: resampling there and back may differ by a sample."""
+    return functional.pad(audio[:, :length], (0, max(0, length - audio.shape[-1])))
+
+
+def check_mix(mix: Any) -> None:
+    """Refuse a share outside 0 to 1."""
+    if isinstance(mix, bool) or not (isinstance(mix, Real) and 0 <= mix <= 1):
+        raise ValueError(f"mix must lie in 0 to 1, got {mix!r}")
+
+
+def as_channels(audio: Any) -> np.ndarray:
+    """A recording as float32 (C, T).
+
+    Raises:
+        ValueError: not float, another shape, no samples, or too many channels or samples.
+    """
+    array = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
+    if array.dtype.kind != "f":
+        raise ValueError(f"audio must be float in [-1, 1], got {array.dtype}; divide 16-bit samples by 32768")
+    if array.ndim not in (1, 2) or not array.size:
+        raise ValueError(f"audio must have shape (T,) or (C, T) with T > 0, got {array.shape}")
+    array = np.atleast_2d(array).astype(np.float32)
+    if len(array) > MAX_CHANNELS:
+        raise ValueError(f"audio has {len(array)} channels, at most {MAX_CHANNELS} are enhanced; channels come first, "
+                         f"got {array.shape}")
+    if array.shape[1] > MAX_AUDIO_FRAMES:
+        raise ValueError(f"audio has {array.shape[1]} samples, over the limit of {MAX_AUDIO_FRAMES}; use enhance_file "
+                         "in parts")
+    return array

@@ -1,0 +1,165 @@
+"""What stands between a text and a speech generator: its pieces, the rows of its condition, the voice.
+
+A front has ``check(text)``, ``pieces(text)``, ``condition(requests)`` and ``limits(requests)``; a :class:`Request` is a
+piece with the voice that speaks it. ``takes_voices`` tells whether it reads voices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedTokenizerBase
+
+from photophone.codecs.base import AudioCodec
+from photophone.data.audio import check_rate, read_audio, resample_audio
+from photophone.generators.voxcpm import VoxCPM
+from photophone.limits import MAX_VOICE_SECONDS
+from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text
+from photophone.text.voxcpm import WrittenPiece, check_words, voxcpm_ids, written_pieces
+
+PATCHES_PER_ID, SPARE_PATCHES, MOST_PATCHES = 6, 10, 2000
+"""VoxCPM speaks at most this long: so many patches for each id of the text, and some more."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A recording of the voice to speak with.
+
+    Args:
+        audio: path of an audio file, or float (T,) in [-1, 1].
+        sampling_rate: of an array, in Hz; files know theirs.
+        text: the words of the recording, which are then continued; None for a recording that only tells how the
+            speaker sounds, which VoxCPM 2 understands.
+    """
+
+    audio: Any
+    sampling_rate: int | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class SpokenVoice:
+    """A voice as a generator reads it: tokens (N, D), and their words or None."""
+
+    tokens: Tensor
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One piece to speak, and the voice to speak it with."""
+
+    piece: SpeechPiece | WrittenPiece
+    voice: SpokenVoice | None = None
+
+
+class PhonemeSpeech:
+    """English phonemes, for :class:`photophone.SpeechFlowAR` and others of one voice.
+
+    Args:
+        front: text to pieces of phonemes and their ids.
+    """
+
+    takes_voices = False
+
+    def __init__(self, front: PhonemeFront) -> None:
+        self.front = front
+
+    def check(self, text: str) -> None:
+        """Refuse what is not English; see :func:`photophone.text.speech_text.check_text`."""
+        check_text(text)
+
+    def pieces(self, text: str) -> list[SpeechPiece]:
+        """Sentences of a text."""
+        return self.front.pieces(text)
+
+    def condition(self, requests: list[Request]) -> tuple[Tensor, Tensor]:
+        """ids Long and mask Bool (B, L)."""
+        ids = [self.front.ids(request.piece) for request in requests]
+        lengths = torch.tensor([len(row) for row in ids])
+        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+        return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+
+    def limits(self, requests: list[Request]) -> dict[str, Any]:
+        """Further options of the sampler: none."""
+        return {}
+
+
+class PromptedSpeech:
+    """Words in any language and perhaps a voice, for VoxCPM.
+
+    Args:
+        generator: reads the ids.
+        codec: of its tokens.
+        tokenizer: of its published folder.
+    """
+
+    takes_voices = True
+
+    def __init__(self, generator: VoxCPM, codec: AudioCodec, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.generator, self.codec, self.tokenizer = generator, codec, tokenizer
+
+    def check(self, text: str) -> None:
+        """Refuse what has no words."""
+        check_words(text)
+
+    def pieces(self, text: str) -> list[WrittenPiece]:
+        """Sentences of a text, as many together as are spoken well in one go."""
+        return list(written_pieces(self.tokenizer, text))
+
+    def condition(self, requests: list[Request]) -> tuple[Tensor, ...]:
+        """See :class:`photophone.generators.voxcpm.SpeechSequence`."""
+        prompts = [request.voice if request.voice and request.voice.text is not None else None for request in requests]
+        references = [request.voice if request.voice and request.voice.text is None else None for request in requests]
+        texts = [voxcpm_ids(self.tokenizer, (prompt.text if prompt else "") + request.piece.text)
+                 for request, prompt in zip(requests, prompts)]
+        return self.generator.prepare(texts, *([voice and voice.tokens for voice in voices]
+                                               for voices in (prompts, references)))
+
+    def limits(self, requests: list[Request]) -> dict[str, Any]:
+        """``max_patches`` of each row: what the authors allow for its text, and the model has room for."""
+        room = self.generator.config.max_length - self.condition(requests)[0].shape[1]
+        counts = [PATCHES_PER_ID * len(voxcpm_ids(self.tokenizer, request.piece.text)) + SPARE_PATCHES
+                  for request in requests]
+        if room < 1:
+            raise ValueError(f"text and voice leave no room in the {self.generator.config.max_length} positions of the "
+                             "model; give a shorter recording of the voice")
+        return {"max_patches": torch.tensor(counts).clamp(max=min(MOST_PATCHES, room))}
+
+    def read_voice(self, voice: Voice) -> SpokenVoice:
+        """A recording as tokens: filled up to whole patches by silence, in front where it is to be continued, else
+        behind.
+
+        Raises:
+            ValueError: the recording cannot be read, is too long, or has no text where the model needs it.
+        """
+        if voice.text is None and not self.generator.reads_references:
+            raise ValueError("this model needs the words of the voice's recording: Voice(audio, text=...)")
+        if voice.text is not None:
+            check_words(voice.text)
+        audio = self._samples(voice)
+        size = self.generator.config.patch_size * self.codec.hop_length
+        missing = -len(audio) % size
+        audio = functional.pad(audio, (missing, 0) if voice.text is not None else (0, missing))
+        return SpokenVoice(self.codec.encode(audio[None, None].to(self.codec.device)).values[0], voice.text)
+
+    def _samples(self, voice: Voice) -> Tensor:
+        rate = self.codec.sample_rate
+        if isinstance(voice.audio, str | Path | bytes):
+            return torch.from_numpy(read_audio(voice.audio, rate, max_seconds=MAX_VOICE_SECONDS)[0])
+        audio = torch.as_tensor(voice.audio)
+        if audio.ndim != 1 or not audio.is_floating_point() or not len(audio) or not audio.isfinite().all():
+            raise ValueError(f"the voice must be a file or float (T,) in [-1, 1] without NaN, got {audio.dtype} "
+                             f"{tuple(audio.shape)}")
+        if voice.sampling_rate is None:
+            raise ValueError("an array of a voice needs its sampling_rate")
+        check_rate(voice.sampling_rate, "the voice")
+        if len(audio) > MAX_VOICE_SECONDS * voice.sampling_rate:
+            raise ValueError(f"the voice lasts {len(audio) / voice.sampling_rate:.0f} s, over the limit of "
+                             f"{MAX_VOICE_SECONDS} s; a few seconds are enough")
+        return resample_audio(audio.float(), voice.sampling_rate, rate)

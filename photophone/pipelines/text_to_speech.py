@@ -1,0 +1,336 @@
+"""Text to speech: sentences, a generator of speech tokens, a streaming codec."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from photophone.codecs.base import AudioCodec
+from photophone.generators.base import Generator
+from photophone.generators.decoding import DecodingStopped
+from photophone.limits import (
+    MAX_GUIDANCE_SCALE,
+    MAX_INFERENCE_STEPS,
+    MAX_PAUSE_SECONDS,
+    MAX_TEMPERATURE,
+    MAX_TEXTS_PER_CALL,
+    SPEED_RANGE,
+)
+from photophone.noise import SeededNoise, draw_seed
+from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
+from photophone.pipelines.originals import check_chain, find_sources, read_config, settings_of
+from photophone.pipelines.speech_fronts import PhonemeSpeech, PromptedSpeech, Request, SpokenVoice, Voice
+from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
+from photophone.registry import load_original
+from photophone.text.speech_text import PhonemeFront, SpeechPiece
+from photophone.text.voxcpm import WrittenPiece, load_tokenizer
+from photophone.tokens import Tokens
+
+OUTPUT_TYPES = ("np", "pt", "latent")
+PIECES_AT_ONCE = 4
+"""Sentences that an offline call generates together."""
+SILENCE_TOKENS = 16
+"""Tokens of digital silence that are encoded to find out how the codec writes it."""
+PARAGRAPH_PAUSES = 2
+"""Pauses of a sentence that one of a paragraph is."""
+
+
+@dataclass
+class _Row:
+    """What the pieces of a text share: the voice that speaks them."""
+
+    voice: SpokenVoice | None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One part of a text to generate, with its own seed and the silent tokens behind it."""
+
+    part: SpeechPiece | WrittenPiece
+    seed: int
+    pause: int
+    row: _Row
+
+    @property
+    def request(self) -> Request:
+        """The piece, and its row's voice as it is known now."""
+        return Request(self.part, self.row.voice)
+
+
+class TextToSpeechPipeline(Pipeline):
+    """Text to speech: English by the built-in voice, other languages and given voices by VoxCPM.
+
+    Each sentence is generated from its own seed, drawn from that of the text, so it depends on nothing else; the
+    codec decodes all sentences of a text as one stream, so there are no clicks where they meet. VoxCPM gets whole
+    paragraphs where they are short; without a voice to speak with, it speaks the rest of a longer text with that of its
+    first part.
+
+    Args:
+        speech_generator: phonemes to codec tokens, with ``stream`` and ``generate`` as those of
+            :class:`photophone.SpeechFlowAR`; one that reads other phonemes brings a ``text_front``, see
+            :class:`photophone.text.speech_text.PhonemeFront`. Or :class:`photophone.generators.voxcpm.VoxCPM`.
+        codec: tokens to speech; it must stream.
+        text_tokenizer: of VoxCPM; None for phonemes.
+        published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
+    """
+
+    _optional_components = ["text_tokenizer"]
+
+    def __init__(self, speech_generator: Generator, codec: AudioCodec,
+                 text_tokenizer: PreTrainedTokenizerBase | None = None,
+                 published: dict[str, str | None] | None = None) -> None:
+        super().__init__()
+        self.register_modules(speech_generator=speech_generator, codec=codec, text_tokenizer=text_tokenizer)
+        self.register_to_config(published=published)
+
+    @classmethod
+    def from_original(cls, name: str, folder: str | Path | None = None, *, revision: str | None = None,
+                      cache_dir: str | Path | None = None, local_files_only: bool = False,
+                      generator_config: dict[str, Any] | None = None, codec_config: dict[str, Any] | None = None,
+                      **files: Any) -> Self:
+        """A published generator with its codec and vocabulary, from official checkpoints.
+
+        Args:
+            name: of the generator in the registry, such as "voxcpm-0.5b".
+            folder: the published folder or a hub id, for all that ``files`` does not name; None: the registry's hub
+                ids. The sizes are those of its ``config.json`` where it is a folder with one, else those of the
+                registry.
+            revision, cache_dir, local_files_only: of hub downloads.
+            generator_config, codec_config: replace settings.
+            **files: checkpoints by the names of the registry's chain (``voxcpm``, ``vae``), see
+                :meth:`photophone.ClassToImagePipeline.from_original`; ``text_tokenizer``: a folder or hub id.
+
+        Raises:
+            ValueError: an unknown name, or one for another pipeline; files that are missing or do not fit.
+        """
+        chain = check_chain(cls.__name__, name, files, ("text_tokenizer",))
+        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        vocabulary = files.get("text_tokenizer") or folder or chain.text_tokenizer
+        sources, commit = find_sources(chain, files, folder, **hub)
+        (_, generator), (_, codec) = sources.items()
+        settings = read_config(folder)
+        return cls(load_original(name, generator, **{**settings_of(name, settings), **(generator_config or {})}),
+                   load_original(chain.tokenizer, codec, **{**settings_of(chain.tokenizer, settings),
+                                                            **(codec_config or {})}),
+                   load_tokenizer(vocabulary, **hub), published={"model": name, "revision": commit})
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the speech, in Hz."""
+        return self.codec.output_sample_rate
+
+    @property
+    def front(self) -> PhonemeSpeech | PromptedSpeech:
+        """What stands between texts and the generator."""
+        if self.text_tokenizer is not None:
+            return PromptedSpeech(self.speech_generator, self.codec, self.text_tokenizer)
+        return PhonemeSpeech(getattr(self.speech_generator, "text_front", None) or PhonemeFront())
+
+    @torch.no_grad()
+    def __call__(self, text: str | list[str], *, voice: Voice | None = None, generator: GeneratorInput = None,
+                 speed: float = 1.0, guidance_scale: float | None = None, temperature: float | None = None,
+                 num_inference_steps: int | None = None, pause: float = 0.15, output_type: str = "np",
+                 callback_on_step_end: StepCallback | None = None) -> SpeechOutput:
+        """Speak.
+
+        Args:
+            text: English (or what else the generator speaks), or a list of texts.
+            voice: to speak with, for generators that take one.
+            generator: one ``torch.Generator``, or one for each text; see
+                :func:`photophone.pipelines.base.row_generators`.
+            speed: 1 is the voice's own, 2 is twice as fast; VoxCPM knows 1 only.
+            guidance_scale, temperature, num_inference_steps: of the generator's sampler; None is its default.
+            pause: seconds of silence between sentences, beside what the voice itself leaves; twice that between
+                paragraphs.
+            output_type: "np", "pt" or "latent".
+            callback_on_step_end: ``callback(pipeline, step, total, {})`` after each group of sentences, counted in
+                sentences; set ``pipeline._interrupt`` to stop.
+
+        Raises:
+            ValueError: a text that cannot be read, or an argument outside its limits.
+            DecodingStopped: the callback set ``_interrupt``.
+        """
+        texts = list(text) if isinstance(text, list | tuple) else [text]
+        if not 1 <= len(texts) <= MAX_TEXTS_PER_CALL:
+            raise ValueError(f"{len(texts)} texts given; one call speaks 1 to {MAX_TEXTS_PER_CALL}")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
+        for one in texts:
+            self.front.check(one)
+        spoken = self.read_voice(voice)
+        settings = self.settings(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
+                                  num_inference_steps=num_inference_steps)
+        generators, seeds = row_generators(generator, len(texts))
+        rows = [self._pieces(one, own, pause, spoken) for one, own in zip(texts, generators)]
+        with self.watch(callback_on_step_end) as on_step:
+            made = self._generate([piece for row in rows for piece in row], settings, on_step)
+            audio = [self._finish((next(made) for _ in row), output_type, spoken) for row in rows]
+        told = {} if spoken is None else {"voice": spoken.text, "voice_tokens": len(spoken.tokens)}
+        return SpeechOutput(audio, self.sample_rate, texts, seeds, {**settings, "pause": pause, **told}, **self.source,
+                            weights_licence=self.weights_licence)
+
+    def stream(self, text: str, *, voice: Voice | None = None, generator: torch.Generator | None = None,
+               speed: float = 1.0, guidance_scale: float | None = None, temperature: float | None = None,
+               num_inference_steps: int | None = None, pause: float = 0.15,
+               callback_on_step_end: StepCallback | None = None) -> Iterator[SpeechChunk]:
+        """Speak, chunk by chunk as speech is made; together the chunks equal the speech of a call of the same seed.
+
+        The arguments are checked at once. Until the last chunk the codec is in use: one stream at a time.
+
+        Args:
+            text: English, or what else the generator speaks.
+            voice, generator, speed, guidance_scale, temperature, num_inference_steps, pause: see :meth:`__call__`.
+            callback_on_step_end: called after each sentence.
+        """
+        self.front.check(text)
+        spoken = self.read_voice(voice)
+        settings = self.settings(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
+                                  num_inference_steps=num_inference_steps)
+        (own,), _ = row_generators(generator, 1)
+        pieces = self._pieces(text, own, pause, spoken)
+        return self._stream(pieces, settings, spoken, callback_on_step_end)
+
+    @torch.no_grad()
+    def read_voice(self, voice: Voice | None) -> SpokenVoice | None:
+        """A recording of a voice as the generator reads it.
+
+        Raises:
+            ValueError: the generator has one voice of its own, or cannot read this one.
+        """
+        if voice is None:
+            return None
+        if not self.front.takes_voices:
+            raise ValueError(f"{type(self.speech_generator).__name__} has one voice of its own; leave voice out")
+        if not isinstance(voice, Voice):
+            raise ValueError(f"voice must be a photophone.Voice(audio, sampling_rate, text), got {voice!r:.60}")
+        return self.front.read_voice(voice)
+
+    def _stream(self, pieces: list[_Piece], settings: dict[str, Any], spoken: SpokenVoice | None,
+                callback: StepCallback | None) -> Iterator[SpeechChunk]:
+        with self.watch(callback) as on_step:
+            for audio in self._decode(self._patches(pieces, settings, on_step), spoken):
+                yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
+
+    @torch.no_grad()
+    def _patches(self, pieces: list[_Piece], settings: dict[str, Any], on_step) -> Iterator[Tensor]:
+        """Tokens (1, n, ...) of each patch and pause, in order."""
+        for index, piece in enumerate(pieces):
+            condition, options = self._batch([piece])
+            noise, made = SeededNoise.from_seeds([piece.seed], self.speech_generator.device), []
+            for patch in self.speech_generator.stream(*condition, noise=noise, **options, **settings):
+                count = int(patch.mask.sum())
+                if count:
+                    made.append(patch.values[..., :count, :] if patch.is_continuous else patch.values[..., :count])
+                    yield made[-1]
+            self._keep_voice(piece, made)
+            if piece.pause:
+                yield self._silence(piece.pause)
+            if on_step(index + 1, len(pieces)):
+                raise DecodingStopped(f"stopped by the callback after sentence {index + 1} of {len(pieces)}")
+
+    def _generate(self, pieces: list[_Piece], settings: dict[str, Any], on_step) -> Iterator[Tensor]:
+        """Tokens (1, n, ...) of each piece with its pause, a few pieces at once."""
+        done = 0
+        while done < len(pieces):
+            group = self._group(pieces[done:])
+            condition, options = self._batch(group)
+            noise = SeededNoise.from_seeds([piece.seed for piece in group], self.speech_generator.device)
+            tokens = self.speech_generator.generate(*condition, noise=noise, **options, **settings)
+            done += len(group)
+            if on_step(done, len(pieces)):
+                raise DecodingStopped(f"stopped by the callback after sentence {done} of {len(pieces)}")
+            for row, (piece, count) in enumerate(zip(group, tokens.mask.sum(dim=1).tolist())):
+                values = tokens.values[row:row + 1]
+                axis = 1 if tokens.is_continuous else -1
+                values = values.narrow(axis, 0, count)
+                self._keep_voice(piece, [values])
+                yield torch.cat([values, self._silence(piece.pause).to(values)], axis) if piece.pause else values
+
+    def _group(self, pieces: list[_Piece]) -> list[_Piece]:
+        """The pieces to generate next together: none whose voice will be that of another one among them."""
+        group = pieces[:1]
+        for piece in pieces[1:PIECES_AT_ONCE]:
+            if self.front.takes_voices and piece.row.voice is None and piece.row is group[-1].row:
+                break
+            group.append(piece)
+        return group
+
+    def _keep_voice(self, piece: _Piece, made: list[Tensor]) -> None:
+        """Let the rest of a text without a voice be spoken with that of its first piece."""
+        if self.front.takes_voices and piece.row.voice is None and made:
+            words = piece.part.text
+            piece.row.voice = SpokenVoice(torch.cat(made, dim=1)[0], words + " " if words[-1].isascii() else words)
+
+    def _decode(self, parts: Iterable[Tensor], spoken: SpokenVoice | None = None) -> Iterator[Tensor]:
+        """Speech (T,) of each part, the codec going on from part to part, and from the end of a voice's recording."""
+        with self.codec.streaming(1):
+            if spoken is not None and spoken.text is not None:
+                self.codec.decode(Tokens(self.speech_generator.context(spoken.tokens)[None]))
+            for part in parts:
+                yield self.codec.decode(Tokens(part))[0, 0]
+
+    def _finish(self, parts: Iterable[Tensor], output_type: str, spoken: SpokenVoice | None) -> Any:
+        """The output of one text."""
+        if output_type == "latent":
+            values = list(parts)
+            return Tokens(torch.cat(values, 1 if values[0].is_floating_point() else -1),
+                          model=self.codec.published_name)
+        audio = torch.cat([part.float().cpu() for part in self._decode(parts, spoken)])
+        return audio if output_type == "pt" else audio.numpy()
+
+    def _silence(self, count: int) -> Tensor:
+        """``count`` tokens (1, count, ...) as the codec writes silence."""
+        zeros = torch.zeros(1, 1, SILENCE_TOKENS * self.codec.hop_length, device=self.codec.device)
+        values = self.codec.encode(zeros).values
+        axis = 1 if values.is_floating_point() else -1
+        return values.narrow(axis, SILENCE_TOKENS // 2, 1).repeat_interleave(count, axis)
+
+    def _pieces(self, text: str, generator: torch.Generator, pause: float, voice: SpokenVoice | None) -> list[_Piece]:
+        pieces, row = self.front.pieces(text), _Row(voice)
+        lengths = {"clause": 0, "sentence": pause, "paragraph": PARAGRAPH_PAUSES * pause}
+        pauses = [round(lengths[piece.ends] * self.codec.frame_rate) for piece in pieces[:-1]] + [0]
+        return [_Piece(piece, draw_seed(generator), silent, row) for piece, silent in zip(pieces, pauses)]
+
+    def facts(self, text: str, seed: int, pause: float = 0.15, **options: Any) -> dict[str, Any]:
+        """What repeats :meth:`stream` of a text with a seed and options: the JSON beside a file."""
+        settings = {**self.settings(pause=pause, **options), "pause": pause}
+        return SpeechOutput([], self.sample_rate, [text], [seed], settings, **self.source,
+                            weights_licence=self.weights_licence).facts(0)
+
+    def _batch(self, pieces: list[_Piece]) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+        """The generator's condition for these pieces, and options that depend on them."""
+        requests = [piece.request for piece in pieces]
+        condition = self.front.condition(requests)
+        return tuple(part.to(self.speech_generator.device) for part in condition), self.front.limits(requests)
+
+    def settings(self, speed: float = 1.0, pause: float = 0.15, **given: Any) -> dict[str, Any]:
+        """Options of the generator's sampler: the published ones, else its defaults; users' come first.
+
+        Raises:
+            ValueError: one outside its limits.
+        """
+        parameters = inspect.signature(type(self.speech_generator).stream).parameters
+        settings = {name: parameters[name].default for name in given if name in parameters}
+        settings |= self.entry.chain.sampler if self.entry is not None and self.entry.chain else {}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        if "speed" in parameters:
+            settings["speed"] = speed
+        elif speed != 1:
+            raise ValueError(f"{type(self.speech_generator).__name__} cannot change its speed, got {speed!r}")
+        for name, kind, low, high in (("speed", Real, *SPEED_RANGE), ("guidance_scale", Real, 0, MAX_GUIDANCE_SCALE),
+                                      ("temperature", Real, 0, MAX_TEMPERATURE),
+                                      ("num_inference_steps", Integral, 1, MAX_INFERENCE_STEPS)):
+            value = settings.get(name, low)
+            if isinstance(value, bool) or not (isinstance(value, kind) and low <= value <= high):  # NaN is refused too
+                raise ValueError(f"{name} must be {low} to {high:g}, got {value!r}")
+        if not (isinstance(pause, Real) and 0 <= pause <= MAX_PAUSE_SECONDS):
+            raise ValueError(f"pause must be 0 to {MAX_PAUSE_SECONDS:g} seconds, got {pause!r}")
+        return settings
