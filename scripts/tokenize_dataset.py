@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 
 from photophone.data.images import ImageDataset
-from photophone.tokenizers.latent1d import Latent1DTokenizer
+from photophone.saved import open_saved
+from photophone.tokenizers.base import ImageTokenizer
 from photophone.tokens import Tokens
 
 
@@ -19,21 +20,27 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="prepared .safetensors of images")
     parser.add_argument("-t", "--tokenizer", type=Path, required=True, help="folder of a saved tokenizer")
     parser.add_argument("-o", "--output", type=Path, required=True, help="token file to write")
+    parser.add_argument("--flip", action="store_true", help="also encode all images mirrored, behind the others; "
+                                                            "training then takes one of the two at random")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     try:
         data = ImageDataset(arguments.data)
-        tokenizer = Latent1DTokenizer.from_pretrained(arguments.tokenizer).to(arguments.device).eval()
+        tokenizer = open_saved(arguments.tokenizer, ImageTokenizer).to(arguments.device)
+        parts = []
+        starts = range(0, len(data), arguments.batch_size)
+        for mirrored in (False, True)[:1 + arguments.flip]:
+            for start in tqdm(starts, unit="batch", desc="mirrored" if mirrored else None):
+                images = data.batch(np.arange(start, min(start + arguments.batch_size, len(data))))
+                images = images.flip(-1) if mirrored else images
+                parts.append(tokenizer.encode(images.to(arguments.device)).values.cpu())
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    parts = []
-    for start in tqdm(range(0, len(data), arguments.batch_size), unit="batch"):
-        images = data.batch(np.arange(start, min(start + arguments.batch_size, len(data))))
-        parts.append(tokenizer.encode(images.to(arguments.device)).values.cpu())
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    Tokens(torch.cat(parts)).save(arguments.output)
-    print(f"tokens {tuple(torch.cat(parts).shape)} of {len(data)} images in {arguments.output}")
+    values = torch.cat(parts)
+    Tokens(values).save(arguments.output)
+    kind = "continuous" if values.is_floating_point() else f"codes of {tokenizer.codebook_size:,}"
+    print(f"tokens {tuple(values.shape)}, {kind}, of {len(data)} images in {arguments.output}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ class TrainConfig:
         optimizer: "adamw", or "muon" (arXiv 2502.16982: matrices by Muon, the rest by AdamW).
         learning_rate, final_learning_rate: peak and last; the decay between them is a half cosine.
         warmup_steps: linear warm-up.
+        rates: factors of the learning rate for weights whose names begin so, such as ``adversary: 0.5``; the gradient
+            of each such part is clipped on its own.
         weight_decay: on matrices only.
         betas: of AdamW.
         gradient_clip: largest norm of the gradient.
@@ -49,6 +51,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5
     warmup_steps: int = 100
+    rates: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.95)
     gradient_clip: float = 1.0

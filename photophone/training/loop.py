@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from photophone.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from photophone.training.config import TrainConfig
-from photophone.training.optim import Ema, build_optimizers, learning_rate
+from photophone.training.optim import Ema, build_optimizers, learning_rate, split_by_rate
 from photophone.training.report import Reporter
 
 
@@ -29,6 +29,7 @@ class Task(Protocol):
 
     model: nn.Module
     num_examples: int
+    step: int  # optimizer steps done: the loop sets it before each, for schedules of losses
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         """The examples of ``indices``, augmented with draws of ``rng``."""
@@ -89,6 +90,8 @@ class Trainer:
         if checkpoints:
             self._load(checkpoints[-1], optimizers)
         self.model, *self.optimizers = self.accelerator.prepare(task.model, *optimizers)
+        parts = split_by_rate(self.accelerator.unwrap_model(self.model), config.rates)
+        self.clipped = [list(weights.values()) for _, weights in parts]  # each by its own norm
         self.ema.average = {name: t.to(self.accelerator.device) for name, t in self.ema.average.items()}
         self.reporter = Reporter(self.folder, self.step) if self.accelerator.is_main_process else None
 
@@ -119,6 +122,7 @@ class Trainer:
         bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.accelerator.is_main_process,
                    dynamic_ncols=True, smoothing=0.05)
         sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
         window, clock = 0, time.monotonic()
         while self.step < config.steps:
             metrics = self._train_step()
@@ -127,13 +131,14 @@ class Trainer:
             bar.update()
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0) + value
+                counts[name] = counts.get(name, 0) + 1  # some losses start within a window
             if config.log_every and self.step % config.log_every == 0:
                 elapsed, rate = time.monotonic() - clock, config.batch_size * window
-                values = {name: float(total) / window for name, total in sums.items()}
+                values = {name: float(total) / counts[name] for name, total in sums.items()}
                 values |= {"examples_per_second": rate / elapsed, "learning_rate": learning_rate(self.step, config)}
                 self._report(values)
                 bar.set_postfix(loss=f"{values['loss']:.4f}", ips=f"{values['examples_per_second']:.0f}")
-                sums, window, clock = {}, 0, time.monotonic()
+                sums, counts, window, clock = {}, {}, 0, time.monotonic()
             out_of_time = max_seconds is not None and time.monotonic() - started > max_seconds
             self._periodic(last=self.step == config.steps or out_of_time)
             if out_of_time:
@@ -147,6 +152,7 @@ class Trainer:
         indices = epoch_indices(self.step, config.batch_size, self.task.num_examples, config.seed)
         rate = learning_rate(self.step, config)
         self.model.train()
+        self.task.step = self.step
         totals: dict[str, Tensor] = {}
         for part in range(config.accumulation):
             own = np.array_split(indices, parts)[part * accelerator.num_processes + accelerator.process_index]
@@ -161,10 +167,13 @@ class Trainer:
                 accelerator.backward(loss / config.accumulation)
             for name, value in {"loss": loss, **metrics}.items():
                 totals[name] = totals.get(name, 0) + value.detach() / config.accumulation
-        totals["gradient_norm"] = accelerator.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        first, *others = self.clipped
+        totals["gradient_norm"] = accelerator.clip_grad_norm_(first, config.gradient_clip)
+        for part in others:
+            nn.utils.clip_grad_norm_(part, config.gradient_clip)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("factor", 1.0)  # groups of older checkpoints have none
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.ema.update(accelerator.unwrap_model(self.model), self.step)
