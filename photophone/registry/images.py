@@ -1,58 +1,11 @@
-"""Names of models and weights: paper, licences, hub id, files, and our class.
-
-Everything here is data. A class is named by its place inside photophone, never by what a file says; names are stable,
-lower case, ``family-size-variant``. Built-in pipelines are named ``photophone/...`` and lie inside the package.
-"""
+"""Image tokenizers and image generators: the data of the registry."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-PRETRAINED = Path(__file__).parent / "pretrained"
-KINDS = ("image_tokenizer", "generator", "pipeline")
+from photophone.registry.entry import AS_CODE, OWN, Chain, ModelEntry
 
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """One model or built-in pipeline.
-
-    Args:
-        name: what users type.
-        kind: one of KINDS.
-        target: "module:Class" inside photophone.
-        summary: one line.
-        paper: arXiv id or URL.
-        code_licence, weights_licence: SPDX names, or words where there is no such name.
-        config: constructor arguments that differ from the class's defaults.
-        hub_id, files: where published weights lie; None when there are none.
-        folder: for built-in weights, the folder inside ``photophone/pretrained``.
-        tiny: arguments that replace those of ``config`` and make the same model small: what tests build.
-    """
-
-    name: str
-    kind: str
-    target: str
-    summary: str
-    paper: str
-    code_licence: str
-    weights_licence: str
-    config: dict[str, Any] = field(default_factory=dict)
-    hub_id: str | None = None
-    files: tuple[str, ...] = ()
-    folder: str | None = None
-    tiny: dict[str, Any] = field(default_factory=dict)
-
-    def load_class(self) -> type:
-        """The class, imported on first use."""
-        module, _, name = self.target.partition(":")
-        return getattr(importlib.import_module(module), name)
-
-
-OWN = {"code_licence": "Apache-2.0", "weights_licence": "none published"}
 LATENT1D = {"kind": "image_tokenizer", "target": "photophone.tokenizers.latent1d:Latent1DTokenizer",
             "paper": "in the line of arXiv 2501.07730 and 2412.10958", **OWN}
 FLOW_AR = {"kind": "generator", "target": "photophone.generators.flow_ar:FlowARGenerator",
@@ -60,7 +13,6 @@ FLOW_AR = {"kind": "generator", "target": "photophone.generators.flow_ar:FlowARG
 CELL_HEAD = {"width": 192, "depth": 3, "num_heads": 3, "batch_mul": 4, "time_distribution": "logit_normal"}
 MLP_HEAD = {"width": 384, "depth": 3, "batch_mul": 4, "time_distribution": "logit_normal"}
 
-AS_CODE = "as the code (MIT), none stated apart"
 LLAMAGEN_VQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.llamagen_vq:LlamaGenVQ",
                "paper": "2406.06525", "code_licence": "MIT",
                "tiny": {"image_size": 32, "channels": 32, "multipliers": [1, 2], "blocks": 1, "z_channels": 32,
@@ -131,6 +83,18 @@ TITOK_GENERATOR = {"kind": "generator", "paper": "2406.07550", "code_licence": "
                    "tiny": {"num_tokens": 8, "num_codes": 32, "num_classes": 10, "width": 32, "depth": 2,
                             "num_heads": 2, "hidden": 64}}
 IMAGE_BERT = {**TITOK_GENERATOR, "target": "photophone.generators.masked_image:ImageBert"}
+UVIT_BERT = {**TITOK_GENERATOR, "target": "photophone.generators.masked_image:UViTBert"}
+
+
+def _titok_generator(size: str, options: dict[str, Any], **sampler: Any) -> ModelEntry:
+    """The published generator of a legacy TiTok."""
+    tokens = int(size[1:])
+    return ModelEntry(f"titok-{size}-generator", summary=f"ImageNet classes to the {tokens} tokens of titok-{size}",
+                      config={"num_tokens": tokens}, hub_id=f"yucornetto/generator_titok_{size}_imagenet",
+                      chain=Chain({"generator": f"titok-{size}-generator", "tokenizer": f"titok-{size}"}, sampler),
+                      **options)
+
+
 DIT_TINY = {"num_tokens": 8, "token_dim": 6, "num_classes": 10, "width": 32, "depth": 2, "num_heads": 2}
 
 
@@ -150,13 +114,36 @@ MAR = {"kind": "generator", "target": "photophone.generators.mar:MAR", "paper": 
                 "head_width": 32, "head_depth": 1}}
 
 
-def _mar(size: str, count: str, width: int, depth: int, heads: int, head_width: int, head_depth: int) -> ModelEntry:
+MAR_SIZES = {"base": (768, 12, 12, 1024, 6), "large": (1024, 16, 16, 1280, 8), "huge": (1280, 20, 16, 1536, 12)}
+
+
+def _mar_config(size: str) -> dict[str, Any]:
+    width, depth, heads, head_width, head_depth = MAR_SIZES[size]
+    return {"encoder_width": width, "encoder_depth": depth, "encoder_heads": heads, "decoder_width": width,
+            "decoder_depth": depth, "decoder_heads": heads, "head_width": head_width, "head_depth": head_depth}
+
+
+def _mar(size: str, count: str) -> ModelEntry:
     """A published MAR; its file is linked at github.com/LTH14/mar, and holds the averaged weights and others."""
-    return ModelEntry(f"mar-{size}", **MAR, config={
-        "encoder_width": width, "encoder_depth": depth, "encoder_heads": heads, "decoder_width": width,
-        "decoder_depth": depth, "decoder_heads": heads, "head_width": head_width, "head_depth": head_depth},
-        summary=f"ImageNet classes to the tokens of mar-kl16, {count}; checkpoint-last.pth of mar_{size} is "
-                "linked at github.com/LTH14/mar")
+    name, scale = f"mar-{size}", {"base": 2.9, "large": 3.0, "huge": 3.2}[size]
+    return ModelEntry(name, **MAR, config=_mar_config(size),
+                      chain=Chain({"mar": name, "vae": "mar-kl16"}, {
+                          "num_inference_steps": 256, "head_steps": 100, "guidance_scale": scale}),
+                      summary=f"ImageNet classes to the tokens of mar-kl16, {count}; checkpoint-last.pth of mar_{size} "
+                      "is linked at github.com/LTH14/mar")
+
+
+def _cspd(target: str, draft: str) -> ModelEntry:
+    """Two published MARs, the smaller of which proposes tokens."""
+    tiny = {name: value // 2 if name.endswith("width") else value for name, value in MAR["tiny"].items()}
+    return ModelEntry(f"mar-{target}-cspd-{draft}", "generator", "photophone.generators.cspd:SpeculativeMAR",
+                      f"mar-{target} with mar-{draft} as its draft: continuous speculative decoding", "2411.11925",
+                      "MIT", MAR["weights_licence"],
+                      config={"target_config": _mar_config(target), "draft_config": _mar_config(draft)},
+                      chain=Chain({"target": f"mar-{target}", "draft": f"mar-{draft}", "vae": "mar-kl16"}, {
+                          "num_inference_steps": 256, "num_draft_steps": 4, "prefill": 0.05, "head_steps": 100,
+                          "guidance_scale": 4.0, "guidance_schedule": "constant"}),
+                      tiny={"target_config": MAR["tiny"], "draft_config": tiny})
 
 
 XAR = {"kind": "generator", "target": "photophone.generators.xar:XAR", "paper": "2502.20388",
@@ -168,7 +155,10 @@ XAR = {"kind": "generator", "target": "photophone.generators.xar:XAR", "paper": 
 
 def _xar(size: str, count: str, width: int, depth: int, heads: int) -> ModelEntry:
     """A published xAR, whose halves have the same sizes."""
+    steps, scale = {"base": (40, 2.7), "large": (50, 2.3), "huge": (50, 2.2)}[size]
     return ModelEntry(f"xar-{size}", **XAR, files=(f"xAR-{size[0].upper()}.pth",),
+                      chain=Chain({"xar": f"xar-{size}", "vae": "mar-kl16"}, {
+                          "num_inference_steps": steps, "guidance_scale": scale}),
                       summary=f"ImageNet classes to the tokens of mar-kl16 in four cells, {count}",
                       config={"width": width, "encoder_depth": depth, "encoder_heads": heads, "decoder_depth": depth,
                               "decoder_heads": heads})
@@ -188,6 +178,8 @@ LLAMAGEN_SIZES = {"b": (768, 12, 12), "l": (1024, 24, 16), "xl": (1280, 36, 20),
 def _var(depth: int, count: str, pixels: int = 256, **config: Any) -> ModelEntry:
     """A published VAR, whose width and heads follow from its depth."""
     return ModelEntry(f"var-d{depth}", **VAR, files=(f"var_d{depth}.pth",),
+                      chain=Chain({"var": f"var-d{depth}", "vae": f"var-vq16-{pixels}"}, {
+                          "guidance_scale": 2.5, "top_k": 900, "top_p": 0.96}),
                       summary=f"ImageNet classes to the codes of var-vq16-{pixels}, {count}",
                       config={"width": 64 * depth, "depth": depth, "num_heads": depth, **config})
 
@@ -197,23 +189,29 @@ def _llamagen(size: str, pixels: int, caption: str | None = None) -> ModelEntry:
     width, depth, heads = LLAMAGEN_SIZES[size]
     config = {"grid_size": pixels // 16, "width": width, "depth": depth, "num_heads": heads}
     if caption is None:
+        scale = {"b": 2.0, "l": 2.0, "xl": 1.75, "xxl": 1.75, "3b": 1.65}[size]
         return ModelEntry(f"llamagen-{size}-{pixels}", **LLAMAGEN, config=config, hub_id="FoundationVision/LlamaGen",
+                          chain=Chain({"gpt": f"llamagen-{size}-{pixels}", "vq": "llamagen-vq16-c2i"},
+                                      {"guidance_scale": scale, "top_k": 0}, {"image_size": pixels}),
                           summary=f"ImageNet classes to the codes of llamagen-vq16-c2i at {pixels} pixels",
                           weights_licence=f"{AS_CODE}; trained on ImageNet", files=(f"c2i_{size.upper()}_{pixels}.pt",),
                           tiny={**LLAMAGEN_TINY, "num_classes": 10})
     return ModelEntry(f"llamagen-{size}-t2i-{pixels}", **LLAMAGEN, config={**config, "caption_dim": 2048},
+                      chain=Chain({"gpt": f"llamagen-{size}-t2i-{pixels}", "vq": "llamagen-vq16-t2i"},
+                                  {"guidance_scale": 7.5, "top_k": 1000}, {"image_size": pixels}, "google/flan-t5-xl",
+                                  "TextToImagePipeline"),
                       summary=f"flan-t5-xl captions to the codes of llamagen-vq16-t2i at {pixels} pixels",
                       weights_licence=f"{AS_CODE}; trained on LAION-COCO and internal images",
                       hub_id="peizesun/llamagen_t2i", files=(f"t2i_{size.upper()}_{caption}_{pixels}.pt",),
                       tiny={**LLAMAGEN_TINY, "caption_dim": 12, "caption_length": 6})
 
 
-_ENTRIES = [
+ENTRIES = [
     ModelEntry("photophone/tiny-image", "pipeline", "photophone.pipelines.text_to_image:TextToImagePipeline",
                "captions to 64x64 images: icons, emoji, pixel art; ships in the wheel",
                "in the line of arXiv 2406.11838 and 2502.20388", "Apache-2.0",
                "Apache-2.0 (training data: CC0, MIT, Apache-2.0, CC BY 4.0, BSD-2-Clause; see the model card)",
-               folder="tiny-image"),
+               folder="tiny-image", chain=Chain({}, {"num_inference_steps": 20, "guidance_scale": 3.0})),
     ModelEntry("latent1d-tiny-c32", summary="64x64 pixels to 16 continuous tokens of 32 dimensions",
                config={"encoder_channels": [48, 96], "decoder_channels": [128, 64]}, **LATENT1D),
     ModelEntry("latent1d-tiny-fsq", summary="64x64 pixels to 32 codes of 64,000 (FSQ)",
@@ -265,9 +263,8 @@ _ENTRIES = [
                config={**VAR_VQ16, "image_size": 256, "scales": [1, 2, 3, 4, 5, 6, 8, 10, 13, 16]}),
     ModelEntry("var-vq16-512", summary="512x512 pixels to 2,240 codes of 4,096 on ten scales", **VAR_VQ,
                config={**VAR_VQ16, "image_size": 512, "scales": [1, 2, 3, 4, 6, 9, 13, 18, 24, 32]}),
-    _mar("base", "208M parameters", 768, 12, 12, 1024, 6),
-    _mar("large", "478M parameters", 1024, 16, 16, 1280, 8),
-    _mar("huge", "942M parameters", 1280, 20, 16, 1536, 12),
+    _mar("base", "208M parameters"), _mar("large", "478M parameters"), _mar("huge", "942M parameters"),
+    _cspd("large", "base"), _cspd("huge", "base"),
     _xar("base", "173M parameters", 768, 8, 12),
     _xar("large", "608M parameters", 1024, 16, 16),
     _xar("huge", "1.19B parameters", 1280, 20, 16),
@@ -289,13 +286,10 @@ _ENTRIES = [
                tiny={"image_size": 32, "widths": [8, 16, 64], "stem_width": 8, "conv_depths": [1, 1], "depth": 1,
                      "num_heads": 2, "decoder_widths": [64, 16, 8], "decoder_depths": [1, 1], "token_width": 16,
                      "num_codebooks": 4, "num_codes": 512}),
-    ModelEntry("titok-l32-generator", summary="ImageNet classes to the 32 tokens of titok-l32",
-               config={"num_tokens": 32}, hub_id="yucornetto/generator_titok_l32_imagenet", **IMAGE_BERT),
-    ModelEntry("titok-b64-generator", summary="ImageNet classes to the 64 tokens of titok-b64",
-               config={"num_tokens": 64}, hub_id="yucornetto/generator_titok_b64_imagenet", **IMAGE_BERT),
-    ModelEntry("titok-s128-generator", target="photophone.generators.masked_image:UViTBert",
-               summary="ImageNet classes to the 128 tokens of titok-s128", config={"num_tokens": 128},
-               hub_id="yucornetto/generator_titok_s128_imagenet", **TITOK_GENERATOR),
+    _titok_generator("l32", IMAGE_BERT, num_inference_steps=8, temperature=9.5, guidance_scale=4.5),
+    _titok_generator("b64", IMAGE_BERT, num_inference_steps=8, temperature=11.0, guidance_scale=3.0),
+    _titok_generator("s128", UVIT_BERT, num_inference_steps=64, temperature=2.8, guidance_scale=6.9,
+                     guidance_schedule="power-cosine", guidance_power=3.0),
     *(_dit(family, f"softvq-{sizes}-{tokens}", tokens, "SoftVQVAE", "2412.10958") for family in ("SiT", "DiT")
       for tokens in (64, 32) for sizes in ("l", "bl", "b")),
     _dit("SiT", "maetok-b-128", 128, "MAETok", "2502.03444"),
@@ -306,61 +300,3 @@ _ENTRIES = [
     _llamagen("b", 256), _llamagen("b", 384), _llamagen("l", 256), _llamagen("l", 384), _llamagen("xl", 384),
     _llamagen("xxl", 384), _llamagen("3b", 384), _llamagen("xl", 256, "stage1"), _llamagen("xl", 512, "stage2"),
 ]
-REGISTRY: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
-
-
-def find(name: str) -> ModelEntry:
-    """The entry of ``name``.
-
-    Raises:
-        ValueError: an unknown name; the message gives the nearest known ones.
-    """
-    if name not in REGISTRY:
-        near = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.4) or sorted(REGISTRY)
-        raise ValueError(f"unknown model {name!r}; did you mean {', '.join(near)}? `photophone models` lists all")
-    return REGISTRY[name]
-
-
-def list_models(kind: str | None = None) -> list[ModelEntry]:
-    """All entries, or those of one kind, in the order of the registry."""
-    return [entry for entry in REGISTRY.values() if kind in (None, entry.kind)]
-
-
-def create_model(name: str, **overrides: Any):
-    """Build a registered model with random weights; ``overrides`` replace settings of its config."""
-    entry = find(name)
-    if entry.kind == "pipeline":
-        raise ValueError(f"{name} is a pipeline; load it with from_pretrained")
-    return entry.load_class()(**{**entry.config, **overrides})
-
-
-def load_original(name: str, source: Any, **overrides: Any):
-    """A registered model with the weights of its official checkpoint, in eval mode.
-
-    Args:
-        name: of the registry.
-        source: the official file; see :meth:`photophone.checkpoints.OriginalCheckpoint.from_original`.
-        **overrides: replace settings of the entry's config.
-
-    Raises:
-        ValueError: an unknown name, a model that has no official checkpoints, or a file that does not fit.
-    """
-    entry = find(name)
-    model_class = entry.load_class()
-    if not hasattr(model_class, "from_original"):
-        raise ValueError(f"{name} has no official checkpoints: {entry.weights_licence}")
-    return model_class.from_original(source, **{**entry.config, **overrides})
-
-
-def builtin_folder(name: str) -> Path | None:
-    """Folder of built-in weights, or None when ``name`` is not a built-in.
-
-    Raises:
-        ValueError: a name that starts with ``photophone/`` but is not known, or whose files are missing.
-    """
-    if not name.startswith("photophone/"):
-        return None
-    folder = PRETRAINED / find(name).folder
-    if not (folder / "model_index.json").exists():
-        raise ValueError(f"the built-in weights of {name} are missing in {folder}; reinstall photophone")
-    return folder
