@@ -1,0 +1,5 @@
+"""``python -m photophone.cli``."""
+
+from photophone.cli import main
+
+main()

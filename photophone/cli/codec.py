@@ -1,0 +1,178 @@
+"""Commands between audio files and files of tokens, and the measuring of codecs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from photophone.cli.common import DeviceOption, JsonOption, QuietOption, app
+from photophone.cli.evaluate import evaluate
+
+if TYPE_CHECKING:
+    from photophone.codecs.base import AudioCodec
+
+CHUNK_SECONDS = 10
+"""What models that stream are given at a time."""
+LONG_SECONDS = 60
+CodecOption = Annotated[str, typer.Option("--model", "-m", help="Registered codec, photophone/tiny-speech, or saved "
+                                                              "folder.")]
+WeightsOption = Annotated[str | None, typer.Option(help="Official checkpoint, saved folder or hub id, where --model "
+                                                        "is a registered name.")]
+ConfigOption = Annotated[str | None, typer.Option(help="JSON object of settings that differ from the published ones, "
+                                                       "or a file with one.")]
+
+
+@app.command()
+def encode(audio: Annotated[list[Path], typer.Argument(help="Audio files; several become one batch.")],
+           model: CodecOption, weights: WeightsOption = None, config: ConfigOption = None,
+           output: Annotated[Path, typer.Option("--output", "-o", help="File of tokens.")] = Path(
+               "tokens.safetensors"), device: DeviceOption = "cpu", quiet: QuietOption = False,
+           as_json: JsonOption = False) -> None:
+    """Turn speech into tokens. Models that stream both ways work in chunks; all others are given the whole clip."""
+    from dataclasses import replace
+
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    from photophone.data.audio import read_audio
+    from photophone.pipelines.loading import load_codec
+    from photophone.registry import REGISTRY
+
+    codec = load_codec(model, weights, device, config)
+    clips = [torch.from_numpy(read_audio(path, codec.sample_rate)[0]) for path in audio]
+    longest = max(map(len, clips)) / codec.sample_rate
+    if longest > LONG_SECONDS and not codec.streams_encode and not quiet:
+        print(f"{model} is given the whole of {longest:.0f} s at once; it cannot be fed in chunks", file=sys.stderr)
+    lengths = torch.tensor([len(clip) for clip in clips])
+    batch = pad_sequence(clips, batch_first=True)[:, None].to(device)
+    tokens = replace(encode_in_chunks(codec, batch, lengths.to(device)).to("cpu"), sample_rate=codec.sample_rate)
+    if model in REGISTRY:  # the path of a folder means nothing elsewhere
+        tokens = replace(tokens, model=model)
+    tokens.save(output)
+    if as_json:
+        print(json.dumps({"file": str(output), "shape": list(tokens.values.shape), "model": tokens.model,
+                          "codebook_size": codec.codebook_size, "frame_rate": codec.frame_rate}))
+    elif not quiet:
+        kind = f"codes of {codec.codebook_size:,}" if codec.codebook_size else "continuous"
+        print(f"{output}  {tuple(tokens.values.shape)} {kind} at {codec.frame_rate:g} Hz")
+
+
+@app.command()
+def decode(tokens: Annotated[Path, typer.Argument(help="File of tokens.")],
+           model: Annotated[str | None, typer.Option("--model", "-m", help="As for encode; the model that the file "
+                                                                           "names if left out.")] = None,
+           weights: WeightsOption = None, config: ConfigOption = None,
+           output: Annotated[Path, typer.Option("--output", "-o", help="Audio file; several get numbers.")] = Path(
+               "speech.wav"), device: DeviceOption = "cpu", quiet: QuietOption = False,
+           as_json: JsonOption = False) -> None:
+    """Turn tokens into speech."""
+    from photophone.data.audio import write_audio
+    from photophone.data.audio_checks import WRITE_FORMATS
+    from photophone.pipelines.loading import load_codec
+    from photophone.registry import REGISTRY
+    from photophone.tokens import Tokens
+
+    if output.suffix.lower() not in WRITE_FORMATS:
+        raise ValueError(f"--output must end in {', '.join(WRITE_FORMATS)}, got {output}")
+    given = Tokens.load(tokens, model=model if model in REGISTRY else None)
+    name = model or given.model
+    if name is None:
+        raise ValueError(f"{tokens} does not name the model that made it; give --model")
+    codec = load_codec(name, weights, device, config)
+    files = []
+    for index in range(len(given)):
+        row = given[index]
+        samples = decode_in_chunks(codec, row.to(device))[0, 0, :int(codec.audio_lengths(row)[0])]
+        file = output if len(given) == 1 else output.with_stem(f"{output.stem}-{index + 1}")
+        write_audio(file, samples, codec.output_sample_rate)
+        files.append({"file": str(file), "seconds": round(len(samples) / codec.output_sample_rate, 3)})
+        if not (quiet or as_json):
+            print(f"{file}  {len(samples) / codec.output_sample_rate:.2f} s at {codec.output_sample_rate} Hz")
+    if as_json:
+        print(json.dumps({"files": files, "sample_rate": codec.output_sample_rate, "model": name}))
+
+
+@evaluate.command("codec")
+def evaluate_codec(names: Annotated[list[str], typer.Argument(help="Registered codecs or saved folders; "
+                                                                   "NAME=PATH gives the weights of a registered one.")],
+                   data: Annotated[Path, typer.Option(help="Folder of speech, or parquet files of which those with "
+                                                           "'test' in their names are read.")] = Path("data/speech"),
+                   limit: Annotated[int, typer.Option(help="Clips, spread over the data.")] = 20,
+                   random_weights: Annotated[bool, typer.Option("--random", help="Build codecs without weights at "
+                                                                                 "random: a smoke test.")] = False,
+                   no_judges: Annotated[bool, typer.Option("--no-judges", help="Without DNSMOS, Whisper and speaker "
+                                                                               "similarity.")] = False,
+                   output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for codecs.json, "
+                                                               "codecs.txt and codecs.png.")] = None,
+                   device: DeviceOption = "cpu", as_json: JsonOption = False) -> None:
+    """Bits, quality, intelligibility, use of codes and robustness of codecs on test speech."""
+    from photophone.evaluation.codec import evaluate_codecs, read_test_clips
+    from photophone.evaluation.codec_report import format_table, write_report
+    from photophone.pipelines.loading import load_codec
+
+    codecs, random = {}, set()
+    for name in names:
+        model, _, weights = name.partition("=")
+        codecs[model] = load_codec(model, weights or None, device, random=random_weights and not weights)
+        if random_weights and not weights and codecs[model].needs_weights and is_unpublished(model):
+            random.add(model)
+    clips, repeated = read_test_clips(data, limit)
+    result = evaluate_codecs(codecs, clips, repeated=repeated, judges=not no_judges, random=random,
+                             progress=sys.stderr.isatty())
+    if output is not None:
+        write_report(result, output)
+    print(json.dumps(result) if as_json else format_table(result))
+
+
+def is_unpublished(model: str) -> bool:
+    """Whether a name is that of a model class, so that ``--random`` builds it: no built-in and no saved folder."""
+    from photophone.registry import REGISTRY
+
+    return model in REGISTRY and REGISTRY[model].folder is None
+
+
+def encode_in_chunks(codec: AudioCodec, audio, lengths):
+    """Tokens of audio (B, 1, T), in chunks of ``CHUNK_SECONDS`` where the codec streams and rows are equally long."""
+    import torch
+
+    from photophone.tokens import Tokens
+
+    step = codec.stream_chunk * codec.hop_length
+    step *= max(1, round(CHUNK_SECONDS * codec.sample_rate / step))
+    axis = 0 if codec.codebook_size is None else -1  # of time in a row
+    with torch.no_grad():
+        if not codec.streams_encode or audio.shape[-1] <= step:
+            return codec.encode(audio, lengths)
+        rows = []
+        for row, length in zip(audio, lengths.tolist()):
+            with codec.streaming(1):
+                rows.append(torch.cat([codec.encode(part[None]).values[0]
+                                       for part in row[:, :length].split(step, dim=-1)], dim=axis))
+    counts = codec.token_lengths(lengths)
+    longest = int(counts.max())
+    values = torch.stack([torch.nn.functional.pad(row, (0, 0) * (axis == 0) + (0, longest - row.shape[axis]))
+                          for row in rows])
+    return Tokens(values, counts)
+
+
+def decode_in_chunks(codec: AudioCodec, tokens):
+    """Audio of one row of tokens, in chunks of ``CHUNK_SECONDS`` where the codec streams."""
+    import torch
+
+    from photophone.tokens import Tokens
+
+    count = int(tokens.mask.sum())
+    axis = 1 if tokens.is_continuous else -1
+    values = tokens.values.narrow(axis, 0, count)
+    whole = Tokens(values, None, tokens.model, tokens.sample_rate)
+    step = codec.stream_chunk * max(1, round(CHUNK_SECONDS * codec.frame_rate / codec.stream_chunk))
+    with torch.no_grad():
+        codec.check_tokens(whole)
+        if not codec.streams or count <= step:
+            return codec.decode(whole)
+        with codec.streaming(1):
+            return torch.cat([codec.decode(Tokens(part)) for part in values.split(step, dim=axis)], dim=-1)

@@ -1,0 +1,171 @@
+"""The command that makes noisy speech clean."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from photophone.cli.common import DeviceOption, DtypeOption, JsonOption, ModelOption, QuietOption, app, load_pipeline
+from photophone.cli.evaluate import evaluate
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
+"""Of files that are taken from folders."""
+
+
+@app.command()
+def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...", help="Audio files, or folders of "
+                                                                                      "them.")] = None,
+            output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder, or for one file a .wav, "
+                                                                               ".flac or .ogg.")] = None,
+            mix: Annotated[float, typer.Option(help="Share of the clean speech, 0 to 1; the rest is the "
+                                                    "recording.")] = 1.0,
+            stdin: Annotated[bool, typer.Option("--stdin", help="Read one recording from stdin.")] = False,
+            stdout: Annotated[bool, typer.Option("--stdout", help="Write WAV to stdout.")] = False,
+            model: ModelOption = "photophone/tiny-enhance", device: DeviceOption = "cpu",
+            dtype: DtypeOption = "float32", quiet: QuietOption = False, as_json: JsonOption = False) -> None:
+    """Make noisy speech clean; length, rate and channels stay. Inputs are never changed.
+
+    All inputs are checked before anything is written.
+    """
+    from photophone.data.audio_stream import AudioReader
+    from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline, check_mix
+
+    check_mix(mix)
+    if stdin == bool(inputs):
+        raise ValueError("give files or folders, or --stdin" if not stdin else "give either files or --stdin, not both")
+    if stdout == (output is not None):
+        raise ValueError("give either --output or --stdout")
+    if stdout and as_json:
+        raise ValueError("--stdout carries audio; --json cannot be printed there")
+    sources = [(AudioReader(sys.stdin.buffer.read()), Path("stdin.wav"))] if stdin else [
+        (AudioReader(path), relative) for path, relative in find_inputs(inputs)]
+    if stdout and len(sources) != 1:
+        raise ValueError(f"{len(sources)} recordings do not fit --stdout; give a folder with --output")
+    targets = [None] if stdout else find_targets(sources, output)
+    for reader, _ in sources:
+        reader.levels()
+    pipeline = load_pipeline(SpeechEnhancementPipeline, model, device, dtype)
+    results = []
+    for (reader, _), target in zip(sources, targets):
+        place = target or io.BytesIO()
+        levels = pipeline.enhance_file(reader, place, mix=mix)
+        if target is None:
+            sys.stdout.buffer.write(place.getvalue())
+            continue
+        results.append({"input": None if stdin else str(reader.source), "output": str(target),
+                        "seconds": round(levels.frames / reader.sample_rate, 3), "sample_rate": reader.sample_rate,
+                        "channels": reader.channels})
+        if not (quiet or as_json):
+            print(f"{target}  ({results[-1]['seconds']:.1f} s)")
+    if as_json:
+        print(json.dumps({"files": results, "mix": mix, **pipeline.source,
+                          "weights_licence": pipeline.weights_licence}))
+
+
+def find_inputs(inputs: list[Path]) -> list[tuple[Path, Path]]:
+    """Files, and where they belong in the output folder; folders are searched for audio files.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: a folder without audio.
+    """
+    found = []
+    for path in inputs:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not files:
+                raise ValueError(f"the folder {path} holds no audio files ({', '.join(SUFFIXES)})")
+            found += [(file, file.relative_to(path)) for file in files]
+        elif path.exists():
+            found.append((path, Path(path.name)))
+        else:
+            raise FileNotFoundError(f"no such file or folder: {path}")
+    return found
+
+
+def find_targets(sources: list, output: Path) -> list[Path]:
+    """An output file for each source: of the same name, as WAV where its format is not written.
+
+    Raises:
+        ValueError: two sources would give one file, or one would overwrite an input.
+    """
+    from photophone.data.audio_checks import WRITE_FORMATS
+
+    if output.suffix.lower() in WRITE_FORMATS and not output.is_dir():
+        if len(sources) != 1:
+            raise ValueError(f"{len(sources)} recordings do not fit one file {output}; give a folder")
+        targets = [output]
+    elif output.is_file():
+        raise ValueError(f"{output} is a file; its name must end in {', '.join(WRITE_FORMATS)}, or give a folder")
+    else:
+        targets = [output / (name if name.suffix.lower() in WRITE_FORMATS else name.with_suffix(".wav"))
+                   for _, name in sources]
+    inputs = {Path(reader.source).resolve() for reader, _ in sources if not isinstance(reader.source, bytes)}
+    seen: set[Path] = set()
+    for target in map(Path.resolve, targets):
+        if target in inputs:
+            raise ValueError(f"{target} is an input; choose another --output")
+        if target in seen:
+            raise ValueError(f"two inputs would be written to {target}; enhance them apart")
+        seen.add(target)
+    return targets
+
+
+@evaluate.command("enhance")
+def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet file of pairs clean_ID and "
+                                                                     "noisy_ID.")] = None,
+                     speech: Annotated[Path | None, typer.Option(help="Prepared test speech to mix.")] = None,
+                     noise: Annotated[Path | None, typer.Option(help="Prepared test noises to mix it with.")] = None,
+                     snr: Annotated[list[float] | None, typer.Option(help="Only mixtures at these dB; `inf` for clean "
+                                                                          "speech.")] = None,
+                     limit: Annotated[int, typer.Option(help="Clips of each set at most.")] = 12,
+                     peer: Annotated[list[str] | None, typer.Option(help="Only these peers; `none` for none.")] = None,
+                     mix: Annotated[float, typer.Option(help="Share of the clean speech.")] = 1.0,
+                     judges: Annotated[bool, typer.Option(help="DNSMOS, PLCMOS, Whisper, speakers.")] = True,
+                     seed: Annotated[int, typer.Option(help="Of the mixtures.")] = 0,
+                     model: ModelOption = "photophone/tiny-enhance", device: DeviceOption = "cpu",
+                     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+                     as_json: JsonOption = False) -> None:
+    """Quality of an enhancer beside its input, the clean speech, and other enhancers, on pairs and on mixtures at -5,
+    0, 5, 10 and 15 dB, and on clean speech."""
+    import torch
+
+    from photophone.data.speech import SpeechDataset
+    from photophone.evaluation.enhancement import (
+        SNRS_DB,
+        evaluate_enhancers,
+        format_report,
+        mixed_pairs,
+        our_system,
+        read_pairs,
+    )
+    from photophone.evaluation.enhancement_peers import available_peers
+    from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
+
+    if limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {limit}")
+    if pairs is None and speech is None or (speech is None) != (noise is None):
+        raise ValueError("give --pairs, or --speech and --noise, or all three")
+    torch.set_num_threads(1)
+    pipeline = load_pipeline(SpeechEnhancementPipeline, model, device)
+    pipeline.set_progress_bar_config(disable=True)
+    sets = {} if pairs is None else {"pairs": read_pairs(pairs, limit)}
+    if speech is not None:
+        data = SpeechDataset(speech), SpeechDataset(noise)
+        sets |= {f"mixed at {level:g} dB" if math.isfinite(level) else "clean speech":
+                 mixed_pairs(*data, level, limit, seed) for level in snr or SNRS_DB}
+    usable, missing = available_peers([] if peer == ["none"] else peer)
+    for name, reason in missing.items():
+        print(f"without {name}: {reason}", file=sys.stderr)
+    result = evaluate_enhancers({"photophone": our_system(pipeline, mix), **usable}, sets, judges=judges,
+                                progress=sys.stderr.isatty())
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result, indent=1))
+    print(json.dumps(result) if as_json else format_report(result))

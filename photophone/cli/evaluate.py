@@ -1,0 +1,42 @@
+"""Commands that measure models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from photophone.cli.common import DeviceOption, JsonOption, ModelOption, app, load_pipeline
+
+evaluate = typer.Typer(no_args_is_help=True, help="Measure the quality of a model.")
+app.add_typer(evaluate, name="evaluate")
+
+
+@evaluate.command("image")
+def evaluate_image(data: Annotated[Path, typer.Option(help="Folder with the prepared files train, val, "
+                                                           "test_combo and test_label.")] = Path("data/images"),
+                   model: ModelOption = "photophone/tiny-image", device: DeviceOption = "cpu",
+                   seed: Annotated[int, typer.Option(help="Of noise and of candidate images.")] = 0,
+                   steps: Annotated[int, typer.Option(help="Solver steps.")] = 20,
+                   guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 3.0,
+                   temperature: Annotated[float, typer.Option(help="Scale of the initial noise.")] = 1.0,
+                   split: Annotated[list[str], typer.Option(help="Prepared files to generate for.")] = (
+                       "test_combo", "test_label"),
+                   limit: Annotated[int | None, typer.Option(help="Only so many images of each split.")] = None,
+                   output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+                   as_json: JsonOption = False) -> None:
+    """PSNR, SSIM, Frechet distance and caption retrieval of a text-to-image model."""
+    from photophone.evaluation.image import evaluate_images, format_report
+    from photophone.pipelines.text_to_image import TextToImagePipeline
+
+    pipeline = load_pipeline(TextToImagePipeline, model, device)
+    pipeline.set_progress_bar_config(disable=True)
+    result = evaluate_images(pipeline, data, seed=seed, num_inference_steps=steps, guidance_scale=guidance,
+                             temperature=temperature, splits=split, limit=limit, progress=sys.stderr.isatty())
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result, indent=1))
+    print(json.dumps(result) if as_json else format_report(result))

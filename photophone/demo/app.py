@@ -1,0 +1,156 @@
+"""The page, and the server that shows it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from photophone.demo.enhance_tab import build_enhance_tab
+from photophone.demo.guard import Guard, stored_files
+from photophone.demo.history import build_history
+from photophone.demo.image_tab import build_image_tab
+from photophone.demo.live import LiveAudio
+from photophone.demo.models import Choice, Shelf, installed, sort_tokenizers
+from photophone.demo.parts import Demo
+from photophone.demo.speech_tab import build_speech_tab
+from photophone.demo.tokens_tab import build_picture_part, build_recording_part
+from photophone.limits import DEMO_KEEP_SECONDS, DEMO_QUEUE, DEMO_UPLOAD_BYTES
+
+STYLE = (Path(__file__).parent / "assets" / "style.css").read_text(encoding="utf-8")
+FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+MASTHEAD = ('<div class="masthead"><h1>photophone</h1><p>Images and speech as sequences of tokens, by small models '
+            "that run on this computer.</p></div>")
+SESSIONS = 256
+"""Visitors whose state gradio keeps."""
+WITHOUT_WEIGHTS = "dmel-16k-25ms"
+"""A codec that needs none, so it is always shown."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the demo is served.
+
+    Args:
+        host, port: where it listens; port 0 or None takes a free one.
+        share: make gradio's public link, through its servers.
+        jobs: requests of one kind that are taken up at a time.
+        queue: requests that wait, beside those that run; further ones are told that it is full.
+        keep_seconds: after so long uploads and results are deleted.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    share: bool = False
+    jobs: int = 1
+    queue: int = DEMO_QUEUE
+    keep_seconds: float = DEMO_KEEP_SECONDS
+
+
+def build_page(demo: Demo) -> gr.Blocks:
+    """All tabs whose models are there.
+
+    Raises:
+        ValueError: a chosen model cannot be loaded, or none is there.
+    """
+    choice, shelf = demo.choice, demo.shelf
+    images, codecs = sort_tokenizers((*choice.tokenizers, WITHOUT_WEIGHTS), shelf)
+    if installed(choice.image):
+        images = {choice.image: choice.image, **images}
+    if installed(choice.speech):
+        codecs = {choice.speech: choice.speech, **codecs}
+    with gr.Blocks(title="photophone", analytics_enabled=False) as page:
+        gr.HTML(MASTHEAD)
+        parts: dict[str, list[dict[str, Any]]] = {}
+        with gr.Tabs() as tabs:
+            for name, label, build in (("image", "Image", build_image_tab), ("speech", "Speech", build_speech_tab),
+                                       ("enhance", "Enhancement", build_enhance_tab)):
+                if installed(getattr(choice, name)):
+                    with gr.Tab(label, id=name):
+                        parts[name] = [build(demo)]
+            with gr.Tab("Tokens", id="tokens"), gr.Tabs():
+                parts["tokens"] = []
+                if images:
+                    with gr.Tab("Picture", id="picture"):
+                        parts["tokens"].append(build_picture_part(demo, images))
+                with gr.Tab("Recording", id="recording"):
+                    parts["tokens"].append(build_recording_part(demo, codecs))
+            with gr.Tab("History", id="history"):
+                build_history(tabs, parts, page)
+    return page
+
+
+@contextmanager
+def serving(choice: Choice, settings: Settings) -> Iterator[str]:
+    """The demo while the context lasts; gives its address. Afterwards nothing of it is on the disk.
+
+    Raises:
+        ValueError: a chosen model cannot be loaded, or the port is taken.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="photophone-demo-")).resolve()
+    before, former = tempfile.tempdir, os.environ.get("GRADIO_TEMP_DIR")
+    tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio keeps uploads and results there
+    shelf, done, page = Shelf(choice.device), threading.Event(), None
+    try:
+        page = build_page(Demo(choice, shelf, LiveAudio(), settings.jobs))
+        page.queue(max_size=settings.queue, default_concurrency_limit=settings.jobs, api_open=False)
+        threading.Thread(target=sweep, args=(folder, settings.keep_seconds, done), daemon=True).start()
+        yield launch(page, settings, folder)
+    finally:
+        done.set()
+        shelf.close()
+        if page is not None:
+            page.close(verbose=False)
+        tempfile.tempdir = before
+        os.environ.pop("GRADIO_TEMP_DIR")
+        if former is not None:
+            os.environ["GRADIO_TEMP_DIR"] = former
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def launch(page: gr.Blocks, settings: Settings, folder: Path) -> str:
+    """Start the server in a thread; its address, or the public one where sharing was asked for.
+
+    Raises:
+        ValueError: the port is taken, or the host is none of this computer.
+    """
+    theme = gr.themes.Base(primary_hue="indigo", neutral_hue="slate", radius_size="md", font=FONT, font_mono=MONO)
+    inputs = {handler.api_name: len(handler.inputs) for handler in page.fns.values()
+              if handler.api_name and handler.api_visibility != "private"}
+    try:
+        _, local, public = page.launch(
+            server_name=settings.host, server_port=settings.port or None, share=settings.share, theme=theme, css=STYLE,
+            quiet=True, prevent_thread_lock=True, inbrowser=False, show_error=False, ssr_mode=False, footer_links=[],
+            run_history=False, enable_monitoring=False, mcp_server=False, max_file_size=DEMO_UPLOAD_BYTES,
+            allowed_paths=[], state_session_capacity=SESSIONS,
+            app_kwargs={"middleware": [Middleware(Guard, folder=folder, inputs=inputs)]})
+    except OSError as error:
+        raise ValueError(f"the demo cannot listen on {settings.host}, port {settings.port or 'any'}: {error}; choose "
+                         "another --host or --port") from error
+    return public or local
+
+
+def sweep(folder: Path, keep_seconds: float, done: threading.Event) -> None:
+    """Delete what is older than ``keep_seconds``, again and again until ``done``."""
+    while not done.wait(min(30.0, keep_seconds / 4)):
+        limit = time.time() - keep_seconds
+        for file, told in stored_files(folder).items():
+            if told.st_mtime < limit:
+                file.unlink(missing_ok=True)
+        for place in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+            try:
+                if place.stat().st_mtime < limit:  # a new one waits for its file
+                    place.rmdir()  # refuses folders with something in them
+            except OSError:
+                continue

@@ -1,0 +1,85 @@
+"""``python -m photophone.demo.decoder``: decodes one upload from standard input, under limits, and prints the samples.
+
+A process of its own, because decoders of images and audio read what strangers made. It takes bytes, no paths, and
+gives bytes: four of the sample rate (0 for an image) and a NumPy array. Exit code 2 means that the upload was refused;
+standard output then holds one line that says why.
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+import sys
+
+import numpy as np
+
+from photophone.data.audio_stream import AudioReader
+from photophone.data.image_decoding import decode_image
+from photophone.limits import (
+    DECODER_CPU_SECONDS,
+    DECODER_MEMORY_BYTES,
+    DEMO_CLIP_SECONDS,
+    DEMO_UPLOAD_BYTES,
+    DEMO_UPLOAD_PIXELS,
+)
+
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+REFUSED = 2
+
+
+def limit_process() -> None:
+    """Bound this process for the rest of its life: memory, time, and no files or processes of its own."""
+    for kind, value in ((resource.RLIMIT_AS, DECODER_MEMORY_BYTES), (resource.RLIMIT_CPU, DECODER_CPU_SECONDS),
+                        (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 16)):
+        resource.setrlimit(kind, (value, value))
+
+
+def decode_audio(data: bytes) -> tuple[np.ndarray, int]:
+    """An audio file to float32 (C, T) and its rate.
+
+    Raises:
+        ValueError: see :class:`AudioReader`, or longer than ``DEMO_CLIP_SECONDS``.
+    """
+    reader = AudioReader(data)
+    seconds = reader.told_frames / reader.sample_rate
+    if seconds > DEMO_CLIP_SECONDS:
+        raise ValueError(f"the recording takes {seconds:.0f} s, the demo takes {DEMO_CLIP_SECONDS:g} s; cut it")
+    reader.levels()  # refuses NaN and cut files
+    return np.concatenate(list(reader.blocks()), axis=1)[:, :round(DEMO_CLIP_SECONDS * reader.sample_rate)], \
+        reader.sample_rate
+
+
+def decode(kind: str, data: bytes, size: int) -> tuple[np.ndarray, int]:
+    """An upload to uint8 (size, size, 3) and 0, or to float32 (C, T) and its rate.
+
+    Raises:
+        ValueError: it is refused.
+    """
+    if not data:
+        raise ValueError("the file is empty")
+    if len(data) > DEMO_UPLOAD_BYTES:
+        raise ValueError(f"the file is over the limit of {DEMO_UPLOAD_BYTES // 10**6} MB")
+    if kind == "image":
+        return decode_image(data, size, max_pixels=DEMO_UPLOAD_PIXELS, formats=IMAGE_FORMATS), 0
+    return decode_audio(data)
+
+
+def main() -> None:
+    """Entry point of the process: ``decoder image SIZE`` or ``decoder audio 0``."""
+    limit_process()
+    kind, size = sys.argv[1], int(sys.argv[2])
+    try:
+        array, rate = decode(kind, sys.stdin.buffer.read(DEMO_UPLOAD_BYTES + 1), size)
+    except ValueError as error:
+        print(str(error).partition("\n")[0][:300])
+        sys.exit(REFUSED)
+    except MemoryError:
+        print("the file needs too much memory to decode")
+        sys.exit(REFUSED)
+    result = io.BytesIO()
+    np.save(result, array, allow_pickle=False)
+    sys.stdout.buffer.write(rate.to_bytes(4, "little") + result.getbuffer())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The tab that speaks, aloud while the speech is made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+
+from photophone.demo.events import connect, wait
+from photophone.demo.jobs import Emit, on_step
+from photophone.demo.models import licence_line
+from photophone.demo.parts import (
+    Demo,
+    buttons,
+    choose_seed,
+    facts_line,
+    for_visitors,
+    number,
+    record,
+    seed_row,
+    spectrum,
+    to_pcm,
+    whole,
+)
+from photophone.limits import (
+    DEMO_CLIP_SECONDS,
+    DEMO_GUIDANCE_SCALE,
+    DEMO_SPEECH_STEPS,
+    DEMO_TEXT_CHARACTERS,
+    SPEED_RANGE,
+)
+from photophone.pipelines.text_to_speech import TextToSpeechPipeline
+from photophone.text.speech_text import check_text
+
+EXAMPLES = ["Light carries sound.",
+            "The photophone sent speech over two hundred meters on a beam of light. It was made in 1880.",
+            "Dr. Smith paid $5.50 at 7:30 pm. Who goes there?"]
+PLAYER = (Path(__file__).parent / "assets" / "player.js").read_text(encoding="utf-8")
+
+
+def build_speech_tab(demo: Demo) -> dict[str, Any]:
+    """Add the tab's components and events; see :func:`photophone.demo.image_tab.build_image_tab`."""
+    pipeline = demo.shelf.pipeline(TextToSpeechPipeline, demo.choice.speech)
+    defaults = pipeline.settings(guidance_scale=None, temperature=None, num_inference_steps=None)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            text = gr.Textbox(EXAMPLES[0], label="Text, in English", lines=3, max_length=DEMO_TEXT_CHARACTERS,
+                              elem_id="speech-text")
+            speed = gr.Slider(*SPEED_RANGE, 1, step=0.05, label="Speed")
+            seed, random = seed_row()
+            start, stop = buttons("Speak", "speech")
+            gr.Examples([[example] for example in EXAMPLES], [text], label="Examples")
+            with gr.Accordion("Settings", open=False):
+                steps = gr.Slider(1, DEMO_SPEECH_STEPS, defaults["num_inference_steps"], step=1, label="Steps")
+                guidance = gr.Slider(0, DEMO_GUIDANCE_SCALE, defaults["guidance_scale"], step=0.1, label="Guidance")
+                temperature = gr.Slider(0, 2, defaults["temperature"], step=0.05, label="Temperature")
+        with gr.Column(scale=3, min_width=300):
+            live = live_player(demo, pipeline.sample_rate)
+            audio = gr.Audio(label="Speech", elem_id="speech-audio", format="wav", interactive=False,
+                             buttons=["download"])
+            picture = gr.Image(label="Spectrogram", elem_id="speech-picture", format="png", interactive=False,
+                               buttons=["fullscreen"])
+            facts = gr.HTML(elem_id="speech-facts")
+            gr.HTML(licence_line(pipeline))
+    made = gr.JSON(visible=False)
+
+    @for_visitors
+    def speak(text: Any, speed: Any, seed: Any, random: Any, steps: Any, guidance: Any, temperature: Any,
+              progress=gr.Progress()) -> Iterator[Any]:  # noqa: B008 (gradio finds it by its default)
+        check_words(text)
+        used = choose_seed(seed, random)
+        options = {"speed": number(speed, "speed", *SPEED_RANGE),
+                   "num_inference_steps": whole(steps, "steps", 1, DEMO_SPEECH_STEPS),
+                   "guidance_scale": number(guidance, "guidance", 0, DEMO_GUIDANCE_SCALE),
+                   "temperature": number(temperature, "temperature", 0, 2)}
+        name = demo.live.open()
+
+        def work(emit: Emit) -> tuple:
+            try:
+                return speak_aloud(pipeline, text, used, options, emit, lambda chunk: demo.live.write(name, chunk))
+            finally:
+                demo.live.close(name)
+
+        try:
+            yield name, None, None, facts_line("Speaking."), used, gr.skip()
+            whole_audio, first, seconds, cut = yield from wait(demo.shelf.worker(demo.choice.speech).run(work),
+                                                               progress, "speaking")
+            rate, drawn = pipeline.sample_rate, spectrum(whole_audio, pipeline.sample_rate)
+            line = facts_line(f"{len(whole_audio) / rate:.1f} s of speech in {seconds:.1f} s",
+                              f"first sound after {first:.2f} s", f"seed {used}",
+                              *([f"cut at {DEMO_CLIP_SECONDS:g} s"] if cut else []))
+            kept = record("speech", text, used, drawn, **options)
+            yield gr.skip(), to_pcm(whole_audio, rate), drawn, line, used, kept
+        finally:
+            demo.live.close(name)
+
+    run = connect(demo, start, stop, speak, [text, speed, seed, random, steps, guidance, temperature],
+                  [live, audio, picture, facts, seed, made], name="speech", kind="speech", shown=audio, facts=facts,
+                  cleared=(live,))
+    return {"text": text, "seed": seed, "random": random, "record": made, "run": run}
+
+
+def check_words(text: Any) -> None:
+    """Refuse what cannot be read aloud, or is too long here.
+
+    Raises:
+        ValueError: see :func:`photophone.text.speech_text.check_text`.
+    """
+    check_text(text)
+    if len(text) > DEMO_TEXT_CHARACTERS:
+        raise ValueError(f"the text has {len(text)} characters, the demo reads {DEMO_TEXT_CHARACTERS}; the command "
+                         "line reads whole books")
+
+
+def speak_aloud(pipeline: TextToSpeechPipeline, text: str, seed: int, options: dict[str, Any], emit: Emit,
+                play: Any) -> tuple[np.ndarray, float, float, bool]:
+    """Speech of a text, handed to ``play`` chunk by chunk.
+
+    Returns:
+        float32 (T,), seconds to the first chunk and to the last, and whether it was cut at ``DEMO_CLIP_SECONDS``.
+    """
+    began, first, parts, count = time.perf_counter(), 0.0, [], 0
+    chunks = pipeline.stream(text, generator=torch.Generator().manual_seed(seed), callback_on_step_end=on_step(emit),
+                             **options)
+    try:
+        for chunk in chunks:
+            emit("tick", None)
+            first = first or time.perf_counter() - began
+            parts.append(chunk.audio)
+            count += len(chunk.audio)
+            play(chunk.audio)
+            if count > DEMO_CLIP_SECONDS * pipeline.sample_rate:
+                break
+    finally:
+        chunks.close()  # frees the codec
+    cut = count > DEMO_CLIP_SECONDS * pipeline.sample_rate
+    return np.concatenate(parts), first, time.perf_counter() - began, cut
+
+
+def live_player(demo: Demo, sample_rate: int) -> gr.HTML:
+    """The element that plays speech while it is made; its value is the name of a stream."""
+    def read(question: Any) -> list:
+        """The next samples of a stream: ``[name, position]`` to ``[base64, ended]``."""
+        if not isinstance(question, list) or len(question) != 2:
+            return ["", True]
+        return list(demo.live.read(*question))
+
+    return gr.HTML("", html_template='<div class="live" data-stream="${value}"><span class="live-state"></span></div>',
+                   js_on_load=PLAYER.replace("SAMPLE_RATE", str(sample_rate)), server_functions=[read],
+                   elem_id="speech-live")
