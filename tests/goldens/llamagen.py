@@ -56,7 +56,8 @@ def resblock(golden: Golden):
 def gpt_config(settings: dict) -> dict:
     """Our arguments of the official ``c2i`` or ``t2i`` settings; the defaults are those of the official class."""
     names = {"width": "dim", "depth": "n_layer", "num_heads": "n_head", "hidden_multiple": "multiple_of",
-             "num_classes": "num_classes", "num_codes": "vocab_size", "eps": "norm_eps", "rotary_base": "rope_base"}
+             "num_classes": "num_classes", "num_codes": "vocab_size", "eps": "norm_eps", "rotary_base": "rope_base",
+             "num_kv_heads": "n_kv_head", "hidden_factor": "ffn_dim_multiplier"}
     config = {ours: settings[theirs] for ours, theirs in names.items() if theirs in settings}
     config["grid_size"] = round(settings["block_size"] ** 0.5)
     if settings["model_type"] == "t2i":

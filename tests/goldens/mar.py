@@ -226,7 +226,7 @@ def training_loss(golden: Golden):
 def samples(golden: Golden, scope: str, **options) -> torch.Tensor:
     model, labels = load_mar(golden), golden["in_labels"]
     noise = replay_head(golden, scope, len(labels), orders=True)
-    return grid_of(golden, model.generate(labels, noise=noise, num_steps=golden.settings["num_iter"],
+    return grid_of(golden, model.generate(labels, noise=noise, num_inference_steps=golden.settings["num_iter"],
                                           **options).values)
 
 

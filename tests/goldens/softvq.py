@@ -55,7 +55,7 @@ def softvq(golden: Golden):
             "out_softvq_cos": torch.cosine_similarity(hidden, values, dim=-1).mean(),
             "out_softvq_recon": model.reconstruct(values), "out_softvq_forward": model.eval()(golden["in_image"])[0],
             "out_softvq_train_quant": trained.values, "out_softvq_train_entropy_loss": trained.loss,
-            "out_softvq_repa_loss": repa(golden, values)}
+            **({"out_softvq_repa_loss": repa(golden, values)} if golden.settings["softvq"].get("repa") else {})}
 
 
 def repa(golden: Golden, values: torch.Tensor) -> torch.Tensor:

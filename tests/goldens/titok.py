@@ -172,10 +172,11 @@ def generated_image(golden: Golden):
 def sampling(golden: Golden):
     return {
         "out_generate_bert_linear_ids": generate(golden, "image_bert", "bert_linear", guidance_scale=4.5,
-                                                 guidance="linear", temperature=9.5),
+                                                 guidance_schedule="linear", temperature=9.5),
         "out_generate_bert_constant_ids": generate(golden, "image_bert", "bert_constant", guidance_scale=4.5,
-                                                   guidance="constant", temperature=1.0, annealed=True),
+                                                   guidance_schedule="constant", temperature=1.0, annealed=True),
         "out_generate_uvit_powercos_ids": generate(golden, "uvit_bert", "uvit_powercos", guidance_scale=6.9,
-                                                   guidance="power-cosine", guidance_power=3.0, temperature=2.8),
+                                                   guidance_schedule="power-cosine", guidance_power=3.0,
+                                                   temperature=2.8),
         "out_generate_uvit_greedy_ids": generate(golden, "uvit_bert", "uvit_greedy", guidance_scale=3.0,
-                                                 guidance="linear", temperature=0.0)}
+                                                 guidance_schedule="linear", temperature=0.0)}
