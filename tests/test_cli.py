@@ -9,23 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from photophone import cli, list_models
+from photophone import list_models
+from photophone.kernels.dispatch import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """``run(*arguments)`` gives the exit code, stdout and stderr of the command line."""
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["photophone", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        output = capfd.readouterr()
-        assert "Traceback" not in output.err
-        return stop.value.code or 0, output.out, output.err
-    return call
 
 
 def python(code):
@@ -55,11 +42,13 @@ def test_help_is_fast():
     code = ("import sys; sys.argv = ['photophone', '--help']\nfrom photophone.cli import main\n"
             "try:\n    main()\nfinally:\n    assert 'torch' not in sys.modules")
     seconds, output = best_of_three(code)
-    assert all(command in output for command in ("image", "models", "evaluate", "doctor")) and seconds < 1.0
+    assert all(command in output for command in ("image", "models", "convert", "tokenize", "detokenize",
+                                                  "evaluate", "doctor")) and seconds < 1.0
 
 
-@pytest.mark.parametrize("command", [[], ["image"], ["models"], ["evaluate"], ["evaluate", "image"], ["doctor"]],
-                         ids=" ".join)
+@pytest.mark.parametrize("command", [[], ["image"], ["models"], ["convert"], ["tokenize"], ["detokenize"], ["evaluate"],
+                                     ["evaluate", "image"], ["evaluate", "codec"],
+                                     ["encode"], ["decode"], ["doctor"]], ids=" ".join)
 def test_every_command_has_help(run, command):
     code, output, _ = run(*command, "--help")
     assert code == 0 and "Usage" in output
@@ -81,11 +70,12 @@ def test_one_model_is_shown_in_full(run):
 
 
 def test_doctor_names_versions_and_devices(run):
-    code, output, _ = run("doctor")
-    assert code == 0 and "torch" in output and "cpu" in output
+    code, text, _ = run("doctor")
+    assert code == 0 and "torch" in text and "cpu" in text
     code, output, _ = run("doctor", "--json")
     facts = json.loads(output)
     assert code == 0 and facts["packages"]["torch"] and "cpu" in facts["devices"] and facts["threads"] >= 1
+    assert set(facts["kernels"]) == set(OPERATIONS) and all(f"  {name} " in text for name in OPERATIONS)
 
 
 def test_images_are_written_with_their_seeds(run, saved, tmp_path):

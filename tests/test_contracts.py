@@ -52,7 +52,7 @@ def test_entries_are_complete():
         for value in (entry.summary, entry.paper, entry.code_licence, entry.weights_licence):
             assert value.strip() and "\n" not in value, name
         assert entry.target.startswith("photophone.") and isinstance(entry.load_class(), type)
-        assert bool(entry.files) == bool(entry.hub_id), name
+        assert entry.hub_id or not entry.files, name  # file names may be unknown
 
 
 @pytest.mark.parametrize("name", TOKENIZERS + GENERATORS)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from photophone import TextToImagePipeline, Tokens
 from photophone.generators.decoding import DecodingStopped
-from photophone.pipelines.text_to_image import ImageOutput
+from photophone.pipelines.images import ImageOutput
 
 PROMPTS = ["red circle, flat emoji", "blue square", "green ring, pixel art"]
 FAST = {"num_inference_steps": 2}

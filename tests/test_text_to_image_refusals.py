@@ -37,7 +37,8 @@ def test_wrong_prompts_are_refused(pipeline, prompt, words):
     ({"guidance_scale": -1}, "0 to 30, got -1"), ({"guidance_scale": 31}, "got 31"),
     ({"guidance_scale": float("nan")}, "got nan"), ({"guidance_scale": "3"}, "guidance_scale .*'3'"),
     ({"temperature": -0.1}, "0 to 2, got -0.1"), ({"temperature": 2.1}, "got 2.1"),
-    ({"temperature": float("inf")}, "got inf"), ({"temperature": None}, "temperature .*None"),
+    ({"temperature": float("inf")}, "got inf"), ({"temperature": True}, "temperature .*True"),
+    ({"top_k": 3}, "has no option top_k; it has .*temperature"),
     ({"output_type": "jpeg"}, "'jpeg'"), ({"generator": 7}, "generator .*int"),
     ({"generator": [7]}, "generator .*int"),
 ], ids=str)

@@ -8,8 +8,10 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
+from photophone import create_model
 from photophone.generators.flow_ar import FlowARGenerator
 from photophone.pipelines.text_to_image import TextToImagePipeline
+from photophone.registry import find
 from photophone.text.captions import train_caption_tokenizer
 from photophone.tokenizers.latent1d import Latent1DTokenizer
 
@@ -77,6 +79,30 @@ def small_pipeline(seed=0):
     vocabulary = train_caption_tokenizer(captions, SMALL_GENERATOR["vocab_size"], SMALL_GENERATOR["max_text_length"])
     return TextToImagePipeline(vocabulary, shake(FlowARGenerator(**SMALL_GENERATOR), seed),
                                shake(Latent1DTokenizer(**SMALL_TOKENIZER), seed + 1))
+
+
+VAE_SIZE = {"image_size": 16}  # 4x4 tokens, as the tiny MAR and xAR make them
+CHAINS = {  # generator: its sampler in a few steps, what its tiny tokenizer needs, what its tiny generator needs
+    "mar-base": ({"num_inference_steps": 3, "head_steps": "ddim8"}, VAE_SIZE, {}),
+    "mar-huge-cspd-base": ({"num_inference_steps": 4, "head_steps": "ddim8", "num_draft_steps": 2}, VAE_SIZE, {}),
+    "xar-base": ({"num_inference_steps": 3}, VAE_SIZE, {}),
+    "var-d16": ({"top_k": 40}, {"image_size": 16, "scales": [1, 2, 4]}, {}),
+    "llamagen-b-256": ({"top_k": 40}, {"image_size": 8}, {}),
+    "titok-l32-generator": ({"num_inference_steps": 3}, {}, {"num_codes": 2048}),
+    "titok-s128-generator": ({"num_inference_steps": 3}, {}, {"num_codes": 2048}),
+}
+"""A generator of each family that makes images of classes."""
+
+
+def small_chain(name, tokenizer_config=None, generator_config=None):
+    """A registered generator and its tokenizer, tiny, with random weights."""
+    entry = find(name)
+    tokenizer = find(entry.chain.tokenizer)
+    torch.manual_seed(0)
+    generator = create_model(name, **{**entry.tiny, **(generator_config or {})})
+    scale = 0.2 if "num_codes" in generator.config else 0.02  # logits must differ, diffusion must not explode
+    return (shake(generator, 1, scale),
+            shake(create_model(tokenizer.name, **{**tokenizer.tiny, **(tokenizer_config or {})}), 2))
 
 
 class Hostile:

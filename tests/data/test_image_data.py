@@ -11,9 +11,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny import draw_icon
 
-from photophone.data import images as image_data
+from photophone.data import image_decoding
+from photophone.data.image_decoding import decode_image
 from photophone.data.image_sources import read_source
-from photophone.data.images import ImageDataset, decode_image, prepare_images
+from photophone.data.images import ImageDataset, prepare_images
 
 UNICODE = "a café – 红苹果 \u2028 next line \x85 “🍎”"
 
@@ -148,12 +149,12 @@ def test_every_truncation_is_refused_or_read():
 
 def test_limits(monkeypatch):
     data = encoded(Image.new("RGB", (40, 30)))
-    monkeypatch.setattr(image_data, "MAX_PIXELS", 1199)
+    monkeypatch.setattr(image_decoding, "MAX_PIXELS", 1199)
     with pytest.raises(ValueError, match="40x30 is over the limit of 1199 pixels"):
         decode_image(data, 8)
-    monkeypatch.setattr(image_data, "MAX_PIXELS", 1200)
+    monkeypatch.setattr(image_decoding, "MAX_PIXELS", 1200)
     assert decode_image(data, 8).shape == (8, 8, 3)
-    monkeypatch.setattr(image_data, "MAX_IMAGE_BYTES", 10)
+    monkeypatch.setattr(image_decoding, "MAX_IMAGE_BYTES", 10)
     with pytest.raises(ValueError, match=f"{len(data)} bytes is over the limit of 10"):
         decode_image(data, 8)
 

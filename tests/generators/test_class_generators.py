@@ -122,8 +122,8 @@ def test_mask_counts_fall_to_one_and_stay():
 
 def test_settings_out_of_range_are_refused():
     model, noise, labels = tiny("titok-l32-generator"), SeededNoise.from_seeds([1]), torch.tensor([1])
-    for options, words in (({"guidance": "cosine"}, "guidance must be one of"), ({"temperature": -1.0}, "negative"),
-                           ({"num_inference_steps": 0}, "at least 1")):
+    for options, words in (({"guidance_schedule": "cosine"}, "guidance schedule must be one of"),
+                           ({"temperature": -1.0}, "negative"), ({"num_inference_steps": 0}, "at least 1")):
         with pytest.raises(ValueError, match=words):
             model.generate(labels, noise=noise, **options)
     with pytest.raises(ValueError, match="depth must be even, got 3"):

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from photophone.heads import CategoricalHead
 from photophone.heads.categorical import (
     draw_categorical,
+    draw_nucleus,
+    draw_repetition_aware,
     filter_logits,
     filter_min_p,
     filter_top_k,
@@ -109,3 +111,53 @@ def test_sample_respects_top_k():
     drawn = head.sample(hidden, top_k=2, temperature=2.0, noise=SeededNoise.from_seeds([0, 1]))
     assert (drawn[..., None] == best).any(-1).all()
     assert (drawn != best[..., 0]).any()
+
+
+def reference_nucleus(scores, top_p, top_k):
+    """Kept tokens by a plain loop, likeliest first."""
+    kept, mass = [], 0.0
+    for token in sorted(range(len(scores)), key=lambda token: -scores[token].item()):
+        if mass >= top_p or len(kept) == top_k:
+            break
+        kept.append(token)
+        mass += scores.softmax(0)[token].item()
+    return kept
+
+
+@pytest.mark.parametrize(("top_p", "top_k"), [(0.8, 25), (0.3, 25), (1.0, 3), (0.9, 1)])
+def test_nucleus_draws_have_the_probabilities_of_what_is_kept(top_p, top_k):
+    scores = torch.randn(12, generator=torch.Generator().manual_seed(4))
+    draws = draw_nucleus(scores.expand(20000, -1), SeededNoise.from_seeds(range(20000)), top_p=top_p, top_k=top_k)
+    kept = reference_nucleus(scores, top_p, top_k)
+    expected = torch.zeros(12)
+    expected[kept] = scores.softmax(0)[kept] / scores.softmax(0)[kept].sum()
+    torch.testing.assert_close(draws.bincount(minlength=12) / 20000, expected, rtol=0, atol=0.015)
+    with pytest.raises(ValueError, match="must keep a token"):
+        draw_nucleus(scores[None], SeededNoise.from_seeds([0]), top_k=0)
+
+
+def test_repeated_tokens_are_given_up():
+    scores = torch.tensor([[9.0, 1.0, 0.5, 0.0]]).expand(400, -1)  # token 0 is all that a nucleus of 0.5 keeps
+
+    def draw(history, **options):
+        return draw_repetition_aware(scores, torch.tensor([history]).long().expand(400, -1).reshape(400, len(history)),
+                                     SeededNoise.from_seeds(range(400)), top_p=0.5, **options)
+
+    assert bool((draw([]) == 0).all()) and bool((draw([1, 2, 3]) == 0).all())
+    assert bool((draw([0] + [1] * 10) == 0).all())  # the window has 10 tokens
+    others = draw([0] + [1] * 9)
+    assert set(others.tolist()) == {1, 2, 3}
+    share = scores[0, 1:].softmax(0)
+    torch.testing.assert_close(others.bincount(minlength=4)[1:] / 400, share, rtol=0, atol=0.08)
+    assert bool((draw([0, 1, 1, 1], share=0.2) == 0).all()) and not bool((draw([0, 0, 1], share=0.2) == 0).any())
+
+
+def test_a_repetition_aware_row_does_not_depend_on_its_batch():
+    scores = torch.randn(4, 30, generator=torch.Generator().manual_seed(1))
+    history = torch.randint(0, 30, (4, 12), generator=torch.Generator().manual_seed(2))
+    batch = SeededNoise.from_seeds([1, 2, 3, 4])
+    first, second = (draw_repetition_aware(scores, history, batch) for _ in range(2))
+    for row in range(4):
+        alone = SeededNoise.from_seeds([row + 1])
+        for whole in (first, second):
+            assert draw_repetition_aware(scores[row:row + 1], history[row:row + 1], alone).item() == whole[row].item()

@@ -16,7 +16,10 @@ def brute_force(x, codebook, cosine):
 
 
 @pytest.mark.parametrize("cosine", [False, True])
-@pytest.mark.parametrize(("rows", "codes", "dim"), [(1, 1, 1), (37, 5, 3), (200, 257, 8), (64, 1000, 33)])
+@pytest.mark.parametrize(("rows", "codes", "dim"), [
+    (1, 1, 1), (37, 5, 3), (200, 257, 8), (64, 1000, 33),
+    (600, 2049, 8), (1025, 1500, 3), (512, 2560, 40),  # in tiles, whole and cut
+])
 def test_equals_brute_force_in_float64(rows, codes, dim, cosine):
     generator = torch.Generator().manual_seed(rows + codes)
     x = torch.randn(rows, dim, generator=generator)
@@ -53,6 +56,29 @@ def test_chunks_change_nothing_and_limit_the_scores(monkeypatch):
     sizes.clear()
     assert torch.equal(nearest_code(x, codebook, max_bytes=7 * 32 * 4), whole)
     assert len(sizes) == 15 and max(sizes) == 7 * 32 * 4
+
+
+def test_tiles_take_the_first_of_equal_codes_and_any_dtype_and_stride():
+    generator = torch.Generator().manual_seed(2)
+    codebook = torch.randn(700, 4, generator=generator).repeat(3, 1)  # each code three times, in different tiles
+    x = torch.randn(8, 900, generator=generator).T[:, ::2]
+    index = nearest_code(x, codebook)
+    assert index.max() < 700
+    scores = brute_force(x, codebook[:700], False)
+    assert (scores.gather(1, index[:, None])[:, 0] - scores.min(1).values).max() <= 1e-5
+    half = nearest_code(x.bfloat16(), codebook.bfloat16())
+    scores = brute_force(x.bfloat16(), codebook.bfloat16(), False)
+    assert (scores.gather(1, half[:, None])[:, 0] - scores.min(1).values).max() <= 1e-5
+
+
+def test_tiles_keep_rows_that_are_not_finite():
+    x = torch.randn(600, 4, generator=torch.Generator().manual_seed(0))
+    x[3], x[5, 0] = float("nan"), float("inf")
+    codebook = torch.randn(2048, 4, generator=torch.Generator().manual_seed(1))
+    index = nearest_code(x, codebook)
+    assert index.min() >= 0 and index.max() < 2048
+    kept = x.isfinite().all(1)
+    assert torch.equal(index[kept], nearest_code(x[kept], codebook))
 
 
 def test_float32_inside_autocast():

@@ -28,6 +28,22 @@ def test_attend_is_attention() -> None:
     torch.testing.assert_close(attend(*inputs()).double(), by_definition(*inputs()), rtol=1e-5, atol=1e-6)
 
 
+def test_training_in_bfloat16_gives_the_outputs_and_gradients_of_the_definition() -> None:
+    *three, mask = inputs()
+    mask[:, :, 2] = False  # one query sees nothing and gets nothing
+    parts = [x.bfloat16().requires_grad_() for x in three]
+    made = attend(*parts, mask)
+    made.float().square().sum().backward()
+    exact = [x.detach().double().requires_grad_() for x in parts]
+    expected = by_definition(*exact, mask).nan_to_num()
+    torch.testing.assert_close(made.double(), expected, rtol=2e-2, atol=2e-2)
+    assert not made[:, :, 2].any()
+    seen = by_definition(exact[0][:, :, [0, 1, 3, 4]], *exact[1:], mask[:, :, [0, 1, 3, 4]])
+    seen.square().sum().backward()
+    for ours, truth in zip(parts, exact):
+        torch.testing.assert_close(ours.grad.double(), truth.grad, rtol=5e-2, atol=5e-2)
+
+
 def test_backends_of_diffusers_give_the_same() -> None:
     with attention_backend("_native_math"):
         made = attend(*inputs())

@@ -124,3 +124,28 @@ def test_logit_normal_times_have_the_right_moments():
     logit = torch.logit(t)
     assert logit.mean().item() == pytest.approx(-0.4, abs=0.03)
     assert logit.std().item() == pytest.approx(1.2, abs=0.03)
+
+
+def test_the_first_steps_of_cfg_zero_are_left_out():
+    for steps, left_out in ((1, 1), (10, 1), (48, 1), (49, 2), (100, 4)):
+        grid = flow.sway_grid(steps)
+        assert torch.equal(flow.without_first_steps(grid), grid[left_out:])
+
+
+def test_zero_star_is_a_projection():
+    cond, uncond = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    scaled = flow.zero_star(cond, uncond)
+    rest = cond - scaled
+    torch.testing.assert_close((rest * uncond).sum((1, 2)), torch.zeros(3, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(flow.zero_star(3 * uncond, uncond), 3 * uncond)
+
+
+def test_the_cosine_grid_and_the_path_that_keeps_some_noise():
+    grid = flow.cosine_grid(6)
+    expected = [math.cos(math.pi / 12 * step) for step in range(6)] + [0.0]
+    torch.testing.assert_close(grid, torch.tensor(expected, dtype=torch.float64))
+    data, noise, t = torch.randn(3, 4).double(), torch.randn(3, 4).double(), torch.tensor(0.3, dtype=torch.float64)
+    path = flow.linear_path(0.01)
+    torch.testing.assert_close(path.interpolate(data, noise, t), 0.7 * data + (1 - 0.99 * 0.7) * noise)
+    torch.testing.assert_close(path.interpolate(data, noise, t * 0), data + 0.01 * noise)
+    torch.testing.assert_close(path.velocity(data, noise, t), 0.99 * noise - data)

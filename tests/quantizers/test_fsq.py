@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from photophone.quantizers import FSQ
-from photophone.quantizers.fsq import bound, pack_levels, unpack_levels
+from photophone.quantizers.fsq import ScalarBottleneck, bound, pack_levels, unpack_levels
 
 LEVELS = [[3], [2, 2], [8, 5, 4], [4, 4, 4, 4], [7, 2, 3]]
 
@@ -83,3 +83,14 @@ def test_projections_wrap_the_codes():
     output = quantizer(x)
     assert torch.equal(output.indices, inner.encode(quantizer.project_in(x)))
     torch.testing.assert_close(output.values, quantizer.project_out(inner.decode(output.indices)))
+
+
+def test_a_scalar_bottleneck_rounds_between_linear_layers():
+    torch.manual_seed(0)
+    layer = ScalarBottleneck(6, 4, scale=3)
+    x = torch.randn(2, 5, 6, requires_grad=True)
+    codes = torch.round(3 * torch.tanh(layer.project_in(x))) / 3
+    torch.testing.assert_close(layer(x), layer.project_out(codes))
+    layer(x).sum().backward()
+    smooth = torch.autograd.grad(layer.project_out(torch.tanh(layer.project_in(x))).sum(), x)[0]
+    torch.testing.assert_close(x.grad, smooth)

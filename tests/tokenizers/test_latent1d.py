@@ -47,13 +47,15 @@ def test_a_frozen_encoder_keeps_its_latents():
     model = build()
     before = model.encode(images()).values
     model.freeze_encoder()
+    fixed = {name: weight.clone() for name, weight in model.named_parameters() if not weight.requires_grad}
     optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
     for _ in range(3):
         loss = (model.train()(images())[0] - images()).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert torch.equal(model.eval().encode(images()).values, before)
+    assert len(fixed) > 10 and all(torch.equal(model.get_parameter(name), weight) for name, weight in fixed.items())
+    torch.testing.assert_close(model.eval().encode(images()).values, before)  # frozen weights may take another kernel
     trained = {key.split(".")[0] for key, weight in model.named_parameters() if weight.requires_grad}
     assert trained == {"from_latent", "decoder_grid", "decoder_queries", "decoder_mixer", "decoder_blocks",
                        "decoder_norm", "to_pixels"}

@@ -19,6 +19,7 @@ from photophone.data.images import ImageDataset
 from photophone.text.captions import train_caption_tokenizer
 from photophone.training.command import train_command
 from photophone.training.config import TrainConfig
+from photophone.training.image_conditions import Captions
 from photophone.training.image_generator import ImageGeneratorTask
 from photophone.training.image_tokenizer import ImageTokenizerTask
 from photophone.training.loop import Trainer
@@ -120,7 +121,7 @@ def generator_trainer(parts, folder, resume=False, seed=0, **changes):
     torch.manual_seed(seed)
     model = FlowARGenerator(**SMALL_GENERATOR)
     model.set_statistics(tokens.values)
-    task = ImageGeneratorTask(model, vocabulary, data, tokens, image_tokenizer=tokenizer, validation=data,
+    task = ImageGeneratorTask(model, Captions(vocabulary), data, tokens, image_tokenizer=tokenizer, validation=data,
                               preview_options={"num_inference_steps": 2})
     settings = {"steps": 60, "batch_size": 16, "optimizer": "muon", "learning_rate": 3e-3, "warmup_steps": 5,
                 "log_every": 5, "validate_every": 30, "preview_every": 30, "checkpoint_every": 25}

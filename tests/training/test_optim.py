@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from photophone.training import optim
 from photophone.training.config import TrainConfig
 from photophone.training.loop import epoch_indices
 from photophone.training.optim import Ema, build_optimizers, learning_rate
@@ -89,3 +90,28 @@ def test_every_weight_has_one_optimizer(name):
 def test_an_unknown_optimizer_is_refused():
     with pytest.raises(ValueError, match="'adamw' or 'muon', got 'sgd'"):
         build_optimizers(Small(), TrainConfig("a", optimizer="sgd"))
+
+
+def test_muon_in_float32_steps_as_in_bfloat16(monkeypatch):
+    torch.manual_seed(0)
+    shapes, weights = [(64, 192), (192, 64)], {}
+    start, gradients = [torch.randn(s) for s in shapes], [[torch.randn(s) for s in shapes] for _ in range(4)]
+    monkeypatch.setattr(optim, "bfloat16_is_fast", lambda device: False)
+    for kind in (torch.optim.Muon, optim.Muon):
+        weights[kind] = [nn.Parameter(w.clone()) for w in start]
+        optimizer = kind(weights[kind], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        for step in gradients:
+            for weight, gradient in zip(weights[kind], step):
+                weight.grad = gradient.clone()
+            optimizer.step()
+    for theirs, ours, first in zip(*weights.values(), start):
+        assert (ours - theirs).norm() < 0.02 * (theirs - first).norm()  # bfloat16 has 8 bits
+
+
+def test_orthogonalised_matrices_keep_their_singular_vectors():
+    torch.manual_seed(1)
+    u, v = (torch.linalg.qr(torch.randn(n, 8, dtype=torch.float64))[0] for n in (20, 12))
+    made = optim.orthogonalise((u * torch.linspace(1, 2, 8) @ v.T).float(), (3.4445, -4.775, 2.0315), 5, 1e-7).double()
+    singular = u.T @ made @ v
+    assert (singular.diag() > 0.6).all() and (singular.diag() < 1.3).all()
+    assert (singular - singular.diag().diag()).abs().max() < 1e-4

@@ -1,0 +1,82 @@
+"""Evaluation of enhancers: mixtures with the ratio they name, and systems whose measures are known beforehand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from speech import write_speech
+from typer.testing import CliRunner
+
+from photophone import SpeechEnhancementPipeline, SpeechEnhancer
+from photophone.cli.common import app
+from photophone.data.mixing import power
+from photophone.data.speech import SpeechDataset
+from photophone.evaluation.enhancement import evaluate_enhancers, format_report, mixed_pairs
+
+RATE = 16000
+SMALL = {"channels": [8, 12, 16], "squeeze": 4, "width": 32, "hidden": 48, "depth": 2, "token_depth": 1, "token_dim": 4}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Speech of two sentences a clip, so that clips are long enough, and noises."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    voice = SpeechDataset(write_speech(folder / "voice.safetensors"))
+    clips = [torch.cat([voice.clip(i), voice.clip((i + 1) % len(voice)), voice.clip((i + 2) % len(voice))])
+             for i in range(len(voice))]
+    noises = [0.1 * torch.randn(n, generator=torch.Generator().manual_seed(n)) for n in (20000, 90000)]
+    for name, parts in {"speech": clips, "noise": noises}.items():
+        offsets = torch.tensor(np.cumsum([0, *map(len, parts)]))
+        save_file({"audio": (torch.cat(parts).clamp(-1, 1) * 32767).short(), "offsets": offsets,
+                   "sample_rate": torch.tensor(RATE)}, folder / f"{name}.safetensors")
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": "light"}) + "\n" for _ in parts))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(files):
+    return SpeechDataset(files / "speech.safetensors"), SpeechDataset(files / "noise.safetensors")
+
+
+@pytest.mark.parametrize("snr", [-5.0, 10.0])
+def test_mixtures_have_their_ratio_and_a_seed_repeats_them(data, snr):
+    pairs, again, other = (mixed_pairs(*data, snr, 3, seed) for seed in (1, 1, 2))
+    for pair, same in zip(pairs, again):
+        noise = pair.noisy.astype(np.float64) - pair.clean
+        assert 10 * math.log10(power(pair.clean, RATE) / power(noise)) == pytest.approx(snr, abs=0.01)
+        assert np.array_equal(pair.noisy, same.noisy) and pair.text == "light"
+    assert not any(np.array_equal(a.noisy, b.noisy) for a, b in zip(pairs, other))
+    for pair in mixed_pairs(*data, math.inf, 3):
+        np.testing.assert_array_equal(pair.noisy, pair.clean)
+
+
+def test_known_systems_get_the_measures_they_must(data):
+    pairs = mixed_pairs(*data, 5.0, 2)
+    known = {id(pair.noisy): pair.clean for pair in pairs}
+    systems = {"nothing": lambda x: x, "oracle": lambda x: known[id(x)],
+               "destroyer": lambda x: np.random.default_rng(0).standard_normal(len(x)).astype(np.float32)}
+    made = evaluate_enhancers(systems, {"mixed": pairs}, judges=False)["mixed"]
+    for key in ("pesq", "stoi", "si_sdr", "destroyed"):
+        assert made["nothing"][key] == made["noisy"][key] and made["oracle"][key] == made["clean"][key]
+    assert made["oracle"]["stoi"] == pytest.approx(1, abs=1e-6) and made["oracle"]["destroyed"] == 0
+    assert made["destroyer"]["destroyed"] == 2 and made["destroyer"]["si_sdr"] < -20
+    assert math.isnan(made["noisy"]["rtf"]) and made["nothing"]["clips"] == 2
+    table = format_report({"mixed": made})
+    assert "mixed (2 clips)" in table and "destroyer" in table
+
+
+def test_the_command_measures_a_saved_model(files, tmp_path):
+    torch.manual_seed(0)
+    SpeechEnhancementPipeline(SpeechEnhancer(**SMALL)).save_pretrained(tmp_path / "model")
+    result = CliRunner().invoke(app, ["evaluate", "enhance", "--speech", str(files / "speech.safetensors"), "--noise",
+                                      str(files / "noise.safetensors"), "--snr", "0", "--snr", "inf", "--limit", "1",
+                                      "--peer", "none", "--no-judges", "-m", str(tmp_path / "model"), "--json"])
+    facts = json.loads(result.stdout)
+    assert result.exit_code == 0 and list(facts) == ["mixed at 0 dB", "clean speech"]
+    assert set(facts["mixed at 0 dB"]) == {"noisy", "clean", "photophone"}
+    assert facts["clean speech"]["noisy"]["stoi"] == pytest.approx(1, abs=1e-6)
+    with pytest.raises(ValueError, match="clips of 3 to 10 s for 99"):
+        mixed_pairs(SpeechDataset(files / "speech.safetensors"), SpeechDataset(files / "noise.safetensors"), 0, 99)

@@ -1,0 +1,71 @@
+"""Speech for tests: sentences spoken by the teacher voice, prepared as scripts/prepare_speech.py does it."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from photophone.codecs.stream_codec import StreamCodec
+from photophone.data.speech import prepare_speech
+from photophone.generators.speech_ar import SpeechFlowAR
+
+SENTENCES = (("Light carries sound.", "lˈIt kˈɛɹiz sˈWnd."), ("The sun is warm.", "ðə sˈʌn ɪz wˈɔɹm."),
+             ("Who goes there?", "hˌu ɡˈOz ðˈɛɹ?"), ("She sells sea shells.", "ʃi sˈɛlz sˈi ʃˈɛlz."),
+             ("Nobody else is at risk.", "nˈObˌɑdi ˈɛls ɪz æt ɹˈɪsk."),
+             ("And that was the start.", "ænd ðˈæt wʌz ðə stˈɑɹt."))
+SMALL_CODEC = {"frame_length": 200, "window": 800, "num_mels": 40, "latent_dim": 8, "encoder_width": 16,
+               "encoder_depth": 1, "decoder_depth": 2, "width": 64, "hidden": 96}
+SMALL_SPEECH = {"token_dim": 8, "text_width": 64, "text_depth": 1, "aligned_depth": 1, "width": 64, "depth": 2,
+                "num_heads": 2, "window": 6, "cond_width": 32,
+                "head_config": {"width": 64, "depth": 1, "num_heads": 2}}
+
+
+def write_sentences(path: Path) -> Path:
+    """A CSV as users give it."""
+    path.write_text("text,phonemes,split\n" + "".join(f'"{text}","{phonemes}",train\n' for text, phonemes in SENTENCES),
+                    encoding="utf-8")
+    return path
+
+
+def write_speech(path: Path) -> Path:
+    """A prepared file of the sentences at 16 kHz with phoneme times."""
+    prepare_speech([write_sentences(path.with_suffix(".csv"))], path, 16000, "train")
+    return path
+
+
+@cache
+def small_codec(seed: int = 0) -> StreamCodec:
+    """A small codec with random weights."""
+    torch.manual_seed(seed)
+    return StreamCodec(**SMALL_CODEC).eval()
+
+
+@cache
+def small_speech(seed: int = 0) -> SpeechFlowAR:
+    """A small generator with random weights; its adaLN layers, zero at first, are shaken."""
+    torch.manual_seed(seed)
+    model = SpeechFlowAR(**SMALL_SPEECH).eval()
+    for weight in model.parameters():
+        weight.data += 0.03 * torch.randn_like(weight)
+    model.set_statistics(0.2 + 1.3 * torch.randn(50, 8))
+    return model
+
+
+def save_tensors(path: Path, **tensors: torch.Tensor) -> Path:
+    """A safetensors file."""
+    save_file(tensors, path)
+    return path
+
+
+@cache
+def word_tokenizer():
+    """A small vocabulary in the manner of Llama's: letters, some words, Chinese."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz", *".,!?", "▁hello", "▁world", "▁你好", "你好", "世界",
+              *"你好世界。，"]
+    backend = Tokenizer(models.Unigram([(piece, -len(pieces) / len(piece)) for piece in pieces], unk_id=0))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")

@@ -1,0 +1,104 @@
+"""The weights photophone/tiny-speech: size, seeds, streaming, and how the voice sounds, beside the voice it learned."""
+
+import numpy as np
+import pytest
+import torch
+
+from photophone import TextToSpeechPipeline
+from photophone.evaluation.audio_metrics import log_mel, word_error_rate
+from photophone.evaluation.judges import SpeakerEncoder, Transcriber, prepare
+from photophone.evaluation.speech_peers import hibari
+from photophone.registry import PRETRAINED
+
+NAME = "photophone/tiny-speech"
+RATE = 16_000
+TEXTS = ["Light carries sound.", "The photophone sent speech over two hundred meters on a beam of light.",
+         "Who goes there?", "Dr. Smith paid $5.50 on 2024-03-05 at 7:30 pm; see example.org for more!"]
+SAMPLES = [28_800, 67_200, 24_000, 147_200]
+LEVELS = [-28.4, -26.6, -26.9, -26.7]
+"""RMS in dB of full scale with the seeds 0 to 3."""
+SPECTRUM = [-1.85, -1.85, -2.0, -2.19, -2.32, -2.36, -2.47, -2.58, -2.65, -2.69, -2.71, -2.71, -2.74, -2.83, -2.87,
+            -2.93, -3.02, -3.13, -3.33, -3.41]
+"""Mean log10 of 20 mels of the second text."""
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    pipeline = TextToSpeechPipeline.from_pretrained(NAME)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def spoken(pipeline):
+    return pipeline(TEXTS, generator=[torch.Generator().manual_seed(seed) for seed in range(4)]).audio
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return [prepare(*hibari(text)) for text in TEXTS]
+
+
+def pitches(audio, size=1024, hop=400):
+    """Hz of the voiced frames, from the highest peak of the autocorrelation between 80 and 400 Hz."""
+    frames = np.lib.stride_tricks.sliding_window_view(audio.astype(np.float64), size)[::hop]
+    frames = frames[frames.std(axis=1) > 0.02]
+    frames = frames - frames.mean(axis=1, keepdims=True)
+    power = np.abs(np.fft.rfft(frames, 2 * size)) ** 2
+    lags = np.fft.irfft(power)[:, :size] / (1 - np.arange(size) / size)
+    lags = lags[:, RATE // 400:RATE // 80] / lags[:, :1]
+    return RATE / (lags.argmax(axis=1) + RATE // 400)[lags.max(axis=1) > 0.6]
+
+
+def test_the_weights_fit_the_wheel_and_are_16_bit(pipeline):
+    files = list((PRETRAINED / "tiny-speech").rglob("*.safetensors"))
+    assert sum(file.stat().st_size for file in files) <= 16_000_000
+    half = TextToSpeechPipeline.from_pretrained(NAME, dtype=torch.float16)
+    for name in ("codec", "speech_generator"):
+        stored = getattr(half, name).state_dict()
+        for key, weight in getattr(pipeline, name).state_dict().items():
+            assert torch.equal(weight, stored[key].to(weight.dtype)), f"{key} is not stored in 16 bits"
+
+
+def test_golden_statistics_of_the_voice(spoken):
+    assert [len(audio) for audio in spoken] == SAMPLES  # the durations of phonemes are not drawn
+    for audio, level in zip(spoken, LEVELS):
+        assert np.isfinite(audio).all() and 0.2 < np.abs(audio).max() < 0.9 and abs(audio.mean()) < 1e-3
+        assert 20 * np.log10(audio.std()) == pytest.approx(level, abs=0.3)
+    np.testing.assert_allclose(log_mel(spoken[1], RATE, 20).mean(axis=0), SPECTRUM, atol=0.03)
+
+
+def test_it_sounds_like_the_voice_it_learned(spoken, teacher):
+    encoder = SpeakerEncoder()
+    for audio, model in zip(spoken, teacher):
+        assert len(audio) == pytest.approx(len(model), rel=0.15)
+        assert np.median(pitches(audio)) == pytest.approx(np.median(pitches(model)), rel=0.12)
+        assert encoder.similarity(audio, model, RATE) > 0.85
+    ours, theirs = (log_mel(np.concatenate(clips), RATE, 20) for clips in (spoken, teacher))
+    loud = [mels[mels.mean(axis=1) > -3].mean(axis=0) for mels in (ours, theirs)]
+    assert np.abs(loud[0] - loud[1]).mean() < 0.15  # 3 dB in the mean over bands
+
+
+def test_its_words_are_heard(spoken):
+    listen = Transcriber()
+    heard = [listen(audio, RATE) for audio in spoken]
+    said = ["Light carries sound.", "The photo phone sent speech over 200 meters on a beam of light.", TEXTS[2],
+            "Doctor Smith paid $5.50 on March 5th 2024 at 7:30 pm see example dot org for more"]
+    assert word_error_rate(said[:3], heard[:3]) < 0.1  # 19 words
+    assert word_error_rate(said, heard) < 0.25  # numbers have more than one way to be written
+
+
+@pytest.mark.parametrize("row", [1, 3])
+def test_alone_streamed_and_in_a_batch_it_is_the_same(pipeline, spoken, row):
+    (alone,) = pipeline(TEXTS[row], generator=torch.Generator().manual_seed(row)).audio
+    chunks = [chunk.audio for chunk in pipeline.stream(TEXTS[row], generator=torch.Generator().manual_seed(row))]
+    assert len(chunks) > 30
+    np.testing.assert_allclose(np.concatenate(chunks), alone, atol=1e-4)
+    np.testing.assert_allclose(spoken[row], alone, atol=1e-4)
+
+
+def test_the_card_says_that_the_voice_is_synthetic_and_names_the_sources():
+    card = " ".join((PRETRAINED / "tiny-speech" / "README.md").read_text(encoding="utf-8").split())
+    for fact in ("The voice is synthetic", "hibari-tts 0.2.1", "Apache-2.0", "LJSpeech", "public domain", "AN4",
+                 "LibriSpeech", "CC BY 4.0", "VCTK"):
+        assert fact in card, fact

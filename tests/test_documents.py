@@ -1,0 +1,147 @@
+"""Every block of code in README and docs runs, and every picture, sound and link is there.
+
+A block of ``python`` or ``bash`` runs in its document's order, in one folder a document that holds the repository and
+some pictures and recordings of a reader. The line before a block may say ``<!-- minutes: REASON -->``: it runs in the
+slow tests only; or ``<!-- not run: REASON -->``: it cannot run here.
+"""
+
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import draw_icon, icons
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(?:<!-- (?P<mark>not run|minutes): (?P<reason>[^>]+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)"
+                   r"^```$", re.MULTILINE | re.DOTALL)
+MOST_NOT_RUN = 20
+
+
+def blocks(document, languages=("python", "bash")):
+    """The matches of ``BLOCK`` of some languages."""
+    return [match for match in BLOCK.finditer(document.read_text(encoding="utf-8")) if match["language"] in languages]
+
+
+def documents(*marks):
+    """Documents with blocks that have one of these marks, or None for no mark."""
+    return [pytest.param(document, id=document.name) for document in DOCUMENTS
+            if any(match["mark"] in marks for match in blocks(document))]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """What a reader has: the repository, pictures and recordings."""
+    for name in ("scripts", "configs", "benchmarks", "docs", "photophone"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name, chosen in (("my_images", slice(0, 60)), ("my_validation", slice(60, 76))):
+        (tmp_path / name).mkdir()
+        rows = []
+        for number, ((colour, shape), fields) in enumerate(list(icons())[chosen]):
+            draw_icon(colour, shape).save(tmp_path / name / f"{number}.png")
+            rows.append({"file_name": f"{number}.png", **fields, "style": f"{shape}s"})
+        (tmp_path / name / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "my_recordings").mkdir()
+    shutil.copy(ROOT / "photophone" / "pretrained" / "tiny-enhance" / "noisy.flac", tmp_path / "my_recordings")
+    binary = tmp_path / ".bin" / "photophone"
+    binary.parent.mkdir()
+    binary.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m photophone.cli "$@"\n')
+    binary.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PATH", f"{binary.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def in_process(command, timeout=1800):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, f"{command[-1]}\n{done.stderr[-3000:]}"
+
+
+def commands(code):
+    """Arguments of each ``photophone`` command of a block that has nothing else in it, or None."""
+    if re.search(r"[|<>$;&]", re.sub("\"[^\"]*\"|#.*", "", code)):
+        return None
+    lines = [shlex.split(line, comments=True) for line in code.replace("\\\n", " ").splitlines()]
+    found = [line for line in lines if line]
+    return [line[1:] for line in found] if all(line[0] == "photophone" for line in found) else None
+
+
+@pytest.mark.parametrize("document", documents(None))
+def test_quick_code_of_a_document_runs(document, folder, run):
+    """All in this process, which has loaded the libraries, but for blocks that need a shell."""
+    session = {"__name__": "document"}  # blocks of Python go on where the last one ended, as a reader's session does
+    for match in blocks(document):
+        if match["mark"] is not None:
+            continue
+        if match["language"] == "python":
+            exec(compile(match["code"], document.name, "exec"), session)
+        elif (calls := commands(match["code"])) is not None:
+            for arguments in calls:
+                code, _, errors = run(*arguments)
+                assert code == 0, (arguments, errors)
+        else:
+            in_process(["bash", "-euo", "pipefail", "-c", match["code"]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", documents("minutes"))
+def test_all_code_of_a_document_runs(document, folder):
+    """Each block in processes of its own, as a reader runs it."""
+    session = []
+    for match in blocks(document):
+        if match["mark"] == "not run":
+            continue
+        if match["language"] == "bash":
+            in_process(["bash", "-euo", "pipefail", "-c", match["code"]])
+        else:
+            session.append(match["code"])
+            in_process([sys.executable, "-c", "\n".join(session)])
+
+
+def test_the_timed_path_of_a_newcomer_is_the_one_of_the_start_page():
+    steps = runpy.run_path(str(ROOT / "benchmarks" / "newcomer.py"))["STEPS"]
+    written = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").replace(" \\\n   ", "")
+    assert steps and all(command in written for _, command in steps)
+
+
+def test_few_blocks_do_not_run_and_say_why():
+    marked = [match for document in DOCUMENTS for match in blocks(document) if match["mark"]]
+    assert sum(match["mark"] == "not run" for match in marked) <= MOST_NOT_RUN
+    assert all(len(match["reason"]) > 8 for match in marked)
+
+
+def test_blocks_are_marked_with_their_language():
+    for document in DOCUMENTS:
+        found = [match["language"] for match in BLOCK.finditer(document.read_text(encoding="utf-8"))]
+        assert set(found) <= {"python", "bash", ""}, document.name
+
+
+def test_pictures_sounds_and_files_are_there_and_small():
+    for document in DOCUMENTS:
+        text = BLOCK.sub("", document.read_text(encoding="utf-8"))
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)|src=\"([^\"]+)\"", text):
+            name = target[0] or target[1]
+            if "://" in name or name.startswith("mailto:"):
+                continue
+            file = document.parent / name
+            assert file.exists(), f"{document.name}: {name}"
+            if file.suffix in (".wav", ".ogg"):
+                assert file.stat().st_size < 150_000
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+                          cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert "fonts.googleapis" not in page
+    assert "guidance_scale" in (tmp_path / "site" / "api" / "index.html").read_text(encoding="utf-8")

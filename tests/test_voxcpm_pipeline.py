@@ -1,0 +1,202 @@
+"""TextToSpeechPipeline with VoxCPM: from a published folder, voices, streaming, long texts, refusals."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+from speech import word_tokenizer
+from typer.testing import CliRunner
+
+from photophone import SeededNoise, TextToSpeechPipeline, Tokens, Voice
+from photophone.cli import app
+from photophone.noise import draw_seed
+from photophone.text.voxcpm import voxcpm_ids
+
+GOLDEN = Path(__file__).parent / "goldens" / "data" / "voxcpm"
+FAST = {"num_inference_steps": 3}
+NAMES = {"v1": "voxcpm-0.5b", "v2": "voxcpm-2"}
+LONG = "a bad cab. a big dig. he fed a hen, and ten men led him. oh no. we do go on and on."
+
+
+def seeded(*seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def recording(rate, seconds=0.01):
+    time = torch.arange(round(rate * seconds)) / rate
+    return 0.3 * torch.sin(2 * torch.pi * 440 * time)
+
+
+def write_published(folder, version):
+    """The folder of a tiny VoxCPM as its authors publish it: the recorded weights, with room for 128 text ids."""
+    settings = json.loads((GOLDEN / "config.json").read_text())["config"][version]
+    state = load_file(GOLDEN / {"v1": "voxcpm.safetensors", "v2": "voxcpm2.safetensors"}[version])
+    known = state["base_lm.embed_tokens.weight"]
+    rows = torch.randn(128 - len(known), known.shape[1], generator=torch.Generator().manual_seed(0))
+    state["base_lm.embed_tokens.weight"] = torch.cat([known, rows])
+    settings |= {"lm_config": {**settings["lm_config"], "vocab_size": 128}, "max_length": 400,
+                 "architecture": "voxcpm2" if version == "v2" else "voxcpm"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    vae = {key.removeprefix("audio_vae."): value for key, value in state.items() if key.startswith("audio_vae.")}
+    own = {key: value for key, value in state.items() if not key.startswith("audio_vae.")}
+    torch.save({"state_dict": vae}, folder / "audiovae.pth")
+    if version == "v1":
+        torch.save({"state_dict": own}, folder / "pytorch_model.bin")
+    else:
+        from safetensors.torch import save_file
+        save_file(own, folder / "model.safetensors")
+    word_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def pipeline(request, tmp_path_factory):
+    folder = write_published(tmp_path_factory.mktemp(request.param), request.param)
+    made = TextToSpeechPipeline.from_original(NAMES[request.param], folder)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def test_a_published_folder_speaks_as_its_parts_do(pipeline):
+    result = pipeline("a hen", generator=seeded(7)[0], **FAST)
+    model, codec = pipeline.speech_generator, pipeline.codec
+    ids = voxcpm_ids(pipeline.text_tokenizer, "a hen")
+    seed = draw_seed(seeded(7)[0])
+    tokens = model.generate(*model.prepare([ids]), noise=SeededNoise.from_seeds([seed]), max_patches=6 * len(ids) + 10,
+                            **FAST)
+    np.testing.assert_allclose(result.audio[0], codec.decode(tokens)[0, 0].numpy(), atol=1e-5)
+    assert result.sample_rate == codec.output_sample_rate and result.model in NAMES.values()
+    assert result.weights_licence == "Apache-2.0" and result.settings["guidance_scale"] == 2.0
+
+
+def test_a_voice_is_continued_without_its_own_sound(pipeline):
+    rate = pipeline.codec.sample_rate
+    voice = Voice(recording(rate), rate, "he had a cat.")
+    result = pipeline("a hen", voice=voice, generator=seeded(7)[0], **FAST)
+    model, codec = pipeline.speech_generator, pipeline.codec
+    size = model.config.patch_size * codec.hop_length
+    padded = torch.nn.functional.pad(recording(rate), (-160 % size, 0))  # silence in front
+    prompt = codec.encode(padded[None, None]).values[0]
+    ids = voxcpm_ids(pipeline.text_tokenizer, "he had a cat.a hen")
+    tokens = model.generate(*model.prepare([ids], [prompt]), noise=SeededNoise.from_seeds([draw_seed(seeded(7)[0])]),
+                            max_patches=6 * len(voxcpm_ids(pipeline.text_tokenizer, "a hen")) + 10, **FAST)
+    context = model.context(prompt)[None]
+    whole = codec.decode(Tokens(torch.cat([context, tokens.values], dim=1)))[0, 0]
+    expected = whole[-tokens.num_tokens * codec.output_hop:]
+    np.testing.assert_allclose(result.audio[0], expected.numpy(), atol=1e-5)
+    other = pipeline("a hen", generator=seeded(7)[0], **FAST).audio[0]
+    assert other.shape != result.audio[0].shape or np.abs(other - result.audio[0]).max() > 1e-3
+    assert result.settings["voice"] == "he had a cat." and result.settings["voice_tokens"] == len(prompt)
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_streaming_equals_the_whole(pipeline, spoken, monkeypatch):
+    monkeypatch.setattr("photophone.text.voxcpm.written_pieces.__defaults__", (24,))
+    rate = pipeline.codec.sample_rate
+    voice = Voice(recording(rate), rate, "no.") if spoken else None
+    (whole,) = pipeline(LONG, voice=voice, generator=seeded(3)[0], **FAST).audio
+    chunks = list(pipeline.stream(LONG, voice=voice, generator=seeded(3)[0], **FAST))
+    assert len(chunks) > 10 and len(pipeline.front.pieces(LONG)) > 2
+    np.testing.assert_allclose(np.concatenate([chunk.audio for chunk in chunks]), whole, atol=1e-4)
+
+
+def test_a_batch_equals_its_texts_and_long_texts_keep_the_first_voice(pipeline, monkeypatch):
+    monkeypatch.setattr("photophone.text.voxcpm.written_pieces.__defaults__", (24,))
+    texts = ["a hen", LONG, "oh no. he is on it. a bad cab is on a big hill."]
+    batch = pipeline(texts, generator=seeded(1, 2, 3), **FAST).audio
+    for row, (text, seed) in enumerate(zip(texts, (1, 2, 3))):
+        (alone,) = pipeline(text, generator=seeded(seed)[0], **FAST).audio
+        np.testing.assert_allclose(batch[row], alone, atol=1e-4)
+    given = []
+    condition = pipeline.front.condition
+    monkeypatch.setattr(type(pipeline.front), "condition",
+                        lambda front, requests: given.extend(requests) or condition(requests))
+    list(pipeline.stream(LONG, generator=seeded(2)[0], **FAST))
+    first, later = given[0], given[-1]
+    assert first.voice is None and later.voice.text == first.piece.text + " "
+    assert later.voice.tokens.shape[1] == pipeline.codec.token_dim
+
+
+def test_references_without_words_are_for_version_2(pipeline):
+    rate = pipeline.codec.sample_rate
+    voice = Voice(recording(rate).numpy(), rate)
+    if not pipeline.speech_generator.reads_references:
+        with pytest.raises(ValueError, match="needs the words"):
+            pipeline("a hen", voice=voice, **FAST)
+        return
+    spoken = pipeline.read_voice(voice)
+    size = pipeline.speech_generator.config.patch_size * pipeline.codec.hop_length
+    padded = torch.nn.functional.pad(recording(rate), (0, -160 % size))  # silence behind
+    torch.testing.assert_close(spoken.tokens, pipeline.codec.encode(padded[None, None]).values[0])
+    assert np.isfinite(pipeline("a hen", voice=voice, generator=seeded(1)[0], **FAST).audio[0]).all()
+
+
+def test_voices_are_files_too(pipeline, tmp_path):
+    from photophone.data.audio import write_audio
+    rate = pipeline.codec.sample_rate
+    write_audio(tmp_path / "voice.wav", recording(rate), rate)
+    one, two = (pipeline.read_voice(Voice(source, given, "no.")).tokens
+                for source, given in ((tmp_path / "voice.wav", None), (recording(rate), rate)))
+    torch.testing.assert_close(one, two, atol=1e-2, rtol=1e-2)  # 16 bits
+
+
+def test_the_command_line_speaks_with_a_voice(pipeline, tmp_path):
+    voice, folder = tmp_path / "voice.wav", tmp_path / "saved"
+    soundfile.write(voice, recording(16000, 0.02).numpy(), 16000)
+    pipeline.save_pretrained(folder)
+    arguments = ["speak", "a cab.", "--voice", str(voice), "--voice-text", "a bad cab.", "--seed", "1", "-m",
+                 str(folder), "-o", str(tmp_path / "made.wav"), "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    made, rate = soundfile.read(tmp_path / "made.wav", dtype="float32")
+    expected = pipeline("a cab.", voice=Voice(voice, text="a bad cab."), generator=seeded(1)[0]).audio[0]
+    assert rate == pipeline.sample_rate and len(made) == len(expected)
+    facts = json.loads((tmp_path / "made.json").read_text())
+    assert facts["voice"] == str(voice) and facts["voice_text"] == "a bad cab."
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"text": ""}, "no words"), ({"text": " ?! "}, "no words"), ({"speed": 1.5}, "cannot change its speed"),
+    ({"voice": "voice.wav"}, r"must be a photophone.Voice\(audio"),
+    ({"voice": Voice(torch.zeros(2, 100), 16000, "no")}, r"float \(T,\)"),
+    ({"voice": Voice(torch.full((9,), torch.nan), 16000, "no")}, "without NaN"),
+    ({"voice": Voice(torch.zeros(100), None, "no")}, "needs its sampling_rate"),
+    ({"voice": Voice(torch.zeros(100), 16000, "")}, "no words"),
+    ({"voice": Voice(torch.zeros(70 * 4000), 4000, "no")}, "70 s, over the limit of 60 s"),
+    ({"voice": Voice(torch.zeros(6000), 16000, "no")}, "leave no room in the 400 positions"),
+])
+def test_refusals(pipeline, options, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline(**{"text": "a hen", **options}, **FAST)
+
+
+def test_saved_pipelines_speak_alike_and_keep_their_name(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["speech_generator"] == ["photophone", "VoxCPM"] and index["codec"] == ["photophone", "AudioVAE"]
+    again = TextToSpeechPipeline.from_pretrained(tmp_path)
+    one, two = (p("a hen", generator=seeded(5)[0], **FAST) for p in (pipeline, again))
+    assert np.array_equal(one.audio[0], two.audio[0])
+    assert replace(one, audio=[]) == replace(two, audio=[])
+
+
+def test_wrong_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint named gpt; it is made of voxcpm, vae, text_tokenizer"):
+        TextToSpeechPipeline.from_original("voxcpm-0.5b", tmp_path, gpt="x")
+    with pytest.raises(ValueError, match="holds no pytorch_model.bin of voxcpm-0.5b"):
+        TextToSpeechPipeline.from_original("voxcpm-0.5b", tmp_path)
+    with pytest.raises(ValueError, match="no model for TextToSpeechPipeline; use ClassToImagePipeline"):
+        TextToSpeechPipeline.from_original("mar-base", tmp_path)
+    folder = write_published(tmp_path, "v1")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(ValueError, match="holds no text tokenizer"):
+        TextToSpeechPipeline.from_original("voxcpm-0.5b", folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="must hold a JSON object"):
+        TextToSpeechPipeline.from_original("voxcpm-0.5b", folder)
