@@ -1,0 +1,205 @@
+"""Memory and speed of the official audio systems at their published sizes, with random weights, on this machine.
+
+Every system runs in a process of its own, so its peak memory is its own. Seconds are those of the processor, all
+threads together: with one thread on an idle machine they are those of the clock, and on a busy one they stay what they
+are. Peers in the same run: the built-in photophone/tiny-speech for speed, and for CosyVoice's chunks the authors' way,
+which computes all of the past again for each of them. Random weights cost what trained ones cost; what they say means
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from photophone.noise import SeededNoise
+from photophone.registry import create_model, find
+
+TEXT_IDS, PATCHES, CODEC_SECONDS = 30, 6, 2.0
+LONG_SECONDS, SHORT_SECONDS, SOLVER_STEPS = 60, 3, 10
+MILLION, GIB = 1e6, 1024**3
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """New weights are made in ``dtype``: a copy in float32 would need twice the memory."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def build(name: str, dtype: torch.dtype = torch.float32, **options: Any) -> nn.Module:
+    """A registered model at its published size."""
+    torch.manual_seed(0)
+    with default_dtype(dtype):
+        return create_model(name, **options).eval()
+
+
+def facts(*models: nn.Module) -> dict[str, float]:
+    """Parameters in millions and gigabytes of weights."""
+    weights = [weight for model in models for weight in model.parameters()]
+    return {"parameters": sum(weight.numel() for weight in weights) / MILLION,
+            "weights": sum(weight.numel() * weight.element_size() for weight in weights) / GIB}
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of the processor, and the result."""
+    started = time.process_time()
+    made = function()
+    return time.process_time() - started, made
+
+
+def noise_speech(rate: int, seconds: float) -> Tensor:
+    """Noise (1, 1, T) as loud as speech."""
+    return 0.1 * torch.randn(1, 1, round(rate * seconds), generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def voxcpm(name: str) -> dict[str, Any]:
+    """Text to speech in bfloat16 with a float32 codec, as the authors run it, patch by patch."""
+    chain = find(name).chain
+    model, codec = build(name, torch.bfloat16), build(chain.tokenizer)
+    sequence = model.prepare([list(range(200, 200 + TEXT_IDS))])
+    options = {**chain.sampler, "max_patches": PATCHES, "min_patches": PATCHES}
+    costs = []
+    with codec.streaming(1):
+        stream = model.stream(*sequence, noise=SeededNoise.from_seeds([1]), **options)
+        for _ in range(PATCHES):
+            seconds, audio = timed(lambda: codec.decode(next(stream)))
+            costs.append(seconds)
+    length = audio.shape[-1] / codec.output_sample_rate
+    return {**facts(model, codec), "rtf": statistics.median(costs[1:]) / length, "first": costs[0],
+            "note": f"{length:.2f} s a patch, {chain.sampler['num_inference_steps']} solver steps"}
+
+
+@torch.no_grad()
+def cosyvoice(name: str) -> dict[str, Any]:
+    """Speech tokens to speech, chunk by chunk over a minute, and the stream beside the whole."""
+    from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
+
+    pipeline = TokenToSpeechPipeline(build(f"{name}-flow"), build(f"{name}-hift"))
+    flow, rate = pipeline.flow, pipeline.flow.config.token_rate
+    tokens = torch.randint(0, flow.config.vocab_size, (1, LONG_SECONDS * rate),
+                           generator=torch.Generator().manual_seed(2))
+    speaker = torch.randn(1, flow.config.speaker_dim, generator=torch.Generator().manual_seed(3))
+
+    def stream(seconds: int, **options: Any) -> tuple[list[float], Tensor]:
+        size = flow.step_tokens if flow.streams else 2 * rate
+        pieces, costs, parts = tokens[:, :seconds * rate].split(size, dim=1), [], []
+        chunks = pipeline.stream(pieces, speaker, noise=SeededNoise.from_seeds([1]), **options)
+        while True:
+            cost, part = timed(lambda: next(chunks, None))
+            if part is None:
+                return costs, torch.cat(parts, dim=-1)
+            costs.append(cost)
+            parts.append(part)
+
+    costs, streamed = stream(SHORT_SECONDS, num_inference_steps=SOLVER_STEPS)
+    made = {**facts(flow, pipeline.vocoder), "first": costs[0], "rtf": sum(costs) / SHORT_SECONDS}
+    cheap = {"num_inference_steps": 1, "guidance_scale": 1.0}
+    long, _ = stream(LONG_SECONDS, **cheap)
+    sixth = max(2, len(long) // 6)
+    first, last = (statistics.median(part) for part in (long[1:sixth + 1], long[-sixth - 1:-1]))
+    made["note"] = (f"chunks over {LONG_SECONDS} s, 1 step: {1000 * first:.0f} ms in the first sixth, "
+                    f"{1000 * last:.0f} ms in the last")
+    if flow.streams:
+        whole, _ = pipeline.generate(tokens[:, :SHORT_SECONDS * rate], speaker, noise=SeededNoise.from_seeds([1]),
+                                     num_inference_steps=SOLVER_STEPS, chunked=True, left_chunks=2)
+        again, _ = timed(lambda: flow.generate(tokens, speaker, noise=SeededNoise.from_seeds([1]), chunked=True,
+                                               **cheap))
+        made["note"] += (f" ({1000 * again:.0f} ms with all of the past again); stream and whole differ by "
+                         f"{float((streamed - whole).abs().max()):.1e} of {float(whole.abs().max()):.2f}")
+    return made
+
+
+@torch.no_grad()
+def llase(name: str) -> dict[str, Any]:
+    """Enhancement of a clip by the three networks."""
+    from photophone.pipelines.llase_enhancer import LLaSEEnhancer
+
+    chain = find(name).chain
+    parts = {key: build(model, **(chain.tokenizer_config if model == chain.tokenizer else {}))
+             for key, model in chain.files.items()}
+    enhancer = LLaSEEnhancer.from_parts(**parts)
+    audio = noise_speech(16000, CODEC_SECONDS)
+    seconds, _ = timed(lambda: enhancer.enhance(audio))
+    return {**facts(enhancer), "rtf": seconds / CODEC_SECONDS, "note": f"{CODEC_SECONDS:.0f} s, whole, float32"}
+
+
+@torch.no_grad()
+def codec(name: str) -> dict[str, Any]:
+    """Encoding and decoding of a clip."""
+    model = build(name)
+    audio = noise_speech(model.sample_rate, CODEC_SECONDS)
+    encoding, tokens = timed(lambda: model.encode(audio))
+    decoding, _ = timed(lambda: model.decode(tokens))
+    return {**facts(model), "rtf": (encoding + decoding) / CODEC_SECONDS,
+            "note": f"encoding {encoding / CODEC_SECONDS:.3f}, decoding {decoding / CODEC_SECONDS:.3f}"}
+
+
+def built_in(name: str) -> dict[str, Any]:
+    """The yardstick: a sentence by the built-in voice."""
+    from photophone import TextToSpeechPipeline
+
+    pipeline = TextToSpeechPipeline.from_pretrained(name)
+    pipeline.set_progress_bar_config(disable=True)
+    text = "The photophone carried speech on a beam of light."
+    pipeline(text)
+    seconds, result = timed(lambda: pipeline(text, generator=torch.Generator().manual_seed(0)))
+    return {**facts(pipeline.speech_generator, pipeline.codec),
+            "rtf": seconds / (len(result.audio[0]) / pipeline.sample_rate), "note": "text to speech, trained weights"}
+
+
+SYSTEMS = {"photophone/tiny-speech": built_in, "voxcpm-0.5b": voxcpm, "voxcpm-1.5": voxcpm, "voxcpm-2": voxcpm,
+           "cosyvoice-300m": cosyvoice, "cosyvoice2-0.5b": cosyvoice, "cosyvoice3-0.5b": cosyvoice, "llase-g1": llase,
+           **dict.fromkeys(("vocos-mel-24khz", "wavtokenizer-large-unify-40", "focalcodec-offline-50hz",
+                            "focalcodec-causal-2k", "bicodec-spark-tts-0.5b", "xcodec2", "dmel-16k-25ms",
+                            "encodec-24khz-6kbps", "dac-16khz", "mimi-8"), codec)}
+
+
+def main() -> None:
+    """Run the systems that were asked for, one process each, and print a line for each as it is there."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("systems", nargs="*", metavar="NAME", help=f"of {', '.join(SYSTEMS)}; all by default")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.child:
+        made = SYSTEMS[arguments.child](arguments.child)
+        made["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+        print(json.dumps(made))
+        return
+    unknown = sorted(set(arguments.systems) - set(SYSTEMS))
+    if unknown:
+        parser.error(f"unknown systems {', '.join(unknown)}; there are {', '.join(SYSTEMS)}")
+    print(f"{arguments.threads} threads\n{'system':28s} {'params M':>8s} {'weights':>8s} {'peak GiB':>8s} {'RTF':>8s} "
+          f"{'first s':>8s}")
+    for name in arguments.systems or SYSTEMS:
+        done = subprocess.run([sys.executable, __file__, "--child", name, "--threads", str(arguments.threads)],
+                              check=False, capture_output=True, text=True)
+        if done.returncode:
+            print(f"{name:28s} failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
+            continue
+        row = json.loads(done.stdout.splitlines()[-1])
+        first = f"{row['first']:8.2f}" if "first" in row else f"{'-':>8s}"
+        print(f"{name:28s} {row['parameters']:8.1f} {row['weights']:8.2f} {row['memory']:8.2f} {row['rtf']:8.3f} "
+              f"{first}  {row['note']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

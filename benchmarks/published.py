@@ -1,0 +1,78 @@
+"""Do published generators run at their full shape here, what do they cost, how much memory do they take?
+
+Each is built at its published size with random weights and makes one image through its pipeline, in a process of its
+own. Samplers are the published ones with fewer steps where there is a choice; LlamaGen and VAR have none. ``--all``
+adds larger ones, which need up to ten gigabytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+
+import torch
+from transformers import T5Config, T5EncoderModel
+
+from photophone import create_model
+from photophone.pipelines.class_to_image import ClassToImagePipeline
+from photophone.pipelines.text_to_image import TextToImagePipeline
+from photophone.registry import find
+from photophone.text.captions import train_caption_tokenizer
+
+SMALL = ("llamagen-b-256", "mar-base", "xar-base", "var-d16", "titok-l32-generator", "titok-b64-generator",
+         "titok-s128-generator")
+LARGE = ("llamagen-l-384", "llamagen-xl-t2i-256", "mar-large", "mar-large-cspd-base", "xar-large", "var-d20")
+SHORT = {"mar": {"num_inference_steps": 8, "head_steps": "ddim10"}, "xar": {"num_inference_steps": 4}}
+"""Fewer steps than published, by the first part of the name."""
+PROMPT = "a red apple"
+
+
+def build(name: str) -> ClassToImagePipeline | TextToImagePipeline:
+    """The pipeline of a published generator with random weights; captions are read by a random encoder of one block
+    whose features have the published width."""
+    torch.manual_seed(0)
+    chain, published = find(name).chain, {"model": name, "revision": None}
+    parts = {"token_generator": create_model(name).eval(),
+             "image_tokenizer": create_model(chain.tokenizer, **chain.tokenizer_config).eval()}
+    if chain.text_encoder is None:
+        return ClassToImagePipeline(**parts, published=published)
+    config = T5Config(vocab_size=99, d_model=parts["token_generator"].config.caption_dim, d_ff=64, num_layers=1)
+    return TextToImagePipeline(train_caption_tokenizer([PROMPT], 99, 512), **parts, published=published,
+                               text_encoder=T5EncoderModel(config).eval())
+
+
+def measure(name: str, threads: int) -> None:
+    """Print one line for one generator."""
+    torch.set_num_threads(threads)
+    pipeline = build(name)
+    pipeline.set_progress_bar_config(disable=True)
+    options = SHORT.get(name.partition("-")[0], {})
+    condition = PROMPT if isinstance(pipeline, TextToImagePipeline) else 207
+    started = time.process_time()
+    (image,) = pipeline(condition, generator=torch.Generator().manual_seed(1), **options).images
+    seconds = time.process_time() - started
+    count = sum(weight.numel() for weight in pipeline.token_generator.parameters()) / 1e6
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{name:22s} {count:6.0f} M  {image.width}x{image.height}  {seconds:6.1f} s of one core  {memory:5.1f} GiB  "
+          f"{options or 'published sampler'}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="registered generators; none runs the small ones")
+    parser.add_argument("--all", action="store_true", help="the large ones too")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        measure(arguments.child, arguments.threads)
+        return
+    for name in arguments.names or (*SMALL, *(LARGE if arguments.all else ())):
+        subprocess.run([sys.executable, __file__, "--child", name, "--threads", str(arguments.threads)], check=True)
+
+
+if __name__ == "__main__":
+    main()
