@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test test-browser docs lint bench soak clean
+
+CHROMIUM ?= /usr/bin/chromium
 
 .venv/.demo: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -14,13 +16,27 @@ BIN := .venv/bin
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
 	touch $@ .venv/.demo
 
+.venv/.browser: .venv/.test
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[browser]'
+	touch $@
+
+$(CHROMIUM):
+	@command -v apt-get >/dev/null || { echo "no browser at $(CHROMIUM) and no apt-get to install it; set CHROMIUM=PATH" >&2; exit 1; }
+	apt-get update -q && apt-get install -y -q --no-install-recommends chromium
+
 demo: .venv/.demo  ## images from the built-in weights into outputs/
 	$(BIN)/python scripts/demo.py --output outputs
 
 test: .venv/.test  ## lint, import contracts, the whole suite
 	$(BIN)/ruff check photophone scripts tests benchmarks
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+test-browser: .venv/.browser | $(CHROMIUM)  ## every tab of the demo in Chromium; screenshots in outputs/browser
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m browser tests/browser
+
+docs: .venv/.test  ## the documentation in build/site
+	$(BIN)/python -m mkdocs build --strict
 
 bench: .venv/.test  ## speed, with the share of each part
 	$(BIN)/python benchmarks/image.py
