@@ -21,6 +21,8 @@ from photophone.kernels.vq import nearest_code
 from photophone.tokens import Tokens
 
 REPEATS = 3
+AXES = {"lookup among 16,384 codes": "rows", "lookup of 4,096 rows, by codes": "codes",
+        "tiny-image, by images": "images", "audio, by seconds": "seconds of audio"}
 SENTENCE = "Light carries sound over the hill to the other side of the valley. "
 
 
@@ -79,6 +81,14 @@ def draw(rows: list[tuple[str, str, int, float]], path: Path) -> None:
         for name in dict.fromkeys(row[1] for row in rows if row[0] == title):
             points = [(row[2], row[3]) for row in rows if row[:2] == (title, name)]
             place.loglog(*zip(*points), marker="o", label=name or None)
+        # the measured sizes, and no labels between them, which would lie upon each other
+        sizes = sorted({row[2] for row in rows if row[0] == title})
+        sizes = [size for before, size in zip([0, *sizes], sizes) if size > 1.4 * before]
+        place.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        place.set_xticks([], minor=True)
+        place.yaxis.set_major_formatter("{x:g}")
+        place.yaxis.set_minor_formatter("")
+        place.set_xlabel(AXES[title], fontsize=8)
         place.set_title(title, fontsize=10)
         place.set_ylabel("seconds", fontsize=8)
         place.grid(alpha=0.3, which="both")
