@@ -63,7 +63,7 @@ def test_the_weights_fit_the_wheel_and_are_16_bit(pipeline):
     half = SpeechEnhancementPipeline.from_pretrained(NAME, dtype=torch.float16).enhancer.state_dict()
     for key, weight in pipeline.enhancer.state_dict().items():
         assert torch.equal(weight, half[key].float()), f"{key} is not stored in 16 bits"
-    assert pipeline.weights_licence.startswith("Apache-2.0") and pipeline.source["revision"] == "2.0"
+    assert pipeline.weights_licence.startswith("Apache-2.0") and pipeline.source["revision"] == "3.0"
 
 
 @pytest.mark.parametrize("snr", [0.0, 5.0])
