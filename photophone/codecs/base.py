@@ -11,12 +11,11 @@ from torch.nn import functional
 
 from photophone.layers.lengths import keep_valid, length_mask
 from photophone.layers.streaming import streaming
-from photophone.model import Model
-from photophone.quantizers import Quantizer
+from photophone.quantizers.model import QuantizedModel
 from photophone.tokens import Tokens
 
 
-class AudioCodec(Model):
+class AudioCodec(QuantizedModel):
     """Waveforms float ``(B, 1, T)`` in [-1, 1] at :attr:`sample_rate` to :class:`Tokens` and back.
 
     A family has a ``sample_rate`` in its config and a quantizer ``bottleneck``, or overrides the properties that speak
@@ -25,7 +24,6 @@ class AudioCodec(Model):
     :meth:`token_lengths` and :meth:`audio_lengths`.
     """
 
-    bottleneck: Quantizer
     streams: bool = False
     """True where decoding chunks of tokens within :meth:`streaming` equals decoding the whole."""
     stream_chunk: int = 1
@@ -55,21 +53,6 @@ class AudioCodec(Model):
     def frame_rate(self) -> float:
         """Tokens per second."""
         return self.sample_rate / self.hop_length
-
-    @property
-    def token_dim(self) -> int | None:
-        """Width of a continuous token, None for a discrete codec."""
-        return self.bottleneck.token_dim
-
-    @property
-    def codebook_size(self) -> int | None:
-        """Codes in a codebook, None for a continuous codec."""
-        return self.bottleneck.codebook_size
-
-    @property
-    def num_codebooks(self) -> int:
-        """Codes per token."""
-        return self.bottleneck.num_codebooks
 
     @abstractmethod
     def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:

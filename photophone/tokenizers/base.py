@@ -8,12 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from photophone.model import Model
-from photophone.quantizers import Quantizer
+from photophone.quantizers.model import QuantizedModel
 from photophone.tokens import Tokens
 
 
-class ImageTokenizer(Model):
+class ImageTokenizer(QuantizedModel):
     """Images float ``(B, 3, H, W)`` in [-1, 1] to :class:`Tokens` and back.
 
     A family has an ``image_size`` in its config and a quantizer ``bottleneck``, which the properties below speak of,
@@ -21,7 +20,6 @@ class ImageTokenizer(Model):
     :class:`photophone.model.Model`.
     """
 
-    bottleneck: Quantizer
     ENCODER_PARTS: ClassVar[tuple[str, ...]] = ("encoder", "to_latent", "bottleneck")
     """Beginnings of the names of all weights that tokens depend on."""
     LAST_LAYER: ClassVar[str] = "decoder.conv_out"
@@ -36,21 +34,6 @@ class ImageTokenizer(Model):
     @abstractmethod
     def num_tokens(self) -> int:
         """Tokens per image."""
-
-    @property
-    def token_dim(self) -> int | None:
-        """Width of a continuous token, None for a discrete tokenizer."""
-        return self.bottleneck.token_dim
-
-    @property
-    def codebook_size(self) -> int | None:
-        """Codes in a codebook, None for a continuous tokenizer."""
-        return self.bottleneck.codebook_size
-
-    @property
-    def num_codebooks(self) -> int:
-        """Codes per token."""
-        return self.bottleneck.num_codebooks
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tokens:

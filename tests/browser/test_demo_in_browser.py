@@ -144,7 +144,10 @@ def test_speech_can_be_cancelled(page):
     facts(page, "speech", "Cancelled")
     page.fill("#speech-text textarea", "Hello.")
     page.click("#speech-go")  # the model is free again
-    facts(page, "speech", "of speech")
+    line = facts(page, "speech", "of speech")
+    sound = heard(page, "#speech-audio")  # of the second text, not what was left of the first
+    assert sound["seconds"] == pytest.approx(float(line.split(" s of speech")[0]), abs=0.06) and sound["seconds"] < 3
+    assert sound["level"] > 0.01
 
 
 def test_a_recording_is_enhanced(page):
