@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from photophone.noise import SeededNoise
-from photophone.registry import create_model, find
+from photophone.core.noise import SeededNoise
+from photophone.loading.registry import create_model, find
 
 TEXT_IDS, PATCHES, CODEC_SECONDS = 30, 6, 2.0
 LONG_SECONDS, SHORT_SECONDS, SOLVER_STEPS = 60, 3, 10
@@ -72,7 +72,7 @@ def noise_speech(rate: int, seconds: float) -> Tensor:
 def voxcpm(name: str) -> dict[str, Any]:
     """Text to speech in bfloat16 with a float32 codec, as the authors run it, patch by patch."""
     chain = find(name).chain
-    model, codec = build(name, torch.bfloat16), build(chain.tokenizer)
+    model, codec = build(name, torch.bfloat16), build(chain.tokenizer[1])
     sequence = model.prepare([list(range(200, 200 + TEXT_IDS))])
     options = {**chain.sampler, "max_patches": PATCHES, "min_patches": PATCHES}
     costs = []
@@ -129,10 +129,10 @@ def cosyvoice(name: str) -> dict[str, Any]:
 @torch.no_grad()
 def llase(name: str) -> dict[str, Any]:
     """Enhancement of a clip by the three networks."""
-    from photophone.pipelines.llase_enhancer import LLaSEEnhancer
+    from photophone.generators.llase_g1.enhancer import LLaSEEnhancer
 
     chain = find(name).chain
-    parts = {key: build(model, **(chain.tokenizer_config if model == chain.tokenizer else {}))
+    parts = {key: build(model, **(chain.tokenizer_config if model == chain.tokenizer[1] else {}))
              for key, model in chain.files.items()}
     enhancer = LLaSEEnhancer.from_parts(**parts)
     audio = noise_speech(16000, CODEC_SECONDS)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import EncodecConfig, EncodecModel, MimiConfig, MimiModel
 
-from photophone.codecs.encodec import EnCodec
-from photophone.codecs.mimi import Mimi
-from photophone.codecs.vocos import Vocos
-from photophone.tokens import Tokens
+from photophone.codecs.encodec.model import EnCodec
+from photophone.codecs.mimi.model import Mimi
+from photophone.codecs.vocos.model import Vocos
+from photophone.core.tokens import Tokens
 
 SECONDS = (1, 10)
 

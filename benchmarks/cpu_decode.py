@@ -14,11 +14,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from photophone.generators.decoding import DecodingStopped
-from photophone.generators.llamagen_gpt import LlamaGenGPT
+from photophone.core.noise import SeededNoise
+from photophone.decoding.loop import DecodingStopped
+from photophone.generators.llamagen.model import LlamaGenGPT
 from photophone.kernels.few_rows import WEIGHTS, library
 from photophone.layers.decode_linear import prepare_for_decoding
-from photophone.noise import SeededNoise
 
 TOKENS = 64
 LABELS = 4

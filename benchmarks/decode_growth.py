@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from cpu_decode import make_model, seconds
 
-from photophone.files import atomic_write
-from photophone.generators.decode_step import DecodeStep
+from photophone.core.files import atomic_write
+from photophone.decoding.step import DecodeStep
 from photophone.kernels.few_rows import WEIGHTS
 from photophone.layers.decode_linear import prepare_for_decoding
 

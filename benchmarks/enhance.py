@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from photophone.data.audio_stream import AudioReader, write_pieces
-from photophone.evaluation.enhancement_peers import available_peers
-from photophone.evaluation.judges import JUDGE_RATE
+from photophone.evaluation.metrics.judges import JUDGE_RATE
+from photophone.evaluation.peers.enhancement import available_peers
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 
 

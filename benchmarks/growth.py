@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from photophone import SpeechEnhancementPipeline, TextToImagePipeline, TextToSpeechPipeline
-from photophone.codecs.vocos import Vocos
+from photophone.codecs.vocos.model import Vocos
+from photophone.core.tokens import Tokens
 from photophone.kernels.vq import nearest_code
-from photophone.tokens import Tokens
 
 REPEATS = 3
 AXES = {"lookup among 16,384 codes": "rows", "lookup of 4,096 rows, by codes": "codes",

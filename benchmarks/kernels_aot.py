@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from photophone.files import atomic_write
+from photophone.core.files import atomic_write
 
 TARGETS = {
     80: ("A100 80GB SXM", 2.039e12, {"float32": 19.5e12, "tf32x3": 156e12 / 3, "16 bit": 312e12}),

@@ -64,9 +64,9 @@ def random(*shape: int, dtype: torch.dtype = torch.float32, device: str = "cuda"
 
 def operations(device: str = "cuda") -> dict[str, tuple[Run, float, dict[str, Run]]]:
     """By name: the public function on random inputs, the bytes it must move, and peers."""
+    from photophone.core.noise import GlobalNoise
     from photophone.kernels import adaln, overlap_add, pack, rotary, sampling, snake, solver, vq
     from photophone.layers.rotary import sequence_rotary
-    from photophone.noise import GlobalNoise
 
     half, noise, made = torch.bfloat16, GlobalNoise(device), {}
     normal = partial(random, device=device)

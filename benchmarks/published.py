@@ -17,9 +17,9 @@ import torch
 from transformers import T5Config, T5EncoderModel
 
 from photophone import create_model
+from photophone.loading.registry import find
 from photophone.pipelines.class_to_image import ClassToImagePipeline
 from photophone.pipelines.text_to_image import TextToImagePipeline
-from photophone.registry import find
 from photophone.text.captions import train_caption_tokenizer
 
 SMALL = ("llamagen-b-256", "mar-base", "xar-base", "var-d16", "titok-l32-generator", "titok-b64-generator",
@@ -36,7 +36,7 @@ def build(name: str) -> ClassToImagePipeline | TextToImagePipeline:
     torch.manual_seed(0)
     chain, published = find(name).chain, {"model": name, "revision": None}
     parts = {"token_generator": create_model(name).eval(),
-             "image_tokenizer": create_model(chain.tokenizer, **chain.tokenizer_config).eval()}
+             "image_tokenizer": create_model(chain.tokenizer[1], **chain.tokenizer_config).eval()}
     if chain.text_encoder is None:
         return ClassToImagePipeline(**parts, published=published)
     config = T5Config(vocab_size=99, d_model=parts["token_generator"].config.caption_dim, d_ff=64, num_layers=1)

@@ -20,11 +20,11 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from photophone.core.files import atomic_write
+from photophone.core.pictures import labelled_sheet, to_pil
 from photophone.data.images import ImageDataset
-from photophone.files import atomic_write
-from photophone.pictures import labelled_sheet, to_pil
+from photophone.loading.saved import open_saved
 from photophone.pipelines.class_to_image import ClassToImagePipeline
-from photophone.saved import open_saved
 from photophone.tokenizers.base import ImageTokenizer
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from photophone.generators.enhancer import SpeechEnhancer
+from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 
 CARD = """---

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from photophone.generators.flow_ar import FlowARGenerator
+from photophone.generators.flow_ar.model import FlowARGenerator
 from photophone.pipelines.text_to_image import TextToImagePipeline
-from photophone.tokenizers.latent1d import Latent1DTokenizer
+from photophone.tokenizers.latent1d.model import Latent1DTokenizer
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from photophone.codecs.stream_codec import StreamCodec
-from photophone.generators.speech_ar import SpeechFlowAR
+from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.generators.speech_ar.model import SpeechFlowAR
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
 CARD = """---

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
+from photophone.core.files import atomic_write
+from photophone.core.pictures import grid, labelled_sheet, spectrogram
 from photophone.data.audio import read_audio
 from photophone.data.audio_stream import write_pieces
-from photophone.files import atomic_write
-from photophone.pictures import grid, labelled_sheet, spectrogram
+from photophone.loading.registry import PRETRAINED
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
-from photophone.registry import PRETRAINED
 
 PROMPTS = [
     "a red apple, 3d emoji",

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from photophone.core.files import atomic_write
+from photophone.core.pictures import spectrogram
 from photophone.data.audio import read_audio, write_audio
-from photophone.files import atomic_write
-from photophone.pictures import spectrogram
 from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 

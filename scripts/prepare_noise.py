@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from photophone.core.limits import MAX_NOISE_SECONDS
 from photophone.data.speech import prepare_speech
-from photophone.limits import MAX_NOISE_SECONDS
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from photophone.core.tokens import Tokens
 from photophone.data.images import ImageDataset
-from photophone.saved import open_saved
+from photophone.loading.saved import open_saved
 from photophone.tokenizers.base import ImageTokenizer
-from photophone.tokens import Tokens
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from photophone.codecs.stream_codec import StreamCodec
+from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.core.tokens import Tokens
 from photophone.data.speech import SpeechDataset
-from photophone.tokens import Tokens
 
 
 def main() -> None:

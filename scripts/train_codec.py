@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from photophone.codecs.stream_codec import StreamCodec
-from photophone.codecs.vocos import Vocos
+from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.codecs.vocos.model import Vocos
 from photophone.data.speech import SpeechDataset
-from photophone.training.codec import CodecTask, CodecWeights
-from photophone.training.command import train_command
-from photophone.training.config import TrainConfig
+from photophone.training.loop.command import train_command
+from photophone.training.loop.config import TrainConfig
+from photophone.training.tasks.codec import CodecTask, CodecWeights
 
 CODECS = {"stream": StreamCodec, "vocos": Vocos}
 

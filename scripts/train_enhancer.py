@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from photophone.codecs.stream_codec import StreamCodec
+from photophone.codecs.stream_codec.model import StreamCodec
 from photophone.data.mixing import MixingConfig
 from photophone.data.speech import SpeechDataset
-from photophone.generators.enhancer import SpeechEnhancer
-from photophone.training.command import train_command
-from photophone.training.config import TrainConfig
-from photophone.training.enhancer import EnhancerTask, EnhancerWeights
-from photophone.training.speech_features import WhisperFeatures
+from photophone.generators.enhancer.model import SpeechEnhancer
+from photophone.training.loop.command import train_command
+from photophone.training.loop.config import TrainConfig
+from photophone.training.losses.speech_features import WhisperFeatures
+from photophone.training.tasks.enhancer import EnhancerTask, EnhancerWeights
 
 
 def build_task(config: TrainConfig) -> EnhancerTask:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from photophone.training.command import train_command
-from photophone.training.image_recipes import image_tokenizer_task
+from photophone.training.loop.command import train_command
+from photophone.training.tasks.image_recipes import image_tokenizer_task
 
 if __name__ == "__main__":
     train_command(__doc__, image_tokenizer_task)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from photophone.codecs.stream_codec import StreamCodec
+from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.core.tokens import Tokens
 from photophone.data.speech import SpeechDataset
-from photophone.generators.speech_ar import SpeechFlowAR
-from photophone.tokens import Tokens
-from photophone.training.command import train_command
-from photophone.training.config import TrainConfig
-from photophone.training.speech_generator import AlignedSpeech, SpeechGeneratorTask
+from photophone.generators.speech_ar.model import SpeechFlowAR
+from photophone.training.loop.command import train_command
+from photophone.training.loop.config import TrainConfig
+from photophone.training.tasks.speech_generator import AlignedSpeech, SpeechGeneratorTask
 
 
 def build_task(config: TrainConfig) -> SpeechGeneratorTask:

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from photophone.codecs.stream_codec import StreamCodec
+from photophone.codecs.stream_codec.model import StreamCodec
 from photophone.data.speech import prepare_speech
-from photophone.generators.speech_ar import SpeechFlowAR
+from photophone.generators.speech_ar.model import SpeechFlowAR
 
 SENTENCES = (("Light carries sound.", "lˈIt kˈɛɹiz sˈWnd."), ("The sun is warm.", "ðə sˈʌn ɪz wˈɔɹm."),
              ("Who goes there?", "hˌu ɡˈOz ðˈɛɹ?"), ("She sells sea shells.", "ʃi sˈɛlz sˈi ʃˈɛlz."),

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
+from photophone.core.limits import MAX_AUDIO_FRAMES
 from photophone.data.audio import read_audio, resample_audio, write_audio
-from photophone.limits import MAX_AUDIO_FRAMES
 
 RATE = 16000
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import photophone as pp
-from photophone.codecs.vocos import Vocos
+from photophone.codecs.vocos.model import Vocos
 from photophone.data.audio import read_audio
-from photophone.registry import PRETRAINED, create_model, find
+from photophone.loading.registry import PRETRAINED, create_model, find
 
 CLIP = Path(__file__).parent / "goldens" / "data" / "speech" / "ls1688-0.opus"
 SMALL = {"num_mels": 8, "n_fft": 64, "hop_length": 16, "width": 16, "hidden": 24, "depth": 1}
@@ -43,7 +43,7 @@ def test_refusals(name, message):
 
 
 def test_the_built_in_vocoder_is_close_to_the_recording():
-    stoi = pytest.importorskip("photophone.evaluation.audio_metrics").stoi
+    stoi = pytest.importorskip("photophone.evaluation.metrics.audio").stoi
     pytest.importorskip("pystoi")
     codec = pp.AutoCodec.from_pretrained("photophone/tiny-vocoder")
     audio, rate = read_audio(CLIP, codec.sample_rate)

@@ -15,8 +15,8 @@ from speech import write_speech
 from photophone import SpeechEnhancementPipeline
 from photophone.data.mixing import coloured_noise, power, scale_to_snr
 from photophone.data.speech import SpeechDataset
-from photophone.evaluation.audio_metrics import si_sdr
-from photophone.registry import PRETRAINED
+from photophone.evaluation.metrics.audio import si_sdr
+from photophone.loading.registry import PRETRAINED
 
 NAME, RATE = "photophone/tiny-enhance", 16000
 HOUR = """

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from photophone import TextToSpeechPipeline
-from photophone.evaluation.audio_metrics import log_mel, word_error_rate
-from photophone.evaluation.judges import SpeakerEncoder, Transcriber, prepare
-from photophone.evaluation.speech_peers import hibari
-from photophone.registry import PRETRAINED
+from photophone.evaluation.metrics.audio import log_mel, word_error_rate
+from photophone.evaluation.metrics.judges import SpeakerEncoder, Transcriber, prepare
+from photophone.evaluation.peers.speech import hibari
+from photophone.loading.registry import PRETRAINED
 
 NAME = "photophone/tiny-speech"
 RATE = 16_000

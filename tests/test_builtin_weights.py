@@ -6,7 +6,7 @@ import torch
 from tiny import draw_icon
 
 from photophone import TextToImagePipeline, Tokens
-from photophone.registry import PRETRAINED
+from photophone.loading.registry import PRETRAINED
 
 NAME = "photophone/tiny-image"
 

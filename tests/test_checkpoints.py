@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from photophone.checkpoints import read_state, rename_keys
-from photophone.registry import load_original
-from photophone.tokenizers.llamagen_vq import LlamaGenVQ
-from photophone.tokenizers.maskgit_vqgan import MaskGITVQGAN
+from photophone.loading.checkpoints import read_state, rename_keys
+from photophone.loading.registry import load_original
+from photophone.tokenizers.llamagen_vq.model import LlamaGenVQ
+from photophone.tokenizers.maskgit_vqgan.model import MaskGITVQGAN
 
 WEIGHTS = Path(__file__).parent / "goldens" / "data" / "maskgit_vqgan" / "weights.safetensors"
 CONFIG = {"image_size": 14, "channels": 32, "multipliers": [2, 1], "blocks": 1, "token_width": 12, "num_codes": 40}

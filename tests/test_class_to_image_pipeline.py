@@ -9,10 +9,10 @@ from tiny import CHAINS, icons, shake, small_chain
 from transformers import T5Config, T5EncoderModel
 
 from photophone import ClassToImagePipeline, TextToImagePipeline, Tokens, create_model, list_models
-from photophone.generators.decoding import DecodingStopped
+from photophone.decoding.loop import DecodingStopped
+from photophone.loading.chains import check_chain
+from photophone.loading.registry import find
 from photophone.pipelines.class_to_image import read_labels
-from photophone.pipelines.originals import check_chain
-from photophone.registry import find
 from photophone.text.captions import train_caption_tokenizer
 from photophone.text.features import encode_features
 

@@ -8,11 +8,11 @@ import pytest
 import soundfile
 import torch
 
+from photophone import AutoCodec
 from photophone.cli import codec as commands
-from photophone.codecs.focalcodec import FocalCodec
-from photophone.pipelines.loading import load_codec
-from photophone.registry import create_model, find
-from photophone.tokens import Tokens
+from photophone.codecs.focalcodec.model import FocalCodec
+from photophone.core.tokens import Tokens
+from photophone.loading.registry import create_model, find
 
 CLIPS = Path(__file__).parent / "goldens" / "data" / "speech"
 FOCAL = Path(__file__).parent / "goldens" / "data" / "focalcodec"
@@ -57,7 +57,7 @@ def test_official_weights_run_with_their_config(tmp_path):
     tokens = Tokens.load(tmp_path / "t.safetensors", model="focalcodec-offline-25hz")
     assert tokens.values.dim() == 2 and int(tokens.values.max()) < 256
     with pytest.raises(ValueError, match="is a generator, no codec"):
-        load_codec("mar-base")
+        AutoCodec.from_pretrained("mar-base")
 
 
 @pytest.mark.parametrize("name", ["focalcodec-causal-2k", "voxcpm-vae-44k"])
@@ -86,6 +86,6 @@ def test_the_codec_of_the_built_in_voice_has_its_name(files, tmp_path):
     commands.decode(tmp_path / "t.safetensors", output=tmp_path / "out.wav", quiet=True)
     assert soundfile.info(tmp_path / "out.wav").frames == tokens.num_tokens * 400
     with pytest.raises(ValueError, match="photophone/tiny-image has no codec"):
-        load_codec("photophone/tiny-image")
+        AutoCodec.from_pretrained("photophone/tiny-image")
     with pytest.raises(ValueError, match="cannot be decoded by 'dmel-16k-25ms'"):
         commands.decode(tmp_path / "t.safetensors", model="dmel-16k-25ms", output=tmp_path / "out.wav")

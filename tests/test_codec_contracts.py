@@ -8,7 +8,7 @@ import torch
 from tiny import Hostile, shake
 
 from photophone import Tokens, create_model, list_models
-from photophone.registry import find
+from photophone.loading.registry import find
 
 CODECS = [entry.name for entry in list_models("codec")]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}

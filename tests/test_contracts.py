@@ -9,11 +9,12 @@ from families import FLOW_AR_FAMILY, OPTIONS, family_of, take
 from tiny import Hostile, shake
 
 from photophone import SeededNoise, Tokens, create_model, list_models
-from photophone.generators.decoding import DecodingStopped, cosine_reveal_counts
-from photophone.registry import KINDS, REGISTRY, find
+from photophone.decoding.loop import DecodingStopped, cosine_reveal_counts
+from photophone.loading.entry import KINDS
+from photophone.loading.registry import REGISTRY, find
 
 TOKENIZERS = [entry.name for entry in list_models("image_tokenizer")]
-OWN_TESTS = ("photophone.generators.masked_image", "photophone.generators.sit")
+OWN_TESTS = ("photophone.generators.titok.model", "photophone.generators.sit.model")
 """Families whose conditions differ; their contract is held by generators/test_class_generators.py."""
 GENERATORS = [entry.name for entry in list_models("generator") if not entry.target.startswith(OWN_TESTS)]
 FLOW_AR = [name for name in GENERATORS if find(name).target.endswith(":FlowARGenerator")]

@@ -9,12 +9,12 @@ from tiny import shake
 from torch.nn import functional
 
 from photophone import LLaSEEnhancer, SpeechEnhancementPipeline, create_model
-from photophone.codecs.xcodec2 import ENCODERS, XCodec2
-from photophone.generators.llase_g1 import TASKS
-from photophone.layers.wavlm_features import WavLM
+from photophone.codecs.xcodec2.model import ENCODERS, XCodec2
+from photophone.core.tokens import Tokens
+from photophone.generators.llase_g1.model import TASKS
+from photophone.generators.llase_g1.wavlm import WavLM
+from photophone.loading.registry import find
 from photophone.pipelines import speech_enhancement
-from photophone.registry import find
-from photophone.tokens import Tokens
 
 CODEC = {**find("xcodec2").tiny, "levels": [4, 4, 4]}
 SIZES = {"wavlm": find("wavlm-large-layer6").tiny, "llase": find("llase-g1").tiny, "codec": CODEC}

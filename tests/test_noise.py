@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from photophone import ReplayNoise, SeededNoise
-from photophone.noise import GlobalNoise
+from photophone.core.noise import GlobalNoise
 
 KINDS = ["normal", "uniform", "gumbel", "permutation"]
 SEEDS = [3, 1, 4, 1, 5, 9, 2, 6]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from photophone import TextToImagePipeline, Tokens
-from photophone.generators.decoding import DecodingStopped
+from photophone.decoding.loop import DecodingStopped
 from photophone.pipelines.images import ImageOutput
 
 PROMPTS = ["red circle, flat emoji", "blue square", "green ring, pixel art"]

@@ -96,7 +96,7 @@ def test_missing_keys_are_refused(copy):
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"token_generator": ["os", "system"]}, "library 'os'"),
-    ({"token_generator": ["photophone.generators.flow_ar", "FlowARGenerator"]}, "only photophone"),
+    ({"token_generator": ["photophone.generators.flow_ar.model", "FlowARGenerator"]}, "only photophone"),
     ({"token_generator": ["photophone", "Nothing"]}, "Nothing"),
     ({"token_generator": ["photophone", "importlib"]}, "importlib"),
     ({"token_generator": []}, "token_generator"), ({"token_generator": ["photophone"]}, "token_generator"),

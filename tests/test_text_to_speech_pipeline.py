@@ -9,7 +9,7 @@ import torch
 from speech import small_codec, small_speech
 
 from photophone import TextToSpeechPipeline, Tokens
-from photophone.generators.decoding import DecodingStopped
+from photophone.decoding.loop import DecodingStopped
 
 TEXTS = ["Light carries sound.", "She sells sea shells. Who goes there? Nobody else is at risk today.", "No.",
          "The sun is warm.\n\nAnd that was the start."]

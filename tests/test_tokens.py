@@ -117,10 +117,10 @@ def test_values_that_are_not_finite_are_refused(tmp_path, bad):
 @pytest.mark.parametrize(("tensors", "metadata", "words"), [
     ({"values": SINGLE}, None, "holds no tokens"),
     ({"values": SINGLE}, {"format": "pt"}, "holds no tokens"),
-    ({"weights": SINGLE}, {"format": "photophone.tokens"}, "holds no tokens"),
-    ({"values": SINGLE, "more": SINGLE + 1}, {"format": "photophone.tokens"}, "unknown tensors"),
-    ({"values": SINGLE.int()}, {"format": "photophone.tokens"}, "torch.int32"),
-    ({"values": SINGLE, "lengths": torch.tensor([9, 9, 9])}, {"format": "photophone.tokens"}, r"0\.\.4"),
+    ({"weights": SINGLE}, {"format": "photophone.core.tokens"}, "holds no tokens"),
+    ({"values": SINGLE, "more": SINGLE + 1}, {"format": "photophone.core.tokens"}, "unknown tensors"),
+    ({"values": SINGLE.int()}, {"format": "photophone.core.tokens"}, "torch.int32"),
+    ({"values": SINGLE, "lengths": torch.tensor([9, 9, 9])}, {"format": "photophone.core.tokens"}, r"0\.\.4"),
 ])
 def test_other_files_are_refused(tmp_path, tensors, metadata, words):
     save_file(tensors, tmp_path / "other.safetensors", metadata=metadata)

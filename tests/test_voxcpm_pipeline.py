@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from photophone import SeededNoise, TextToSpeechPipeline, Tokens, Voice
 from photophone.cli import app
-from photophone.noise import draw_seed
+from photophone.core.noise import draw_seed
 from photophone.text.voxcpm import voxcpm_ids
 
 GOLDEN = Path(__file__).parent / "goldens" / "data" / "voxcpm"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from photophone.codecs.xcodec2 import XCodec2, half_split
+from photophone.codecs.xcodec2.model import XCodec2, half_split
 
 FOLDER = Path(__file__).parent / "goldens" / "data" / "xcodec2"
 

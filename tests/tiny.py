@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
 from photophone import create_model
-from photophone.generators.flow_ar import FlowARGenerator
+from photophone.generators.flow_ar.model import FlowARGenerator
+from photophone.loading.registry import find
 from photophone.pipelines.text_to_image import TextToImagePipeline
-from photophone.registry import find
 from photophone.text.captions import train_caption_tokenizer
-from photophone.tokenizers.latent1d import Latent1DTokenizer
+from photophone.tokenizers.latent1d.model import Latent1DTokenizer
 
 COLOURS = ("red", "blue", "green", "orange", "purple", "black", "brown", "teal")
 SHAPES = ("circle", "square", "triangle", "ring", "cross", "bar")
@@ -97,7 +97,7 @@ CHAINS = {  # generator: its sampler in a few steps, what its tiny tokenizer nee
 def small_chain(name, tokenizer_config=None, generator_config=None):
     """A registered generator and its tokenizer, tiny, with random weights."""
     entry = find(name)
-    tokenizer = find(entry.chain.tokenizer)
+    tokenizer = find(entry.chain.tokenizer[1])
     torch.manual_seed(0)
     generator = create_model(name, **{**entry.tiny, **(generator_config or {})})
     scale = 0.2 if "num_codes" in generator.config else 0.02  # logits must differ, diffusion must not explode

@@ -39,10 +39,10 @@ def encode(audio: Annotated[list[Path], typer.Argument(help="Audio files; severa
     from torch.nn.utils.rnn import pad_sequence
 
     from photophone.data.audio import read_audio
-    from photophone.pipelines.loading import load_codec
-    from photophone.registry import REGISTRY
+    from photophone.loading.auto import load_part, read_settings
+    from photophone.loading.registry import REGISTRY
 
-    codec = load_codec(model, weights, device, config)
+    codec = load_part("codec", model, weights, device, read_settings(config))
     clips = [torch.from_numpy(read_audio(path, codec.sample_rate)[0]) for path in audio]
     longest = max(map(len, clips)) / codec.sample_rate
     if longest > LONG_SECONDS and not codec.streams_encode and not quiet:
@@ -70,11 +70,11 @@ def decode(tokens: Annotated[Path, typer.Argument(help="File of tokens.")],
                "speech.wav"), device: DeviceOption = "cpu", quiet: QuietOption = False,
            as_json: JsonOption = False) -> None:
     """Turn tokens into speech."""
+    from photophone.core.tokens import Tokens
     from photophone.data.audio import write_audio
     from photophone.data.audio_checks import WRITE_FORMATS
-    from photophone.pipelines.loading import load_codec
-    from photophone.registry import REGISTRY
-    from photophone.tokens import Tokens
+    from photophone.loading.auto import load_part, read_settings
+    from photophone.loading.registry import REGISTRY
 
     if output.suffix.lower() not in WRITE_FORMATS:
         raise ValueError(f"--output must end in {', '.join(WRITE_FORMATS)}, got {output}")
@@ -82,7 +82,7 @@ def decode(tokens: Annotated[Path, typer.Argument(help="File of tokens.")],
     name = model or given.model
     if name is None:
         raise ValueError(f"{tokens} does not name the model that made it; give --model")
-    codec = load_codec(name, weights, device, config)
+    codec = load_part("codec", name, weights, device, read_settings(config))
     files = []
     for index in range(len(given)):
         row = given[index]
@@ -110,14 +110,14 @@ def evaluate_codec(names: Annotated[list[str], typer.Argument(help="Registered c
                                                                "codecs.txt and codecs.png.")] = None,
                    device: DeviceOption = "cpu", as_json: JsonOption = False) -> None:
     """Bits, quality, intelligibility, use of codes and robustness of codecs on test speech."""
-    from photophone.evaluation.codec import evaluate_codecs, read_test_clips
-    from photophone.evaluation.codec_report import format_table, write_report
-    from photophone.pipelines.loading import load_codec
+    from photophone.evaluation.report import format_table, write_report
+    from photophone.evaluation.tasks.codec import evaluate_codecs, read_test_clips
+    from photophone.loading.auto import load_part
 
     codecs, random = {}, set()
     for name in names:
         model, _, weights = name.partition("=")
-        codecs[model] = load_codec(model, weights or None, device, random=random_weights and not weights)
+        codecs[model] = load_part("codec", model, weights or None, device, random=random_weights and not weights)
         if random_weights and not weights and codecs[model].needs_weights and is_unpublished(model):
             random.add(model)
     clips, repeated = read_test_clips(data, limit)
@@ -130,7 +130,7 @@ def evaluate_codec(names: Annotated[list[str], typer.Argument(help="Registered c
 
 def is_unpublished(model: str) -> bool:
     """Whether a name is that of a model class, so that ``--random`` builds it: no built-in and no saved folder."""
-    from photophone.registry import REGISTRY
+    from photophone.loading.registry import REGISTRY
 
     return model in REGISTRY and REGISTRY[model].folder is None
 
@@ -139,7 +139,7 @@ def encode_in_chunks(codec: AudioCodec, audio, lengths):
     """Tokens of audio (B, 1, T), in chunks of ``CHUNK_SECONDS`` where the codec streams and rows are equally long."""
     import torch
 
-    from photophone.tokens import Tokens
+    from photophone.core.tokens import Tokens
 
     step = codec.stream_chunk * codec.hop_length
     step *= max(1, round(CHUNK_SECONDS * codec.sample_rate / step))
@@ -163,7 +163,7 @@ def decode_in_chunks(codec: AudioCodec, tokens):
     """Audio of one row of tokens, in chunks of ``CHUNK_SECONDS`` where the codec streams."""
     import torch
 
-    from photophone.tokens import Tokens
+    from photophone.core.tokens import Tokens
 
     count = int(tokens.mask.sum())
     axis = 1 if tokens.is_continuous else -1

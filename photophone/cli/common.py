@@ -27,7 +27,7 @@ def load_pipeline(pipeline_class: type, model: str, device: str, dtype: str = "f
     """
     import torch
 
-    from photophone.pipelines.loading import check_device
+    from photophone.loading.auto import check_device
 
     if dtype not in DTYPES:
         raise ValueError(f"--dtype must be {', '.join(DTYPES)}, got {dtype!r}")

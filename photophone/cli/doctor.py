@@ -33,7 +33,7 @@ def doctor(as_json: JsonOption = False) -> None:
             versions[package] = None
     devices = ["cpu"] + [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     devices += ["mps"] if torch.backends.mps.is_available() else []
-    from photophone.registry import PRETRAINED, list_models
+    from photophone.loading.registry import PRETRAINED, list_models
 
     weights = {entry.name: any((PRETRAINED / entry.folder / file).is_file()
                                for file in ("model_index.json", "config.json"))

@@ -137,7 +137,8 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
     import torch
 
     from photophone.data.speech import SpeechDataset
-    from photophone.evaluation.enhancement import (
+    from photophone.evaluation.peers.enhancement import available_peers
+    from photophone.evaluation.tasks.enhancement import (
         SNRS_DB,
         evaluate_enhancers,
         format_report,
@@ -145,7 +146,6 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
         our_system,
         read_pairs,
     )
-    from photophone.evaluation.enhancement_peers import available_peers
     from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 
     if limit < 1:

@@ -29,7 +29,7 @@ def evaluate_image(data: Annotated[Path, typer.Option(help="Folder with the prep
                    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
                    as_json: JsonOption = False) -> None:
     """PSNR, SSIM, Frechet distance and caption retrieval of a text-to-image model."""
-    from photophone.evaluation.image import evaluate_images, format_report
+    from photophone.evaluation.tasks.image import evaluate_images, format_report
     from photophone.pipelines.text_to_image import TextToImagePipeline
 
     pipeline = load_pipeline(TextToImagePipeline, model, device)

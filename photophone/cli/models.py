@@ -17,7 +17,7 @@ def models(name: Annotated[str | None, typer.Argument(help="Show one model in fu
     """List registered models with their sources and licences."""
     from dataclasses import asdict
 
-    from photophone.registry import find, list_models
+    from photophone.loading.registry import find, list_models
 
     entries = [find(name)] if name else list_models()
     if as_json:
@@ -41,10 +41,10 @@ def convert(name: Annotated[str, typer.Argument(help="Registered name, such as m
 
     A file that does not fit is refused: the message names the first missing, left over and differing tensors.
     """
-    from photophone.checkpoints import OriginalCheckpoint, read_state
-    from photophone.hub import find_checkpoint
-    from photophone.pipelines.loading import read_object
-    from photophone.registry import find, load_original
+    from photophone.loading.auto import read_settings
+    from photophone.loading.checkpoints import OriginalCheckpoint, read_state
+    from photophone.loading.hub import find_checkpoint
+    from photophone.loading.registry import find, load_original
 
     entry = find(name)
     family = entry.load_class()
@@ -55,7 +55,7 @@ def convert(name: Annotated[str, typer.Argument(help="Registered name, such as m
     path, _ = find_checkpoint(entry, checkpoint)
     if path.is_dir():
         raise ValueError(f"{path} is a folder of our own format already")
-    settings = read_object(config)
+    settings = read_settings(config)
     state = read_state(path, family.CONTAINERS)
     model = load_original(name, state, **settings)
     report = family.conversion(state)

@@ -13,7 +13,7 @@ import typer
 
 from photophone.cli.common import DeviceOption, DtypeOption, JsonOption, ModelOption, QuietOption, app, load_pipeline
 from photophone.cli.evaluate import evaluate
-from photophone.limits import MAX_TEXT_CHARACTERS
+from photophone.core.limits import MAX_TEXT_CHARACTERS
 
 if TYPE_CHECKING:
     from photophone.pipelines.speech_fronts import Voice
@@ -173,14 +173,14 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
                                                                 "speech.txt and the spoken sentences.")] = None,
                     as_json: JsonOption = False) -> None:
     """WER, defects, DNSMOS and likeness to the training voice of spoken sentences, beside other voices."""
-    from photophone.evaluation.speech import (
+    from photophone.evaluation.peers.speech import available_voices
+    from photophone.evaluation.tasks.speech import (
         evaluate_voices,
         format_report,
         our_voice,
         read_test_sentences,
         write_report,
     )
-    from photophone.evaluation.speech_peers import available_voices
     from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
     sentences = read_test_sentences(data, split, limit)

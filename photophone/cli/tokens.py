@@ -28,10 +28,10 @@ def tokenize(image: Annotated[Path, typer.Argument(help="Picture; its middle squ
     import torch
 
     from photophone.data.image_decoding import decode_image
-    from photophone.pipelines.loading import load_tokenizer
-    from photophone.registry import REGISTRY
+    from photophone.loading.auto import load_part
+    from photophone.loading.registry import REGISTRY
 
-    tokenizer = load_tokenizer(model, weights, device)
+    tokenizer = load_part("image_tokenizer", model, weights, device)
     pixels = torch.tensor(decode_image(image.read_bytes(), tokenizer.image_size))
     images = pixels.permute(2, 0, 1)[None].float() / 127.5 - 1  # (H, W, 3) -> (1, 3, H, W)
     tokens = tokenizer.encode(images).to("cpu")
@@ -55,11 +55,11 @@ def detokenize(tokens: Annotated[Path, typer.Argument(help="File of tokens.")],
                    "image.png"), device: DeviceOption = "cpu", quiet: QuietOption = False,
                as_json: JsonOption = False) -> None:
     """Turn tokens into a picture."""
-    from photophone.files import atomic_write
-    from photophone.pictures import to_pil
-    from photophone.pipelines.loading import load_tokenizer
-    from photophone.registry import REGISTRY
-    from photophone.tokens import Tokens
+    from photophone.core.files import atomic_write
+    from photophone.core.pictures import to_pil
+    from photophone.core.tokens import Tokens
+    from photophone.loading.auto import load_part
+    from photophone.loading.registry import REGISTRY
 
     if output.suffix.lower() != ".png":
         raise ValueError(f"--output must be a .png file, got {output}")
@@ -67,7 +67,7 @@ def detokenize(tokens: Annotated[Path, typer.Argument(help="File of tokens.")],
     name = model or given.model
     if name is None:
         raise ValueError(f"{tokens} does not name the model that made it; give --model")
-    images = to_pil(load_tokenizer(name, weights, device).decode(given))
+    images = to_pil(load_part("image_tokenizer", name, weights, device).decode(given))
     files = []
     for index, image in enumerate(images):
         file = output if len(images) == 1 else output.with_stem(f"{output.stem}-{index + 1}")

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from photophone.core.tokens import Tokens
 from photophone.layers.lengths import keep_valid, length_mask
 from photophone.layers.streaming import streaming
 from photophone.quantizers.model import QuantizedModel
-from photophone.tokens import Tokens
 
 
 class AudioCodec(QuantizedModel):

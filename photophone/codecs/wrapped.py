@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from photophone.checkpoints import OriginalCheckpoint
 from photophone.codecs.base import AudioCodec
+from photophone.loading.checkpoints import OriginalCheckpoint
 
 
 class WrappedCodec(OriginalCheckpoint, AudioCodec):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
+from photophone.core.files import atomic_write
+from photophone.core.limits import MAX_AUDIO_BYTES
 from photophone.data.audio_checks import (
     BLOCK_FRAMES,
     WRITE_FORMATS,
@@ -21,8 +23,6 @@ from photophone.data.audio_checks import (
     damaged,
     refuse_cut_riff,
 )
-from photophone.files import atomic_write
-from photophone.limits import MAX_AUDIO_BYTES
 
 MAX_RATIO_TERM = 500
 """Largest denominator of a resampling ratio; torchaudio's filter bank grows with it. Common rates are exact, odd ones
@@ -44,7 +44,7 @@ def read_audio(source: str | Path | bytes, sample_rate: int | None = None, *,
     Raises:
         FileNotFoundError: no such file.
         ValueError: not audio, damaged, cut short, empty, of an unknown subtype, with NaN or infinity, or over a limit
-            of ``photophone.limits`` on bytes, channels, rate or frames.
+            of ``photophone.core.limits`` on bytes, channels, rate or frames.
     """
     name = "the audio" if isinstance(source, bytes) else str(source)
     if not isinstance(source, bytes) and not Path(source).is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from photophone.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from photophone.core.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 
 READ_FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF"}
 READ_SUBTYPES = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "VORBIS", "OPUS",

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from photophone.core.files import atomic_write
+from photophone.core.limits import MAX_AUDIO_BYTES, MAX_CHANNELS
 from photophone.data.audio_checks import (
     BLOCK_FRAMES,
     WRITE_FORMATS,
@@ -23,8 +25,6 @@ from photophone.data.audio_checks import (
     damaged,
     refuse_cut_riff,
 )
-from photophone.files import atomic_write
-from photophone.limits import MAX_AUDIO_BYTES, MAX_CHANNELS
 
 KEPT_SUBTYPES = {".wav": ("PCM_16", "PCM_24", "FLOAT"), ".flac": ("PCM_16", "PCM_24")}
 """Depths of input files that output files of the same kind keep."""

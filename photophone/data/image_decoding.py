@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from photophone.limits import MAX_IMAGE_BYTES, MAX_PIXELS
+from photophone.core.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
 
 def decode_image(data: bytes, size: int, *, max_pixels: int | None = None,

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from photophone.limits import MAX_IMAGE_BYTES
+from photophone.core.limits import MAX_IMAGE_BYTES
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 

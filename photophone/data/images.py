@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from photophone.core.files import atomic_write
 from photophone.data.image_decoding import decode_image
 from photophone.data.image_sources import read_lines, read_source
-from photophone.files import atomic_write
 
 FIELDS = ("caption", "label", "style", "tags", "colours")
 

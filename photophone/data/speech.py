@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from photophone.core.files import atomic_write
+from photophone.core.limits import MAX_CLIP_SECONDS
 from photophone.data.image_sources import read_lines
 from photophone.data.speech_sources import Clip, TeacherVoice, decode_clip, read_recordings, read_sentences
-from photophone.files import atomic_write
-from photophone.limits import MAX_CLIP_SECONDS
 
 FIELDS = ("text", "speaker", "source", "licence", "phonemes", "seconds_per_phoneme", "caption", "kind")
 

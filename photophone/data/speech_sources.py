@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from photophone.core.limits import MAX_CLIP_SECONDS
 from photophone.data.audio import read_audio, resample_audio
-from photophone.limits import MAX_CLIP_SECONDS
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 

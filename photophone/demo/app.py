@@ -16,6 +16,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from photophone.core.limits import DEMO_KEEP_SECONDS, DEMO_QUEUE, DEMO_UPLOAD_BYTES
 from photophone.demo.enhance_tab import build_enhance_tab
 from photophone.demo.guard import Guard, stored_files
 from photophone.demo.history import build_history
@@ -25,7 +26,6 @@ from photophone.demo.models import Choice, Shelf, installed, sort_tokenizers
 from photophone.demo.parts import Demo
 from photophone.demo.speech_tab import build_speech_tab
 from photophone.demo.tokens_tab import build_picture_part, build_recording_part
-from photophone.limits import DEMO_KEEP_SECONDS, DEMO_QUEUE, DEMO_UPLOAD_BYTES
 
 STYLE = (Path(__file__).parent / "assets" / "style.css").read_text(encoding="utf-8")
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")

@@ -13,15 +13,15 @@ import sys
 
 import numpy as np
 
-from photophone.data.audio_stream import AudioReader
-from photophone.data.image_decoding import decode_image
-from photophone.limits import (
+from photophone.core.limits import (
     DECODER_CPU_SECONDS,
     DECODER_MEMORY_BYTES,
     DEMO_CLIP_SECONDS,
     DEMO_UPLOAD_BYTES,
     DEMO_UPLOAD_PIXELS,
 )
+from photophone.data.audio_stream import AudioReader
+from photophone.data.image_decoding import decode_image
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 REFUSED = 2

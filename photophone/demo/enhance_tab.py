@@ -10,13 +10,13 @@ import gradio as gr
 import numpy as np
 import torch
 
+from photophone.core.limits import DEMO_CLIP_SECONDS
 from photophone.data.mixing import scale_to_snr
 from photophone.demo.events import connect, example_button, wait
 from photophone.demo.jobs import Emit, on_step
 from photophone.demo.models import licence_line
 from photophone.demo.parts import Demo, buttons, facts_line, for_visitors, number, record, spectrum, to_pcm
 from photophone.demo.uploads import decode_upload, take_bytes
-from photophone.limits import DEMO_CLIP_SECONDS
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 

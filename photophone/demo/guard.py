@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from photophone.limits import DEMO_DISK_BYTES, DEMO_REQUEST_BYTES, DEMO_UPLOAD_BYTES
+from photophone.core.limits import DEMO_DISK_BYTES, DEMO_REQUEST_BYTES, DEMO_UPLOAD_BYTES
 
 CALL_ROUTE = "/gradio_api/call/"
 READ_ROUTES = ("/assets/", "/static/", "/svelte/", "/config", "/theme.css", "/favicon.ico", "/manifest.json",

@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from photophone.core.limits import DEMO_SEED, DEMO_TEXT_CHARACTERS, MAX_PROMPT_CHARACTERS
 from photophone.demo.events import HIDDEN
-from photophone.limits import DEMO_SEED, DEMO_TEXT_CHARACTERS, MAX_PROMPT_CHARACTERS
 
 ENTRIES = 24
 STORAGE_KEY = "photophone-history"

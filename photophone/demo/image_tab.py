@@ -9,13 +9,13 @@ from typing import Any
 import gradio as gr
 import torch
 
+from photophone.core.limits import DEMO_GUIDANCE_SCALE, DEMO_IMAGE_STEPS, DEMO_IMAGES, MAX_PROMPT_CHARACTERS
+from photophone.core.pictures import grid
 from photophone.demo.events import connect, wait
 from photophone.demo.jobs import Emit, on_step
 from photophone.demo.models import licence_line
 from photophone.demo.parts import Demo, buttons, choose_seed, facts_line, for_visitors, record, seed_row, whole
 from photophone.demo.parts import number as in_range
-from photophone.limits import DEMO_GUIDANCE_SCALE, DEMO_IMAGE_STEPS, DEMO_IMAGES, MAX_PROMPT_CHARACTERS
-from photophone.pictures import grid
 from photophone.pipelines.text_to_image import TextToImagePipeline, check_prompt
 
 EXAMPLES = ["a red apple, 3d emoji", "smiling cat face, noto emoji", "blue rocket, silhouette icon",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from photophone.limits import DEMO_JOB_SECONDS
+from photophone.core.limits import DEMO_JOB_SECONDS
 
 TICK_SECONDS = 0.2
 Emit = Callable[[str, Any], None]

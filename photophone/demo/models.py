@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from photophone.codecs.base import AudioCodec
 from photophone.demo.jobs import Worker
-from photophone.files import is_saved_model
-from photophone.pipelines.loading import load_codec, load_tokenizer, registered_class
-from photophone.registry import REGISTRY, builtin_folder
-from photophone.tokenizers.base import ImageTokenizer
+from photophone.loading.auto import base_class, load_part
+from photophone.loading.registry import REGISTRY, builtin_folder
+from photophone.loading.saved import is_saved_model, saved_class
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,12 @@ class Shelf:
     def tokenizer(self, given: str) -> Any:
         """An image tokenizer, given as "NAME" or "NAME=WEIGHTS"."""
         name, _, weights = given.partition("=")
-        return self.get(f"tokenizer {given}", lambda: load_tokenizer(name, weights or None, self.device))
+        return self.get(f"tokenizer {given}", lambda: load_part("image_tokenizer", name, weights or None, self.device))
 
     def codec(self, given: str) -> Any:
         """A codec, given as "NAME" or "NAME=WEIGHTS"."""
         name, _, weights = given.partition("=")
-        return self.get(f"codec {given}", lambda: load_codec(name, weights or None, self.device))
+        return self.get(f"codec {given}", lambda: load_part("codec", name, weights or None, self.device))
 
     def worker(self, name: str) -> Worker:
         """The worker of a model: its jobs run one after the other."""
@@ -105,10 +103,10 @@ def sort_tokenizers(given: tuple[str, ...], shelf: Shelf) -> tuple[dict[str, str
         name = entry.partition("=")[0]
         kind = REGISTRY[name].kind if name in REGISTRY else None
         label = name if name in REGISTRY else Path(name).name
-        if kind == "image_tokenizer" or (kind is None and holds(name, ImageTokenizer)):
+        if kind == "image_tokenizer" or (kind is None and holds(name, "image_tokenizer")):
             shelf.tokenizer(entry)
             images[label] = entry
-        elif kind == "codec" or (kind is None and holds(name, AudioCodec)):
+        elif kind == "codec" or (kind is None and holds(name, "codec")):
             shelf.codec(entry)
             codecs[label] = entry
         else:
@@ -116,11 +114,15 @@ def sort_tokenizers(given: tuple[str, ...], shelf: Shelf) -> tuple[dict[str, str
     return images, codecs
 
 
-def holds(name: str, kind: type) -> bool:
+def holds(name: str, kind: str) -> bool:
     """Whether a folder holds a saved model of a kind."""
     if not is_saved_model(name):
         return False
-    return issubclass(registered_class(Path(name)) or object, kind)
+    try:
+        saved_class(name, base_class(kind))
+    except ValueError:
+        return False
+    return True
 
 
 def licence_line(pipeline: Any) -> str:

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from photophone.core.limits import DEMO_SEED
+from photophone.core.pictures import spectrogram
 from photophone.demo.live import LiveAudio
 from photophone.demo.models import Choice, Shelf
-from photophone.limits import DEMO_SEED
-from photophone.pictures import spectrogram
 
 SPECTRUM_SIZE = (960, 220)
 THUMBNAIL = 72

@@ -11,6 +11,13 @@ import gradio as gr
 import numpy as np
 import torch
 
+from photophone.core.limits import (
+    DEMO_CLIP_SECONDS,
+    DEMO_GUIDANCE_SCALE,
+    DEMO_SPEECH_STEPS,
+    DEMO_TEXT_CHARACTERS,
+    SPEED_RANGE,
+)
 from photophone.demo.events import connect, wait
 from photophone.demo.jobs import Emit, on_step
 from photophone.demo.models import licence_line
@@ -26,13 +33,6 @@ from photophone.demo.parts import (
     spectrum,
     to_pcm,
     whole,
-)
-from photophone.limits import (
-    DEMO_CLIP_SECONDS,
-    DEMO_GUIDANCE_SCALE,
-    DEMO_SPEECH_STEPS,
-    DEMO_TEXT_CHARACTERS,
-    SPEED_RANGE,
 )
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.text.speech_text import check_text

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from photophone.core.pictures import to_pil, token_map
+from photophone.core.tokens import Tokens
 from photophone.data.audio import resample_audio
 from photophone.demo.events import HIDDEN, connect, example_button, wait
 from photophone.demo.image_tab import EXAMPLES
@@ -19,10 +21,8 @@ from photophone.demo.jobs import Emit
 from photophone.demo.models import tokenizer_licence
 from photophone.demo.parts import Demo, buttons, facts_line, for_visitors, record, spectrum, to_pcm
 from photophone.demo.uploads import decode_upload, take_bytes
-from photophone.pictures import to_pil, token_map
 from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
-from photophone.tokens import Tokens
 
 SHOWN = 512
 """Pixels of a side of the pictures that are compared."""

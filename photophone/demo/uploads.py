@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from photophone.core.limits import DECODER_WALL_SECONDS, DEMO_UPLOAD_BYTES
 from photophone.demo.decoder import REFUSED
-from photophone.limits import DECODER_WALL_SECONDS, DEMO_UPLOAD_BYTES
 
 DECODERS = threading.BoundedSemaphore(2)
 """Decoding processes at a time."""

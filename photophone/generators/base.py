@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
-from photophone.limits import MAX_TEMPERATURE
-from photophone.model import Model
-from photophone.tokens import Tokens
+from photophone.core.limits import MAX_TEMPERATURE
+from photophone.core.model import Model
+from photophone.core.tokens import Tokens
 
 
 class Generator(Model):
@@ -28,6 +28,6 @@ class Generator(Model):
 
         Args:
             condition: what the family conditions on; the first axis is the batch.
-            noise: a :class:`photophone.noise.Noise` with a row for each sample.
+            noise: a :class:`photophone.core.noise.Noise` with a row for each sample.
             callback: called as ``callback(step, total)`` after each step; a true result stops early.
         """

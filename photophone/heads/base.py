@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from photophone.core.noise import Noise
 from photophone.kernels.solver import Guidance, combine_guidance  # noqa: F401 - part of what heads share
-from photophone.noise import Noise
 
 
 class Head(nn.Module, ABC):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from photophone.core.noise import Noise
 from photophone.heads.base import Guidance, Head, check_temperature, masked_mean, split_guidance
 from photophone.kernels.sampling import (  # noqa: F401 - the filters are part of the head's interface
     draw,
@@ -15,7 +16,6 @@ from photophone.kernels.sampling import (  # noqa: F401 - the filters are part o
     filter_top_k,
     filter_top_p,
 )
-from photophone.noise import Noise
 
 
 def draw_nucleus(logits: Tensor, noise: Noise, *, top_p: float = 0.8, top_k: int = 25) -> Tensor:

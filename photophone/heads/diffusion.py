@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from photophone.core.noise import GlobalNoise, Noise
 from photophone.heads.base import (
     Guidance,
     Head,
@@ -28,7 +29,6 @@ from photophone.layers.gaussian_diffusion import (
     predict_x0,
     step_numbers,
 )
-from photophone.noise import GlobalNoise, Noise
 
 SAMPLERS = ("ddpm", "ddim")
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from photophone.core.noise import GlobalNoise, Noise
 from photophone.heads.base import (
     ConditionedNetwork,
     Guidance,
@@ -29,7 +30,6 @@ from photophone.layers.flow import (
     time_grid,
     zero_star,
 )
-from photophone.noise import GlobalNoise, Noise
 
 TIME_DISTRIBUTIONS = ("uniform", "logit_normal")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from photophone.core.noise import Noise
 from photophone.heads.base import (
     Guidance,
     Head,
@@ -15,7 +16,6 @@ from photophone.heads.base import (
     split_guidance,
 )
 from photophone.layers.gaussian import normal_nll
-from photophone.noise import Noise
 
 
 class GaussianHead(Head):

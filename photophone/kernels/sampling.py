@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from photophone.core.noise import Noise
 from photophone.kernels.dispatch import choose
 from photophone.kernels.solver import Guidance, combine_guidance
-from photophone.noise import Noise
 
 
 def filter_top_k(logits: Tensor, k: int) -> Tensor:

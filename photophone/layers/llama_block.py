@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from photophone.checkpoints import State
 from photophone.kernels.adaln import gate_residual
 from photophone.kernels.decode_block import DecodeBlock
 from photophone.kernels.few_rows import MAX_ROWS
@@ -16,6 +15,7 @@ from photophone.layers.adaln import modulated_norm, residual_norm
 from photophone.layers.decode_linear import DecodeLinear
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import LayerCache
+from photophone.loading.checkpoints import State
 
 LLAMA_NAMES = {"layers.": "blocks.", ".input_layernorm.": ".norm1.", ".post_attention_layernorm.": ".norm2.",
                ".self_attn.": ".attention.", "o_proj": "to_out", ".mlp.gate_proj.": ".feed_forward.gate.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from photophone.checkpoints import State, rename_keys
+from photophone.loading.checkpoints import State, rename_keys
 
 
 def convert_vit_block_keys(state: State) -> State:

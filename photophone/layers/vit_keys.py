@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 import torch
 
-from photophone.checkpoints import State, rename_keys
+from photophone.loading.checkpoints import State, rename_keys
 
 JOINT = re.compile(r"^(.*\b)attn\.(?:qkv\.|in_proj_)(weight|bias)$")
 BEIT_BIAS = re.compile(r"^(.*\b)attn\.(q_bias|v_bias|zero_k_bias)$")

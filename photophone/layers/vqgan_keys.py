@@ -10,7 +10,7 @@ import re
 
 import torch
 
-from photophone.checkpoints import State, rename_keys
+from photophone.loading.checkpoints import State, rename_keys
 
 UP = re.compile(r"^(.*?)\bup\.(\d+)\.")
 

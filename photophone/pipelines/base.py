@@ -15,9 +15,10 @@ from diffusers.utils import logging
 from safetensors import SafetensorError, safe_open
 
 import photophone
-from photophone.model import Model
-from photophone.noise import draw_seed
-from photophone.registry import REGISTRY, ModelEntry, builtin_folder
+from photophone.core.model import Model
+from photophone.core.noise import draw_seed
+from photophone.loading.entry import ModelEntry
+from photophone.loading.registry import REGISTRY, builtin_folder
 
 GeneratorInput = torch.Generator | list[torch.Generator] | None
 StepCallback = Callable[["Pipeline", int, int, dict], Any]
@@ -91,12 +92,18 @@ class Pipeline(DiffusionPipeline):
         return REGISTRY.get(self.source["model"] or "")
 
     @property
+    def published_sampler(self) -> dict[str, Any]:
+        """Published settings of the sampler for these weights; none for a pipeline built by hand."""
+        return self.entry.published_sampler if self.entry else {}
+
+    @property
     def weights_licence(self) -> str | None:
         """Licences of all published weights in this pipeline, or None."""
         if self.entry is None:
             return None
-        parts = self.entry.chain.files.values() if self.entry.chain else ()
-        licences = {name: REGISTRY[name].weights_licence for name in parts} or {"": self.entry.weights_licence}
+        if self.entry.chain is None:
+            return self.entry.weights_licence
+        licences = {name: REGISTRY[name].weights_licence for name in self.entry.chain.files.values()}
         if len(set(licences.values())) == 1:
             return next(iter(licences.values()))
         return "; ".join(f"{name}: {licence}" for name, licence in licences.items())

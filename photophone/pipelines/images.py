@@ -13,14 +13,14 @@ from typing import Any, Self
 from PIL import Image
 from torch import Tensor
 
-from photophone.files import atomic_write
+from photophone.core.files import atomic_write
+from photophone.core.limits import MAX_GUIDANCE_SCALE, MAX_IMAGES_PER_CALL, MAX_INFERENCE_STEPS
+from photophone.core.noise import SeededNoise
+from photophone.core.pictures import to_pil
 from photophone.generators.base import Generator
-from photophone.limits import MAX_GUIDANCE_SCALE, MAX_IMAGES_PER_CALL, MAX_INFERENCE_STEPS
-from photophone.noise import SeededNoise
-from photophone.pictures import to_pil
+from photophone.loading.chains import check_chain, find_sources
+from photophone.loading.registry import load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
-from photophone.pipelines.originals import check_chain, find_sources
-from photophone.registry import load_original
 from photophone.tokenizers.base import ImageTokenizer
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -118,10 +118,10 @@ class ImagePipeline(Pipeline):
         chain = check_chain(cls.__name__, name, files, ("text_encoder",) if cls.reads_captions else ())
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         sources, commit = find_sources(chain, files, **hub)
-        *own, last = sources
-        image_tokenizer = load_original(chain.tokenizer, sources[last],
+        key, tokenizer = chain.tokenizer
+        image_tokenizer = load_original(tokenizer, sources.pop(key),
                                         **{**chain.tokenizer_config, **(tokenizer_config or {})})
-        source = sources[own[0]] if len(own) == 1 else {key: sources[key] for key in own}
+        source = sources if len(sources) > 1 else next(iter(sources.values()))
         components = {"token_generator": load_original(name, source, **(generator_config or {})),
                       "image_tokenizer": image_tokenizer}
         components |= cls.load_text_parts(files.get("text_encoder") or chain.text_encoder, hub)
@@ -139,7 +139,7 @@ class ImagePipeline(Pipeline):
         parameters = inspect.signature(type(self.token_generator).generate).parameters.values()
         own = {p.name: p.default for p in parameters
                if p.kind is p.KEYWORD_ONLY and p.default is not p.empty and p.name not in INTERNAL}
-        return own | (self.entry.chain.sampler if self.entry is not None and self.entry.chain else {})
+        return own | self.published_sampler
 
     def settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """The sampler's options with those that users gave; None means the default.

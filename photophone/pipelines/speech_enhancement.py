@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from photophone.core.files import atomic_write
+from photophone.core.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS
 from photophone.data.audio import resample_audio
 from photophone.data.audio_checks import check_rate
 from photophone.data.audio_stream import ArrayReader, AudioReader, Levels, overlapping, write_pieces
-from photophone.files import atomic_write
-from photophone.generators.enhancer import SpeechEnhancer
-from photophone.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS
+from photophone.generators.enhancer.model import SpeechEnhancer
+from photophone.generators.llase_g1.enhancer import LLaSEEnhancer
+from photophone.loading.chains import check_chain, find_sources
+from photophone.loading.registry import load_original
 from photophone.pipelines.base import Pipeline, StepCallback
-from photophone.pipelines.llase_enhancer import LLaSEEnhancer
-from photophone.pipelines.originals import check_chain, find_sources
-from photophone.registry import load_original
 
 PIECE_SECONDS = 20
 ALIGNED_SECONDS = 2
@@ -123,7 +123,7 @@ class SpeechEnhancementPipeline(Pipeline):
                                        local_files_only=local_files_only)
         parts = {}
         for key, part in chain.files.items():
-            own = chain.tokenizer_config if part == chain.tokenizer else {}
+            own = chain.tokenizer_config if key == chain.tokenizer[0] else {}
             parts[key] = load_original(part, sources[key], **{**own, **(configs or {}).get(key, {})})
         return cls(LLaSEEnhancer.from_parts(**parts), published={"model": name, "revision": commit})
 

@@ -16,9 +16,9 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from photophone.codecs.base import AudioCodec
+from photophone.core.limits import MAX_VOICE_SECONDS
 from photophone.data.audio import check_rate, read_audio, resample_audio
-from photophone.generators.voxcpm import VoxCPM
-from photophone.limits import MAX_VOICE_SECONDS
+from photophone.generators.voxcpm.model import VoxCPM
 from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text
 from photophone.text.voxcpm import WrittenPiece, check_words, voxcpm_ids, written_pieces
 
@@ -113,7 +113,7 @@ class PromptedSpeech:
         return list(written_pieces(self.tokenizer, text))
 
     def condition(self, requests: list[Request]) -> tuple[Tensor, ...]:
-        """See :class:`photophone.generators.voxcpm.SpeechSequence`."""
+        """See :class:`photophone.generators.voxcpm.model.SpeechSequence`."""
         prompts = [request.voice if request.voice and request.voice.text is not None else None for request in requests]
         references = [request.voice if request.voice and request.voice.text is None else None for request in requests]
         texts = [voxcpm_ids(self.tokenizer, (prompt.text if prompt else "") + request.piece.text)

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from photophone.files import atomic_write
+from photophone.core.files import atomic_write
 from photophone.pipelines.images import unique_names
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from photophone.core.limits import MAX_PROMPT_CHARACTERS
 from photophone.generators.base import Generator
-from photophone.limits import MAX_PROMPT_CHARACTERS
 from photophone.pipelines.base import GeneratorInput, StepCallback
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
 from photophone.text.captions import check_characters, encode_captions, normalize_caption, shorten

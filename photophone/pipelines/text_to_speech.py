@@ -14,9 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from photophone.codecs.base import AudioCodec
-from photophone.generators.base import Generator
-from photophone.generators.decoding import DecodingStopped
-from photophone.limits import (
+from photophone.core.limits import (
     MAX_GUIDANCE_SCALE,
     MAX_INFERENCE_STEPS,
     MAX_PAUSE_SECONDS,
@@ -24,15 +22,17 @@ from photophone.limits import (
     MAX_TEXTS_PER_CALL,
     SPEED_RANGE,
 )
-from photophone.noise import SeededNoise, draw_seed
+from photophone.core.noise import SeededNoise, draw_seed
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import DecodingStopped
+from photophone.generators.base import Generator
+from photophone.loading.chains import check_chain, find_sources, read_config, settings_of
+from photophone.loading.registry import load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
-from photophone.pipelines.originals import check_chain, find_sources, read_config, settings_of
 from photophone.pipelines.speech_fronts import PhonemeSpeech, PromptedSpeech, Request, SpokenVoice, Voice
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
-from photophone.registry import load_original
 from photophone.text.speech_text import PhonemeFront, SpeechPiece
 from photophone.text.voxcpm import WrittenPiece, load_tokenizer
-from photophone.tokens import Tokens
 
 OUTPUT_TYPES = ("np", "pt", "latent")
 PIECES_AT_ONCE = 4
@@ -76,7 +76,7 @@ class TextToSpeechPipeline(Pipeline):
     Args:
         speech_generator: phonemes to codec tokens, with ``stream`` and ``generate`` as those of
             :class:`photophone.SpeechFlowAR`; one that reads other phonemes brings a ``text_front``, see
-            :class:`photophone.text.speech_text.PhonemeFront`. Or :class:`photophone.generators.voxcpm.VoxCPM`.
+            :class:`photophone.text.speech_text.PhonemeFront`. Or :class:`photophone.generators.voxcpm.model.VoxCPM`.
         codec: tokens to speech; it must stream.
         text_tokenizer: of VoxCPM; None for phonemes.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
@@ -115,10 +115,11 @@ class TextToSpeechPipeline(Pipeline):
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         vocabulary = files.get("text_tokenizer") or folder or chain.text_tokenizer
         sources, commit = find_sources(chain, files, folder, **hub)
-        (_, generator), (_, codec) = sources.items()
+        key, codec = chain.tokenizer
+        codec_source, (source,) = sources.pop(key), sources.values()
         settings = read_config(folder)
-        return cls(load_original(name, generator, **{**settings_of(name, settings), **(generator_config or {})}),
-                   load_original(chain.tokenizer, codec, **{**settings_of(chain.tokenizer, settings),
+        return cls(load_original(name, source, **{**settings_of(name, settings), **(generator_config or {})}),
+                   load_original(codec, codec_source, **{**settings_of(codec, settings),
                                                             **(codec_config or {})}),
                    load_tokenizer(vocabulary, **hub), published={"model": name, "revision": commit})
 
@@ -319,7 +320,7 @@ class TextToSpeechPipeline(Pipeline):
         """
         parameters = inspect.signature(type(self.speech_generator).stream).parameters
         settings = {name: parameters[name].default for name in given if name in parameters}
-        settings |= self.entry.chain.sampler if self.entry is not None and self.entry.chain else {}
+        settings |= self.published_sampler
         settings |= {name: value for name, value in given.items() if value is not None}
         if "speed" in parameters:
             settings["speed"] = speed

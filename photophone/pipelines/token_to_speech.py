@@ -13,17 +13,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from photophone.codecs.hift import HiFT
-from photophone.generators.cosyvoice_flow import CosyVoiceFlow
-from photophone.generators.cosyvoice_stream import LEFT_CHUNKS
-from photophone.generators.decoding import Callback
-from photophone.limits import MAX_GUIDANCE_SCALE, MAX_INFERENCE_STEPS, MAX_TEMPERATURE
-from photophone.noise import Noise, SeededNoise
+from photophone.codecs.hift.model import HiFT
+from photophone.core.limits import MAX_GUIDANCE_SCALE, MAX_INFERENCE_STEPS, MAX_TEMPERATURE
+from photophone.core.noise import Noise, SeededNoise
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import Callback
+from photophone.generators.cosyvoice.flow import CosyVoiceFlow
+from photophone.generators.cosyvoice.stream import LEFT_CHUNKS
+from photophone.loading.chains import check_chain, find_sources
+from photophone.loading.registry import load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
-from photophone.pipelines.originals import check_chain, find_sources
 from photophone.pipelines.speech_output import SpeechOutput
-from photophone.registry import load_original
-from photophone.tokens import Tokens
 
 LIMITS = {"num_inference_steps": (1, MAX_INFERENCE_STEPS), "guidance_scale": (0, MAX_GUIDANCE_SCALE),
           "temperature": (0, MAX_TEMPERATURE)}
@@ -70,7 +70,7 @@ class TokenToSpeechPipeline(Pipeline):
         sources, commit = find_sources(chain, files, folder, revision=revision, cache_dir=cache_dir,
                                        local_files_only=local_files_only)
         return cls(load_original(name, sources["flow"], **(flow_config or {})),
-                   load_original(chain.tokenizer, sources["hift"], **(vocoder_config or {})),
+                   load_original(chain.tokenizer[1], sources["hift"], **(vocoder_config or {})),
                    published={"model": name, "revision": commit})
 
     @property
@@ -127,7 +127,7 @@ class TokenToSpeechPipeline(Pipeline):
             kind = int if name == "num_inference_steps" else int | float
             if isinstance(value, bool) or not (isinstance(value, kind) and low <= value <= high):  # NaN is refused too
                 raise ValueError(f"{name} must be {low} to {high:g}, got {value!r}")
-        return (dict(self.entry.chain.sampler) if self.entry is not None and self.entry.chain else {}) | chosen
+        return self.published_sampler | chosen
 
     def generate(self, tokens: Tensor | Tokens, speaker: Tensor, prompt_tokens: Tensor | None = None,
                  prompt_mel: Tensor | None = None, *, noise: Noise | None = None, source_noise: Noise | None = None,
@@ -152,7 +152,7 @@ class TokenToSpeechPipeline(Pipeline):
         comes when its tokens and those of the look ahead have come, and ``vocoder.delay`` frames later.
 
         Args:
-            pieces, left_chunks, options: of :func:`photophone.generators.cosyvoice_stream.stream_mel`.
+            pieces, left_chunks, options: of :func:`photophone.generators.cosyvoice.stream.stream_mel`.
             speaker, prompt_tokens, prompt_mel, noise, source_noise: of :meth:`generate`.
         """
         frames = self.flow.stream(pieces, speaker, prompt_tokens, prompt_mel, noise=noise, left_chunks=left_chunks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from photophone.noise import Noise
+from photophone.core.noise import Noise
 from photophone.quantizers.base import (
     Quantizer,
     QuantizerOutput,

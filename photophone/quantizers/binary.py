@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from photophone.core.noise import Noise
 from photophone.kernels.pack import quantize_signs
-from photophone.noise import Noise
 from photophone.quantizers.base import (
     Quantizer,
     QuantizerOutput,

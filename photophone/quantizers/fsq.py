@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from photophone.core.noise import Noise
 from photophone.kernels.pack import bound, pack_levels, quantize_levels
-from photophone.noise import Noise
 from photophone.quantizers.base import Quantizer, QuantizerOutput, project, straight_through, usage_metrics
 
 

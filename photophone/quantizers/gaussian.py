@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from photophone.noise import Noise
+from photophone.core.noise import Noise
 from photophone.quantizers.base import Quantizer, QuantizerOutput, noise_or_global, valid_rows
 
 MIN_LOGVAR, MAX_LOGVAR = -30.0, 20.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from photophone.model import Model
+from photophone.core.model import Model
 from photophone.quantizers.base import Quantizer
 
 

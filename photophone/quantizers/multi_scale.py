@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from photophone.core.noise import Noise
 from photophone.kernels.vq import nearest_code
-from photophone.noise import Noise
 from photophone.quantizers.base import Quantizer, QuantizerOutput, straight_through, usage_metrics
 from photophone.quantizers.codebook_updates import pick_rows, same_on_all
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from photophone.core.noise import Noise
 from photophone.kernels.dispatch import choose
 from photophone.kernels.vq import residual_lookup
-from photophone.noise import Noise
 from photophone.quantizers.base import (
     Quantizer,
     QuantizerOutput,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from photophone.noise import Noise
+from photophone.core.noise import Noise
 from photophone.quantizers.base import (
     Quantizer,
     QuantizerOutput,

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from photophone.core.noise import Noise
 from photophone.kernels.dispatch import choose
 from photophone.kernels.vq import lookup, nearest_code
-from photophone.noise import Noise
 from photophone.quantizers import codebook_updates as updates
 from photophone.quantizers.base import (
     Quantizer,

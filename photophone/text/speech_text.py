@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from photophone.limits import MAX_TEXT_CHARACTERS
+from photophone.core.limits import MAX_TEXT_CHARACTERS
 from photophone.text.captions import check_characters, shorten
 from photophone.text.names import GREEK
 from photophone.text.phonemes import encode_phonemes, phonemize

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from photophone.limits import MAX_TEXT_CHARACTERS
+from photophone.core.limits import MAX_TEXT_CHARACTERS
 from photophone.text.captions import check_characters, shorten
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from photophone.core.tokens import Tokens
 from photophone.quantizers.model import QuantizedModel
-from photophone.tokens import Tokens
 
 
 class ImageTokenizer(QuantizedModel):
@@ -17,7 +17,7 @@ class ImageTokenizer(QuantizedModel):
 
     A family has an ``image_size`` in its config and a quantizer ``bottleneck``, which the properties below speak of,
     and implements :attr:`num_tokens`, :meth:`encode` and :meth:`decode`. Saving, loading and hub download come from
-    :class:`photophone.model.Model`.
+    :class:`photophone.core.model.Model`.
     """
 
     ENCODER_PARTS: ClassVar[tuple[str, ...]] = ("encoder", "to_latent", "bottleneck")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from photophone.checkpoints import OriginalCheckpoint, State, rename_keys
+from photophone.core.noise import Noise
+from photophone.core.tokens import Tokens
 from photophone.layers.vqgan_keys import convert_vqgan_keys
-from photophone.noise import Noise
+from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.base import Quantizer
 from photophone.tokenizers.base import ImageTokenizer
-from photophone.tokens import Tokens
 
 
 def to_sequence(grid: Tensor) -> Tensor:

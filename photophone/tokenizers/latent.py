@@ -7,10 +7,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from photophone.checkpoints import OriginalCheckpoint
-from photophone.noise import Noise
+from photophone.core.noise import Noise
+from photophone.core.tokens import Tokens
+from photophone.loading.checkpoints import OriginalCheckpoint
 from photophone.tokenizers.base import ImageTokenizer
-from photophone.tokens import Tokens
 
 
 def grid_side(image_size: int, patch: int, name: str = "patch") -> int:

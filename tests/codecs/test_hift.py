@@ -8,9 +8,9 @@ from tiny import shake
 from torch.utils.flop_counter import FlopCounterMode
 
 from photophone import SeededNoise, Tokens, create_model
-from photophone.codecs.hift import HiFTStream
-from photophone.layers.harmonic_source import HarmonicSource
-from photophone.registry import find
+from photophone.codecs.hift.harmonic_source import HarmonicSource
+from photophone.codecs.hift.model import HiFTStream
+from photophone.loading.registry import find
 
 NAMES = ["cosyvoice-300m-hift", "cosyvoice2-0.5b-hift", "cosyvoice3-0.5b-hift"]
 CLOSE = {"rtol": 1e-4, "atol": 2e-6}

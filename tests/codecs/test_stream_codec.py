@@ -4,8 +4,8 @@ import pytest
 import torch
 from speech import SMALL_CODEC
 
-from photophone.codecs.stream_codec import StreamCodec
-from photophone.tokens import Tokens
+from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.core.tokens import Tokens
 
 BOTTLENECKS = {"continuous": {}, "fsq": {"latent_dim": 5, "quantizer": "fsq",
                                          "quantizer_config": {"levels": [8, 5, 5, 5, 5]}}}

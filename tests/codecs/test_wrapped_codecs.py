@@ -6,11 +6,11 @@ from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel, MimiC
 
 from photophone import Tokens
 from photophone.codecs import dac
-from photophone.codecs.bicodec import BiCodec, normalize_volume
-from photophone.codecs.dac import DAC
-from photophone.codecs.encodec import BANDWIDTH_BOOKS, EnCodec, VocosEnCodec
-from photophone.codecs.mimi import Mimi
-from photophone.registry import find
+from photophone.codecs.bicodec.model import BiCodec, normalize_volume
+from photophone.codecs.dac.model import DAC
+from photophone.codecs.encodec.model import BANDWIDTH_BOOKS, EnCodec, VocosEnCodec
+from photophone.codecs.mimi.model import Mimi
+from photophone.loading.registry import find
 
 TINY = {name: find(name).tiny for name in ("encodec-24khz-6kbps", "dac-44khz", "mimi-8", "vocos-encodec-24khz-6kbps")}
 

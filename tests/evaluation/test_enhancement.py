@@ -14,7 +14,7 @@ from photophone import SpeechEnhancementPipeline, SpeechEnhancer
 from photophone.cli.common import app
 from photophone.data.mixing import power
 from photophone.data.speech import SpeechDataset
-from photophone.evaluation.enhancement import evaluate_enhancers, format_report, mixed_pairs
+from photophone.evaluation.tasks.enhancement import evaluate_enhancers, format_report, mixed_pairs
 
 RATE = 16000
 SMALL = {"channels": [8, 12, 16], "squeeze": 4, "width": 32, "hidden": 48, "depth": 2, "token_depth": 1, "token_dim": 4}

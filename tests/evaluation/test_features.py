@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from photophone.evaluation import features as module
-from photophone.evaluation.features import EfficientNetLite0Features, convert_state_dict, load_weights
+from photophone.evaluation.metrics.features import EfficientNetLite0Features, convert_state_dict, load_weights
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "efficientnet_lite0.safetensors"
 CATS = {281, 282, 285}  # tabby, tiger cat, Egyptian cat

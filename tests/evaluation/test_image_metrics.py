@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from photophone.evaluation.image_metrics import frechet_distance, psnr, ssim
+from photophone.evaluation.metrics.image import frechet_distance, psnr, ssim
 
 
 def images(rows: int, size: int = 40) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from photophone.evaluation.retrieval import caption_retrieval, draw_distractors
+from photophone.evaluation.metrics.retrieval import caption_retrieval, draw_distractors
 
 
 def test_ranks_of_known_features() -> None:

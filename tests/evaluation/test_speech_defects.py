@@ -2,8 +2,8 @@
 
 import pytest
 
-from photophone.evaluation.audio_metrics import edit_distance
-from photophone.evaluation.speech_defects import align, find_defects
+from photophone.evaluation.metrics.audio import edit_distance
+from photophone.evaluation.metrics.speech_defects import align, find_defects
 
 GIVEN = "the light carries the sound over the wide water".split()  # noqa: SIM905
 PHONEMES = 35

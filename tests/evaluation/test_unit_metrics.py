@@ -15,8 +15,8 @@ from photophone.cli.codec import is_unpublished
 from photophone.data.audio import read_audio
 from photophone.data.speech_sources import Clip
 from photophone.evaluation import codec, unit_metrics
-from photophone.evaluation.codec_report import format_table, write_report
-from photophone.registry import find
+from photophone.evaluation.report import format_table, write_report
+from photophone.loading.registry import find
 
 CLIPS = Path(__file__).parents[1] / "goldens" / "data" / "speech"
 

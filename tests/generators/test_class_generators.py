@@ -7,14 +7,14 @@ import torch
 from tiny import shake
 
 from photophone import SeededNoise, create_model, list_models
-from photophone.generators.decoding import DecodingStopped
-from photophone.generators.masked_decoding import arccos_mask_counts
-from photophone.generators.masked_image import MaskedImageGenerator, UViTBert, mask_tokens
-from photophone.generators.sit import line_positions
-from photophone.registry import find
+from photophone.decoding.loop import DecodingStopped
+from photophone.decoding.masked import arccos_mask_counts
+from photophone.generators.sit.model import line_positions
+from photophone.generators.titok.model import MaskedImageGenerator, UViTBert, mask_tokens
+from photophone.loading.registry import find
 
 NAMES = [entry.name for entry in list_models("generator")
-         if entry.target.startswith(("photophone.generators.masked_image:", "photophone.generators.sit:"))]
+         if entry.target.startswith(("photophone.generators.titok.model:", "photophone.generators.sit.model:"))]
 FAMILIES = ["titok-l32-generator", "titok-s128-generator", "sit-xl-softvq-l-64", "dit-xl-softvq-l-64"]
 
 

@@ -6,7 +6,7 @@ from tiny import shake
 from torch.utils.flop_counter import FlopCounterMode
 
 from photophone import SeededNoise, Tokens, TokenToSpeechPipeline, create_model
-from photophone.registry import find
+from photophone.loading.registry import find
 
 CAUSAL = ["cosyvoice2-0.5b", "cosyvoice3-0.5b"]
 ALL = ["cosyvoice-300m", *CAUSAL]

@@ -7,7 +7,8 @@ import torch
 from tiny import shake
 
 from photophone import SeededNoise, create_model
-from photophone.generators.cspd import (
+from photophone.core.noise import GlobalNoise
+from photophone.generators.cspd.model import (
     LastStep,
     SpeculativeMAR,
     acceptance_ratio,
@@ -17,8 +18,7 @@ from photophone.generators.cspd import (
     residual_sample,
     speculative_sample,
 )
-from photophone.noise import GlobalNoise
-from photophone.registry import find
+from photophone.loading.registry import find
 
 NAME = "mar-huge-cspd-base"
 FAST = {"head_steps": "ddim8", "num_inference_steps": 6}

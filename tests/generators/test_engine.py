@@ -7,13 +7,13 @@ import torch
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from photophone.generators.decode_step import DecodeStep
-from photophone.generators.engine import DecodingEngine, DecodingSettings
-from photophone.generators.llamagen_gpt import LlamaGenGPT
-from photophone.generators.speculative import NGramProposer, generate_speculatively, judge
+from photophone.core.noise import SeededNoise
+from photophone.decoding.engine import DecodingEngine, DecodingSettings
+from photophone.decoding.speculative import NGramProposer, generate_speculatively, judge
+from photophone.decoding.step import DecodeStep
+from photophone.generators.llamagen.model import LlamaGenGPT
 from photophone.kernels.few_rows import WEIGHTS
 from photophone.layers.decode_linear import prepare_for_decoding
-from photophone.noise import SeededNoise
 
 TINY = {"grid_size": 4, "num_codes": 24, "num_classes": 5, "width": 32, "depth": 2, "num_heads": 2,
         "hidden_multiple": 16}

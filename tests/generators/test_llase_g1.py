@@ -5,9 +5,9 @@ import torch
 from tiny import shake
 
 from photophone import create_model
-from photophone.generators.llase_g1 import OUTPUTS, TASKS, LLaSEG1
-from photophone.layers.wavlm_features import LARGE_CONVS, WavLM, official_config
-from photophone.registry import find
+from photophone.generators.llase_g1.model import OUTPUTS, TASKS, LLaSEG1
+from photophone.generators.llase_g1.wavlm import LARGE_CONVS, WavLM, official_config
+from photophone.loading.registry import find
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 TINY_WAVLM = {"width": 32, "depth": 2, "num_heads": 4, "hidden": 48, "convs": [[8, 10, 5], [8, 3, 2], [8, 2, 2]],

@@ -6,9 +6,9 @@ import pytest
 import torch
 from speech import small_speech
 
-from photophone.generators.decoding import DecodingStopped
-from photophone.generators.speech_ar import SpeechFlowAR, places
-from photophone.noise import SeededNoise
+from photophone.core.noise import SeededNoise
+from photophone.decoding.loop import DecodingStopped
+from photophone.generators.speech_ar.model import SpeechFlowAR, places
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 LENGTHS = (9, 4, 12, 7)
@@ -87,7 +87,7 @@ def test_the_backbone_sees_its_window_and_nothing_later():
 
 @torch.no_grad()
 def test_cached_steps_equal_one_pass():
-    from photophone.generators.decoding import KVCache
+    from photophone.decoding.loop import KVCache
     model = small_speech()
     x = torch.randn(2, 15, 64, generator=torch.Generator().manual_seed(0))
     cache = KVCache(2, 2, 2, 15, 32)

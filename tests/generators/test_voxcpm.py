@@ -6,12 +6,12 @@ from families import speech_condition
 from tiny import shake
 
 from photophone import SeededNoise, Tokens, create_model
-from photophone.codecs.audio_vae_config import codec_config
-from photophone.generators.voxcpm import AUDIO_START, REFERENCE_END, REFERENCE_START, SpeechSequence
-from photophone.generators.voxcpm_config import generator_config
+from photophone.codecs.audio_vae.config import codec_config
+from photophone.generators.voxcpm.config import generator_config
+from photophone.generators.voxcpm.model import AUDIO_START, REFERENCE_END, REFERENCE_START, SpeechSequence
 from photophone.heads.prefix_dit import pack_condition
 from photophone.layers.flow import sway_grid, without_first_steps
-from photophone.registry import find
+from photophone.loading.registry import find
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 NAMES = ["voxcpm-0.5b", "voxcpm-2"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from golden import Golden, System
 
-from photophone.codecs.bicodec import BiCodec, normalize_volume
+from photophone.codecs.bicodec.model import BiCodec, normalize_volume
 
 system = System("bicodec")
 NET_NAMES = {"in_channels": "input_channels", "width": "vocos_dim", "hidden": "vocos_intermediate_dim",

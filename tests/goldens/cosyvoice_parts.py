@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from golden import Golden, System
 
-from photophone.codecs.hift import HiFT, HiFTStream
-from photophone.generators.cosyvoice_flow import CosyVoiceFlow
-from photophone.generators.cosyvoice_stream import generate_window
+from photophone.codecs.hift.model import HiFT, HiFTStream
+from photophone.core.noise import Noise
+from photophone.core.tokens import Tokens
+from photophone.generators.cosyvoice.chunked import Sight
+from photophone.generators.cosyvoice.flow import CosyVoiceFlow
+from photophone.generators.cosyvoice.stream import generate_window
 from photophone.heads.categorical import draw_nucleus, draw_repetition_aware
-from photophone.layers.chunked import Sight
 from photophone.layers.mel import MelSpectrogram
-from photophone.noise import Noise
-from photophone.tokens import Tokens
 
 CONFORMER = {"output_size": "dim", "attention_heads": "num_heads", "linear_units": "hidden", "num_blocks": "depth",
              "key_bias": "key_bias"}

@@ -7,7 +7,8 @@ from golden import Golden, System
 from mar import mar_config
 from torch import Tensor
 
-from photophone.generators.cspd import (
+from photophone.core.noise import ReplayNoise
+from photophone.generators.cspd.model import (
     LastStep,
     SpeculativeMAR,
     _Denoising,
@@ -19,10 +20,9 @@ from photophone.generators.cspd import (
     residual_share,
     speculative_sample,
 )
-from photophone.generators.mar import MAR, unpatchify
+from photophone.generators.mar.model import MAR, unpatchify
 from photophone.heads.base import combine_guidance
 from photophone.layers.gaussian_diffusion import learned_range_log_variance, posterior_mean, predict_x0
-from photophone.noise import ReplayNoise
 
 system = System("cspd")
 CLASSES = 1000  # rows of the class table, whatever the settings say

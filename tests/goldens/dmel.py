@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from golden import Golden, System
 
-from photophone.codecs.dmel import DMel, special_frames
+from photophone.codecs.dmel.model import DMel, special_frames
 
 system = System("dmel")
 NAMES = {"sampling_freq": "sample_rate", "n_fft": "n_fft", "frame_size_ms": "window_ms", "frame_stride_ms": "hop_ms",

@@ -9,8 +9,8 @@ from golden import Golden, System
 from torch import Tensor
 from torch.nn import functional
 
-from photophone.codecs.focalcodec import FocalCodec, nearest
-from photophone.tokens import Tokens
+from photophone.codecs.focalcodec.model import FocalCodec, nearest
+from photophone.core.tokens import Tokens
 
 system = System("focalcodec")
 STEMS = {"offline": "weights", "offline_v001": "weights_v001", "causal": "causal"}

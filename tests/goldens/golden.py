@@ -46,7 +46,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from photophone.noise import ReplayNoise
+from photophone.core.noise import ReplayNoise
 
 HERE = Path(__file__).parent
 KINDS = {"randn": "normal", "randn_like": "normal", "rand": "uniform", "rand_like": "uniform",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from golden import Golden, System
 
-from photophone.checkpoints import load_strict
-from photophone.generators.llamagen_gpt import LlamaGenGPT
+from photophone.generators.llamagen.model import LlamaGenGPT
 from photophone.heads.categorical import filter_logits
 from photophone.layers.vqgan import ResnetBlock
 from photophone.layers.vqgan_keys import convert_vqgan_keys
+from photophone.loading.checkpoints import load_strict
 from photophone.tokenizers.grid import to_grid, to_sequence
-from photophone.tokenizers.llamagen_vq import LlamaGenVQ
+from photophone.tokenizers.llamagen_vq.model import LlamaGenVQ
 
 system = System("llamagen")
 VQ_NAMES = {"codebook_size": "num_codes", "codebook_embed_dim": "token_width", "z_channels": "z_channels",

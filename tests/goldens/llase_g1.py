@@ -5,8 +5,8 @@ from __future__ import annotations
 from golden import Golden, System
 from torch import Tensor
 
-from photophone.generators.llase_g1 import LLaSEG1
-from photophone.layers.wavlm_features import WavLM, official_config
+from photophone.generators.llase_g1.model import LLaSEG1
+from photophone.generators.llase_g1.wavlm import WavLM, official_config
 
 system = System("llase_g1")
 INPUTS = {"y_only": None, "x_short": "in_x_short", "x_long": "in_x_long", "x_same": None, "x_2d": "in_x_2d"}

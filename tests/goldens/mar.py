@@ -7,9 +7,9 @@ import math
 import torch
 from golden import Golden, System
 
-from photophone.checkpoints import load_strict
-from photophone.generators.decoding import cosine_reveal_counts, scheduled_guidance
-from photophone.generators.mar import MAR, MASK_RATIO_STD, guidance_progress, patchify, unpatchify
+from photophone.core.noise import ReplayNoise
+from photophone.decoding.loop import cosine_reveal_counts, scheduled_guidance
+from photophone.generators.mar.model import MAR, MASK_RATIO_STD, guidance_progress, patchify, unpatchify
 from photophone.heads.base import combine_guidance
 from photophone.layers.gaussian_diffusion import (
     add_noise,
@@ -21,10 +21,10 @@ from photophone.layers.gaussian_diffusion import (
 )
 from photophone.layers.vqgan import ResnetBlock
 from photophone.layers.vqgan_keys import convert_vqgan_keys
-from photophone.noise import ReplayNoise
+from photophone.loading.checkpoints import load_strict
 from photophone.quantizers.gaussian import gaussian_kl, mean_and_logvar
 from photophone.tokenizers.grid import to_grid, to_sequence
-from photophone.tokenizers.kl_vae import KLVAE
+from photophone.tokenizers.kl_vae.model import KLVAE
 
 system = System("mar")
 

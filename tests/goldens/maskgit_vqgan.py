@@ -5,7 +5,7 @@ from __future__ import annotations
 from golden import Golden, System
 
 from photophone.tokenizers.grid import to_grid, to_sequence
-from photophone.tokenizers.maskgit_vqgan import MaskGITVQGAN
+from photophone.tokenizers.maskgit_vqgan.model import MaskGITVQGAN
 
 system = System("maskgit_vqgan")
 

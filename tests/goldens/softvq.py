@@ -6,13 +6,13 @@ import torch
 from golden import Golden, System
 from torch import nn
 
-from photophone.checkpoints import load_strict, rename_keys
-from photophone.generators.sit import DiT, LatentDiT, SiT
+from photophone.generators.sit.model import DiT, LatentDiT, SiT
 from photophone.layers.flow import PATHS
 from photophone.layers.latent_vit import LatentEncoder
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
+from photophone.loading.checkpoints import load_strict, rename_keys
 from photophone.quantizers.gaussian import gaussian_kl, mean_and_logvar
-from photophone.tokenizers.softvq import SoftVQTokenizer, alignment_loss
+from photophone.tokenizers.softvq.model import SoftVQTokenizer, alignment_loss
 
 system = System("softvq")
 VIT_SIZES = ("embed_dim", "depth", "num_heads")

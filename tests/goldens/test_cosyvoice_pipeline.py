@@ -12,9 +12,9 @@ import torch
 from golden import Golden
 
 from photophone import TokenToSpeechPipeline
-from photophone.codecs.hift import HiFT
-from photophone.generators.decoding import DecodingStopped
-from photophone.noise import SeededNoise
+from photophone.codecs.hift.model import HiFT
+from photophone.core.noise import SeededNoise
+from photophone.decoding.loop import DecodingStopped
 
 DATA = Path(__file__).parent / "data"
 NAMES = {"cosyvoice": "cosyvoice-300m-flow", "cosyvoice2": "cosyvoice2-0.5b-flow", "cosyvoice3": "cosyvoice3-0.5b-flow"}

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5EncoderModel
 
 from photophone import ClassToImagePipeline, SeededNoise, TextToImagePipeline, Tokens
-from photophone.generators.mar import MAR
-from photophone.hub import find_checkpoint
-from photophone.registry import find
+from photophone.generators.mar.model import MAR
+from photophone.loading.hub import find_checkpoint
+from photophone.loading.registry import find
 from photophone.text.captions import train_caption_tokenizer
-from photophone.tokenizers.kl_vae import KLVAE
+from photophone.tokenizers.kl_vae.model import KLVAE
 
 DATA = Path(__file__).parent / "data"
 FAST = {"num_inference_steps": 3, "head_steps": "ddim8"}

@@ -6,7 +6,7 @@ import torch
 from golden import Golden, System
 from torch import Tensor
 
-from photophone.generators.masked_image import (
+from photophone.generators.titok.model import (
     ImageBert,
     MaskedImageGenerator,
     UViTBert,
@@ -14,7 +14,7 @@ from photophone.generators.masked_image import (
     masked_token_loss,
 )
 from photophone.quantizers.gaussian import gaussian_kl, mean_and_logvar
-from photophone.tokenizers.titok import TiTok
+from photophone.tokenizers.titok.model import TiTok
 
 system = System("titok")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from golden import Golden, System
 
-from photophone.tokenizers.unitok import UniTokCLIP, code_shares, update_usage
+from photophone.tokenizers.unitok.model import UniTokCLIP, code_shares, update_usage
 
 system = System("unitok")
 system.skip("out_forward_entropy_loss", reason="off in every release (le = 0): a constant")

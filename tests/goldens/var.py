@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from golden import Golden, System
 
-from photophone.generators.var import VAR
+from photophone.core.noise import ReplayNoise
+from photophone.core.tokens import Tokens
+from photophone.generators.var.model import VAR
 from photophone.heads.categorical import filter_logits
-from photophone.noise import ReplayNoise
 from photophone.quantizers.multi_scale import phi_index
 from photophone.tokenizers.grid import to_grid, to_sequence
-from photophone.tokenizers.var_vq import VARTokenizer
-from photophone.tokens import Tokens
+from photophone.tokenizers.var_vq.model import VARTokenizer
 
 system = System("var")
 PUBLISHED_SCALES = 10

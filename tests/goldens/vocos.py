@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from golden import Golden, System
 
-from photophone.codecs.vocos import Vocos
+from photophone.codecs.vocos.model import Vocos
 
 system = System("vocos")
 

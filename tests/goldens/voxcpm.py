@@ -8,13 +8,13 @@ import torch
 from golden import Golden, System
 from torch import Tensor
 
-from photophone.codecs.audio_vae import AudioVAE
-from photophone.codecs.audio_vae_config import codec_config
-from photophone.generators.voxcpm import SpeechSequence, VoxCPM, attention_mask, positions
-from photophone.generators.voxcpm_config import generator_config
+from photophone.codecs.audio_vae.config import codec_config
+from photophone.codecs.audio_vae.model import AudioVAE
+from photophone.core.tokens import Tokens
+from photophone.generators.voxcpm.config import generator_config
+from photophone.generators.voxcpm.model import SpeechSequence, VoxCPM, attention_mask, positions
 from photophone.heads.prefix_dit import pack_condition
 from photophone.layers.flow import sway_grid, time_grid, without_first_steps
-from photophone.tokens import Tokens
 
 system = System("voxcpm")
 FILES = {"v1": "voxcpm", "v2": "voxcpm2"}

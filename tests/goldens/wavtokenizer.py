@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from golden import Golden, System
 
-from photophone.codecs.wavtokenizer import WavTokenizer
-from photophone.tokens import Tokens
+from photophone.codecs.wavtokenizer.model import WavTokenizer
+from photophone.core.tokens import Tokens
 
 system = System("wavtokenizer")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from golden import Golden, System
 
-from photophone.codecs.xcodec2 import XCodec2
-from photophone.tokens import Tokens
+from photophone.codecs.xcodec2.model import XCodec2
+from photophone.core.tokens import Tokens
 
 system = System("xcodec2")
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from photophone.core.noise import ReplayNoise, SeededNoise
 from photophone.heads import CategoricalHead
 from photophone.heads.categorical import (
     draw_categorical,
@@ -14,7 +15,6 @@ from photophone.heads.categorical import (
     filter_top_k,
     filter_top_p,
 )
-from photophone.noise import ReplayNoise, SeededNoise
 
 LOGITS = torch.randn(4, 3, 11, generator=torch.Generator().manual_seed(0))
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from photophone.core.noise import GlobalNoise, SeededNoise
 from photophone.heads import build_head
-from photophone.noise import GlobalNoise, SeededNoise
 
 SMALL = {
     "gaussian": {},

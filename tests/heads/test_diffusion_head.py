@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from photophone.core.noise import ReplayNoise, SeededNoise
 from photophone.heads import DiffusionHead
 from photophone.layers.gaussian_diffusion import add_noise, diffusion_losses
-from photophone.noise import ReplayNoise, SeededNoise
 
 FOLDER = Path(__file__).parents[1] / "goldens/data/mar"
 GOLDEN = load_file(FOLDER / "io.safetensors")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from photophone.core.noise import ReplayNoise, SeededNoise
 from photophone.heads import FlowHead, LocalDiTHead
 from photophone.heads.local_dit import LocalDiT
-from photophone.noise import ReplayNoise, SeededNoise
 
 
 class GaussianVelocity(nn.Module):

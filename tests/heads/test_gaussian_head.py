@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
+from photophone.core.noise import ReplayNoise
 from photophone.heads import GaussianHead
-from photophone.noise import ReplayNoise
 
 
 def test_loss_and_sample_follow_the_distribution():

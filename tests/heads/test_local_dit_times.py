@@ -2,8 +2,8 @@
 
 import torch
 
+from photophone.core.noise import SeededNoise
 from photophone.heads import build_head
-from photophone.noise import SeededNoise
 
 
 def make_head(shared):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from exactness import check, gradients, random
 
+from photophone.core.noise import ReplayNoise
 from photophone.kernels import rotary, sampling, solver
 from photophone.kernels.fused import sampling as fused_sampling
 from photophone.layers.rotary import grid_rotary, sequence_rotary, with_condition_rows
-from photophone.noise import ReplayNoise
 
 NUMBERS = (1.1, 0.5, 0.4, 0.5, -3.0, -1.0)
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from photophone.core.noise import SeededNoise
 from photophone.heads.categorical import CategoricalHead
 from photophone.heads.diffusion import DiffusionHead
 from photophone.heads.flow import FlowHead
@@ -16,7 +17,6 @@ from photophone.layers.llama_block import LlamaStack
 from photophone.layers.rotary import sequence_rotary
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import FeedForward, LayerCache
-from photophone.noise import SeededNoise
 from photophone.quantizers import FSQ, LFQ, MultiCodebookVQ, ResidualVQ, VectorQuantizer
 
 

@@ -4,11 +4,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from photophone.layers.chunked import Sight, SightMemory
-from photophone.layers.conformer import ConformerStack, Lookahead, RelativeAttention, distance_waves, relative_places
-from photophone.layers.mel_dit import MelDiT
+from photophone.generators.cosyvoice.chunked import Sight, SightMemory
+from photophone.generators.cosyvoice.conformer import (
+    ConformerStack,
+    Lookahead,
+    RelativeAttention,
+    distance_waves,
+    relative_places,
+)
+from photophone.generators.cosyvoice.mel_dit import MelDiT
+from photophone.generators.cosyvoice.unet1d import UNet1d
 from photophone.layers.streaming import StreamMemory
-from photophone.layers.unet1d import UNet1d
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from photophone.checkpoints import load_strict, rename_keys
-from photophone.codecs.audio_vae import AudioVAE, RateCondition
+from photophone.codecs.audio_vae.model import AudioVAE, RateCondition
 from photophone.layers.dac_conv import DACDecoder, DACEncoder
 from photophone.layers.snake import Snake
+from photophone.loading.checkpoints import load_strict, rename_keys
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 UNIT = {"snake1": 0, "conv1": 1, "snake2": 2, "conv2": 3}

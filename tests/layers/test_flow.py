@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from photophone.core.noise import SeededNoise
 from photophone.layers import flow
-from photophone.noise import SeededNoise
 
 MEAN, STD = 1.5, 0.4  # of the data distribution whose velocity field is known
 

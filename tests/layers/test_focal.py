@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny import shake
 
-from photophone.codecs.focalcodec import FocalCodec
-from photophone.layers.focal import FocalBlock
+from photophone.codecs.focalcodec.focal import FocalBlock
+from photophone.codecs.focalcodec.model import FocalCodec
 
 CONFIG = Path(__file__).parents[1] / "goldens" / "data" / "focalcodec" / "config.json"
 

@@ -10,7 +10,7 @@ from photophone.layers.convnext import AdaptiveLayerNorm, ConvNeXtBlock
 from photophone.layers.lengths import length_mask
 from photophone.layers.pos_net import MaskedGroupNorm, PosNet
 from photophone.layers.streaming import streaming
-from photophone.layers.vocos import VocosBackbone
+from photophone.layers.vocos_backbone import VocosBackbone
 
 
 def randn(*shape):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from photophone.noise import ReplayNoise
+from photophone.core.noise import ReplayNoise
 from photophone.quantizers import BSQ, LFQ, BernoulliQuantizer
 from photophone.quantizers.bits import bit_entropies, joint_probabilities, pack_bits, unpack_bits
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
-from photophone.noise import ReplayNoise, SeededNoise
+from photophone.core.noise import ReplayNoise, SeededNoise
 from photophone.quantizers import GaussianBottleneck, SoftVQ
 from photophone.quantizers.gaussian import gaussian_kl
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from photophone.noise import ReplayNoise
+from photophone.core.noise import ReplayNoise
 from photophone.quantizers import QUANTIZERS, build_quantizer
 
 CONFIGS = {

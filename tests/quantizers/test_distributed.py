@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-from photophone.noise import ReplayNoise
+from photophone.core.noise import ReplayNoise
 from photophone.quantizers import VectorQuantizer
 
 STEPS = 2

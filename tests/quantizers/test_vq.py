@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from photophone.noise import ReplayNoise
+from photophone.core.noise import ReplayNoise
 from photophone.quantizers import MultiCodebookVQ, VectorQuantizer
 from photophone.quantizers.base import entropy_terms
 from photophone.quantizers.codebook_updates import kmeans, pick_rows

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from photophone.limits import MAX_TEXT_CHARACTERS
+from photophone.core.limits import MAX_TEXT_CHARACTERS
 from photophone.text.phonemes import SYMBOLS, phonemize
 from photophone.text.speech_text import (
     MAX_PIECE_PHONEMES,

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from photophone import SeededNoise, Tokens
+from photophone.loading.registry import create_model, find
 from photophone.quantizers.gaussian import mean_and_logvar
-from photophone.registry import create_model, find
 from photophone.tokenizers.grid import to_grid, to_sequence
-from photophone.tokenizers.kl_vae import KLVAE
+from photophone.tokenizers.kl_vae.model import KLVAE
 
 PARAMETERS = {  # of the official classes
     "llamagen-vq16-c2i": 71_883_403, "llamagen-vq16-t2i": 71_883_403, "llamagen-vq8-c2i": 70_109_835,

@@ -9,9 +9,9 @@ from photophone.layers.latent_vit import LatentEncoder, unpatchify
 from photophone.layers.rope2d import MixedRope2d, rotate_pairs
 from photophone.layers.transformer import FEED_FORWARDS, TransformerBlock
 from photophone.layers.vit_keys import convert_vit_keys
-from photophone.registry import create_model, find
-from photophone.tokenizers.softvq import alignment_loss, truncated_shares
-from photophone.tokenizers.unitok import UniTokCLIP, code_shares, update_usage
+from photophone.loading.registry import create_model, find
+from photophone.tokenizers.softvq.model import alignment_loss, truncated_shares
+from photophone.tokenizers.unitok.model import UniTokCLIP, code_shares, update_usage
 
 TOKENS = {"titok-l32": 32, "titok-s128": 128, "titok-sl256-vq8k": 256, "titok-bl64-vae-c16": 64, "softvq-l-64": 64,
           "softvq-bl-64-512": 64, "maetok-b-512": 128, "unitok": 256}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny import Hostile
 
-from photophone.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
-from photophone.training.report import Reporter
+from photophone.training.loop.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from photophone.training.loop.report import Reporter
 
 MODEL = {"weight": torch.randn(3, 4).t(), "count": torch.tensor(5)}
 
@@ -39,7 +39,8 @@ def test_the_newest_are_kept(tmp_path):
 def test_a_checkpoint_that_was_cut_short_is_never_listed(tmp_path, monkeypatch):
     whole = save(tmp_path, 1)
     with monkeypatch.context() as patch:
-        patch.setattr("photophone.training.checkpoint.os.replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        patch.setattr("photophone.training.loop.checkpoint.os.replace",
+                      lambda *_: (_ for _ in ()).throw(OSError("killed")))
         with pytest.raises(OSError, match="killed"):
             save(tmp_path, 2)
     assert len(list(tmp_path.iterdir())) == 2  # the part is there

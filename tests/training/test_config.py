@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from photophone.training.config import TrainConfig, load_config
+from photophone.training.loop.config import TrainConfig, load_config
 
 ROOT = Path(__file__).parents[2]
 

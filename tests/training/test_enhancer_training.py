@@ -7,13 +7,13 @@ import pytest
 import torch
 from speech import small_codec, write_speech
 
-from photophone.codecs.stream_codec import StreamCodec
+from photophone.codecs.stream_codec.model import StreamCodec
 from photophone.data.mixing import MixingConfig
 from photophone.data.speech import SpeechDataset
-from photophone.generators.enhancer import SpeechEnhancer
-from photophone.training.config import TrainConfig
-from photophone.training.enhancer import CompressedLoss, EnhancerTask, crops_of, polish
-from photophone.training.loop import Trainer
+from photophone.generators.enhancer.model import SpeechEnhancer
+from photophone.training.loop.config import TrainConfig
+from photophone.training.loop.trainer import Trainer
+from photophone.training.tasks.enhancer import CompressedLoss, EnhancerTask, crops_of, polish
 
 SMALL = {"channels": [8, 12, 16], "squeeze": 4, "width": 48, "hidden": 64, "depth": 2, "token_depth": 1, "token_dim": 8}
 

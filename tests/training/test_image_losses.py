@@ -5,19 +5,19 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from photophone.tokenizers.llamagen_vq import LlamaGenVQ
-from photophone.training.adversary import Adversary, Discriminator
-from photophone.training.config import TrainConfig
-from photophone.training.feature_networks import LPIPSMaps, build_feature_network, patch_features
-from photophone.training.image_discriminators import FeatureDiscriminator, PatchDiscriminator, augment
-from photophone.training.image_losses import (
+from photophone.tokenizers.llamagen_vq.model import LlamaGenVQ
+from photophone.training.loop.config import TrainConfig
+from photophone.training.loop.optim import build_optimizers
+from photophone.training.losses.adversary import Adversary, Discriminator
+from photophone.training.losses.discriminators import FeatureDiscriminator, PatchDiscriminator, augment
+from photophone.training.losses.feature_networks import LPIPSMaps, build_feature_network, patch_features
+from photophone.training.losses.image import (
     LARGEST_WEIGHT,
     PerceptualLoss,
     Ramp,
     adaptive_weight,
     contrastive_loss,
 )
-from photophone.training.optim import build_optimizers
 
 
 def images(rows=2, size=32, seed=0):

@@ -10,13 +10,13 @@ from transformers import T5Config, T5EncoderModel
 
 from photophone import ClassToImagePipeline, Tokens
 from photophone.data.images import ImageDataset
-from photophone.saved import open_saved
+from photophone.loading.saved import open_saved
 from photophone.text.captions import train_caption_tokenizer
 from photophone.tokenizers.base import ImageTokenizer
-from photophone.training.config import TrainConfig
-from photophone.training.image_recipes import image_generator_task, image_tokenizer_task
-from photophone.training.image_teacher import StageOneTask
-from photophone.training.loop import Trainer
+from photophone.training.loop.config import TrainConfig
+from photophone.training.loop.trainer import Trainer
+from photophone.training.tasks.image_recipes import image_generator_task, image_tokenizer_task
+from photophone.training.tasks.titok_stage_one import StageOneTask
 
 STEPS = 24
 CONV = {"image_size": 16, "channels": 32, "multipliers": [1, 1, 1], "blocks": 1}

@@ -17,12 +17,12 @@ from tiny import SMALL_GENERATOR, SMALL_TOKENIZER, write_prepared
 from photophone import FlowARGenerator, Latent1DTokenizer
 from photophone.data.images import ImageDataset
 from photophone.text.captions import train_caption_tokenizer
-from photophone.training.command import train_command
-from photophone.training.config import TrainConfig
-from photophone.training.image_conditions import Captions
-from photophone.training.image_generator import ImageGeneratorTask
-from photophone.training.image_tokenizer import ImageTokenizerTask
-from photophone.training.loop import Trainer
+from photophone.training.loop.command import train_command
+from photophone.training.loop.config import TrainConfig
+from photophone.training.loop.trainer import Trainer
+from photophone.training.tasks.image_conditions import Captions
+from photophone.training.tasks.image_generator import ImageGeneratorTask
+from photophone.training.tasks.image_tokenizer import ImageTokenizerTask
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_image_tokenizer.py"
 STEPS, EVERY = 120, 10

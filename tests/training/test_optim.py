@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from photophone.training import optim
-from photophone.training.config import TrainConfig
-from photophone.training.loop import epoch_indices
-from photophone.training.optim import Ema, build_optimizers, learning_rate
+from photophone.training.loop.config import TrainConfig
+from photophone.training.loop.optim import Ema, build_optimizers, learning_rate
+from photophone.training.loop.trainer import epoch_indices
 
 
 def test_learning_rate_is_a_ramp_and_half_a_cosine():

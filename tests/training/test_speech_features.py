@@ -8,7 +8,7 @@ import torch
 from transformers import WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperConfig, WhisperEncoder
 
-from photophone.training.speech_features import WhisperFeatures, feature_distance, read_ctranslate2
+from photophone.training.losses.speech_features import WhisperFeatures, feature_distance, read_ctranslate2
 
 
 def small_encoder():

@@ -6,16 +6,16 @@ import torch
 from speech import SMALL_CODEC, SMALL_SPEECH, small_codec, write_speech
 from torch.nn.utils.rnn import pad_sequence
 
-from photophone.codecs.stream_codec import StreamCodec
+from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.core.tokens import Tokens
 from photophone.data.speech import SpeechDataset
-from photophone.generators.speech_ar import SpeechFlowAR
-from photophone.tokens import Tokens
-from photophone.training.adversary import Adversary, SpectralDiscriminator
-from photophone.training.audio_losses import SpectralLoss
-from photophone.training.codec import CodecTask, CodecWeights
-from photophone.training.config import TrainConfig
-from photophone.training.loop import Trainer
-from photophone.training.speech_generator import AlignedSpeech, SpeechGeneratorTask, token_durations
+from photophone.generators.speech_ar.model import SpeechFlowAR
+from photophone.training.loop.config import TrainConfig
+from photophone.training.loop.trainer import Trainer
+from photophone.training.losses.adversary import Adversary, SpectralDiscriminator
+from photophone.training.losses.audio import SpectralLoss
+from photophone.training.tasks.codec import CodecTask, CodecWeights
+from photophone.training.tasks.speech_generator import AlignedSpeech, SpeechGeneratorTask, token_durations
 
 NEVER = {"preview_every": 0, "validate_every": 0}
 

@@ -1,0 +1,303 @@
+"""BiCodec, the codec of Spark-TTS: 32 codes that say the voice, then 50 codes a second that say what it says.
+
+Paper: arXiv 2503.01710. Original code: github.com/SparkAudio/Spark-TTS, Apache-2.0. Weights: CC BY-NC-SA 4.0 as users
+report of the hub page; see it before use.
+
+A row of tokens holds the voice codes first and the semantic codes behind them, so one sequence is the whole clip.
+Semantic codes come from wav2vec2 features (``facebook/wav2vec2-large-xlsr-53``), which see the whole clip, as does the
+normalisation of the volume: rows of different length are therefore computed without padding, those of equal length
+together. The last frames of wav2vec2 need 400 samples, so a clip decodes to a little less than its length.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from photophone.codecs.base import AudioCodec
+from photophone.codecs.bicodec.ecapa import ECAPA
+from photophone.codecs.bicodec.frame_nets import FrameDecoder, FrameEncoder
+from photophone.codecs.bicodec.perceiver import PerceiverResampler
+from photophone.codecs.rows import map_equal_lengths
+from photophone.core.tokens import Tokens
+from photophone.layers.dac_conv import DACDecoder
+from photophone.layers.mel import MelSpectrogram
+from photophone.loading.checkpoints import OriginalCheckpoint, State, fold_weight_norm, read_state, rename_keys
+from photophone.quantizers.base import QuantizerOutput
+from photophone.quantizers.fsq import FSQ
+from photophone.quantizers.residual import ResidualVQ
+
+MEL = {"n_fft": 1024, "window_length": 640, "hop_length": 320, "f_min": 10.0, "num_mels": 128}
+ENCODER = {"in_channels": 1024, "width": 384, "hidden": 2048, "depth": 12, "out_channels": 1024}
+PRENET = {"in_channels": 1024, "width": 384, "hidden": 2048, "depth": 12, "out_channels": 1024, "condition_dim": 1024}
+POSTNET = {"in_channels": 1024, "width": 384, "hidden": 2048, "depth": 6, "out_channels": 1024}
+DECODER = {"in_channels": 1024, "channels": 1536, "strides": [8, 5, 4, 2], "kernel_sizes": [16, 11, 8, 4]}
+SPEAKER = {"channels": 512, "dim": 1024, "latent_dim": 128, "num_tokens": 32, "levels": [4, 4, 4, 4, 4, 4]}
+FEATURE_LAYERS = (11, 14, 16)
+USAGE_DECAY = 0.99
+
+
+def normalize_volume(audio: Tensor) -> Tensor:
+    """A clip (T,) at the level that BiCodec was trained on, computed in float64.
+
+    A quiet clip is raised to a peak of 0.1. Then the mean of its louder samples (between the 90th and 99th percentile
+    of what exceeds 0.01) becomes 0.2, by a gain of 0.1 to 10; at last the peak is limited to 1.
+    """
+    audio = audio.double()
+    sizes = audio.abs().sort().values
+    if sizes[-1] < 0.1:
+        audio = audio / sizes[-1].clamp(min=1e-3) * 0.1  # ``sizes`` stay as they were, as in the official code
+    loud = sizes[sizes > 0.01]
+    if len(loud) <= 10:
+        return audio.float()
+    volume = loud[int(0.9 * len(loud)):int(0.99 * len(loud))].mean()
+    audio = audio * (0.2 / volume).clamp(0.1, 10)
+    return (audio / audio.abs().max().clamp(min=1)).float()
+
+
+class SpeakerEncoder(nn.Module):
+    """Mel frames (B, num_mels, T) to codes of a voice, and those to its vector.
+
+    Args:
+        num_mels: of the input.
+        channels, dim: of :class:`photophone.codecs.bicodec.ecapa.ECAPA` and of the voice vector.
+        latent_dim, num_tokens: of the latents that are quantized.
+        levels: of the quantizer.
+    """
+
+    def __init__(self, num_mels: int, channels: int, dim: int, latent_dim: int, num_tokens: int,
+                 levels: list[int]) -> None:
+        super().__init__()
+        self.speaker_encoder = ECAPA(num_mels, channels, dim)
+        self.perceiver_sampler = PerceiverResampler(latent_dim, 3 * channels, num_tokens)
+        self.quantizer = FSQ(levels, latent_dim)
+        self.project = nn.Linear(latent_dim * num_tokens, dim)
+
+    def latents(self, mels: Tensor) -> tuple[Tensor, Tensor]:
+        """The vector of ECAPA (B, dim), which only training uses, and what is quantized (B, num_tokens, latent_dim)."""
+        vector, frames = self.speaker_encoder(mels)
+        return vector, self.perceiver_sampler(frames.transpose(1, 2))
+
+    def voice(self, values: Tensor) -> Tensor:
+        """Quantized latents (B, num_tokens, latent_dim) to the voice vector (B, dim)."""
+        return self.project(values.transpose(1, 2).flatten(1).to(self.project.weight.dtype))  # channels count slowest
+
+
+class BiCodec(OriginalCheckpoint, AudioCodec):
+    """Waveforms (B, 1, T) to codes (B, N), the first ``speaker["num_tokens"]`` of which say the voice, and back.
+
+    Args:
+        sample_rate: in Hz.
+        reference_seconds: of the beginning of a clip, from which the voice is taken; shorter clips are repeated.
+        volume_normalized: bring clips to one level first; see :func:`normalize_volume`.
+        features: arguments of transformers' Wav2Vec2Config; with None the model has no wav2vec2 and only decodes.
+        feature_layers: hidden states whose mean is encoded.
+        mel, speaker: of the voice, see :class:`SpeakerEncoder`.
+        semantic, prenet_config, postnet_config: of the encoder and the two decoders of features, see
+            :mod:`photophone.codecs.bicodec.frame_nets`; the second is for training.
+        wave: of :class:`photophone.layers.dac_conv.DACDecoder`.
+        num_codes, code_dim: of the semantic codebook.
+        commitment, codebook_weight, dead_below: of its loss, and the average use below which a code counts as dead.
+    """
+
+    DROPPED_KEYS = ("mel_transformer.*",)
+    """Constants of the config."""
+
+    @register_to_config
+    def __init__(self, sample_rate: int = 16000, reference_seconds: float = 6.0, volume_normalized: bool = True,
+                 features: dict | None = None, feature_layers: list[int] = FEATURE_LAYERS, mel: dict = MEL,
+                 speaker: dict = SPEAKER, semantic: dict = ENCODER, prenet_config: dict = PRENET,
+                 postnet_config: dict = POSTNET, wave: dict = DECODER, num_codes: int = 8192, code_dim: int = 8,
+                 commitment: float = 0.25, codebook_weight: float = 2.0, dead_below: float = 0.2) -> None:
+        super().__init__()
+        self.wav2vec2 = None if features is None else Wav2Vec2Model(Wav2Vec2Config(**features))
+        self.mel_spectrogram = MelSpectrogram(sample_rate, mel_scale="slaney", norm="slaney", log=None, clip=None,
+                                              **mel)
+        self.encoder = FrameEncoder(**semantic)
+        self.bottleneck = ResidualVQ(semantic["out_channels"], num_codes, 1, codebook_dim=code_dim, projection="stage",
+                                     cosine_search=True, beta=commitment, codebook_weight=codebook_weight)
+        self.register_buffer("cluster_size", torch.zeros(num_codes))
+        self.speaker_encoder = SpeakerEncoder(mel["num_mels"], **speaker)
+        self.prenet = FrameDecoder(**prenet_config)
+        self.postnet = FrameDecoder(**postnet_config)
+        self.decoder = DACDecoder(**wave)
+
+    @staticmethod
+    def convert_state_dict(state: State) -> State:
+        """Official keys to ours; those of ``wav2vec2.`` are transformers'."""
+        stages = [int(match[1]) for key in state if (match := re.match(r"decoder\.model\.(\d+)\.block\.", key))]
+        last = max(stages, default=0)
+
+        def decoder_layer(match: re.Match) -> str:
+            ends = {0: "decoder.conv_in.0.", last + 1: "decoder.snake_out.", last + 2: "decoder.conv_out."}
+            return ends.get(int(match[1])) or f"decoder.stages.{int(match[1]) - 1}."
+
+        normed = {key: value for key, value in state.items() if key.startswith(("decoder.", "wav2vec2."))}
+        state = {**fold_weight_norm({key: value for key, value in state.items() if key not in normed}), **normed}
+        state = rename_keys(state, [
+            (r"^decoder\.model\.(\d+)\.", decoder_layer), (r"^(decoder\..*?)\.block\.", r"\1."),
+            (r"^(decoder\.stages\.\d+\.\d+)\.block\.", r"\1."),
+            (r"^((?:decoder|wav2vec2)\..*)weight_g$", r"\1parametrizations.weight.original0"),
+            (r"^((?:decoder|wav2vec2)\..*)weight_v$", r"\1parametrizations.weight.original1"),
+            (r"^quantizer\.in_project", "bottleneck.project_in.0"),
+            (r"^quantizer\.out_project", "bottleneck.project_out.0"),
+            (r"^quantizer\.codebook\.weight$", "bottleneck.stages.0.codebook"), (r"^quantizer\.cluster", "cluster"),
+            (r"\.perceiver_sampler\.norm\.gamma$", ".perceiver_sampler.gamma")])
+        for key in ("bottleneck.project_in.0.weight", "bottleneck.project_out.0.weight"):
+            if key in state:
+                state[key] = state[key].flatten(1)  # a convolution over one frame is a linear layer
+        return state
+
+    @classmethod
+    def from_original(cls, source: str | Path | Mapping[str, Any], *, wav2vec2: str | Path | Mapping | None = None,
+                      **config: Any) -> Self:
+        """The model with official weights.
+
+        Args:
+            source: ``BiCodec/model.safetensors`` of the release, or its content.
+            wav2vec2: ``wav2vec2-large-xlsr-53/pytorch_model.bin`` of the release, or its content; without it, give
+                ``features=None`` for a model that only decodes.
+            **config: of the constructor.
+
+        Raises:
+            ValueError: a file is refused, does not fit, or the features' weights are missing.
+        """
+        state = read_state(source, cls.CONTAINERS)
+        if config.get("features") is not None:
+            if wav2vec2 is None:
+                raise ValueError("encoding needs the weights of wav2vec2: give wav2vec2=PATH, or features=None for a "
+                                 "model that only decodes")
+            given = read_state(wav2vec2)
+            drop = ("quantizer.", "project_q.", "project_hid.")  # of its own training
+            state |= {f"wav2vec2.{key.removeprefix('wav2vec2.')}": value for key, value in given.items()
+                      if not key.startswith(drop)}
+        return super().from_original(state, **config)
+
+    @property
+    def hop_length(self) -> int:
+        return math.prod(self.config.wave["strides"]) * math.prod(self.config.prenet_config.get("ratios", (1, 1)))
+
+    @property
+    def num_voice_tokens(self) -> int:
+        """Codes of the voice, in front of each row."""
+        return self.config.speaker["num_tokens"]
+
+    def token_lengths(self, lengths: Tensor) -> Tensor:
+        settings = self._features().config
+        for kernel, stride in zip(settings.conv_kernel, settings.conv_stride, strict=True):
+            lengths = (lengths - kernel) // stride + 1
+        return self.num_voice_tokens + lengths.clamp(min=1) // math.prod(self.config.semantic.get("ratios", (1, 1)))
+
+    def audio_lengths(self, tokens: Tokens) -> Tensor:
+        return (tokens.mask.sum(1) - self.num_voice_tokens).clamp(min=0) * self.hop_length
+
+    def check_tokens(self, tokens: Tokens) -> None:
+        super().check_tokens(tokens)
+        voice, most = tokens.values[:, :self.num_voice_tokens], self.speaker_encoder.quantizer.codebook_size
+        least = tokens.num_tokens if tokens.lengths is None else int(tokens.lengths.min())
+        if least <= self.num_voice_tokens or int(voice.max()) >= most:
+            raise ValueError(f"each row begins with {self.num_voice_tokens} voice codes below {most}, then semantic "
+                             f"codes; got {least} codes, voice codes up to {int(voice.max())}")
+
+    def semantic_features(self, audio: Tensor) -> Tensor:
+        """Features float (B, feature_dim, F) of clips (B, T) of equal length."""
+        normal = (audio - audio.mean(1, keepdim=True)) / (audio.var(1, correction=0, keepdim=True) + 1e-7).sqrt()
+        states = self._features()(normal.to(self.dtype), output_hidden_states=True).hidden_states
+        return torch.stack([states[layer] for layer in self.config.feature_layers]).mean(0).transpose(1, 2)
+
+    def reference(self, audio: Tensor) -> Tensor:
+        """The beginning of clips (B, T), repeated where they are short, (B, reference samples)."""
+        config = self.config
+        hop = config.mel["hop_length"]
+        size = int(config.sample_rate * config.reference_seconds) // hop * hop
+        return audio.repeat(1, -(-size // audio.shape[1]))[:, :size]
+
+    def latents(self, features: Tensor) -> Tensor:
+        """Features (B, feature_dim, F) to what becomes semantic codes, (B, N, latent_dim)."""
+        return self.encoder(features).transpose(1, 2)
+
+    def voice_codes(self, reference: Tensor) -> Tensor:
+        """Reference clips (B, T) to voice codes Long (B, num_voice_tokens)."""
+        mels = self.mel_spectrogram(reference).to(self.dtype)
+        return self.speaker_encoder.quantizer.encode(self.speaker_encoder.latents(mels)[1])
+
+    def synthesize(self, values: Tensor, voice: Tensor) -> tuple[Tensor, Tensor]:
+        """Semantic values (B, N, latent_dim) and voice vectors (B, dim) to audio (B, 1, T) and frames (B, C, T')."""
+        frames = self.prenet(values.transpose(1, 2).to(self.dtype), voice)
+        return self.decoder(frames + voice[:, :, None]).float(), frames
+
+    def forward(self, features: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, QuantizerOutput]:
+        """What training compares: audio (B, 1, T), predicted features (B, feature_dim, F), and the quantizer's output.
+
+        Args:
+            features: float (B, feature_dim, F).
+            reference: clips of the same voice (B, T).
+        """
+        output = self.bottleneck(self.latents(features))
+        mels = self.mel_spectrogram(reference).to(self.dtype)
+        voice = self.speaker_encoder.voice(self.speaker_encoder.quantizer(self.speaker_encoder.latents(mels)[1]).values)
+        audio, frames = self.synthesize(output.values, voice)
+        return audio, self.postnet(frames), output
+
+    @torch.no_grad()
+    def update_usage(self, indices: Tensor) -> Tensor:
+        """Move the average use of each code, and count those that are alive."""
+        counts = indices.flatten().bincount(minlength=len(self.cluster_size)).to(self.cluster_size)
+        self.cluster_size.lerp_(counts, 1 - USAGE_DECAY)
+        return (self.cluster_size > self.config.dead_below).sum()
+
+    @torch.no_grad()
+    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
+        """Waveforms to codes; see :meth:`AudioCodec.encode`.
+
+        Raises:
+            ValueError: wrong audio, or a model without features.
+        """
+        self._features()
+        self.check_audio(audio, lengths)
+        audio, lengths = audio.to(self.device), None if lengths is None else lengths.to(self.device)
+        values = map_equal_lengths(self._encode_full, audio, lengths)
+        return Tokens(values, None if lengths is None else self.token_lengths(lengths), self.published_name)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tokens) -> Tensor:
+        """Codes to waveforms (B, 1, T); see :meth:`AudioCodec.decode`."""
+        self.check_tokens(tokens)
+        tokens = tokens.to(self.device)
+        return map_equal_lengths(self._decode_full, tokens.values, tokens.lengths)
+
+    def _encode_full(self, audio: Tensor) -> Tensor:
+        audio = audio[:, 0].float()
+        if self.config.volume_normalized:
+            audio = torch.stack([normalize_volume(row) for row in audio])
+        whole = nn.functional.pad(audio, (0, max(self._field - audio.shape[1], 0)))
+        semantic = self.bottleneck.encode(self.latents(self.semantic_features(whole)))
+        return torch.cat([self.voice_codes(self.reference(audio)), semantic], dim=1)
+
+    def _decode_full(self, codes: Tensor) -> Tensor:
+        voice, semantic = codes.split([self.num_voice_tokens, codes.shape[1] - self.num_voice_tokens], dim=1)
+        vector = self.speaker_encoder.voice(self.speaker_encoder.quantizer.decode(voice))
+        return self.synthesize(self.bottleneck.decode(semantic), vector)[0]
+
+    @property
+    def _field(self) -> int:
+        """Samples that one frame of features needs."""
+        settings = self._features().config
+        steps = zip(settings.conv_kernel, settings.conv_stride, strict=True)
+        samples, hop = 1, 1
+        for kernel, stride in steps:
+            samples, hop = samples + (kernel - 1) * hop, hop * stride
+        return samples
+
+    def _features(self) -> Wav2Vec2Model:
+        if self.wav2vec2 is None:
+            raise ValueError("this BiCodec has no wav2vec2 and only decodes; load it with features and wav2vec2=PATH")
+        return self.wav2vec2

@@ -1,0 +1,160 @@
+"""Mimi through transformers, with a decoder that streams exactly.
+
+Paper: arXiv 2410.00037. Code: transformers, Apache-2.0. Weights: CC BY 4.0, see the hub page.
+
+transformers gives memory to the decoder's attention only: its convolutions begin anew with every chunk. Here each of
+them remembers what it needs, so chunks of codes decode to what the whole decodes to.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from transformers import DynamicCache, MimiConfig
+from transformers.models.mimi.modeling_mimi import (
+    MimiConv1d,
+    MimiConvTranspose1d,
+    MimiDecoder,
+    MimiEncoder,
+    MimiResnetBlock,
+    MimiSplitResidualVectorQuantizer,
+    MimiTransformerModel,
+)
+
+from photophone.codecs.wrapped import WrappedCodec, to_books, to_values
+from photophone.core.tokens import Tokens
+from photophone.layers.streaming import StreamingLayer
+from photophone.loading.checkpoints import State, rename_keys
+
+
+class ConvolutionMemory(StreamingLayer):
+    """What transformers' causal convolutions need of the past, by layer; it has no weights."""
+
+    def initial_state(self, batch_size: int) -> dict:
+        """Nothing yet: a layer that is not in it begins with zeros."""
+        return {}
+
+    def convolve(self, layer: MimiConv1d, x: Tensor) -> Tensor:
+        """A chunk (B, C, T) through a convolution of stride 1."""
+        past = int(layer.padding_total)
+        if past:
+            x = torch.cat([self.stream_state.get(layer, x.new_zeros(*x.shape[:2], past)), x], dim=-1)
+            self.stream_state[layer] = x[..., -past:]
+        return layer.conv(x)
+
+    def convolve_up(self, layer: MimiConvTranspose1d, x: Tensor) -> Tensor:
+        """A chunk (B, C, T) through a transposed convolution, to (B, C', T * stride)."""
+        length = x.shape[-1] * layer.conv.stride[0]
+        y = layer.conv(x)
+        if layer in self.stream_state:
+            tail = self.stream_state[layer]
+            y = torch.cat([y[..., :tail.shape[-1]] + tail, y[..., tail.shape[-1]:]], dim=-1)
+        tail = y[..., length:]
+        # The bias belongs to every output once: what waits for the next chunk must not bring it again.
+        self.stream_state[layer] = tail if layer.conv.bias is None else tail - layer.conv.bias[:, None]
+        return y[..., :length]
+
+    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """A chunk through any layer of the decoder."""
+        if isinstance(layer, MimiConv1d):
+            return self.convolve(layer, x)
+        if isinstance(layer, MimiConvTranspose1d):
+            return self.convolve_up(layer, x)
+        if isinstance(layer, MimiResnetBlock):
+            y = x
+            for part in layer.block:
+                y = self.run(part, y)
+            return self.run(layer.shortcut, x) + y
+        return layer(x)
+
+
+class Mimi(WrappedCodec):
+    """Waveforms (B, 1, T) to codes (B, num_codebooks, N), 12.5 a second, and back.
+
+    Args:
+        num_codebooks: that are used; Moshi has 8 of the 32.
+        sample_rate: in Hz.
+        latent_stride: of the last convolution in front of the quantizer.
+        settings: arguments of transformers' MimiConfig.
+
+    Raises:
+        ValueError: settings that are not causal, or more codebooks than there are.
+    """
+
+    streams = True
+
+    @register_to_config
+    def __init__(self, num_codebooks: int = 8, sample_rate: int = 24000, latent_stride: int = 2,
+                 settings: dict | None = None) -> None:
+        super().__init__()
+        mimi = MimiConfig(sampling_rate=sample_rate, **(settings or {}))
+        if not mimi.use_causal_conv or mimi.trim_right_ratio != 1 or mimi.pad_mode != "constant":
+            raise ValueError("only a causal Mimi with zeros in front of its convolutions is wrapped")
+        self.check_books(mimi.num_quantizers)
+        mimi._attn_implementation = "sdpa"
+        self.mimi_config, self.width = mimi, mimi.hidden_size
+        self.encoder, self.encoder_transformer = MimiEncoder(mimi), MimiTransformerModel(mimi)
+        self.downsample = MimiConv1d(mimi, self.width, self.width, 2 * latent_stride, stride=latent_stride, bias=False,
+                                     pad_mode="replicate")
+        self.quantizer = MimiSplitResidualVectorQuantizer(mimi)
+        self.upsample = MimiConvTranspose1d(mimi, self.width, self.width, 2 * latent_stride, stride=latent_stride,
+                                            bias=False, groups=mimi.upsample_groups)
+        self.decoder_transformer, self.decoder = MimiTransformerModel(mimi), MimiDecoder(mimi)
+        self.memory = ConvolutionMemory()
+        for name, buffer in self.quantizer.named_buffers():
+            if name.endswith("embed_sum"):
+                buffer.copy_(torch.randn_like(buffer))  # zeros until loaded
+
+    @staticmethod
+    def convert_state_dict(state: State) -> State:
+        """Keys of the hub, or of newer versions of transformers that nest encoder and decoder, to ours."""
+        return rename_keys(state, [
+            (r"^(encoder|decoder)\.\1_seanet\.", r"\1."),
+            (r"^(?:encoder|decoder)\.((?:en|de)coder_transformer|downsample|upsample)\.", r"\1.")])
+
+    @property
+    def hop_length(self) -> int:
+        return math.prod(self.mimi_config.upsampling_ratios) * self.config.latent_stride
+
+    @property
+    def codebook_size(self) -> int:
+        return self.mimi_config.codebook_size
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """Codes (B, Q, N) to what the decoder reads, (B, N, hidden_size)."""
+        return self.quantizer.decode(codes).transpose(1, 2).to(self.dtype)
+
+    @torch.no_grad()
+    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
+        self.check_audio(audio, lengths)
+        audio = self.whole_hops(audio.to(self.device), lengths)
+        x = self.encoder(audio.to(self.dtype)).transpose(1, 2)
+        x = self.encoder_transformer(x, use_cache=False).last_hidden_state
+        codes = self.quantizer.encode(self.downsample(x.transpose(1, 2)), self.num_codebooks).transpose(0, 1)
+        return Tokens(to_values(codes), None if lengths is None else self.token_lengths(lengths.to(codes.device)),
+                      self.published_name)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tokens) -> Tensor:
+        """Codes to waveforms; within :meth:`streaming`, each call continues the last one."""
+        self.check_tokens(tokens)
+        tokens = tokens.to(self.device)
+        x = self.embed(to_books(tokens.values)).transpose(1, 2)
+        if self.memory.stream_state is None:
+            x = self.decoder_transformer(self.upsample(x).transpose(1, 2), use_cache=False).last_hidden_state
+            audio = self.decoder(x.transpose(1, 2))
+        else:
+            audio = self._decode_chunk(x)
+        return self.silence_behind(audio.float(), tokens)
+
+    def _decode_chunk(self, x: Tensor) -> Tensor:
+        memory = self.memory
+        cache = memory.stream_state.setdefault("attention", DynamicCache(config=self.mimi_config))
+        x = memory.convolve_up(self.upsample, x).transpose(1, 2)
+        x = self.decoder_transformer(x, past_key_values=cache, use_cache=True).last_hidden_state.transpose(1, 2)
+        for layer in self.decoder.layers:
+            x = memory.run(layer, x)
+        return x

@@ -1,0 +1,132 @@
+"""Tokens: what every tokenizer makes and every generator predicts."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import SupportsIndex
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from photophone.core.files import atomic_write
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch of token sequences.
+
+    Args:
+        values: Long ``(B, N)`` or ``(B, Q, N)`` for discrete tokens of one or Q codebooks; float ``(B, N, D)``
+            for continuous tokens.
+        lengths: Long ``(B,)``, valid tokens per row, or None when every row is full.
+        model: registry name of the tokenizer that made the tokens; decoding with another one is refused.
+        sample_rate: of the audio they were made of, in Hz, where it is known; a codec of another rate refuses them.
+
+    Raises:
+        ValueError: when shapes or dtypes do not fit the above.
+    """
+
+    values: Tensor
+    lengths: Tensor | None = None
+    model: str | None = None
+    sample_rate: int | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.values.shape)
+        if self.values.is_floating_point():
+            if len(shape) != 3:
+                raise ValueError(f"continuous tokens must be float (B, N, D), got shape {shape}")
+        elif self.values.dtype != torch.long:
+            raise ValueError(f"discrete tokens must be torch.long, got {self.values.dtype}")
+        elif len(shape) not in (2, 3):
+            raise ValueError(f"discrete tokens must be Long (B, N) or (B, Q, N), got shape {shape}")
+        if self.lengths is None:
+            return
+        if self.lengths.dtype != torch.long or tuple(self.lengths.shape) != shape[:1]:
+            raise ValueError(f"lengths must be Long ({shape[0]},), got {self.lengths.dtype} "
+                             f"{tuple(self.lengths.shape)}")
+        if shape[0] and not (int(self.lengths.min()) >= 0 and int(self.lengths.max()) <= self.num_tokens):
+            raise ValueError(f"lengths must lie in 0..{self.num_tokens}, got {self.lengths.tolist()}")
+
+    @property
+    def is_continuous(self) -> bool:
+        """True for float tokens ``(B, N, D)``."""
+        return self.values.is_floating_point()
+
+    @property
+    def num_tokens(self) -> int:
+        """N, the padded sequence length."""
+        return self.values.shape[1] if self.is_continuous else self.values.shape[-1]
+
+    @property
+    def mask(self) -> Tensor:
+        """Bool ``(B, N)``, True where a token is valid."""
+        rows, device = self.values.shape[0], self.values.device
+        if self.lengths is None:
+            return torch.ones(rows, self.num_tokens, dtype=torch.bool, device=device)
+        return torch.arange(self.num_tokens, device=device) < self.lengths[:, None]
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+    def __getitem__(self, rows: SupportsIndex | slice | Tensor | list[int]) -> Tokens:
+        """Rows of the batch as Tokens; an int keeps a batch of one."""
+        if isinstance(rows, SupportsIndex) and getattr(rows, "ndim", 0) == 0:  # int, or a number of numpy or torch
+            rows = operator.index(rows)
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"row {rows} of a batch of {len(self)}")
+            rows = [rows]
+        lengths = None if self.lengths is None else self.lengths[rows]
+        return replace(self, values=self.values[rows], lengths=lengths)
+
+    def to(self, *args, **kwargs) -> Tokens:
+        """Move to a device or, for continuous tokens, to a dtype: the arguments of ``Tensor.to``; codes stay Long."""
+        values = self.values.to(*args, **kwargs)
+        if values.dtype != self.values.dtype and not self.is_continuous:
+            values = self.values.to(values.device)
+        lengths = None if self.lengths is None else self.lengths.to(values.device)
+        return replace(self, values=values, lengths=lengths)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file atomically; the names of model and sample rate go into its metadata."""
+        tensors = {"values": self.values.contiguous()}
+        if self.lengths is not None:
+            tensors["lengths"] = self.lengths.contiguous()
+        with atomic_write(path) as partial:
+            save_file(tensors, partial, metadata={"format": "photophone.core.tokens", "model": self.model or "",
+                                                  "sample_rate": str(self.sample_rate or "")})
+
+    @classmethod
+    def load(cls, path: str | Path, model: str | None = None) -> Tokens:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            path: the file.
+            model: when given, tokens made by another model are refused.
+
+        Raises:
+            ValueError: the file is not a token file, holds NaN or infinity, or comes from another model.
+        """
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        if metadata.get("format") != "photophone.core.tokens" or "values" not in tensors:
+            raise ValueError(f"{path} holds no tokens (tensors: {sorted(tensors)}); write one with Tokens.save")
+        if not set(tensors) <= {"values", "lengths"}:
+            raise ValueError(f"{path} holds unknown tensors {sorted(set(tensors) - {'values', 'lengths'})}")
+        made_by = metadata.get("model") or None
+        if model is not None and made_by is not None and made_by != model:
+            raise ValueError(f"{path} was made by {made_by!r} and cannot be decoded by {model!r}")
+        if tensors["values"].is_floating_point() and not torch.isfinite(tensors["values"]).all():
+            raise ValueError(f"{path} holds NaN or infinite values")
+        rate = metadata.get("sample_rate") or None
+        if rate is not None and not rate.isdecimal():
+            raise ValueError(f"{path} names no sample rate but {rate!r}")
+        return cls(tensors["values"], tensors.get("lengths"), made_by, None if rate is None else int(rate))

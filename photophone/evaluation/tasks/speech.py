@@ -1,0 +1,168 @@
+"""`photophone evaluate speech`: how well sentences are spoken, beside other voices in the same run.
+
+WER is that of Whisper base, both sides through Whisper's English normaliser; so it holds the recogniser's own errors,
+which the row of hibari-tts shows. Similarity is the cosine between a clip's vector and the mean vector of the training
+voice saying VOICE_SENTENCES. Defects are those of :mod:`photophone.evaluation.metrics.speech_defects`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from photophone.core.files import atomic_write
+from photophone.data.audio import write_audio
+from photophone.evaluation.metrics.audio import edit_distance, english_normalizer
+from photophone.evaluation.metrics.judges import SpeakerEncoder, prepare
+from photophone.evaluation.metrics.speech_defects import find_defects
+from photophone.evaluation.peers.speech import Speak, hibari
+from photophone.evaluation.tasks.codec import Panel
+from photophone.pipelines.text_to_speech import TextToSpeechPipeline
+from photophone.text.phonemes import phonemize
+
+VOICE_SENTENCES = (
+    "The kettle began to sing while the rain ran down the window.", "We walked along the river until it was dark.",
+    "Every morning the baker opens his shop at half past five.", "She put the letter back into the drawer unread.",
+    "Nothing in the garden had changed since last summer.", "Could you tell me where the old station used to be?")
+"""What the training voice says to be known by; none of it is in the training data."""
+UNSPOKEN = "ˈˌːʰʲ"
+COLUMNS = (("WER %", "wer", "{:.1f}", 100), ("skip %", "skip", "{:.1f}", 100), ("repeat %", "repeat", "{:.1f}", 100),
+           ("late %", "missed_stop", "{:.1f}", 100), ("any %", "defects", "{:.1f}", 100), ("OVRL", "ovrl", "{:.2f}", 1),
+           ("SIG", "sig", "{:.2f}", 1), ("BAK", "bak", "{:.2f}", 1), ("P808", "p808", "{:.2f}", 1),
+           ("voice", "similarity", "{:.3f}", 1), ("s", "seconds", "{:.1f}", 1), ("RTF", "rtf", "{:.3f}", 1))
+ALONE = ("heard", "errors", "words")
+"""Columns of a sentence that have no mean."""
+
+
+def read_test_sentences(path: Path, split: str | None = "test", limit: int | None = None) -> list[str]:
+    """Sentences of a CSV with a column ``text`` and perhaps ``split``, or the lines of any other text file.
+
+    Args:
+        path: the file.
+        split: rows of a CSV to take, None for all.
+        limit: at most so many, spread evenly.
+
+    Raises:
+        ValueError: no such file, not UTF-8, or without sentences.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {limit}")
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            if path.suffix == ".csv":
+                rows = csv.DictReader(file)
+                if "text" not in (rows.fieldnames or ()):
+                    raise ValueError(f"{path} has no column text, only {rows.fieldnames}")
+                sentences = [row["text"] for row in rows if split is None or row.get("split", split) == split]
+            else:
+                sentences = [line.strip() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not sentences:
+        raise ValueError(f"{path} has no sentences" + (f" of split {split!r}" if path.suffix == ".csv" else ""))
+    places = np.linspace(0, len(sentences) - 1, min(limit or len(sentences), len(sentences))).round().astype(int)
+    return [sentences[place] for place in places]
+
+
+def our_voice(pipeline: TextToSpeechPipeline, seed: int, **options) -> Speak:
+    """The pipeline as a voice; call ``i`` has the seed ``seed + i``."""
+    calls = 0
+
+    def speak(text: str) -> tuple[np.ndarray, int]:
+        nonlocal calls
+        own = torch.Generator().manual_seed(seed + calls)
+        calls += 1
+        return pipeline(text, generator=own, **options).audio[0], pipeline.sample_rate
+
+    return speak
+
+
+def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, keep: dict | None = None,
+                    progress: bool = False) -> dict:
+    """Measure voices on the same sentences.
+
+    Args:
+        voices: by name; each is called once to warm up, then once for each sentence, in order.
+        sentences: English.
+        keep: a dict that gets the audio, ``{name: [(float (T,), rate), ...]}``; None: it is dropped.
+        progress: show a bar.
+
+    Returns:
+        ``sentences`` (count, words) and ``voices``: for each name means over sentences of COLUMNS (``wer`` over all
+        words, ``rtf`` over all seconds), and ``rows`` with the measures of each sentence.
+    """
+    panel, encoder = Panel(present=True), SpeakerEncoder()
+    target = voice_vector(encoder)
+    phonemes = [sum(symbol.isalpha() and symbol not in UNSPOKEN for symbol in phonemize(text)) for text in sentences]
+    result: dict = {"voices": {}}
+    for name, speak in voices.items():
+        speak("Yes.")  # loads what is loaded on the first call
+        rows, spent, kept = [], 0.0, []
+        for text, count in zip(tqdm(sentences, desc=name, disable=not progress), phonemes):
+            started = time.perf_counter()
+            audio, rate = speak(text)
+            spent += time.perf_counter() - started
+            kept.append((audio, rate))
+            rows.append({"text": text} | judge(panel, encoder, target, text, audio, rate, count))
+        if keep is not None:
+            keep[name] = kept
+        means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key not in ("text", *ALONE)}
+        words = sum(row["words"] for row in rows)
+        result["voices"][name] = means | {
+            "wer": sum(row["errors"] for row in rows) / words if words else math.nan,
+            "rtf": spent / sum(row["seconds"] for row in rows), "rows": rows}
+        result["sentences"] = {"count": len(rows), "words": words}
+    return result
+
+
+def voice_vector(encoder: SpeakerEncoder) -> Tensor:
+    """Unit vector (256,) of the training voice."""
+    mean = torch.stack([encoder.embed(*hibari(text)) for text in VOICE_SENTENCES]).mean(0)
+    return mean / mean.norm()
+
+
+def judge(panel: Panel, encoder: SpeakerEncoder, target: Tensor, text: str, audio: np.ndarray, rate: int,
+          phonemes: int) -> dict:
+    """All measures of one spoken sentence."""
+    clip = prepare(audio, rate)
+    heard = panel.hear(clip)
+    normalize = english_normalizer()
+    given, understood = normalize(text).split(), normalize(heard).split()
+    seconds = len(audio) / rate
+    found = find_defects(given, understood, seconds, phonemes)
+    mos = {key.removeprefix("dnsmos_"): value for key, value in panel.rate(clip).items()}
+    return {"heard": heard, "errors": edit_distance(given, understood), "words": len(given), "seconds": seconds,
+            "skip": found.skip, "repeat": found.repeat, "missed_stop": found.missed_stop, "defects": found.any, **mos,
+            "similarity": float(encoder.embed(audio, rate) @ target)}
+
+
+def format_report(result: dict) -> str:
+    """The result as a table for people."""
+    count, words = result["sentences"]["count"], result["sentences"]["words"]
+    lines = [f"{count} sentences, {words} words", f"{'':22s}" + "".join(f"{head:>9s}" for head, *_ in COLUMNS)]
+    for name, means in result["voices"].items():
+        cells = [form.format(scale * means[key]) for _, key, form, scale in COLUMNS]
+        lines.append(f"{name:22s}" + "".join(f"{cell:>9s}" for cell in cells))
+    return "\n".join(lines)
+
+
+def write_report(result: dict, folder: Path, audio: Mapping[str, Sequence[tuple[np.ndarray, int]]]) -> None:
+    """``speech.json``, ``speech.txt``, and of each voice in ``audio`` a folder with its sentences as ``NNN.wav`` and
+    ``NNN.txt``, which `photophone evaluate codec --data` reads."""
+    for name, text in (("speech.json", json.dumps(result, indent=1)), ("speech.txt", format_report(result) + "\n")):
+        with atomic_write(folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    for name, clips in audio.items():
+        own = folder / Path(name).name
+        for index, ((samples, rate), row) in enumerate(zip(clips, result["voices"][name]["rows"])):
+            write_audio(own / f"{index:03d}.wav", samples, rate)
+            (own / f"{index:03d}.txt").write_text(row["text"] + "\n", encoding="utf-8")

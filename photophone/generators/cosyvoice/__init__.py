@@ -1,0 +1,49 @@
+"""CosyVoice 1, 2 and 3: speech tokens to mel frames by conditional flow matching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from photophone.loading.entry import Chain, ModelEntry
+
+PAPERS = {"1": "2407.05407", "2": "2412.10117", "3": "2505.17589"}
+RELEASES = (("cosyvoice-300m", "1", "FunAudioLLM/CosyVoice-300M", ""),
+            ("cosyvoice-300m-sft", "1", "FunAudioLLM/CosyVoice-300M-SFT", ", fine-tuned on some speakers"),
+            ("cosyvoice-300m-instruct", "1", "FunAudioLLM/CosyVoice-300M-Instruct", ", follows instructions"),
+            ("cosyvoice2-0.5b", "2", "FunAudioLLM/CosyVoice2-0.5B", ""),
+            ("cosyvoice3-0.5b", "3", "FunAudioLLM/Fun-CosyVoice3-0.5B-2512", ""))
+FLOWS: dict[str, dict[str, Any]] = {
+    "1": {"vocab_size": 4096, "input_dim": 512, "token_rate": 50, "encoder": "regulated", "estimator": "unet",
+          "estimator_config": {"channels": [256, 256]}},
+    "2": {"vocab_size": 6561, "input_dim": 512, "token_rate": 25, "encoder": "upsample", "fixed_noise": True,
+          "encoder_config": {"chunk": 25}, "estimator": "unet",
+          "estimator_config": {"channels": [256], "causal": True, "chunk": 50}},
+    "3": {"vocab_size": 6561, "input_dim": 80, "token_rate": 25, "encoder": "lookahead", "fixed_noise": True,
+          "estimator": "dit", "estimator_config": {"chunk": 50}},
+}
+UNET = {"in_channels": 32, "out_channels": 8, "num_blocks": 1, "num_mid_blocks": 1, "num_heads": 2, "head_dim": 8}
+CONFORMER = {"dim": 16, "num_heads": 2, "hidden": 32, "depth": 1}
+TINY = {"vocab_size": 40, "input_dim": 8, "mel_dim": 8, "speaker_dim": 12, "fixed_noise": False}
+TINY_FLOWS: dict[str, dict[str, Any]] = {
+    "1": {**TINY, "encoder_config": {**CONFORMER, "regulator_depth": 2},
+          "estimator_config": {**UNET, "channels": [16, 16]}},
+    "2": {**TINY, "encoder_config": {**CONFORMER, "up_depth": 1, "chunk": 3},
+          "estimator_config": {**UNET, "channels": [16], "causal": True, "chunk": 6}},
+    "3": {**TINY, "encoder_config": {"hidden": 16},
+          "estimator_config": {"dim": 32, "depth": 2, "num_heads": 2, "head_dim": 16, "mel_dim": 8, "mu_dim": 8,
+                               "speaker_dim": 8, "chunk": 6}},
+}
+
+
+def _entry(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
+    """The flow of one release."""
+    return ModelEntry(f"{name}-flow", "generator", "photophone.generators.cosyvoice.flow:CosyVoiceFlow",
+                      f"speech tokens at {FLOWS[version]['token_rate']} Hz to mel frames, CosyVoice {version}{variant}",
+                      PAPERS[version], "Apache-2.0", "Apache-2.0 as the hub page states", config=FLOWS[version],
+                      hub_id=hub_id, files=("flow.pt",), tiny=TINY_FLOWS[version],
+                      chain=Chain({"flow": f"{name}-flow"}, ("hift", f"{name}-hift"),
+                                  {"num_inference_steps": 10, "guidance_scale": 1.7},
+                                  pipeline="TokenToSpeechPipeline"))
+
+
+ENTRIES = [_entry(*release) for release in RELEASES]

@@ -1,0 +1,144 @@
+"""Encoders of speech tokens in CosyVoice's flow: from embedded tokens (B, N, C) to the mean mel frames (B, F, mel)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from photophone.generators.cosyvoice.chunked import Sight
+from photophone.generators.cosyvoice.conformer import ConformerEncoder, Lookahead, UpsampleConformer
+
+EDGE_TOKENS = 20
+"""Tokens at both ends of long speech that are stretched to frames apart, so overlapping windows agree there."""
+MEL_RATE = (22050, 256)
+"""Samples per second and per frame of CosyVoice 1."""
+
+
+def regulated_frames(tokens: int, token_rate: int) -> int:
+    """Frames of ``tokens``, rounded down as the authors do it, whose order of operations matters."""
+    return int(tokens / token_rate * MEL_RATE[0] / MEL_RATE[1])
+
+
+class FrameRegulator(nn.Module):
+    """Stretches frames (B, N, C) to the mel rate by linear interpolation, then convolutions smooth them.
+
+    Args:
+        channels: C.
+        depth: convolutions of three frames, each with a norm over ``groups`` of channels and Mish.
+        groups: of the norms.
+    """
+
+    def __init__(self, channels: int, depth: int = 4, groups: int = 1) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(depth):
+            layers += [nn.Conv1d(channels, channels, 3, padding=1), nn.GroupNorm(groups, channels), nn.Mish()]
+        self.model = nn.Sequential(*layers, nn.Conv1d(channels, channels, 1))
+
+    def forward(self, parts: list[tuple[Tensor, int]]) -> Tensor:
+        """Parts (B, N, C) of one signal, each stretched to its own number of frames, to (B, F, C)."""
+        stretched = [F.interpolate(part.transpose(1, 2), size=size, mode="linear")
+                     for part, size in parts if part.shape[1]]
+        return self.model(torch.cat(stretched, dim=2)).transpose(1, 2)
+
+
+class RegulatedEncoder(nn.Module):
+    """CosyVoice 1: a conformer, then :class:`FrameRegulator`. It sees the whole signal.
+
+    Args:
+        in_dim: C.
+        mel_dim: channels of the result.
+        token_rate: tokens per second.
+        dim, num_heads, hidden, depth, key_bias: of the conformer.
+        regulator_depth, regulator_groups: of the regulator.
+    """
+
+    chunk = None
+
+    def __init__(self, in_dim: int, mel_dim: int, token_rate: int, *, dim: int = 512, num_heads: int = 8,
+                 hidden: int = 2048, depth: int = 6, key_bias: bool = True, regulator_depth: int = 4,
+                 regulator_groups: int = 1) -> None:
+        super().__init__()
+        self.token_rate = token_rate
+        self.conformer = ConformerEncoder(in_dim, dim, num_heads, hidden, depth, key_bias)
+        self.proj = nn.Linear(dim, mel_dim)
+        self.regulator = FrameRegulator(mel_dim, regulator_depth, regulator_groups)
+
+    def forward(self, x: Tensor, prompt: int, prompt_frames: int) -> Tensor:
+        """The first ``prompt`` tokens become ``prompt_frames`` frames, the others frames at the mel rate."""
+        h = self.proj(self.conformer(x, Sight()))
+        speech = h[:, prompt:]
+        total, edge = (regulated_frames(count, self.token_rate) for count in (speech.shape[1], EDGE_TOKENS))
+        parts = [(speech, total)]
+        if speech.shape[1] > 2 * EDGE_TOKENS:
+            parts = [(speech[:, :EDGE_TOKENS], edge), (speech[:, EDGE_TOKENS:-EDGE_TOKENS], total - 2 * edge),
+                     (speech[:, -EDGE_TOKENS:], edge)]
+        return self.regulator([(h[:, :prompt], prompt_frames), *parts])
+
+    def train_frames(self, x: Tensor, mask: Tensor, frames: int, sight: Sight) -> Tensor:
+        """All tokens of padded rows, ``mask`` Bool (B, N), stretched to ``frames`` together."""
+        return self.regulator([(self.proj(self.conformer(x, sight, mask)), frames)])
+
+
+class UpsampleEncoder(nn.Module):
+    """CosyVoice 2: a causal conformer at two rates; ``chunk`` tokens see each other and what lies before.
+
+    Args:
+        in_dim, mel_dim: C and the channels of the result.
+        frame_ratio: mel frames a token.
+        chunk: tokens of a chunk.
+        ahead: tokens ahead that a token sees.
+        dim, num_heads, hidden, depth, up_depth, key_bias: of
+            :class:`photophone.generators.cosyvoice.conformer.UpsampleConformer`.
+    """
+
+    def __init__(self, in_dim: int, mel_dim: int, frame_ratio: int, *, chunk: int = 25, ahead: int = 3,
+                 dim: int = 512, num_heads: int = 8, hidden: int = 2048, depth: int = 6, up_depth: int = 4,
+                 key_bias: bool = True) -> None:
+        super().__init__()
+        self.chunk, self.ahead = chunk, ahead
+        self.conformer = UpsampleConformer(in_dim, dim, num_heads, hidden, depth, up_depth, ahead, frame_ratio,
+                                           key_bias)
+        self.proj = nn.Linear(dim, mel_dim)
+
+    def forward(self, x: Tensor, sight: Sight, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """See :class:`photophone.generators.cosyvoice.conformer.UpsampleConformer`."""
+        return self.proj(self.conformer(x, sight, mask, context))
+
+    def train_frames(self, x: Tensor, mask: Tensor, frames: int, sight: Sight) -> Tensor:
+        """Padded rows, ``mask`` Bool (B, N)."""
+        return self(x, sight, mask)[:, :frames]
+
+
+class LookaheadEncoder(nn.Module):
+    """CosyVoice 3: convolutions that see ``ahead`` tokens ahead; each token then stands for its frames.
+
+    Args:
+        in_dim: C, which is also the number of mel channels.
+        mel_dim: must be C.
+        frame_ratio: mel frames a token.
+        ahead, hidden: of :class:`photophone.generators.cosyvoice.conformer.Lookahead`.
+    """
+
+    chunk = None
+
+    def __init__(self, in_dim: int, mel_dim: int, frame_ratio: int, *, ahead: int = 3, hidden: int = 1024) -> None:
+        super().__init__()
+        if in_dim != mel_dim:
+            raise ValueError(f"this encoder has no projection: input_dim {in_dim} must equal mel_dim {mel_dim}")
+        self.frame_ratio, self.ahead = frame_ratio, ahead
+        self.lookahead = Lookahead(in_dim, hidden, ahead)
+
+    def forward(self, x: Tensor, sight: Sight, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """Needs neither sight nor mask: it has no attention."""
+        return self.lookahead(x, context).repeat_interleave(self.frame_ratio, dim=1)
+
+    def train_frames(self, x: Tensor, mask: Tensor, frames: int, sight: Sight) -> Tensor:
+        """Padded rows."""
+        return self(x, sight)[:, :frames]
+
+
+ENCODERS: dict[str, Any] = {"regulated": RegulatedEncoder, "upsample": UpsampleEncoder, "lookahead": LookaheadEncoder}

@@ -1,0 +1,86 @@
+"""Official key names of CosyVoice's flow, and ours: a pure function."""
+
+from __future__ import annotations
+
+import torch
+
+from photophone.loading.checkpoints import State, rename_keys
+
+STACK = [
+    (r"\.embed\.out\.0\.", ".stack.input_proj."),
+    (r"\.embed\.out\.1\.", ".stack.input_norm."),
+    (r"\.encoders\.", ".stack.blocks."),
+    (r"\.up_embed\.out\.0\.", ".up_stack.input_proj."),
+    (r"\.up_embed\.out\.1\.", ".up_stack.input_norm."),
+    (r"\.up_encoders\.", ".up_stack.blocks."),
+    (r"\.norm_mha\.", ".norm1."),
+    (r"\.norm_ff\.", ".norm2."),
+    (r"\.self_attn\.linear_(q|k|v|out)\.", r".attention.to_\1."),
+    (r"\.self_attn\.linear_pos\.", ".attention.to_position."),
+    (r"\.self_attn\.pos_bias_u$", ".attention.content_bias"),
+    (r"\.self_attn\.pos_bias_v$", ".attention.position_bias"),
+    (r"\.feed_forward\.w_1\.", ".feed_forward.0."),
+    (r"\.feed_forward\.w_2\.", ".feed_forward.2."),
+    (r"\.after_norm\.", ".norm."),
+    (r"\.pre_lookahead_layer\.", ".lookahead."),
+    (r"\.up_layer\.conv\.", ".upsample."),
+]
+UNET = [
+    (r"\.(down|up|mid)_blocks\.(\d+)\.0\.", r".\1.\2.resnet."),
+    (r"\.(down|up|mid)_blocks\.(\d+)\.1\.(\d+)\.", r".\1.\2.blocks.\3."),
+    (r"\.(down|up)_blocks\.(\d+)\.2\.(?:conv\.)?", r".\1.\2.after."),
+    (r"\.block\.0\.", ".conv."),
+    (r"\.block\.[12]\.", ".norm."),
+    (r"\.mlp\.1\.", ".time_proj.1."),
+    (r"\.res_conv\.", ".shortcut."),
+    (r"\.time_mlp\.linear_1\.", ".time_embed.mlp.0."),
+    (r"\.time_mlp\.linear_2\.", ".time_embed.mlp.2."),
+    (r"\.attn1\.", ".attention."),
+    (r"\.norm3\.", ".norm2."),
+    (r"\.ff\.net\.0\.proj\.", ".feed_forward.0."),
+    (r"\.ff\.net\.2\.", ".feed_forward.2."),
+]
+DIT = [
+    (r"\.time_embed\.time_mlp\.", ".time_embed.mlp."),
+    (r"\.input_embed\.proj\.", ".input_proj."),
+    (r"\.input_embed\.conv_pos_embed\.conv1\.0\.", ".position.0."),
+    (r"\.input_embed\.conv_pos_embed\.conv2\.0\.", ".position.2."),
+    (r"\.transformer_blocks\.", ".blocks."),
+    (r"\.attn_norm\.linear\.", ".modulation.1."),
+    (r"\.attn\.", ".attention."),
+    (r"\.ff\.ff\.0\.0\.", ".feed_forward.0."),
+    (r"\.ff\.ff\.2\.", ".feed_forward.2."),
+    (r"\.norm_out\.linear\.", ".final_layer.adaLN_modulation.1."),
+    (r"\.proj_out\.", ".final_layer.linear."),
+]
+
+
+def convert_flow_keys(state: State) -> State:
+    """Official keys of one of the three flows to those of :class:`photophone.generators.cosyvoice.flow.CosyVoiceFlow`.
+
+    Keys and values of the U-Net's attention become one matrix, and the last modulation of the DiT changes the order of
+    its halves.
+
+    Raises:
+        ValueError: two keys became one.
+    """
+    merged: State = {}
+    for key, value in state.items():
+        if key.endswith("norm_out.linear.weight") or key.endswith("norm_out.linear.bias"):
+            scale, shift = value.chunk(2)
+            merged[key] = torch.cat([shift, scale])
+        elif key.endswith(".attn1.to_k.weight"):
+            merged[key.replace("to_k", "to_kv")] = torch.cat([value, state[key.replace("to_k", "to_v")]])
+        elif not key.endswith(".attn1.to_v.weight"):
+            merged[key] = value
+    return rename_keys(merged, [
+        (r"^input_embedding\.", "speech_embedding."),
+        (r"^spk_embed_affine_layer\.", "speaker_proj."),
+        (r"^encoder_proj\.", "encoder.proj."),
+        (r"^length_regulator\.", "encoder.regulator."),
+        (r"^pre_lookahead_layer\.", "encoder.lookahead."),
+        (r"^encoder\.(?=embed|encoders|after_norm|up_|pre_lookahead_layer)", "encoder.conformer."),
+        (r"^decoder\.estimator\.", "estimator."),
+        *STACK, *(UNET if any(".down_blocks." in key for key in state) else DIT),
+        (r"\.to_out\.0\.", ".to_out."),
+    ])

@@ -1,0 +1,305 @@
+"""CSpD, continuous speculative decoding: a small MAR proposes tokens, a large one verifies several steps at once.
+
+Paper: arXiv 2411.11925. Official code: MarkXCloud/CSpD, MIT. It has no weights of its own: both models are published
+MARs (:mod:`photophone.generators.mar.model`), and nothing is trained.
+
+Draft and target denoise each token with the same noise. The Gaussians of the last denoising step decide whether the
+target accepts a proposal; a rejected token is drawn again from what the target has and the draft lacks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor
+
+from photophone.core.noise import Noise, ReplayNoise
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import (
+    Callback,
+    check_labels,
+    cosine_reveal_counts,
+    notify,
+    reveal_order,
+    scheduled_guidance,
+)
+from photophone.generators.base import Generator
+from photophone.generators.mar.model import MAR, guidance_progress, take_places
+from photophone.heads.base import is_guided
+from photophone.loading.checkpoints import load_strict
+from photophone.loading.saved import is_saved_model
+
+RESIDUAL_ROUNDS = 100
+"""Proposals for a rejected token; one that none of them replaces becomes zero, as in the official code."""
+
+
+@dataclass
+class LastStep:
+    """What the acceptance rule knows of a denoised token, float32 (..., D) each.
+
+    Attributes:
+        mean, std: Gaussian of the last denoising step; ``std`` has the temperature.
+        log_spread: sum of the logarithms of the standard deviations of all steps before, without temperature.
+    """
+
+    mean: Tensor
+    std: Tensor
+    log_spread: Tensor
+
+
+def factor(draft: LastStep, target: LastStep) -> Tensor:
+    """What the steps before the last contribute to the ratio of the densities, (...)."""
+    return (target.log_spread - draft.log_spread).sum(dim=-1).exp()
+
+
+def closeness(x: Tensor, step: LastStep, widening: float) -> Tensor:
+    """Density (...) of x (..., D) up to its constant, under a Gaussian ``widening`` times as wide."""
+    return ((((x - step.mean) / step.std / widening) ** 2).sum(dim=-1) * -0.5).exp()
+
+
+def density(x: Tensor, step: LastStep) -> Tensor:
+    """Density (...) of x (..., D)."""
+    constant = (2 * math.pi) ** (x.shape[-1] / 2) * step.std.prod(dim=-1)
+    return closeness(x, step, 1.0) / constant
+
+
+def acceptance_ratio(x: Tensor, draft: LastStep, target: LastStep, widening: float = 42.0) -> Tensor:
+    """Density of the target over that of the draft at x (..., D), as the rule wants it: (...), float32.
+
+    ``widening`` makes both Gaussians wider in the exponent and not in the constant. Computed in logarithms, where the
+    products of small deviations over many channels stay finite.
+    """
+    def log_closeness(step: LastStep) -> Tensor:
+        return -0.5 * (((x - step.mean).double() / step.std / widening) ** 2).sum(dim=-1)
+
+    spread = (draft.std.double().log() - target.std.double().log() + target.log_spread - draft.log_spread).sum(dim=-1)
+    return (log_closeness(target) - log_closeness(draft) + spread).exp().float()
+
+
+def residual_share(x: Tensor, draft: LastStep, target: LastStep) -> Tensor:
+    """Share (...) in 0..1 of the target's density at x (..., D) that the draft lacks."""
+    wanted = density(x, target)
+    return (wanted - density(x, draft) / factor(draft, target)).clamp(min=0) / wanted
+
+
+def residual_sample(draft: LastStep, target: LastStep, noise: Noise, wanted: Tensor | None = None,
+                    joint: bool = False) -> Tensor:
+    """Tokens (B, N, D) of what the target has and the draft lacks, by rejection; zero where no proposal passed.
+
+    Args:
+        noise: B rows; in each round a normal draw (B, N, D), then a uniform one (B, N).
+        wanted: bool (B, N), tokens that are needed: rounds end when these have one. None means all.
+        joint: as the official code does it, which makes a token depend on the others of its batch: rounds go on until
+            all tokens have one, and a later proposal replaces an earlier one.
+    """
+    values, found = torch.zeros_like(target.mean), torch.zeros_like(target.mean[..., 0], dtype=torch.bool)
+    for _ in range(RESIDUAL_ROUNDS):
+        proposal = target.mean + target.std * noise.normal(*values.shape)
+        passed = noise.uniform(*found.shape) < residual_share(proposal, draft, target)
+        values = torch.where((passed if joint else passed & ~found)[..., None], proposal, values)
+        found = found | passed
+        if (found if wanted is None or joint else found | ~wanted).all():
+            break
+    return values
+
+
+def speculative_sample(x: Tensor, draft: LastStep, target: LastStep, noise: Noise, widening: float = 42.0,
+                       joint: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Accept proposals x (B, N, D) of the draft or replace them.
+
+    Returns:
+        Tokens (B, N, D), the acceptance ratios (B, N), and bool (B, N), True where x was accepted.
+    """
+    ratio = acceptance_ratio(x, draft, target, widening)
+    accepted = noise.uniform(*ratio.shape) < ratio
+    branch = noise.branch()
+    if not accepted.all():
+        x = torch.where(accepted[..., None], x, residual_sample(draft, target, branch, ~accepted, joint))
+    return x, ratio, accepted
+
+
+class _Denoising:
+    """A head's sampler on noise that belongs to places, keeping what the acceptance rule needs."""
+
+    def __init__(self, first: Tensor, later: Tensor) -> None:
+        self.first, self.later = first, later  # (B, N, D); (B, N, S, D), one for each step number
+
+    def __call__(self, model: MAR, hidden: Tensor, places: Tensor, temperature: float,
+                 **options: Any) -> tuple[Tensor, LastStep]:
+        """Tokens (B, k, D) at places Long (B, k) from hidden states (B or 2B, N, C), and their last step."""
+        copies = len(hidden) // len(places)
+        later = self.later.gather(1, places[..., None, None].expand(-1, -1, *self.later.shape[2:]))
+        noise = ReplayNoise(normal=[take_places(self.first, places), *later.unbind(dim=2)[::-1]])
+        last = LastStep(*(torch.zeros_like(noise.records["normal"][0]) for _ in range(3)))
+
+        def observe(step: int, mean: Tensor, log_std: Tensor) -> None:
+            if step:
+                last.log_spread += log_std
+            else:
+                last.mean, last.std = mean, log_std.exp() * temperature
+
+        drawn = model.diffusion_head.sample(take_places(hidden, places.repeat(copies, 1)), noise=noise,
+                                            temperature=temperature, observe=observe, **options)
+        return drawn, last
+
+
+class SpeculativeMAR(Generator):
+    """Classes to continuous tokens (B, N, D), as the target MAR makes them but with fewer passes of it.
+
+    Args:
+        target_config, draft_config: constructor arguments of the two :class:`MAR`, which must agree in
+            ``num_tokens``, ``token_dim``, ``num_classes`` and ``respacing``.
+
+    Raises:
+        ValueError: the two do not agree.
+    """
+
+    @register_to_config
+    def __init__(self, target_config: dict[str, Any] | None = None, draft_config: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.target, self.draft = MAR(**target_config or {}), MAR(**draft_config or {})
+        for name in ("num_tokens", "token_dim", "num_classes", "respacing"):
+            first, second = self.target.config[name], self.draft.config[name]
+            if first != second:
+                raise ValueError(f"target and draft must agree in {name}, got {first!r} and {second!r}")
+
+    @classmethod
+    def from_original(cls, source: Mapping[str, str | Path | Mapping[str, Tensor]], **config: Any) -> Self:
+        """Both models with official weights, in eval mode.
+
+        Args:
+            source: ``{"target": file, "draft": file}``, each also a folder that the model was saved to; see
+                :meth:`photophone.loading.checkpoints.OriginalCheckpoint.from_original`.
+            **config: arguments of the constructor.
+
+        Raises:
+            ValueError: a file is missing from ``source``, is refused or does not fit.
+        """
+        if not isinstance(source, Mapping) or set(source) != {"target", "draft"}:
+            raise ValueError('speculative decoding needs two checkpoints: {"target": file, "draft": file}')
+        model = cls(**config)
+        for part in ("target", "draft"):
+            given = source[part]
+            saved = isinstance(given, str | Path) and is_saved_model(given)
+            own = MAR.from_pretrained(given) if saved else MAR.from_original(given, **dict(config.get(
+                f"{part}_config") or {}))
+            load_strict(getattr(model, part), own.state_dict())
+        return model.eval()
+
+    def forward(self, tokens: Tensor, labels: Tensor, noise: Noise | None = None) -> Tensor:
+        """The sum of the losses of both models; see :meth:`MAR.forward`."""
+        return self.target(tokens, labels, noise) + self.draft(tokens, labels, noise)
+
+    @torch.no_grad()
+    def generate(self, labels: Tensor, *, noise: Noise, guidance_scale: float = 1.0,
+                 guidance_schedule: str = "linear", temperature: float = 1.0, num_inference_steps: int | None = None,
+                 head_steps: int | str | None = None, num_draft_steps: int = 8, prefill: float = 0.15,
+                 widening: float = 42.0, joint_residual: bool = False, callback: Callback | None = None,
+                 observe: Callable[[Tensor, Tensor], None] | None = None) -> Tokens:
+        """Sample tokens for each class.
+
+        Published setting: mar-huge with mar-base, 256 steps, 4 draft steps, prefill 0.05, constant guidance 4.
+
+        Args:
+            labels, noise, guidance_scale, guidance_schedule, temperature, num_inference_steps, head_steps: see
+                :meth:`MAR.generate`.
+            num_draft_steps: the target verifies at each step whose number it divides, and at the last.
+            prefill: share of the steps that the target does alone at the start; it does at least one.
+            widening: of the Gaussians in the acceptance rule; larger accepts more.
+            joint_residual: see :func:`residual_sample`.
+            callback: called after each step of the order.
+            observe: called after each verification with its ratios (B, k) and with bool (B, k), True for accepted
+                tokens.
+
+        Returns:
+            Tokens, float (B, N, D).
+
+        Raises:
+            ValueError: for settings out of range.
+        """
+        check_labels(labels, self.target.config.num_classes)
+        check_speculation(num_draft_steps, prefill, widening)
+        counts = cosine_reveal_counts(self.target.config.num_tokens,
+                                      num_inference_steps or max(1, self.target.config.num_tokens // 4))
+        state = _Decoding(self, labels.to(self.device), is_guided(guidance_scale), noise, temperature, head_steps)
+        order = noise.permutation(len(labels), sum(counts)).to(self.device)
+        for step, places in enumerate(reveal_order(order, counts)):
+            strength = scheduled_guidance(guidance_scale, guidance_schedule, guidance_progress(counts, step))
+            alone = step <= len(counts) * prefill
+            state.reveal(places, strength, alone)
+            if not alone and (step % num_draft_steps == 0 or step == len(counts) - 1):
+                ratio, accepted = state.verify(strength, noise, widening, joint_residual)
+                if observe is not None:
+                    observe(ratio, accepted)
+            notify(callback, step + 1, len(counts))
+        return Tokens(state.values)
+
+
+class _Decoding:
+    """What :meth:`SpeculativeMAR.generate` keeps between its steps.
+
+    ``masked`` places have no token yet, ``unknown`` ones none that the target has seen; (B, N) both.
+    """
+
+    def __init__(self, model: SpeculativeMAR, labels: Tensor, guided: bool, noise: Noise, temperature: float,
+                 head_steps: int | str | None) -> None:
+        config = model.target.config
+        self.model, self.temperature, self.copies = model, temperature, 2 if guided else 1
+        self.respacing = config.respacing if head_steps is None else str(head_steps)
+        shape = (len(labels), config.num_tokens, config.token_dim)
+        solver_steps = len(model.target.diffusion_head.tables(self.respacing))
+        self.denoise = _Denoising(noise.normal(*shape), noise.normal(*shape[:2], solver_steps, shape[2]))
+        self.conditions = {part: part.class_vectors(labels, with_null=guided) for part in (model.target, model.draft)}
+        self.values = torch.zeros(shape, device=labels.device)
+        self.proposed = LastStep(*(torch.zeros_like(self.values) for _ in range(3)))
+        self.masked = torch.ones(shape[:2], dtype=torch.bool, device=labels.device)
+        self.unknown = self.masked.clone()
+
+    def draw(self, part: MAR, places: Tensor, masked: Tensor, strength: float) -> tuple[Tensor, LastStep]:
+        """Tokens (B, k, D) of one model at places (B, k), given the tokens that are not masked."""
+        values = self.values.to(part.dtype).repeat(self.copies, 1, 1)
+        hidden = part.hidden(values, masked.repeat(self.copies, 1), self.conditions[part])
+        return self.denoise(part, hidden, places, self.temperature, guidance=strength, respacing=self.respacing)
+
+    def reveal(self, places: Tensor, strength: float, alone: bool) -> None:
+        """One step of the order: the target's when it is ``alone``, else a proposal of the draft."""
+        drawn, last = self.draw(self.model.target if alone else self.model.draft, places, self.masked, strength)
+        _put(self.values, places, drawn)
+        self.masked.scatter_(1, places, False)
+        if alone:
+            self.unknown.scatter_(1, places, False)
+        else:
+            for name, part in vars(self.proposed).items():
+                _put(part, places, getattr(last, name))
+
+    def verify(self, strength: float, noise: Noise, widening: float, joint: bool) -> tuple[Tensor, Tensor]:
+        """The target judges all that was proposed since the last time; the ratios and what was accepted, (B, k)."""
+        places = (self.unknown & ~self.masked).nonzero()[:, 1].view(len(self.values), -1)
+        _, wanted = self.draw(self.model.target, places, self.unknown, strength)
+        given = LastStep(*(take_places(part, places) for part in vars(self.proposed).values()))
+        tokens, ratio, accepted = speculative_sample(take_places(self.values, places), given, wanted, noise, widening,
+                                                     joint)
+        _put(self.values, places, tokens)
+        self.unknown = self.masked.clone()
+        return ratio, accepted
+
+
+def check_speculation(num_draft_steps: int, prefill: float, widening: float) -> None:
+    """Raise ValueError for settings of :meth:`SpeculativeMAR.generate` out of range."""
+    if num_draft_steps < 1:
+        raise ValueError(f"num_draft_steps must be at least 1, got {num_draft_steps}")
+    if not 0 <= prefill <= 1:
+        raise ValueError(f"prefill must lie in 0..1, got {prefill}")
+    if not widening > 0:
+        raise ValueError(f"widening must be above 0, got {widening}")
+
+
+def _put(values: Tensor, places: Tensor, new: Tensor) -> None:
+    """Write new (B, k, D) into values (B, N, D) at places (B, k)."""
+    values.scatter_(1, places[..., None].expand_as(new), new)

@@ -1,0 +1,238 @@
+"""LlamaGen's GPT: codes of an image token by token, row by row, from a class or a caption.
+
+Paper: arXiv 2406.06525. Official code: FoundationVision/LlamaGen, MIT. Weights: under the licence of the code, none
+stated apart; the class-conditional ones were trained on ImageNet, the text-conditional ones on LAION-COCO and internal
+pictures. The tokens are those of :class:`photophone.tokenizers.llamagen_vq.model.LlamaGenVQ`.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from photophone.core.noise import GlobalNoise, Noise
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import (
+    Callback,
+    KVCache,
+    StaticCache,
+    autoregress,
+    check_labels,
+    collect,
+    scheduled_guidance,
+)
+from photophone.generators.base import Generator
+from photophone.heads.base import check_temperature
+from photophone.heads.categorical import CategoricalHead
+from photophone.layers.llama_block import LlamaBlock
+from photophone.layers.rotary import grid_rotary, with_condition_rows
+from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
+
+KEYS = [(r"^cls_embedding\.embedding_table\.", "class_embedding."),
+        (r"^cls_embedding\.cap_proj\.fc1\.", "caption_in.0."),
+        (r"^cls_embedding\.cap_proj\.fc2\.", "caption_in.2."), (r"^cls_embedding\.uncond_embedding$", "null_caption"),
+        (r"^tok_embeddings\.", "token_embedding."), (r"^output\.", "token_head.linear."), (r"^layers\.", "blocks."),
+        (r"\.attention\.wqkv\.", ".attention.to_qkv."), (r"\.attention\.wo\.", ".attention.to_out."),
+        (r"\.attention_norm\.", ".norm1."), (r"\.ffn_norm\.", ".norm2."),
+        (r"\.feed_forward\.w1\.", ".feed_forward.gate."),
+        (r"\.feed_forward\.w3\.", ".feed_forward.value."), (r"\.feed_forward\.w2\.", ".feed_forward.out.")]
+
+
+class LlamaGenGPT(OriginalCheckpoint, Generator):
+    """Classes or captions to codes Long (B, N) of a square grid, row by row.
+
+    A condition is Long labels (B,), or with ``caption_dim`` float features (B, T, caption_dim) of a text encoder
+    (flan-t5-xl), padded on the left.
+
+    Args:
+        grid_size: tokens per side.
+        num_codes: of the tokenizer.
+        num_classes: classes; one more row is the null class. Unused with ``caption_dim``.
+        caption_dim: width of caption features; None for classes.
+        caption_length: T, caption tokens.
+        width, depth, num_heads: sizes of the transformer.
+        num_kv_heads: heads of keys and values that groups of heads share; None: as many as heads, as published.
+        hidden_multiple: the hidden width of the feed-forwards is 8/3 of the width, raised to a multiple of this.
+        hidden_factor: on that width before it is raised; None: 1.
+        eps: of the RMS norms.
+        rotary_base: of the rotary positions.
+        condition_drop: share of training conditions replaced by the null one.
+    """
+
+    CONTAINERS = ("model", "module", "state_dict")
+
+    @register_to_config
+    def __init__(self, grid_size: int = 16, num_codes: int = 16384, num_classes: int = 1000,
+                 caption_dim: int | None = None, caption_length: int = 120, width: int = 768, depth: int = 12,
+                 num_heads: int = 12, hidden_multiple: int = 256, eps: float = 1e-5, rotary_base: float = 10_000.0,
+                 condition_drop: float = 0.1, num_kv_heads: int | None = None,
+                 hidden_factor: float | None = None) -> None:
+        super().__init__()
+        hidden = int(8 * width / 3) if hidden_factor is None else int(hidden_factor * int(8 * width / 3))
+        hidden = -(-hidden // hidden_multiple) * hidden_multiple
+        if caption_dim is None:
+            self.class_embedding = nn.Embedding(num_classes + 1, width)
+        else:
+            self.caption_in = nn.Sequential(nn.Linear(caption_dim, width, bias=False), nn.GELU(approximate="tanh"),
+                                            nn.Linear(width, width, bias=False))
+            self.register_buffer("null_caption", torch.randn(caption_length, caption_dim) / caption_dim**0.5)
+        self.token_embedding = nn.Embedding(num_codes, width)
+        self.blocks = nn.ModuleList(LlamaBlock(width, num_heads, hidden, eps, num_kv_heads=num_kv_heads)
+                                    for _ in range(depth))
+        self.norm = nn.RMSNorm(width, eps=eps)
+        self.token_head = CategoricalHead(width, num_codes, bias=False)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                nn.init.normal_(weight, std=0.0 if name.startswith("token_head") else 0.02)
+
+    @staticmethod
+    def convert_state_dict(state: State) -> State:
+        """Official keys to ours."""
+        return rename_keys(state, KEYS)
+
+    @property
+    def prefix_length(self) -> int:
+        """Condition tokens in front of the codes."""
+        return 1 if self.config.caption_dim is None else self.config.caption_length
+
+    def rotary(self) -> Tensor:
+        """The rotary table of condition tokens and codes."""
+        config = self.config
+        table = grid_rotary(config.grid_size, config.grid_size, config.width // config.num_heads, config.rotary_base)
+        return with_condition_rows(table, self.prefix_length)
+
+    def prefix(self, condition: Tensor) -> Tensor:
+        """A condition to its tokens (B, T, C).
+
+        Raises:
+            ValueError: for a condition of another kind or shape than the model takes.
+        """
+        if self.config.caption_dim is None:
+            check_labels(condition, self.config.num_classes + 1)
+            return self.class_embedding(condition)[:, None]
+        if tuple(condition.shape[1:]) != tuple(self.null_caption.shape):
+            raise ValueError(f"captions must be (B, {self.config.caption_length}, {self.config.caption_dim}), "
+                             f"got {tuple(condition.shape)}")
+        return self.caption_in(condition.to(self.dtype))
+
+    def null_condition(self, condition: Tensor) -> Tensor:
+        """The null class or caption for each row of a condition."""
+        if self.config.caption_dim is None:
+            return torch.full_like(condition, self.config.num_classes)
+        return self.null_caption.to(condition).expand_as(condition)
+
+    def attention_mask(self, caption_mask: Tensor | None) -> Tensor:
+        """Bool (B or 1, 1, M, M) over T + N positions: causal, without padded caption tokens, but all see themselves.
+
+        Args:
+            caption_mask: bool (B, T), True for caption tokens, or None.
+        """
+        total = self.prefix_length + self.config.grid_size**2
+        mask = torch.ones(total, total, dtype=torch.bool, device=self.device).tril()[None]
+        if caption_mask is not None:
+            seen = torch.ones(len(caption_mask), 1, total, dtype=torch.bool, device=self.device)
+            seen[:, 0, : self.prefix_length] = caption_mask.to(self.device).bool()
+            mask = (mask & seen) | torch.eye(total, dtype=torch.bool, device=self.device)
+        return mask[:, None]
+
+    def hidden(self, x: Tensor, mask: Tensor, rotary: Tensor,
+               cache: KVCache | StaticCache | None = None) -> Tensor:
+        """Embedded tokens (B, n, C) to normalised states (B, n, C)."""
+        for index, block in enumerate(self.blocks):
+            x = block(x, mask, rotary, None if cache is None else cache.layers[index])
+        return self.norm(x)
+
+    def static_cache(self, rows: int, spare: int = 0) -> StaticCache:
+        """An empty cache of ``rows`` rows for :meth:`decode_step`, ``spare`` longer than a condition and its codes."""
+        config = self.config
+        return StaticCache(len(self.blocks), rows, config.num_kv_heads or config.num_heads,
+                           self.prefix_length + config.grid_size**2 + spare, config.width // config.num_heads,
+                           self.device, self.dtype)
+
+    def decode_step(self, x: Tensor, rotary: Tensor, cache: StaticCache) -> Tensor:
+        """States (B, n, C) of the next n tokens of each row, by fixed shapes and without a look from the host.
+
+        Args:
+            x: embedded tokens or a prefix (B, n, C), from the places that the cache was given on.
+            rotary: the whole table of :meth:`rotary` on the device.
+        """
+        places, mask = cache.mask(x.shape[1])
+        return self.hidden(x, mask, rotary[places][:, None], cache)
+
+    def guidance_at(self, index: int, scale: float, schedule: str = "constant", interval: int | None = None) -> float:
+        """Guidance of code ``index``, 1 where there is none; see :meth:`generate`."""
+        strength = scheduled_guidance(scale, schedule, index / max(1, self.config.grid_size**2 - 1))
+        return 1.0 if scale <= 1 or (interval is not None and index - 1 > interval) else strength
+
+    def teacher_logits(self, tokens: Tensor, condition: Tensor, caption_mask: Tensor | None = None) -> Tensor:
+        """Logits (B, N, V) of all codes Long (B, N) in one pass."""
+        x = torch.cat([self.prefix(condition), self.token_embedding(tokens[:, :-1])], dim=1)
+        length = x.shape[1]
+        mask = self.attention_mask(caption_mask)[:, :, :length, :length]
+        hidden = self.hidden(x, mask, self.rotary()[:length])
+        return self.token_head.logits(hidden[:, self.prefix_length - 1:])
+
+    def forward(self, tokens: Tensor, condition: Tensor, caption_mask: Tensor | None = None,
+                noise: Noise | None = None) -> Tensor:
+        """The loss, a scalar: cross-entropy in nats, mean over codes.
+
+        Args:
+            tokens: Long (B, N).
+            condition: see the class.
+            caption_mask: bool (B, T), True for caption tokens.
+            noise: random draws; torch's global state when None.
+        """
+        if self.training and self.config.condition_drop:
+            drop = (noise or GlobalNoise(tokens.device)).uniform(len(tokens)) < self.config.condition_drop
+            drop = drop.view(-1, *[1] * (condition.ndim - 1))
+            condition = torch.where(drop, self.null_condition(condition), condition)
+        logits = self.teacher_logits(tokens, condition, caption_mask)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+
+    @torch.no_grad()
+    def generate(self, condition: Tensor, caption_mask: Tensor | None = None, *, noise: Noise,
+                 guidance_scale: float = 1.0, guidance_schedule: str = "constant",
+                 guidance_interval: int | None = None, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+                 callback: Callback | None = None) -> Tokens:
+        """Sample codes. Published settings: guidance 2.0 for FID, 4.0 and top_k 2000 for looks; 7.5, 1000 for text.
+
+        Args:
+            condition: see the class.
+            caption_mask: bool (B, T), True for caption tokens; the null caption keeps the mask of its row.
+            noise: B rows.
+            guidance_scale: 1 or less is none.
+            guidance_schedule: "constant", or "linear" (none for the first code, all of it for the last).
+            guidance_interval: guidance ends after this many codes beside the first two; None never ends it.
+            temperature: of the logits; 0 takes the likeliest codes and draws nothing.
+            top_k, top_p: see :func:`photophone.heads.categorical.filter_logits`; 0 and 1 keep all.
+            callback: called after each code.
+
+        Returns:
+            Tokens, Long (B, N).
+
+        Raises:
+            ValueError: for settings out of range, or a condition that the model does not take.
+        """
+        check_temperature(temperature)
+        if self.config.caption_dim is None:
+            check_labels(condition, self.config.num_classes)
+        config, condition, guided = self.config, condition.to(self.device), guidance_scale > 1
+        length = config.grid_size**2
+        prefix = self.prefix(condition)
+        if guided:
+            prefix = torch.cat([prefix, self.prefix(self.null_condition(condition))])
+            caption_mask = None if caption_mask is None else caption_mask.repeat(2, 1)
+        mask, rotary = self.attention_mask(caption_mask), self.rotary()
+        cache = KVCache(len(self.blocks), len(prefix), config.num_kv_heads or config.num_heads, len(rotary),
+                        config.width // config.num_heads, self.device, self.dtype)
+
+        def step(index: int, previous: Tensor | None) -> Tensor:
+            x = prefix if previous is None else self.token_embedding(previous).repeat(2 if guided else 1, 1, 1)
+            start, stop = cache.length, cache.length + x.shape[1]
+            hidden = self.hidden(x, mask[:, :, start:stop, :stop], rotary[start:stop], cache)[:, -1:]
+            strength = self.guidance_at(index, guidance_scale, guidance_schedule, guidance_interval)
+            return self.token_head.sample(hidden if strength != 1 else hidden[: len(condition)], noise=noise,
+                                          guidance=strength, temperature=temperature, top_k=top_k, top_p=top_p)
+
+        return Tokens(collect(autoregress(step, length, callback=callback))[0])

@@ -1,0 +1,285 @@
+"""SiT and DiT on one-dimensional latent tokens: flow matching and diffusion over the tokens of SoftVQ-VAE and MAETok.
+
+Papers: SiT (arXiv 2401.08740), DiT (2212.09748), as trained with SoftVQ-VAE (2412.10958) and MAETok (2502.03444).
+Official code: Hhhhhhao/continuous_tokenizer; no licence file, the model classes state Apache-2.0. Weights: Apache-2.0
+as stated in the hub repositories, trained on ImageNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from photophone.core.noise import GlobalNoise, Noise
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import Callback, notify
+from photophone.generators.base import Generator
+from photophone.kernels.adaln import gate_residual
+from photophone.layers.adaln import AdaLNFinalLayer, adaln_projection, modulated_norm, residual_norm
+from photophone.layers.embeddings import TimestepEmbedding
+from photophone.layers.flow import PATHS, Path, euler, euler_maruyama, heun, sde_time_grid, time_grid
+from photophone.layers.gaussian_diffusion import (
+    SCHEDULES,
+    add_noise,
+    diffusion_losses,
+    diffusion_tables,
+    learned_range_log_variance,
+    posterior_mean,
+    predict_x0,
+)
+from photophone.layers.transformer import Attention, FeedForward
+from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
+from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
+
+CLASS_DROPOUT = 0.1
+SAMPLERS = ("euler", "heun", "sde")
+WEIGHTINGS = ("uniform", "lognormal")
+
+
+def training_times(noise: Noise, rows: int, weighting: str, path: str) -> Tensor:
+    """Times (rows, 1, 1) of a training pass: uniform, or from a lognormal noise level, which each path maps its way.
+
+    Raises:
+        ValueError: an unknown weighting.
+    """
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
+    if weighting == "uniform":
+        return noise.uniform(rows, 1, 1)
+    level = noise.normal(rows, 1, 1).exp()
+    return level / (1 + level) if path == "linear" else 2 / torch.pi * torch.atan(level)
+
+
+class AdaLNZeroBlock(nn.Module):
+    """DiT's block: attention and feed-forward, each modulated and gated by a condition (B, W)."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.attention = Attention(width, num_heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.feed_forward = FeedForward(width)
+        self.adaLN_modulation = adaln_projection(width, 6)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (B, N, W) -> (B, N, W)."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(condition)[:, None].chunk(6, dim=-1)
+        attended = self.attention(modulated_norm(self.norm1, x, shift1, scale1))
+        x, normed = residual_norm(self.norm2, x, gate1, attended, shift2, scale2)
+        return gate_residual(x, gate2, self.feed_forward(normed))
+
+
+class LatentDiT(OriginalCheckpoint, Generator):
+    """The network of both: noisy tokens, a time and a class to one output a token.
+
+    Args of the families' configs: ``num_tokens`` N, ``token_dim`` D, ``num_classes``, ``width``, ``depth``,
+    ``num_heads``; ``token_mean`` and ``token_std``, numbers or one for each channel, bring tokens to unit variance.
+    """
+
+    def _build(self, num_tokens: int, token_dim: int, out_dim: int, num_classes: int, width: int, depth: int,
+               num_heads: int) -> None:
+        self.x_embedder = nn.Linear(token_dim, width)
+        self.register_buffer("positions", torch.zeros(num_tokens, width))  # fixed sines that come with the weights
+        self.t_embedder = TimestepEmbedding(width)
+        self.class_embedding = nn.Embedding(num_classes + 1, width)
+        self.blocks = nn.ModuleList(AdaLNZeroBlock(width, num_heads) for _ in range(depth))
+        self.final_layer = AdaLNFinalLayer(width, out_dim)
+
+    def hidden(self, x: Tensor, t: Tensor, labels: Tensor, depth: int | None = None) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, N, W) after ``depth`` blocks (all when None), and the condition (B, W)."""
+        condition = self.t_embedder(t) + self.class_embedding(labels)
+        x = self.x_embedder(x) + self.positions
+        for block in self.blocks[:depth]:
+            x = block(x, condition)
+        return x, condition
+
+    def predict(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """Tokens (B, N, D) at times (B,) of classes (B,), num_classes for "no class", to outputs (B, N, out)."""
+        hidden, condition = self.hidden(x, t, labels)
+        return self.final_layer(hidden, condition[:, None])
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of tokens, numbers or (D,)."""
+        return tuple(torch.as_tensor(value, device=self.device, dtype=torch.float32)
+                     for value in (self.config.token_mean, self.config.token_std))
+
+    def check_labels(self, labels: Tensor) -> None:
+        """Raise ValueError unless labels are Long (B,) in 0..num_classes - 1."""
+        classes = self.config.num_classes
+        if labels.ndim != 1 or labels.dtype != torch.long or not bool(((labels >= 0) & (labels < classes)).all()):
+            raise ValueError(f"labels must be Long (B,) in 0..{classes - 1}, got {labels.dtype} "
+                             f"{tuple(labels.shape)}: {labels.flatten()[:8].tolist()}")
+
+    def drop_labels(self, labels: Tensor, noise: Noise) -> Tensor:
+        """A tenth of the labels replaced by "no class"."""
+        dropped = noise.uniform(len(labels)).to(labels.device) < CLASS_DROPOUT
+        return labels.masked_fill(dropped, self.config.num_classes)
+
+    @staticmethod
+    def convert_state_dict(state: State) -> State:
+        """Official keys to ours."""
+        return rename_keys(convert_vit_keys(drop_leading_axes(state, ("pos_embed",))), [
+            (r"^pos_embed$", "positions"), (r"^y_embedder\.embedding_table\.", "class_embedding."),
+        ])
+
+
+def line_positions(length: int, width: int) -> Tensor:
+    """Fixed positions (length, width): sines and cosines take turns, at width / 2 geometric frequencies."""
+    frequencies = 10_000.0 ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()
+
+
+class SiT(LatentDiT):
+    """Flow matching: the network predicts the velocity, t runs from tokens at 0 to noise at 1.
+
+    Args:
+        num_tokens, token_dim, num_classes, width, depth, num_heads, token_mean, token_std: see :class:`LatentDiT`.
+        path: "linear" or "cosine"; see :data:`photophone.layers.flow.PATHS`.
+
+    Raises:
+        ValueError: for an unknown path.
+    """
+
+    @register_to_config
+    def __init__(self, num_tokens: int = 64, token_dim: int = 32, num_classes: int = 1000, width: int = 1152,
+                 depth: int = 28, num_heads: int = 16, path: str = "linear",
+                 token_mean: float | Sequence[float] = 0.0, token_std: float | Sequence[float] = 1.0) -> None:
+        super().__init__()
+        if path not in PATHS:
+            raise ValueError(f"path must be one of {', '.join(PATHS)}, got {path!r}")
+        self._build(num_tokens, token_dim, token_dim, num_classes, width, depth, num_heads)
+        self.positions.copy_(line_positions(num_tokens, width))
+
+    def loss_per_row(self, labels: Tensor, x0: Tensor, noise: Noise, path: str, weighting: str = "uniform") -> Tensor:
+        """Mean squared error (B,) of the velocity; x0 are normalised tokens (B, N, D), one time a row."""
+        t = training_times(noise, len(x0), weighting, path).to(x0)
+        eps = noise.normal(*x0.shape).to(x0)
+        output = self.predict(PATHS[path].interpolate(x0, eps, t), t.flatten(), labels)
+        return (output - PATHS[path].velocity(x0, eps, t)).square().mean(dim=(1, 2))
+
+    def forward(self, labels: Tensor, tokens: Tensor, noise: Noise | None = None,
+                weighting: str = "lognormal") -> Tensor:
+        """Training loss: labels Long (B,), tokens (B, N, D) as the tokenizer makes them."""
+        noise = noise or GlobalNoise(tokens.device)
+        mean, std = self.statistics()
+        return self.loss_per_row(self.drop_labels(labels, noise), (tokens - mean) / std, noise, self.config.path,
+                                 weighting).mean()
+
+    def integrate(self, x: Tensor, labels: Tensor, noise: Noise | None = None, *, sampler: str, num_steps: int,
+                  guidance_scale: float, guidance_interval: Sequence[float], path: Path,
+                  callback: Callback | None = None) -> Tensor:
+        """Noise x (B, N, D) to normalised tokens, float64; the network runs in its own dtype.
+
+        Raises:
+            ValueError: an unknown sampler.
+        """
+        if sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
+        low, high = guidance_interval
+        null, calls = torch.full_like(labels, self.config.num_classes), 0
+        total = 2 * num_steps - 1 if sampler == "heun" else num_steps
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            nonlocal calls
+            guide = guidance_scale > 1 and low <= float(t) <= high
+            rows = (x.repeat(2, 1, 1), torch.cat([labels, null])) if guide else (x, labels)
+            times = t.to(x.device).expand(len(rows[0])).to(self.dtype)
+            output = self.predict(rows[0].to(self.dtype), times, rows[1]).double()
+            calls += 1
+            notify(callback, calls, total)
+            if not guide:
+                return output
+            cond, uncond = output.chunk(2)
+            return uncond + guidance_scale * (cond - uncond)
+
+        if sampler == "sde":
+            return euler_maruyama(velocity, x.double(), sde_time_grid(num_steps),
+                                  lambda: noise.normal(*x.shape).to(x.device).double(), path)
+        return (heun if sampler == "heun" else euler)(velocity, x.double(), time_grid(num_steps))
+
+    @torch.no_grad()
+    def generate(self, labels: Tensor, *, noise: Noise, callback: Callback | None = None,
+                 num_inference_steps: int = 250, guidance_scale: float = 1.75,
+                 guidance_interval: Sequence[float] = (0.0, 0.7), sampler: str = "sde") -> Tokens:
+        """Tokens float32 (B, N, D) of classes Long (B,).
+
+        Args:
+            num_inference_steps: of the sampler; "heun" evaluates the network twice a step, "sde" needs at least 2.
+            guidance_scale: 1 is none.
+            guidance_interval: lowest and highest time at which guidance acts.
+            sampler: one of SAMPLERS.
+
+        Raises:
+            ValueError: for labels that are no classes, an unknown sampler, or too few steps.
+        """
+        self.check_labels(labels)
+        labels = labels.to(self.device)
+        x = noise.normal(len(labels), self.config.num_tokens, self.config.token_dim).to(self.device)
+        x = self.integrate(x, labels, noise, sampler=sampler, num_steps=num_inference_steps, callback=callback,
+                           guidance_scale=guidance_scale, guidance_interval=guidance_interval,
+                           path=PATHS[self.config.path])
+        mean, std = self.statistics()
+        return Tokens(x.float() * std + mean)
+
+
+class DiT(LatentDiT):
+    """Diffusion in 1000 steps: the network predicts noise and the place of the variance in its range.
+
+    Args:
+        num_tokens, token_dim, num_classes, width, depth, num_heads, token_mean, token_std: see :class:`LatentDiT`.
+        schedule: of the noise, "cosine" or "linear".
+
+    Raises:
+        ValueError: for an unknown schedule.
+    """
+
+    @register_to_config
+    def __init__(self, num_tokens: int = 64, token_dim: int = 32, num_classes: int = 1000, width: int = 1152,
+                 depth: int = 28, num_heads: int = 16, schedule: str = "cosine",
+                 token_mean: float | Sequence[float] = 0.0, token_std: float | Sequence[float] = 1.0) -> None:
+        super().__init__()
+        if schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
+        self._build(num_tokens, token_dim, 2 * token_dim, num_classes, width, depth, num_heads)
+        self.positions.copy_(line_positions(num_tokens, width))
+
+    def forward(self, labels: Tensor, tokens: Tensor, noise: Noise | None = None) -> Tensor:
+        """Training loss: labels Long (B,), tokens (B, N, D) as the tokenizer makes them."""
+        noise = noise or GlobalNoise(tokens.device)
+        tables, (mean, std) = diffusion_tables(self.config.schedule), self.statistics()
+        labels, x0 = self.drop_labels(labels, noise), (tokens - mean) / std
+        step = (noise.uniform(len(labels)) * len(tables)).long().to(tokens.device)
+        eps = noise.normal(*x0.shape).to(x0)
+        output = self.predict(add_noise(tables, x0, eps, step), step, labels)
+        mse, bound = diffusion_losses(tables, output, x0, eps, step[:, None].expand(x0.shape[:2]))
+        return (mse + bound).mean()
+
+    @torch.no_grad()
+    def generate(self, labels: Tensor, *, noise: Noise, callback: Callback | None = None,
+                 num_inference_steps: int = 250, guidance_scale: float = 1.5) -> Tokens:
+        """Tokens float32 (B, N, D) of classes Long (B,), by DDPM on a part of the steps; guides the noise alone.
+
+        Raises:
+            ValueError: for labels that are no classes, or more steps than training had.
+        """
+        self.check_labels(labels)
+        labels, tables = labels.to(self.device), diffusion_tables(self.config.schedule,
+                                                                  respacing=str(num_inference_steps))
+        shape = (len(labels), self.config.num_tokens, self.config.token_dim)
+        null, x = torch.full_like(labels, self.config.num_classes), noise.normal(*shape).to(self.device)
+        for step in reversed(range(len(tables))):
+            times = tables.timesteps[step].to(self.device).expand(2 * len(labels))
+            output = self.predict(x.repeat(2, 1, 1).to(self.dtype), times, torch.cat([labels, null])).float()
+            (cond, variance), (uncond, _) = (half.chunk(2, dim=-1) for half in output.chunk(2))
+            eps = uncond + guidance_scale * (cond - uncond)
+            x = posterior_mean(tables, predict_x0(tables, x, eps, step), x, step)
+            if step:
+                spread = torch.exp(0.5 * learned_range_log_variance(tables, variance, step))
+                x = x + spread * noise.normal(*shape).to(self.device)
+            notify(callback, len(tables) - step, len(tables))
+        mean, std = self.statistics()
+        return Tokens(x * std + mean)

@@ -1,0 +1,291 @@
+"""SpeechFlowAR: photophone's own text-to-speech generator over continuous codec tokens.
+
+In the line of DiTAR (arXiv 2502.03930): a causal transformer goes from patch to patch, a local diffusion transformer
+draws the tokens of a patch together. Where small data does not teach alignment, it is given: a duration for each
+phoneme is predicted from the text, as in RALL-E (2404.03204), and every token knows the phoneme that it belongs to.
+So no phoneme is skipped or repeated, and the length is known before the first token.
+
+Code and weights: Apache-2.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional
+
+from photophone.core.noise import GlobalNoise, Noise
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import Callback, KVCache, notify
+from photophone.generators.base import Generator
+from photophone.heads import build_head
+from photophone.heads.base import is_guided
+from photophone.layers.llama_block import LlamaBlock
+from photophone.layers.rotary import sequence_rotary
+from photophone.layers.transformer import TransformerBlock
+
+MAX_PATCHES = 4096
+"""Of one sentence; at 40 tokens a second and patches of 4 it is nearly seven minutes."""
+
+
+class MaskedConvNeXt(nn.Module):
+    """ConvNeXt block over a padded sequence (B, N, C), not causal; padding is zero for the convolution."""
+
+    def __init__(self, width: int, hidden: int, kernel_size: int = 7) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.pwconv1 = nn.Linear(width, hidden)
+        self.pwconv2 = nn.Linear(hidden, width)
+        self.gamma = nn.Parameter(torch.full((width,), 0.3))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y = self.dwconv((x * mask[..., None]).transpose(1, 2)).transpose(1, 2)
+        return x + self.gamma * self.pwconv2(functional.gelu(self.pwconv1(self.norm(y))))
+
+
+def places(durations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each token of the speech stands in the text.
+
+    Args:
+        durations: Long (B, L), tokens of each phoneme.
+
+    Returns:
+        index Long (B, N): the phoneme of each token; fraction float (B, N) in (0, 1): the token's centre within its
+        phoneme; valid Bool (B, N). N is the largest sum.
+    """
+    ends = durations.cumsum(dim=1)  # (B, L)
+    total = int(ends[:, -1].max())
+    token = torch.arange(total, device=durations.device).expand(len(durations), -1)  # (B, N)
+    index = torch.searchsorted(ends, token.contiguous(), right=True).clamp(max=durations.shape[1] - 1)
+    length = durations.gather(1, index).clamp(min=1)
+    fraction = (token - (ends.gather(1, index) - length) + 0.5) / length
+    return index, fraction.clamp(0, 1), token < ends[:, -1:]
+
+
+class SpeechFlowAR(Generator):
+    """Phonemes to continuous codec tokens (B, N, D), patch by patch.
+
+    Args:
+        num_symbols: of the phoneme table.
+        token_dim: D of the codec.
+        patch_size: tokens P drawn together.
+        text_width, text_depth: of the phoneme encoder: convolution blocks, then one attention block.
+        aligned_depth: convolution blocks over the phonemes laid out in time, which see what comes next.
+        width, depth, num_heads: of the causal backbone over patches.
+        window: patches that the backbone looks back, so cost and behaviour do not depend on the length.
+        cond_width: channels that a token's condition has in the head.
+        head, head_config: a name of ``photophone.heads.HEADS`` and its further arguments.
+        max_duration: tokens that a phoneme may take.
+        context_noise: earlier tokens are mixed with up to this share of noise in training (arXiv 2411.18447).
+        sampling_noise: the share that they are mixed with in sampling.
+        condition_drop: share of training patches whose text and backbone are blanked, for guidance in the head.
+    """
+
+    @register_to_config
+    def __init__(self, num_symbols: int = 115, token_dim: int = 24, patch_size: int = 4, text_width: int = 192,
+                 text_depth: int = 3, aligned_depth: int = 2, width: int = 224, depth: int = 2, num_heads: int = 4,
+                 window: int = 32, cond_width: int = 160, head: str = "local_dit", head_config: dict | None = None,
+                 max_duration: int = 80, context_noise: float = 0.4, sampling_noise: float = 0.02,
+                 condition_drop: float = 0.1) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_symbols, text_width)
+        self.text_blocks = nn.ModuleList(MaskedConvNeXt(text_width, 2 * text_width) for _ in range(text_depth))
+        self.text_attention = TransformerBlock(text_width, 4, mlp_ratio=2, qk_norm=True)
+        self.text_norm = nn.LayerNorm(text_width)
+        self.duration = nn.Sequential(nn.Linear(text_width, text_width), nn.GELU(), nn.Linear(text_width, 1))
+        self.place_in = nn.Linear(4, text_width)
+        self.aligned_blocks = nn.ModuleList(MaskedConvNeXt(text_width, 2 * text_width) for _ in range(aligned_depth))
+        self.aligned_norm = nn.LayerNorm(text_width)
+        self.patch_text = nn.Linear(patch_size * text_width, width)
+        self.patch_in = nn.Linear(patch_size * token_dim, width)
+        self.start = nn.Parameter(torch.zeros(patch_size * token_dim))  # the patch before the first
+        self.blocks = nn.ModuleList(LlamaBlock(width, num_heads, 2 * width) for _ in range(depth))
+        self.norm = nn.RMSNorm(width)
+        self.cond_hidden = nn.Linear(width, patch_size * cond_width)
+        self.cond_text = nn.Linear(text_width, cond_width)
+        self.cond_past = nn.Linear(patch_size * token_dim, patch_size * cond_width)
+        self.blank = nn.Parameter(torch.zeros(cond_width))
+        config = {"width": 192, "depth": 3, "num_heads": 3, **(head_config or {}), "cell_size": patch_size}
+        self.token_head = build_head(head, in_dim=cond_width, token_dim=token_dim, **config)
+        self.register_buffer("token_mean", torch.zeros(token_dim))
+        self.register_buffer("token_std", torch.ones(token_dim))
+        nn.init.normal_(self.embedding.weight, std=0.1)
+
+    @torch.no_grad()
+    def set_statistics(self, values: Tensor) -> None:
+        """Normalise tokens by the mean and deviation of ``values`` (M, D), channel by channel."""
+        self.token_mean.copy_(values.mean(dim=0))
+        self.token_std.copy_(values.std(dim=0).clamp(min=1e-3))
+
+    # text -------------------------------------------------------------------------------------------------------
+
+    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Phoneme states (B, L, C)."""
+        x = self.embedding(ids)
+        for block in self.text_blocks:
+            x = block(x, mask)
+        return self.text_norm(self.text_attention(x, mask[:, None, None, :]))
+
+    def log_durations(self, text: Tensor) -> Tensor:
+        """Natural logarithm of the tokens that each phoneme takes, (B, L)."""
+        return self.duration(text)[..., 0]
+
+    def align(self, text: Tensor, durations: Tensor) -> Tensor:
+        """Phoneme states laid out in time, (B, N, C), zero behind each row's end; N is the largest sum of durations."""
+        index, fraction, valid = places(durations)
+        length = durations.gather(1, index).clamp(min=1).to(text.dtype)
+        fraction = fraction.to(text.dtype)
+        place = torch.stack([fraction, 1 - fraction, length.log() / 3, length.reciprocal()], dim=-1)
+        x = text.gather(1, index[..., None].expand(-1, -1, text.shape[-1])) + self.place_in(place)
+        for block in self.aligned_blocks:
+            x = block(x, valid)
+        return self.aligned_norm(x) * valid[..., None]
+
+    @torch.no_grad()
+    def durations(self, ids: Tensor, mask: Tensor, speed: float = 1.0) -> Tensor:
+        """Tokens of each phoneme, Long (B, L): at least 1, 0 behind the mask, rounded so that errors do not add up.
+
+        The last phoneme is lengthened so that each row has whole patches.
+        """
+        return self._round_durations(self.log_durations(self.encode_text(ids, mask)), mask, speed)
+
+    def _round_durations(self, logs: Tensor, mask: Tensor, speed: float) -> Tensor:
+        exact = (logs.double().exp() / speed).clamp(1, self.config.max_duration) * mask
+        ends = exact.cumsum(dim=1).round().long()
+        counts = ends.diff(dim=1, prepend=torch.zeros_like(ends[:, :1])).clamp(min=1) * mask
+        last = mask.sum(dim=1, keepdim=True) - 1
+        return counts.scatter_add(1, last, -counts.sum(dim=1, keepdim=True) % self.config.patch_size)
+
+    # patches ----------------------------------------------------------------------------------------------------
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """(B, N, C) to (B, N / P, P * C)."""
+        return x.unflatten(1, (-1, self.config.patch_size)).flatten(2)
+
+    def _conditions(self, hidden: Tensor, aligned: Tensor, past: Tensor, blank: Tensor | None = None) -> Tensor:
+        """What the head sees of each token, (B, N, cond_width).
+
+        Args:
+            hidden: backbone states (B, T, width) of T patches.
+            aligned: text (B, T * P, C).
+            past: the patch before each, (B, T, P * D).
+            blank: Bool (B, T), patches whose text and backbone are hidden; None: none.
+        """
+        known = self.cond_hidden(hidden).unflatten(-1, (self.config.patch_size, -1))  # (B, T, P, cond_width)
+        known = known + self.cond_text(aligned).unflatten(1, (-1, self.config.patch_size))
+        if blank is not None:
+            known = torch.where(blank[..., None, None], self.blank, known)
+        return (known + self.cond_past(past).unflatten(-1, (self.config.patch_size, -1))).flatten(1, 2)
+
+    def forward(self, ids: Tensor, mask: Tensor, durations: Tensor, tokens: Tensor,
+                noise: Noise | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, a scalar, and its parts.
+
+        Args:
+            ids, mask: phonemes Long and Bool (B, L).
+            durations: tokens of each phoneme, Long (B, L); each row sums to whole patches.
+            tokens: float (B, N, D) of the codec; N is the largest sum of durations.
+            noise: random draws; torch's global state when None.
+        """
+        noise = noise or GlobalNoise(tokens.device)
+        text = self.encode_text(ids, mask)
+        spoken = mask & (durations > 0)
+        target = durations.clamp(1, self.config.max_duration).to(text.dtype).log()
+        errors = functional.smooth_l1_loss(self.log_durations(text), target, reduction="none", beta=0.25)
+        duration_loss = errors[spoken].mean()
+        aligned = self.align(text, durations)  # (B, N, C)
+        values = (tokens - self.token_mean) / self.token_std
+        rows, count = len(values), values.shape[1] // self.config.patch_size
+        valid = torch.arange(count, device=values.device) * self.config.patch_size < durations.sum(1, keepdim=True)
+        share = self.config.context_noise * noise.uniform(rows, count, 1)
+        patches = self._patches(values)
+        noised = (1 - share) * patches + share * noise.normal(*patches.shape)
+        past = torch.cat([self.start.expand(rows, 1, -1), noised[:, :-1]], dim=1)
+        hidden = self._backbone(self.patch_in(past) + self.patch_text(self._patches(aligned)))
+        blank = noise.uniform(rows, count) < self.config.condition_drop
+        conditions = self._conditions(hidden, aligned, past, blank)
+        chosen = valid.repeat_interleave(self.config.patch_size, dim=1)
+        # All valid patches of the batch side by side: the head spends nothing on padding.
+        flow_loss = self.token_head.loss(conditions[chosen][None], values[chosen][None], noise=noise)
+        return flow_loss + duration_loss, {"flow_loss": flow_loss, "duration_loss": duration_loss}
+
+    def _backbone(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, T, width), after the T' patches in the cache: each patch sees itself and ``window - 1`` before it."""
+        start = 0 if cache is None else cache.length
+        count = x.shape[1]
+        table = sequence_rotary(MAX_PATCHES, self.config.width // self.config.num_heads)[start:start + count]
+        query = torch.arange(start, start + count, device=x.device)[:, None]
+        key = torch.arange(start + count, device=x.device)
+        mask = (key <= query) & (key > query - self.config.window)
+        for index, block in enumerate(self.blocks):
+            x = block(x, mask, table, None if cache is None else cache.layers[index])
+        return self.norm(x)
+
+    # sampling ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def stream(self, ids: Tensor, mask: Tensor, *, noise: Noise, speed: float = 1.0, guidance_scale: float = 2.0,
+               temperature: float = 1.0, num_inference_steps: int = 8, callback: Callback | None = None,
+               **head_options) -> Iterator[Tokens]:
+        """Patch after patch of each row.
+
+        Args:
+            ids, mask: phonemes Long and Bool (B, L), each row from its first symbol on.
+            noise: B rows.
+            speed: 1 is the voice's own.
+            guidance_scale: 1 is none; only the head runs twice.
+            temperature: of the head.
+            num_inference_steps: solver steps of each patch.
+            callback: called after each patch.
+            head_options: passed to the head's ``sample``.
+
+        Yields:
+            Tokens, float (B, P, D) with lengths (B,): 0 for rows that have ended.
+
+        Raises:
+            ValueError: a speed that is not positive, or a text of more than MAX_PATCHES patches.
+        """
+        if not speed > 0:
+            raise ValueError(f"speed must be positive, got {speed}")
+        config, rows = self.config, len(ids)
+        text = self.encode_text(ids, mask)
+        durations = self._round_durations(self.log_durations(text), mask, speed)
+        aligned = self.align(text, durations)
+        ends = durations.sum(dim=1) // config.patch_size  # patches of each row
+        total = int(ends.max())
+        if total > MAX_PATCHES:
+            raise ValueError(f"the text takes {total} patches, over the limit of {MAX_PATCHES}; split it")
+        patch_text = self.patch_text(self._patches(aligned))
+        head_dim = config.width // config.num_heads
+        dtype = self.dtype  # looks through all weights: once, not for each patch
+        cache = KVCache(config.depth, rows, config.num_heads, total, head_dim, self.device, dtype)
+        options = dict(guidance=guidance_scale, temperature=temperature, noise=noise,
+                       **self.token_head.step_options(num_inference_steps), **head_options)
+        past = self.start.expand(rows, 1, -1)
+        blank = torch.ones(rows, 1, dtype=torch.bool, device=self.device)
+        with self.token_head.remember_times():
+            for index in range(total):
+                hidden = self._backbone(self.patch_in(past) + patch_text[:, index:index + 1], cache)
+                part = aligned[:, index * config.patch_size:(index + 1) * config.patch_size]
+                conditions = self._conditions(hidden, part, past)
+                if is_guided(guidance_scale):
+                    conditions = torch.cat([conditions, self._conditions(hidden, part, past, blank)])
+                values = self.token_head.sample(conditions, **options)  # (B, P, D)
+                past = self._patches(values)
+                if config.sampling_noise:
+                    share = config.sampling_noise
+                    past = (1 - share) * past + share * noise.normal(*past.shape)
+                past = past.to(dtype)
+                lengths = (index < ends).long() * config.patch_size
+                yield Tokens(values * self.token_std.float() + self.token_mean.float(), lengths)
+                notify(callback, index + 1, total)
+
+    def generate(self, ids: Tensor, mask: Tensor, *, noise: Noise, callback: Callback | None = None,
+                 **options) -> Tokens:
+        """All patches of :meth:`stream` as one: float (B, N, D) with lengths (B,)."""
+        parts = list(self.stream(ids, mask, noise=noise, callback=callback, **options))
+        return Tokens(torch.cat([part.values for part in parts], dim=1), sum(part.lengths for part in parts))

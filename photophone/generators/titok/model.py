@@ -1,0 +1,189 @@
+"""TiTok's class-conditional generators: masked transformers over one-dimensional tokens.
+
+Paper: arXiv 2406.07550. Official code: bytedance/1d-tokenizer, Apache-2.0. Weights: Apache-2.0 in the hub
+repositories, trained on ImageNet and meant for research.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from photophone.core.limits import MAX_MASKED_TEMPERATURE
+from photophone.core.noise import GlobalNoise, Noise
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import Callback
+from photophone.decoding.masked import decode_masked
+from photophone.generators.base import Generator
+from photophone.layers.transformer import TransformerBlock
+from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
+from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
+
+LABEL_SMOOTHING, UNMASKED_WEIGHT, CLASS_DROPOUT = 0.1, 0.1, 0.1
+"""Of the official training."""
+
+
+def mask_tokens(tokens: Tensor, mask_id: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    """Hide a random share of the tokens (B, N), drawn from the arccos schedule: (ids, True where hidden)."""
+    rows, length = tokens.shape
+    share = (torch.acos(noise.uniform(rows)) / (torch.pi / 2)).clamp(1e-6, 1)
+    counts = (length * share).round().clamp(min=1)
+    masked = (noise.uniform(rows, length).argsort(dim=-1) < counts[:, None]).to(tokens.device)
+    return tokens.masked_fill(masked, mask_id), masked
+
+
+def masked_token_loss(logits: Tensor, tokens: Tensor, masked: Tensor, smoothing: float = LABEL_SMOOTHING,
+                      unmasked_weight: float = UNMASKED_WEIGHT) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of logits (B, N, K), where tokens that were visible count less, and the share of right ones."""
+    losses = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none", label_smoothing=smoothing)
+    weights = torch.where(masked, 1.0, unmasked_weight)
+    right = (logits.argmax(dim=-1) == tokens).float().mean()
+    return (losses * weights).sum() / (weights.sum() + 1e-8), right
+
+
+class MaskedImageGenerator(OriginalCheckpoint, Generator):
+    """Tokens of an image from its class.
+
+    The vocabulary holds the codes, then the mask, then the classes, then "no class". The sequence is the class, then
+    the tokens. A family's config has ``num_tokens``, ``num_codes`` and ``num_classes``.
+    """
+
+    MAX_TEMPERATURE = MAX_MASKED_TEMPERATURE
+
+    @property
+    def mask_id(self) -> int:
+        """The token that stands for "masked"."""
+        return self.config.num_codes
+
+    @abstractmethod
+    def transform(self, ids: Tensor) -> Tensor:
+        """Ids (B, 1 + N) of the vocabulary to logits (B, 1 + N, K)."""
+
+    def logits(self, ids: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B, N, K) of partly masked ids (B, N); labels (B,) in 0..num_classes, the last for "no class"."""
+        classes = labels + self.config.num_codes + 1
+        return self.transform(torch.cat([classes[:, None], ids], dim=1))[:, 1:]
+
+    def forward(self, labels: Tensor, tokens: Tensor, noise: Noise | None = None) -> Tensor:
+        """Training loss: labels Long (B,), tokens Long (B, N); a tenth of the labels is dropped."""
+        noise = noise or GlobalNoise(tokens.device)
+        ids, masked = mask_tokens(tokens, self.mask_id, noise)
+        dropped = noise.uniform(len(labels)).to(labels.device) < CLASS_DROPOUT
+        return masked_token_loss(self.logits(ids, labels.masked_fill(dropped, self.config.num_classes)), tokens,
+                                 masked)[0]
+
+    @torch.no_grad()
+    def generate(self, labels: Tensor, *, noise: Noise, callback: Callback | None = None, num_inference_steps: int = 8,
+                 guidance_scale: float = 4.5, guidance_schedule: str = "linear", guidance_power: float = 3.0,
+                 temperature: float = 9.5, annealed: bool = False) -> Tokens:
+        """Tokens Long (B, N) of classes Long (B,); see :func:`photophone.decoding.masked.decode_masked`.
+
+        Raises:
+            ValueError: for labels that are no classes, and for settings out of range.
+        """
+        classes = self.config.num_classes
+        if labels.ndim != 1 or labels.dtype != torch.long or not bool(((labels >= 0) & (labels < classes)).all()):
+            raise ValueError(f"labels must be Long (B,) in 0..{classes - 1}, got {labels.dtype} "
+                             f"{tuple(labels.shape)}: {labels.flatten()[:8].tolist()}")
+        labels = labels.to(self.device)
+        null = torch.full_like(labels, classes)
+        return Tokens(decode_masked(
+            lambda ids, conditional: self.logits(ids, labels if conditional else null), len(labels),
+            self.config.num_tokens, self.mask_id, noise=noise, num_steps=num_inference_steps,
+            guidance=guidance_schedule,
+            guidance_scale=guidance_scale, guidance_power=guidance_power, temperature=temperature, annealed=annealed,
+            callback=callback, device=self.device))
+
+
+class ImageBert(MaskedImageGenerator):
+    """BERT's encoder over image tokens: the generator of TiTok-L-32 and -B-64.
+
+    Args:
+        num_tokens, num_codes, num_classes: N, K and classes.
+        width, depth, num_heads, hidden: of the transformer and its feed-forward.
+    """
+
+    @register_to_config
+    def __init__(self, num_tokens: int = 32, num_codes: int = 4096, num_classes: int = 1000, width: int = 768,
+                 depth: int = 24, num_heads: int = 16, hidden: int = 3072) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_codes + num_classes + 2, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(num_tokens + 1, width))
+        self.token_type = nn.Parameter(torch.zeros(1, width))
+        self.norm_in = nn.LayerNorm(width, eps=1e-12)
+        self.blocks = nn.ModuleList(TransformerBlock(width, num_heads, hidden / width, feed_forward="gelu",
+                                                     norm_eps=1e-12, post_norm=True) for _ in range(depth))
+        self.to_logits = nn.Linear(width, num_codes)
+
+    def transform(self, ids: Tensor) -> Tensor:
+        x = self.norm_in(self.embedding(ids) + self.positions + self.token_type)
+        for block in self.blocks:
+            x = block(x)
+        return self.to_logits(x)
+
+    @staticmethod
+    def convert_state_dict(state: State) -> State:
+        """Official keys to ours; of BERT's two token types only the first is ever used."""
+        state = rename_keys(convert_vit_keys(state), [
+            (r"^model\.embeddings\.word_embeddings\.", "embedding."),
+            (r"^model\.embeddings\.position_embeddings\.weight$", "positions"),
+            (r"^model\.embeddings\.token_type_embeddings\.weight$", "token_type"),
+            (r"^model\.embeddings\.LayerNorm\.", "norm_in."), (r"^model\.encoder\.layer\.", "blocks."),
+            (r"^model\.lm_head\.", "to_logits."),
+        ])
+        return {key: value[:1] if key == "token_type" else value for key, value in state.items()}
+
+
+class UViTBert(MaskedImageGenerator):
+    """U-ViT over image tokens (arXiv 2209.12152): the generator of TiTok-S-128.
+
+    The second half of the blocks reads what the first half made, the last first, beside its own input.
+
+    Args:
+        num_tokens, num_codes, num_classes: N, K and classes.
+        width, depth, num_heads, hidden: of the transformer and its feed-forward; depth even, without the middle block.
+
+    Raises:
+        ValueError: for an odd depth.
+    """
+
+    @register_to_config
+    def __init__(self, num_tokens: int = 128, num_codes: int = 4096, num_classes: int = 1000, width: int = 1024,
+                 depth: int = 20, num_heads: int = 16, hidden: int = 4096) -> None:
+        super().__init__()
+        if depth % 2:
+            raise ValueError(f"depth must be even, got {depth}")
+
+        def blocks(count: int) -> nn.ModuleList:
+            return nn.ModuleList(TransformerBlock(width, num_heads, hidden / width, qkv_bias=False,
+                                                  feed_forward="gelu") for _ in range(count))
+
+        self.embedding = nn.Embedding(num_codes + num_classes + 2, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(num_tokens + 1, width))
+        self.in_blocks, self.mid_block, self.out_blocks = blocks(depth // 2), blocks(1), blocks(depth // 2)
+        self.skips = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth // 2))
+        self.norm_out = nn.LayerNorm(width)
+        self.to_logits = nn.Linear(width, num_codes)
+
+    def transform(self, ids: Tensor) -> Tensor:
+        x, kept = self.embedding(ids) + self.positions, []
+        for block in self.in_blocks:
+            x = block(x)
+            kept.append(x)
+        x = self.mid_block[0](x)
+        for block, skip in zip(self.out_blocks, self.skips):
+            x = block(skip(torch.cat([x, kept.pop()], dim=-1)))
+        return self.to_logits(self.norm_out(x))
+
+    @staticmethod
+    def convert_state_dict(state: State) -> State:
+        """Official keys to ours."""
+        return rename_keys(convert_vit_keys(drop_leading_axes(state, ("pos_embed",))), [
+            (r"^embeddings\.", "embedding."), (r"^pos_embed$", "positions"), (r"^norm\.", "norm_out."),
+            (r"^lm_head\.", "to_logits."), (r"^mid_block\.", "mid_block.0."),
+            (r"^out_blocks\.(\d+)\.skip_linear\.", r"skips.\1."),
+        ])

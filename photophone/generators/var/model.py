@@ -1,0 +1,209 @@
+"""VAR: next-scale prediction of multi-scale codes.
+
+Paper: arXiv 2404.02905. Official code: FoundationVision/VAR, MIT. Weights: under the licence of the code, none stated
+apart; trained on ImageNet. The tokens are those of :class:`photophone.tokenizers.var_vq.model.VARTokenizer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from photophone.core.noise import GlobalNoise, Noise
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import Callback, KVCache, check_labels, notify, scheduled_guidance
+from photophone.generators.base import Generator
+from photophone.heads.base import check_temperature, combine_guidance, is_guided
+from photophone.heads.categorical import CategoricalHead
+from photophone.kernels.sampling import draw
+from photophone.layers.adaln import adaln_projection, modulated_norm
+from photophone.layers.adaln_block import AdaLNBlock
+from photophone.layers.self_attention import SelfAttention
+from photophone.layers.transformer import FeedForward
+from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
+from photophone.quantizers.multi_scale import MultiScaleVQ
+
+KEYS = [(r"^word_embed\.", "token_in."), (r"^class_emb\.", "class_embedding."), (r"^pos_start$", "start_position"),
+        (r"^pos_1LC$", "position"), (r"^lvl_embed\.", "level_embedding."),
+        (r"^shared_ada_lin\.", "shared_modulation."), (r"^head_nm\.ada_lin\.", "head_modulation."),
+        (r"^head\.", "token_head.linear."), (r"\.attn\.mat_qkv\.", ".attention.to_qkv."),
+        (r"\.attn\.([qv]_bias)$", r".attention.\1"), (r"\.attn\.scale_mul_1H11$", ".attention.log_scale"),
+        (r"\.attn\.proj\.", ".attention.to_out."), (r"\.ffn\.fc1\.", ".feed_forward.0."),
+        (r"\.ffn\.fc2\.", ".feed_forward.2."), (r"\.ada_lin\.", ".modulation."), (r"\.ada_gss$", ".offset")]
+PLAIN_GAIN = 0.25
+"""Factor on the logits of attention that is not in the cosine form: the official code's, beside 1/sqrt(d)."""
+
+
+class VAR(OriginalCheckpoint, Generator):
+    """Classes to multi-scale codes Long (B, L): all codes of a scale at once, given all coarser scales.
+
+    The model reads the sum of the coarser maps, which the tokenizer's quantizer makes from codes: methods take it as
+    ``quantizer`` (``VARTokenizer.bottleneck``).
+
+    Args:
+        scales: sides of the index maps.
+        token_width, num_codes: of the tokenizer.
+        num_classes: classes; one more row is the null class.
+        width, depth, num_heads: sizes of the transformer.
+        mlp_ratio: hidden width of the feed-forwards over the width.
+        eps: of the layer normalisations.
+        cosine: attention by cosine; see :class:`photophone.layers.self_attention.SelfAttention`.
+        shared_adaln: one modulation for all blocks (the 512 pixel model).
+        label_drop: share of training labels replaced by the null class.
+    """
+
+    DROPPED_KEYS = ("lvl_1L", "attn_bias_for_masking", "blocks.*.attn.zero_k_bias")  # tables and zeros
+
+    @register_to_config
+    def __init__(self, scales: list[int] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), token_width: int = 32,
+                 num_codes: int = 4096, num_classes: int = 1000, width: int = 1024, depth: int = 16,
+                 num_heads: int = 16, mlp_ratio: float = 4.0, eps: float = 1e-6, cosine: bool = True,
+                 shared_adaln: bool = False, label_drop: float = 0.1) -> None:
+        super().__init__()
+        self.sizes = [scale**2 for scale in scales]
+
+        def block() -> AdaLNBlock:
+            attention = SelfAttention(width, num_heads, key_bias=False, cosine=cosine, gain=PLAIN_GAIN)
+            return AdaLNBlock(attention, FeedForward(width, mlp_ratio), width, order="var", shared=shared_adaln,
+                              eps=eps)
+
+        self.token_in = nn.Linear(token_width, width)
+        self.class_embedding = nn.Embedding(num_classes + 1, width)
+        self.start_position = nn.Parameter(torch.empty(1, self.sizes[0], width))
+        self.position = nn.Parameter(torch.empty(1, sum(self.sizes), width))
+        self.level_embedding = nn.Embedding(len(scales), width)
+        self.shared_modulation = adaln_projection(width, 6) if shared_adaln else None
+        self.blocks = nn.ModuleList(block() for _ in range(depth))
+        self.head_norm = nn.LayerNorm(width, eps=eps, elementwise_affine=False)
+        self.head_modulation = adaln_projection(width, 2)
+        self.token_head = CategoricalHead(width, num_codes)
+        for weight in (self.start_position, self.position, self.class_embedding.weight, self.level_embedding.weight):
+            nn.init.trunc_normal_(weight, std=(1 / width / 3) ** 0.5)
+
+    @staticmethod
+    def convert_state_dict(state: State) -> State:
+        """Official keys to ours; the offsets of shared modulations (1, 1, 6, C) become flat."""
+        return {key: value.flatten() if key.endswith(".offset") else value
+                for key, value in rename_keys(state, KEYS).items()}
+
+    # backbone ---------------------------------------------------------------------------------------------------
+
+    def levels(self) -> Tensor:
+        """Long (L,): the scale of each code."""
+        return torch.repeat_interleave(torch.tensor(self.sizes)).to(self.device)
+
+    def attention_mask(self) -> Tensor:
+        """Bool (L, L): codes see all scales up to their own."""
+        levels = self.levels()
+        return levels[:, None] >= levels
+
+    def embed(self, values: Tensor | None, classes: Tensor, first: int, last: int) -> Tensor:
+        """Inputs (B, n, C) of the scales from ``first`` to before ``last``.
+
+        Args:
+            values: (B, n', D): the coarser maps at the size of each scale; scale 0 has none.
+            classes: class vectors (B, C), which scale 0 reads.
+        """
+        start, stop = sum(self.sizes[:first]), sum(self.sizes[:last])
+        parts = [classes[:, None] + self.start_position] if first == 0 else []
+        if values is not None:
+            parts.append(self.token_in(values))
+        level = self.level_embedding(self.levels()[start:stop])
+        return torch.cat(parts, dim=1) + level + self.position[:, start:stop]
+
+    def logits(self, x: Tensor, classes: Tensor, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """Inputs of :meth:`embed` (B, n, C) to logits (B, n, V) in float32; see there for ``classes``."""
+        condition = classes[:, None]
+        modulation = condition if self.shared_modulation is None else self.shared_modulation(condition)
+        for index, block in enumerate(self.blocks):
+            x = block(x, modulation, mask, cache=None if cache is None else cache.layers[index])
+        scale, shift = self.head_modulation(condition).chunk(2, dim=-1)
+        return self.token_head.logits(modulated_norm(self.head_norm, x, shift, scale))
+
+    def forward(self, tokens: Tensor, labels: Tensor, quantizer: MultiScaleVQ, noise: Noise | None = None) -> Tensor:
+        """The loss, a scalar: cross-entropy in nats, mean over all codes.
+
+        Args:
+            tokens: Long (B, L).
+            labels: Long (B,).
+            quantizer: of the tokenizer.
+            noise: random draws; torch's global state when None.
+        """
+        noise, rows = noise or GlobalNoise(tokens.device), len(tokens)
+        if self.training and self.config.label_drop:
+            labels = torch.where(noise.uniform(rows) < self.config.label_drop, self.config.num_classes, labels)
+        logits = self.teacher_logits(quantizer.generator_inputs(quantizer.split(tokens)), labels)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+
+    def teacher_logits(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B, L, V) of all scales in one pass; values (B, L - first, D) of ``generator_inputs``."""
+        classes = self.class_embedding(labels)
+        x = self.embed(values.to(self.dtype), classes, 0, len(self.sizes))
+        return self.logits(x, classes, self.attention_mask())
+
+    # sampling ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample_scales(self, labels: Tensor, quantizer: MultiScaleVQ, *, noise: Noise, guidance_scale: float = 1.0,
+                      guidance_schedule: str = "linear", temperature: float = 1.0, top_k: int = 0,
+                      top_p: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Sample scale by scale; arguments as in :meth:`generate`.
+
+        Yields:
+            Guided logits (B, n, V) before any filter, and the codes Long (B, n), of each scale.
+        """
+        rows, guided, last = len(labels), is_guided(guidance_scale), len(self.sizes) - 1
+        if guided:
+            labels = torch.cat([labels, torch.full_like(labels, self.config.num_classes)])
+        classes, heads = self.class_embedding(labels), self.config.num_heads
+        cache = KVCache(len(self.blocks), len(labels), heads, sum(self.sizes), self.config.width // heads,
+                        self.device, self.dtype)
+        values, total = None, 0
+        for scale in range(last + 1):
+            out = self.logits(self.embed(values, classes, scale, scale + 1), classes, cache=cache)
+            strength = scheduled_guidance(guidance_scale, guidance_schedule, scale / max(1, last))
+            cond, uncond = out.chunk(2) if guided else (out, None)
+            logits = combine_guidance(cond, uncond, strength)
+            codes = draw(logits, None, 1.0, noise, temperature=temperature, top_k=top_k, top_p=top_p)
+            yield logits, codes
+            total = total + quantizer.enlarge(quantizer.look_up(codes), scale)
+            if scale < last:
+                coarser = quantizer.shrink(total, scale + 1).flatten(2).transpose(1, 2)  # (B, D, s, s) -> (B, ss, D)
+                values = coarser.to(self.dtype).repeat(len(labels) // rows, 1, 1)
+
+    def generate(self, labels: Tensor, *, quantizer: MultiScaleVQ, noise: Noise, guidance_scale: float = 1.0,
+                 guidance_schedule: str = "linear", temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+                 callback: Callback | None = None) -> Tokens:
+        """Sample codes for each class. Published settings: guidance 2.5, top_k 900, top_p 0.96.
+
+        Args:
+            labels: Long (B,).
+            quantizer: of the tokenizer.
+            noise: B rows.
+            guidance_scale: 1 is none: the official code's ``cfg`` is one less.
+            guidance_schedule: "linear" (none for the first scale, all of it for the last) or "constant".
+            temperature: of the logits; 0 takes the likeliest codes and draws nothing.
+            top_k, top_p: see :func:`photophone.heads.categorical.filter_logits`; 0 and 1 keep all.
+            callback: called after each scale.
+
+        Returns:
+            Tokens, Long (B, L).
+
+        Raises:
+            ValueError: for settings out of range, or another quantizer than the model was made for.
+        """
+        check_labels(labels, self.config.num_classes)
+        check_temperature(temperature)
+        if list(quantizer.scales) != list(self.config.scales) or quantizer.codebook_size != self.config.num_codes:
+            raise ValueError(f"the model needs scales {list(self.config.scales)} and {self.config.num_codes} codes, "
+                             f"the quantizer has {list(quantizer.scales)} and {quantizer.codebook_size}")
+        maps = []
+        for _, codes in self.sample_scales(labels.to(self.device), quantizer, noise=noise, top_k=top_k, top_p=top_p,
+                                           guidance_scale=guidance_scale, guidance_schedule=guidance_schedule,
+                                           temperature=temperature):
+            maps.append(codes)
+            notify(callback, len(maps), len(self.sizes))
+        return Tokens(torch.cat(maps, dim=1))

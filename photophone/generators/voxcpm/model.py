@@ -1,0 +1,412 @@
+"""VoxCPM: text to speech by continuous tokens, a language model and a local diffusion transformer.
+
+Papers: VoxCPM (arXiv 2509.24650), VoxCPM 2 (2606.06928), after DiTAR (2502.03930). Official code: OpenBMB/VoxCPM,
+Apache-2.0. Weights: Apache-2.0. The tokens are those of :class:`photophone.codecs.audio_vae.model.AudioVAE`.
+
+A patch of P tokens is one position of the sequence. ``base_lm`` reads text and patches; its states at patches pass a
+scalar bottleneck, so they hold the coarse content; ``residual_lm`` adds what was lost; both condition a flow head that
+draws the next patch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional
+
+from photophone.core.noise import GlobalNoise, Noise
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import Callback, KVCache, autoregress
+from photophone.generators.base import Generator
+from photophone.generators.voxcpm.config import generator_config
+from photophone.heads.base import is_guided
+from photophone.heads.prefix_dit import PrefixDiTHead, pack_condition
+from photophone.layers.flow import sway_grid, without_first_steps
+from photophone.layers.llama_block import LlamaStack, convert_llama_keys
+from photophone.layers.rotary import sequence_rotary
+from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
+from photophone.quantizers.fsq import ScalarBottleneck
+
+AUDIO_START, REFERENCE_START, REFERENCE_END = 101, 103, 104
+"""Text ids that stand before generated speech and around a reference voice."""
+STACKS = {"base_lm.": "base_lm.", "residual_lm.": "residual_lm.", "feat_encoder.encoder.": "patch_encoder.transformer.",
+          "feat_decoder.estimator.decoder.": "token_head.net.transformer."}
+"""Places of the transformers in official files and here."""
+KEYS = [(r"^base_lm\.embed_tokens\.", "text_embedding."), (r"^feat_encoder\.in_proj\.", "patch_encoder.input_proj."),
+        (r"^feat_encoder\.special_token$", "patch_encoder.summary"), (r"^feat_decoder\.estimator\.", "token_head.net."),
+        (r"\.net\.in_proj\.", ".net.input_proj."), (r"\.net\.cond_proj\.", ".net.previous_proj."),
+        (r"\.net\.out_proj\.", ".net.output_proj."), (r"\.net\.time_mlp\.", ".net.time_embed.mlp."),
+        (r"\.net\.delta_time_mlp\.", ".net.step_embed.mlp."), (r"\.mlp\.linear_1\.", ".mlp.0."),
+        (r"\.mlp\.linear_2\.", ".mlp.2."), (r"^fsq_layer\.in_proj\.", "state_bottleneck.project_in."),
+        (r"^fsq_layer\.out_proj\.", "state_bottleneck.project_out."), (r"^enc_to_lm_proj\.", "patch_to_lm."),
+        (r"^lm_to_dit_proj\.", "lm_to_head."), (r"^res_to_dit_proj\.", "residual_to_head."),
+        (r"^fusion_concat_proj\.", "fuse.")]
+
+
+class SpeechSequence(NamedTuple):
+    """What the model reads: rows padded on the left.
+
+    Attributes:
+        text_ids: Long (B, L), 0 at patches.
+        audio_mask: bool (B, L), True at patches.
+        patches: float (B, L, P, D), 0 at text.
+        mask: bool (B, L), False at padding.
+    """
+
+    text_ids: Tensor
+    audio_mask: Tensor
+    patches: Tensor
+    mask: Tensor
+
+
+class PatchEncoder(nn.Module):
+    """Patches (M, P, D) to vectors (M, width): a learned token that attends to the patch."""
+
+    def __init__(self, token_dim: int, width: int, rotary: dict[str, Any], **stack: Any) -> None:
+        super().__init__()
+        self.rotary = rotary
+        self.input_proj = nn.Linear(token_dim, width)
+        self.summary = nn.Parameter(torch.randn(1, 1, width))
+        self.transformer = LlamaStack(width, **stack)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        x = torch.cat([self.summary.expand(len(patches), -1, -1), self.input_proj(patches)], dim=1)
+        head_dim = self.transformer.blocks[0].attention.head_dim
+        rotary = sequence_rotary(x.shape[1], head_dim, **self.rotary, device=x.device)
+        return self.transformer(x, rotary=rotary)[:, 0]
+
+
+class VoxCPM(OriginalCheckpoint, Generator):
+    """Text ids, and perhaps a voice, to continuous tokens (B, N, D) of speech.
+
+    Args:
+        vocab_size: of the text tokenizer.
+        width, depth, num_heads, hidden: of the language model.
+        num_kv_heads: of all transformers.
+        head_dim: of the language models; None: width / num_heads.
+        residual_depth: blocks of the residual language model.
+        residual_rotary: it knows positions.
+        token_dim, patch_size: D, and P tokens a patch.
+        code_dim, code_scale: of the scalar bottleneck, see :class:`photophone.quantizers.fsq.ScalarBottleneck`.
+        local_encoder, local_dit: width, depth, num_heads, hidden and head_dim of the transformers over a patch.
+        concatenate: version 2: states of both language models are joined channel by channel where version 1 adds them.
+        eps: of the RMS norms.
+        rotary_base, rotary_factors, rotary_scale: see :func:`photophone.layers.rotary.sequence_rotary`.
+        embedding_scale: factor on text embeddings.
+        depth_scale: residual branches are scaled by this over the root of the depth (muP); None: not at all.
+        max_length: positions of a sequence.
+        context_patches: patches of a prompt to decode in front of generated ones, so that they join well.
+        condition_drop: share of training patches without condition, for guidance.
+        time_distribution: of the flow times in training.
+    """
+
+    CONTAINERS = ("state_dict",)
+    DROPPED_KEYS = ("audio_vae.*",)  # a codec of its own
+
+    @register_to_config
+    def __init__(self, vocab_size: int = 73448, width: int = 1024, depth: int = 24, num_heads: int = 16,
+                 hidden: int = 4096, num_kv_heads: int = 2, head_dim: int | None = None, residual_depth: int = 6,
+                 residual_rotary: bool = True, token_dim: int = 64, patch_size: int = 2, code_dim: int = 256,
+                 code_scale: int = 9, local_encoder: dict | None = None, local_dit: dict | None = None,
+                 concatenate: bool = False, eps: float = 1e-5, rotary_base: float = 10_000.0,
+                 rotary_factors: list[float] | None = None, rotary_scale: float = 1.0, embedding_scale: float = 1.0,
+                 depth_scale: float | None = None, max_length: int = 4096, context_patches: int = 2,
+                 condition_drop: float = 0.1, time_distribution: str = "logit_normal") -> None:
+        super().__init__()
+        self.head_width = head_dim or width // num_heads
+        rotary = {"base": rotary_base, "factors": rotary_factors, "scale": rotary_scale}
+
+        def stack(depth: int, num_heads: int, hidden: int, head_dim: int | None = None) -> dict[str, Any]:
+            return {"depth": depth, "num_heads": num_heads, "hidden": hidden, "eps": eps, "head_dim": head_dim,
+                    "num_kv_heads": num_kv_heads, "rotary_halves": True,
+                    "residual_scale": 1.0 if depth_scale is None else depth_scale / math.sqrt(depth)}
+
+        sizes = {"width": 1024, "depth": 4, "num_heads": 16, "hidden": 4096}
+        encoder, dit = ({**sizes, **(given or {})} for given in (local_encoder, local_dit))
+        self.text_embedding = nn.Embedding(vocab_size, width)
+        self.base_lm = LlamaStack(width, **stack(depth, num_heads, hidden, head_dim))
+        self.state_bottleneck = ScalarBottleneck(width, code_dim, code_scale)
+        self.residual_lm = LlamaStack(width, **stack(residual_depth, num_heads, hidden, head_dim))
+        encoder_width, dit_width = encoder.pop("width"), dit.pop("width")
+        self.patch_encoder = PatchEncoder(token_dim, encoder_width, rotary, **stack(**encoder))
+        self.patch_to_lm = nn.Linear(encoder_width, width)
+        self.fuse = nn.Linear(2 * width, width) if concatenate else None
+        self.lm_to_head, self.residual_to_head = (nn.Linear(width, dit_width) for _ in range(2))
+        dit = stack(**dit)
+        network = {"width": dit_width, "time_token": concatenate, "rotary_options": rotary,
+                   **{name: dit.pop(name) for name in ("depth", "num_heads", "hidden")}, "block_options": dit}
+        self.token_head = PrefixDiTHead(token_dim, patch_size, 2 if concatenate else 1, network, time_mean=-0.4,
+                                        time_distribution=time_distribution)
+        self.stop_proj = nn.Linear(width, width)
+        self.stop_head = nn.Linear(width, 2, bias=False)
+
+    @property
+    def reads_references(self) -> bool:
+        """Whether it speaks with a voice whose words are not known: version 2."""
+        return self.config.concatenate
+
+    @staticmethod
+    def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
+        """See :func:`photophone.generators.voxcpm.config.generator_config`."""
+        return generator_config(official)
+
+    @staticmethod
+    def convert_state_dict(state: State) -> State:
+        """Official keys to ours."""
+        state = {key: value[0] if key == "feat_encoder.special_token" else value for key, value in state.items()}
+        for prefix, target in STACKS.items():
+            parts = {key: value for key, value in state.items()
+                     if key.startswith((f"{prefix}layers.", f"{prefix}norm."))}
+            others = {key: value for key, value in state.items() if key not in parts}
+            state = others | convert_llama_keys(parts, prefix, target)
+        return rename_keys(state, KEYS)
+
+    # what both training and sampling do -------------------------------------------------------------------------
+
+    def embed(self, sequence: SpeechSequence) -> tuple[Tensor, Tensor]:
+        """Embedded positions (B, L, C), and of them the patches, 0 at text."""
+        audio = sequence.audio_mask
+        patches = torch.zeros(*audio.shape, self.config.width, dtype=self.dtype, device=self.device)
+        if audio.any():
+            patches[audio] = self.embed_patches(sequence.patches[audio])
+        text = self.text_embedding(sequence.text_ids) * self.config.embedding_scale
+        return torch.where(audio[..., None], patches, text), patches
+
+    def embed_patches(self, patches: Tensor) -> Tensor:
+        """Patches (M, P, D) to vectors (M, C) of the language model."""
+        return self.patch_to_lm(self.patch_encoder(patches.to(self.dtype)))
+
+    def residual_input(self, states: Tensor, patches: Tensor) -> Tensor:
+        """States of ``base_lm`` and embedded patches (B, L, C) to what ``residual_lm`` reads."""
+        return states + patches if self.fuse is None else self.fuse(torch.cat([states, patches], dim=-1))
+
+    def states(self, sequence: SpeechSequence, caches: Sequence[KVCache] = ()) -> tuple[Tensor, Tensor]:
+        """States (B, L, C) of both language models.
+
+        Args:
+            caches: of ``base_lm`` and ``residual_lm``, to go on from here.
+        """
+        embedded, patches = self.embed(sequence)
+        mask, rotary = attention_mask(sequence.mask), self.rotary(positions(sequence.mask))
+        lm_layers, residual_layers = (cache.layers for cache in caches) if caches else (None, None)
+        lm = self.base_lm(embedded, mask, rotary, lm_layers)
+        lm = torch.where(sequence.audio_mask[..., None], self.state_bottleneck(lm), lm)
+        residual = self.residual_lm(self.residual_input(lm, patches), mask,
+                                    rotary if self.config.residual_rotary else None, residual_layers)
+        return lm, residual
+
+    def rotary(self, places: Tensor) -> Tensor:
+        """The rotary table (B, 1, N, head_dim / 2, 2) of positions Long (B, N)."""
+        config = self.config
+        table = sequence_rotary(config.max_length, self.head_width, config.rotary_base, config.rotary_factors,
+                                config.rotary_scale, places.device)
+        return table[places][:, None]
+
+    def head_condition(self, lm: Tensor, residual: Tensor) -> Tensor:
+        """States (..., C) of both language models to those of the head."""
+        parts = self.lm_to_head(lm), self.residual_to_head(residual)
+        return torch.cat(parts, dim=-1) if self.config.concatenate else parts[0] + parts[1]
+
+    def stop_logits(self, lm: Tensor) -> Tensor:
+        """States (..., C) to logits (..., 2): the patch that they make is the last one, or is not (index 0)."""
+        return self.stop_head(functional.silu(self.stop_proj(lm)))
+
+    # training ---------------------------------------------------------------------------------------------------
+
+    def forward(self, text_ids: Tensor, audio_mask: Tensor, patches: Tensor, target_mask: Tensor, stop: Tensor,
+                noise: Noise | None = None) -> Tensor:
+        """The loss, a scalar: both of :meth:`losses` together. Rows are padded on the right."""
+        return torch.stack(self.losses(text_ids, audio_mask, patches, target_mask, stop, noise)).sum()
+
+    def losses(self, text_ids: Tensor, audio_mask: Tensor, patches: Tensor, target_mask: Tensor, stop: Tensor,
+               noise: Noise | None = None) -> tuple[Tensor, Tensor]:
+        """Flow loss of the patches and cross-entropy of the stop, both mean over the positions that count.
+
+        Args:
+            text_ids: Long (B, L).
+            audio_mask: bool (B, L), True at patches.
+            patches: float (B, L, P, D).
+            target_mask: bool (B, L), True at patches to be learned.
+            stop: Long (B, L), 1 where a patch is the last.
+            noise: random draws, B * L rows; torch's global state when None.
+        """
+        noise = noise or GlobalNoise(patches.device)
+        everything = torch.ones_like(audio_mask)  # no position sees the padding, which is behind
+        lm, residual = self.states(SpeechSequence(text_ids, audio_mask, patches, everything))
+        lm, residual = (functional.pad(states[:, :-1], (0, 0, 1, 0)) for states in (lm, residual))
+        previous = functional.pad(patches[:, :-1], (0, 0, 0, 0, 1, 0))
+        condition = self.head_condition(lm, residual).flatten(0, 1)  # (B, L, C) -> (BL, C)
+        if self.config.condition_drop > 0:
+            keep = noise.uniform(len(condition)) > self.config.condition_drop
+            condition = condition * keep[:, None].to(condition)
+        hidden = pack_condition(condition, previous.flatten(0, 1))
+        counted = target_mask.bool()
+        flow = self.token_head.loss(hidden, patches.flatten(0, 1),
+                                    counted.flatten()[:, None].expand(-1, patches.shape[2]), noise=noise)
+        wrong = functional.cross_entropy(self.stop_logits(lm).transpose(1, 2).float(), stop, reduction="none")
+        return flow, (wrong * counted).sum() / counted.sum().clamp(min=1)
+
+    # sampling ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, texts: Sequence[Sequence[int]], prompts: Sequence[Tensor | None] = (),
+                references: Sequence[Tensor | None] = ()) -> SpeechSequence:
+        """Rows ``[reference] text [prompt]``, padded on the left.
+
+        Args:
+            texts: text ids; with a prompt those of its words, then of the words to say.
+            prompts: float (N, D), the speech that is to be continued.
+            references: float (N, D), the voice to speak with, without its words (version 2).
+
+        Raises:
+            ValueError: there is no text, or speech that is not whole patches of D channels.
+        """
+        if not texts or not all(len(text) for text in texts):
+            raise ValueError("every row needs a text")
+        rows = []
+        for index, text in enumerate(texts):
+            prompt = prompts[index] if prompts else None
+            reference = references[index] if references else None
+            parts: list[Sequence[int] | Tensor] = [[*text, AUDIO_START]]
+            if reference is not None:
+                parts = [[REFERENCE_START], self.split_patches(reference), [REFERENCE_END], *parts]
+            rows.append(parts if prompt is None else [*parts, self.split_patches(prompt)])
+        lengths = [sum(len(part) for part in parts) for parts in rows]
+        shape = (len(rows), max(lengths))
+        ids = torch.zeros(shape, dtype=torch.long, device=self.device)
+        audio, mask = (torch.zeros(shape, dtype=torch.bool, device=self.device) for _ in range(2))
+        patches = torch.zeros(*shape, self.config.patch_size, self.config.token_dim, device=self.device)
+        for row, (parts, length) in enumerate(zip(rows, lengths, strict=True)):
+            place = shape[1] - length
+            mask[row, place:] = True
+            for part in parts:
+                here = slice(place, place := place + len(part))
+                if isinstance(part, Tensor):
+                    patches[row, here], audio[row, here] = part, True
+                else:
+                    ids[row, here] = torch.tensor(part, device=self.device)
+        return SpeechSequence(ids, audio, patches, mask)
+
+    def split_patches(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, D) to patches (N / P, P, D).
+
+        Raises:
+            ValueError: they are not whole patches; pad the audio to a multiple of ``P * hop_length`` samples: a prompt
+                on the left, a reference on the right.
+        """
+        size, dim = self.config.patch_size, self.config.token_dim
+        if tokens.ndim != 2 or tokens.shape[1] != dim or not len(tokens) or len(tokens) % size:
+            raise ValueError(f"speech must be tokens (N, {dim}) with N a multiple of {size}, got "
+                             f"{tuple(tokens.shape)}; pad the audio to a multiple of {size} hops")
+        return tokens.to(self.device).unflatten(0, (-1, size))
+
+    def context(self, prompt: Tensor) -> Tensor:
+        """The end of a prompt (N, D) that is decoded in front of the generated tokens and then cut off."""
+        return prompt[-self.config.context_patches * self.config.patch_size:]
+
+    @torch.no_grad()
+    def generate(self, text_ids: Tensor, audio_mask: Tensor, patches: Tensor, mask: Tensor | None = None, *,
+                 noise: Noise, **options: Any) -> Tokens:
+        """Sample speech. The arguments in front are a :class:`SpeechSequence`.
+
+        Args:
+            noise: B rows.
+            options: of :meth:`stream`.
+
+        Returns:
+            Tokens, float (B, N, D), without those of prompts.
+        """
+        parts = list(self.stream(text_ids, audio_mask, patches, mask, noise=noise, **options))
+        return Tokens(torch.cat([part.values for part in parts], dim=1), sum(part.lengths for part in parts))
+
+    @torch.no_grad()
+    def stream(self, text_ids: Tensor, audio_mask: Tensor, patches: Tensor, mask: Tensor | None = None, *,
+               noise: Noise, guidance_scale: float = 2.0, num_inference_steps: int = 10, temperature: float = 1.0,
+               sway: float = 1.0, zero_star: bool = True, min_patches: int = 2,
+               max_patches: int | Tensor | None = None, callback: Callback | None = None) -> Iterator[Tokens]:
+        """As :meth:`generate`, patch by patch: Tokens (B, P, D) with lengths P, or 0 for rows that have ended.
+
+        Args:
+            guidance_scale: 1 is none; published models use 2.0.
+            num_inference_steps: solver steps of a patch; the network runs at one less with ``zero_star``.
+            temperature: of the noise a patch starts from.
+            sway: see :func:`photophone.layers.flow.sway_grid`.
+            zero_star: CFG-Zero*, see :func:`photophone.layers.flow.zero_star`.
+            min_patches: the stop counts after this many further ones.
+            max_patches: at most so many, an int or Long (B,) for each row; None: what fits.
+            callback: called after each patch.
+
+        Raises:
+            ValueError: the sequence is longer than the model's.
+        """
+        times = sway_grid(num_inference_steps, sway, torch.float32)
+        options = {"guidance": guidance_scale, "temperature": temperature, "noise": noise,
+                   "times": without_first_steps(times) if zero_star else times, "scaled_guidance": zero_star}
+        sequence = SpeechSequence(text_ids, audio_mask.bool(), patches,
+                                  torch.ones_like(audio_mask).bool() if mask is None else mask)
+        for values, alive in self._patches(sequence, options, min_patches, max_patches, callback):
+            yield Tokens(values, alive.long() * values.shape[1])
+
+    def _patches(self, sequence: SpeechSequence, options: dict[str, Any], min_patches: int,
+                 max_patches: int | Tensor | None, callback: Callback | None) -> Iterator[tuple[Tensor, Tensor]]:
+        text_ids, guided = sequence.text_ids, is_guided(options["guidance"])
+        limit, steps = self._limits(text_ids, max_patches)
+        caches = self._caches(*text_ids.shape, steps)
+        lm, residual = (states[:, -1] for states in self.states(sequence, caches))
+        seen, last = sequence.mask, sequence.patches[:, -1]
+
+        def step(index: int, previous: Tensor | None) -> Tensor:
+            nonlocal lm, residual, seen, last
+            if previous is not None:
+                lm, residual, seen = self._advance(previous, seen, caches)
+                last = previous
+            condition = self.head_condition(lm, residual)
+            if guided:
+                condition = torch.cat([condition, torch.zeros_like(condition)])
+                return self.token_head.sample(pack_condition(condition, last.repeat(2, 1, 1)), **options)
+            return self.token_head.sample(pack_condition(condition, last), **options)
+
+        def stop(index: int, values: Tensor) -> Tensor:
+            ended = self.stop_logits(lm).argmax(dim=-1) == 1
+            return (ended & (index > min_patches)) | (index + 1 >= limit)
+
+        yield from autoregress(step, steps, stop=stop, callback=callback)
+
+    def _advance(self, patch: Tensor, seen: Tensor, caches: Sequence[KVCache]) -> tuple[Tensor, Tensor, Tensor]:
+        """States (B, C) after one more patch (B, P, D), and the mask (B, L + 1) of what they have seen."""
+        seen = functional.pad(seen, (0, 1), value=True)
+        mask, rotary = seen[:, None, None], self.rotary(seen.sum(1, keepdim=True) - 1)
+        embedded = self.embed_patches(patch)[:, None]
+        lm = self.state_bottleneck(self.base_lm(embedded, mask, rotary, caches[0].layers))
+        residual = self.residual_lm(self.residual_input(lm, embedded), mask,
+                                    rotary if self.config.residual_rotary else None, caches[1].layers)
+        return lm[:, 0], residual[:, 0], seen
+
+    def _limits(self, text_ids: Tensor, max_patches: int | Tensor | None) -> tuple[Tensor, int]:
+        room = self.config.max_length - text_ids.shape[1]
+        limit = torch.as_tensor(room if max_patches is None else max_patches, device=self.device)
+        if room < 1 or not 1 <= int(limit.min()) <= int(limit.max()) <= room:
+            raise ValueError(f"{text_ids.shape[1]} positions and {limit.tolist()} patches do not fit the model's "
+                             f"{self.config.max_length}; shorten the text or the voice, or lower max_patches")
+        return limit, int(limit.max())
+
+    def _caches(self, rows: int, length: int, steps: int) -> list[KVCache]:
+        config = self.config
+        return [KVCache(depth, rows, config.num_kv_heads, length + steps, self.head_width, self.device, self.dtype)
+                for depth in (config.depth, config.residual_depth)]
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Positions Long (B, L) of rows whose padding is False in mask (B, L)."""
+    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def attention_mask(mask: Tensor) -> Tensor:
+    """Bool (B, 1, L, L): each position sees itself and what is before it, but no padding."""
+    causal = torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
+    itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)  # a row without any key would be NaN
+    return ((causal & mask[:, None]) | itself)[:, None]

@@ -1,0 +1,225 @@
+"""xAR: next-cell prediction of continuous tokens with flow matching and noisy context.
+
+Paper: arXiv 2502.20388. The official repository (OliverRensu/xAR) states no licence for code or weights: this is
+written from the paper and from the behaviour of the published models. Weights: trained on ImageNet. The tokens are
+those of :class:`photophone.tokenizers.kl_vae.model.KLVAE` ("mar-kl16").
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from photophone.core.noise import GlobalNoise, Noise
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import Callback, check_labels, notify, scheduled_guidance
+from photophone.generators.base import Generator
+from photophone.layers.adaln_block import AdaLNBlock
+from photophone.layers.embeddings import TimestepEmbedding
+from photophone.layers.flow import PATHS, Velocity, euler_maruyama, sde_time_grid
+from photophone.layers.llama_block import GatedFeedForward
+from photophone.layers.rotary import grid_rotary
+from photophone.layers.self_attention import SelfAttention
+from photophone.layers.transformer import LayerCache
+from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
+
+KEYS = [(r"^class_emb\.", "class_embedding."), (r"^z_proj\.", "token_in."), (r"^z_proj_ln\.", "token_norm."),
+        (r"^decoder_embed\.", "decoder_in."), (r"^pred\.", "token_out."),
+        (r"^(en|de)coder_pos_embed_learned$", r"\1coder_position"),
+        (r"\.attn\.qkv\.", ".attention.to_qkv."), (r"\.attn\.proj\.", ".attention.to_out."),
+        (r"\.mlp\.fc1_g\.", ".feed_forward.gate."), (r"\.mlp\.fc1_x\.", ".feed_forward.value."),
+        (r"\.mlp\.fc2\.", ".feed_forward.out."), (r"\.ada_lin\.", ".modulation.")]
+
+
+def cell_order(grid_size: int, cells_per_side: int) -> Tensor:
+    """Long (N,): the raster place of each token when the grid is read cell by cell, rows first in both."""
+    places = torch.arange(grid_size**2).view(cells_per_side, grid_size // cells_per_side, cells_per_side, -1)
+    return places.transpose(1, 2).flatten()  # (cell row, row, cell column, column) -> cells first
+
+
+def time_ids(t: Tensor) -> Tensor:
+    """Times in [0, 1] to the integers 0..1000 that the network is told: cut off, not rounded, in float32."""
+    return (t.float() * 1000).long()
+
+
+class XAR(OriginalCheckpoint, Generator):
+    """Classes to continuous tokens (B, N, D), cell by cell; attention is full inside a cell and causal over cells.
+
+    Args:
+        grid_size: tokens per side.
+        token_dim: D of the tokenizer.
+        cells_per_side: cells per side.
+        num_classes: classes; one more row is the null class.
+        width: width C of both halves.
+        encoder_depth, encoder_heads: of the first half.
+        decoder_depth, decoder_heads: of the second half.
+        mlp_ratio: two thirds of it times C is the hidden width of the feed-forwards.
+        label_drop: share of training labels replaced by the null class.
+
+    Raises:
+        ValueError: the grid does not split into cells.
+    """
+
+    DROPPED_KEYS = ("mask", "*.attn.rope.*")  # tables that follow from the sizes
+
+    @register_to_config
+    def __init__(self, grid_size: int = 16, token_dim: int = 16, cells_per_side: int = 2, num_classes: int = 1000,
+                 width: int = 768, encoder_depth: int = 8, encoder_heads: int = 12, decoder_depth: int = 8,
+                 decoder_heads: int = 12, mlp_ratio: float = 4.0, label_drop: float = 0.1) -> None:
+        super().__init__()
+        if grid_size % cells_per_side:
+            raise ValueError(f"a grid of {grid_size} does not split into {cells_per_side} cells per side")
+        self.num_cells, self.cell_size = cells_per_side**2, (grid_size // cells_per_side) ** 2
+
+        def block(heads: int) -> AdaLNBlock:
+            feed_forward = GatedFeedForward(width, int(width * mlp_ratio * 2 / 3.0), "gelu", bias=True)
+            return AdaLNBlock(SelfAttention(width, heads), feed_forward, width, order="var", rms=True)
+
+        self.class_embedding = nn.Embedding(num_classes + 1, width)
+        self.time_embed = TimestepEmbedding(width)
+        self.token_in = nn.Linear(token_dim, width)
+        self.encoder_position = nn.Parameter(torch.randn(1, grid_size**2, width) * 0.02)  # in the order of cells
+        self.token_norm = nn.RMSNorm(width, eps=1e-6)
+        self.encoder_blocks = nn.ModuleList(block(encoder_heads) for _ in range(encoder_depth))
+        self.encoder_norm = nn.RMSNorm(width, eps=1e-6)
+        self.decoder_in = nn.Linear(width, width)
+        self.decoder_position = nn.Parameter(torch.randn(1, grid_size**2, width) * 0.02)
+        self.decoder_blocks = nn.ModuleList(block(decoder_heads) for _ in range(decoder_depth))
+        self.decoder_norm = nn.RMSNorm(width, eps=1e-6)
+        self.token_out = nn.Linear(width, token_dim)
+        nn.init.normal_(self.class_embedding.weight, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    @staticmethod
+    def convert_state_dict(state: State) -> State:
+        """Official keys to ours."""
+        return rename_keys(state, KEYS)
+
+    def rotary(self, heads: int) -> Tensor:
+        """The rotary table of all tokens in the order of cells, for so many heads."""
+        size = self.config.grid_size
+        table = grid_rotary(size, size, self.config.width // heads)
+        return table[cell_order(size, self.config.cells_per_side)]
+
+    def condition(self, labels: Tensor, ids: Tensor) -> Tensor:
+        """Class plus time for each cell, (B, K, C): labels Long (B,), ids Long (B, K) of :func:`time_ids`."""
+        return self.class_embedding(labels)[:, None] + self.time_embed(ids)
+
+    def velocity(self, x: Tensor, condition: Tensor, first: int = 0,
+                 cache: list[LayerCache] | None = None) -> Tensor:
+        """dx/dt (B, K * cell, D) of K cells in a row.
+
+        Args:
+            x: noisy tokens (B, K * cell, D) of the cells from ``first`` on, in the order of cells.
+            condition: (B, K, C).
+            cache: a cache for each block, which holds all cells before ``first``.
+        """
+        start, stop = first * self.cell_size, first * self.cell_size + x.shape[1]
+        cells = torch.arange(stop, device=x.device) // self.cell_size
+        mask = None if len(condition[0]) == 1 else cells[start:, None] >= cells
+        caches = iter(cache or [None] * (len(self.encoder_blocks) + len(self.decoder_blocks)))
+        x = self.token_norm(self.token_in(x) + self.encoder_position[:, start:stop])
+        rotary = self.rotary(self.config.encoder_heads)[start:stop]
+        for block in self.encoder_blocks:
+            x = block(x, condition, mask, rotary, next(caches))
+        x = self.decoder_in(self.encoder_norm(x)) + self.decoder_position[:, start:stop]
+        rotary = self.rotary(self.config.decoder_heads)[start:stop]
+        for block in self.decoder_blocks:
+            x = block(x, condition, mask, rotary, next(caches))
+        return self.token_out(self.decoder_norm(x))
+
+    def forward(self, tokens: Tensor, labels: Tensor, noise: Noise | None = None) -> Tensor:
+        """The loss, a scalar: squared error of the velocity, each cell at its own logit-normal time.
+
+        Args:
+            tokens: float (B, N, D), row by row.
+            labels: Long (B,).
+            noise: random draws; torch's global state when None.
+        """
+        noise, rows = noise or GlobalNoise(tokens.device), len(tokens)
+        if self.training and self.config.label_drop:
+            labels = torch.where(noise.uniform(rows) < self.config.label_drop, self.config.num_classes, labels)
+        data = tokens[:, cell_order(self.config.grid_size, self.config.cells_per_side)]
+        t = torch.sigmoid(noise.normal(rows, self.num_cells))
+        eps = noise.normal(*data.shape)
+        spread = t.repeat_interleave(self.cell_size, dim=1)[..., None]  # (B, cells) -> (B, N, 1)
+        noisy, target = (function(data, eps, spread) for function in (PATHS["linear"].interpolate,
+                                                                      PATHS["linear"].velocity))
+        return (self.velocity(noisy, self.condition(labels, time_ids(t))) - target).square().mean()
+
+    # sampling ---------------------------------------------------------------------------------------------------
+
+    def caches(self, rows: int) -> list[LayerCache]:
+        """An empty cache for each block."""
+        heads = [self.config.encoder_heads] * len(self.encoder_blocks)
+        heads += [self.config.decoder_heads] * len(self.decoder_blocks)
+        return [LayerCache(rows, count, self.config.grid_size**2, self.config.width // count, self.device, self.dtype)
+                for count in heads]
+
+    def cell_velocity(self, labels: Tensor, index: int, previous: Tensor | None, guidance: float,
+                      cache: list[LayerCache]) -> Velocity:
+        """dx/dt of one cell as a solver wants it, guided.
+
+        The first call also feeds the finished cell before, at time 0, so that the cache holds it from then on.
+
+        Args:
+            labels: Long (B,), or (2B,) with the null class in the second half, which means guidance.
+            index: of the cell.
+            previous: the cell before (B, cell, D), None for the first.
+            guidance: 1 or less is none.
+            cache: rows as labels.
+        """
+        fed = [] if previous is None else [previous]
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            cells = torch.cat([*fed, x.float()], dim=1).to(self.dtype).repeat(len(labels) // len(x), 1, 1)
+            ids = torch.tensor([[0] * len(fed) + [int(time_ids(t))]], device=x.device).expand(len(labels), -1)
+            out = self.velocity(cells, self.condition(labels, ids), index - len(fed), cache)
+            for layer in cache:
+                layer.truncate(index * self.cell_size)
+            fed.clear()
+            out = out[:, -self.cell_size:].to(x.dtype)
+            cond, uncond = out[: len(x)], out[len(x):]
+            return uncond + guidance * (cond - uncond) if guidance > 1 else cond
+
+        return velocity
+
+    @torch.no_grad()
+    def generate(self, labels: Tensor, *, noise: Noise, guidance_scale: float = 1.0,
+                 guidance_schedule: str = "linear", temperature: float = 1.0, num_inference_steps: int = 50,
+                 callback: Callback | None = None) -> Tokens:
+        """Sample tokens for each class. Published settings: 40 steps at 2.7 (base), 50 at 2.3 (large), 2.2 (huge).
+
+        Args:
+            labels: Long (B,).
+            noise: B rows.
+            guidance_scale: 1 is none.
+            guidance_schedule: "linear" (none for the first cell, all of it for the last) or "constant".
+            temperature: scales the noise of the steps, not the initial noise.
+            num_inference_steps: stochastic solver steps for each cell, at least 2.
+            callback: called after each cell.
+
+        Returns:
+            Tokens, float (B, N, D), row by row.
+
+        Raises:
+            ValueError: for settings out of range.
+        """
+        check_labels(labels, self.config.num_classes)
+        rows, labels, guided = len(labels), labels.to(self.device), guidance_scale > 1
+        if guided:
+            labels = torch.cat([labels, torch.full_like(labels, self.config.num_classes)])
+        cache, cells, shape = self.caches(len(labels)), [], (rows, self.cell_size, self.config.token_dim)
+        for index in range(self.num_cells):
+            scale = scheduled_guidance(guidance_scale, guidance_schedule, index / max(1, self.num_cells - 1))
+            velocity = self.cell_velocity(labels, index, cells[-1] if cells else None, scale, cache)
+            x = euler_maruyama(velocity, noise.normal(*shape).double(), sde_time_grid(num_inference_steps),
+                               lambda: temperature * noise.normal(*shape, dtype=torch.float64))
+            cells.append(x.float())
+            notify(callback, index + 1, self.num_cells)
+        places = cell_order(self.config.grid_size, self.config.cells_per_side).argsort()
+        return Tokens(torch.cat(cells, dim=1)[:, places])

@@ -1,0 +1,62 @@
+"""Where the checkpoint of a registered model is: a file, a folder, or a hub repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from photophone.loading.entry import ModelEntry
+from photophone.loading.saved import is_saved_model
+
+
+def find_checkpoint(entry: ModelEntry, source: str | Path | None = None, *, revision: str | None = None,
+                    cache_dir: str | Path | None = None, local_files_only: bool = False) -> tuple[Path, str | None]:
+    """The official checkpoint of a model.
+
+    Args:
+        entry: of the registry.
+        source: a file; a folder with the file that the entry names, or that a model of ours was saved to; a hub id;
+            None for the entry's own hub id.
+        revision, cache_dir, local_files_only: of the hub download.
+
+    Returns:
+        The file or folder, and the commit of a hub repository (None for local ones).
+
+    Raises:
+        ValueError: there is no such file, or the entry names no hub id.
+    """
+    wanted = entry.files[0] if entry.files else None
+    if source is None:
+        if entry.hub_id is None:
+            raise ValueError(f"the weights of {entry.name} are on no hub; give their file ({entry.summary})")
+        source = entry.hub_id
+    path = Path(source)
+    if path.is_file():
+        return path, None
+    if path.is_dir():
+        if is_saved_model(path):
+            return path, None
+        if wanted is None or not (path / wanted).is_file():
+            raise ValueError(f"the folder {path} holds no {wanted or 'checkpoint'} of {entry.name}")
+        return path / wanted, None
+    if str(source).count("/") != 1 or str(source).startswith((".", "/")) or path.suffix in (".pth", ".pt", ".ckpt"):
+        raise ValueError(f"no such checkpoint file: {source}")
+    return download(str(source), wanted or "model.safetensors", revision, cache_dir, local_files_only)
+
+
+def download(repository: str, file: str, revision: str | None, cache_dir: str | Path | None,
+             local_files_only: bool) -> tuple[Path, str | None]:
+    """A file of a hub repository in the local cache, and its commit.
+
+    Raises:
+        ValueError: it cannot be had; the message says why.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        path = Path(hf_hub_download(repository, file, revision=revision, cache_dir=cache_dir,
+                                    local_files_only=local_files_only))
+    except (HFValidationError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{file} of {repository} cannot be downloaded: {reason}") from error
+    return path, path.parent.name if path.parent.parent.name == "snapshots" else None

@@ -1,0 +1,15 @@
+"""The KL autoencoder of MAR, xAR and CSpD."""
+
+from __future__ import annotations
+
+from photophone.loading.entry import AS_CODE, ModelEntry
+
+ENTRIES = [
+    ModelEntry("mar-kl16", "image_tokenizer", "photophone.tokenizers.kl_vae.model:KLVAE",
+               "256x256 pixels to 256 continuous tokens of 16 dimensions; kl16.ckpt is linked at github.com/LTH14/mar",
+               "2406.11838", "MIT", f"{AS_CODE}; trained on ImageNet",
+               config={"image_size": 256, "channels": 128, "multipliers": [1, 1, 2, 2, 4], "blocks": 2,
+                       "latent_width": 16, "encoder_attention_levels": [4], "scaling": 0.2325},
+               tiny={"image_size": 32, "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "latent_width": 4,
+                     "encoder_attention_levels": [2]}),
+]

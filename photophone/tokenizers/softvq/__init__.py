@@ -1,0 +1,38 @@
+"""SoftVQ-VAE and MAETok: images to a few continuous tokens."""
+
+from __future__ import annotations
+
+from photophone.loading.entry import ModelEntry
+
+SOFTVQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.softvq.model:SoftVQTokenizer",
+          "code_licence": "Apache-2.0 as the model classes state, no licence file",
+          "weights_licence": "Apache-2.0 as the hub repository states; trained on ImageNet",
+          "files": ("model.safetensors",)}
+SOFTVQ_TINY = {"image_size": 32, "num_tokens": 8, "token_width": 6, "encoder_size": [64, 1, 2],
+               "decoder_size": [64, 1, 2], "encoder_patch": 8, "decoder_patch": 8, "layer_scale": 1.0}
+VIT_SIZES = {"b": [768, 12, 12], "l": [1024, 24, 16]}
+
+
+def _softvq(sizes: str, tokens: int, image_size: int = 256) -> ModelEntry:
+    """A published SoftVQ-VAE; ``sizes`` are the letters of its encoder and decoder."""
+    name = f"softvq-{sizes}-{tokens}" + ("" if image_size == 256 else f"-{image_size}")
+    config = {"image_size": image_size, "num_tokens": tokens, "encoder_size": VIT_SIZES[sizes[0]],
+              "decoder_size": VIT_SIZES[sizes[-1]]}
+    return ModelEntry(name, summary=f"{image_size}x{image_size} pixels to {tokens} soft mixtures of codewords",
+                      paper="2412.10958", config=config, hub_id=f"SoftVQVAE/{name}", **SOFTVQ,
+                      tiny={**SOFTVQ_TINY, "num_codewords": 32, "num_codebooks": 2})
+
+
+def _maetok(image_size: int) -> ModelEntry:
+    """A published MAETok; which position codes its weights have is inferred from the code."""
+    name = "maetok-b-128" if image_size == 256 else f"maetok-b-{image_size}"
+    config = {"image_size": image_size, "num_tokens": 128, "kind": "none", "encoder_size": VIT_SIZES["b"],
+              "decoder_size": VIT_SIZES["b"], "rope_theta": 10.0, "drop_patches": [0.4, 0.6]}
+    return ModelEntry(name, summary=f"{image_size}x{image_size} pixels to 128 continuous tokens of 32 dimensions",
+                      paper="2502.03444", config=config, hub_id=f"MAETok/{name}", **SOFTVQ, tiny=SOFTVQ_TINY)
+
+
+ENTRIES = [
+    *(_softvq(sizes, tokens) for tokens in (64, 32) for sizes in ("l", "bl", "b")),
+    _softvq("bl", 64, 512), _softvq("l", 32, 512), _maetok(256), _maetok(512),
+]

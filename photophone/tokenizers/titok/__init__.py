@@ -1,0 +1,41 @@
+"""TiTok: images to 32 to 256 tokens that lie on no grid."""
+
+from __future__ import annotations
+
+from photophone.loading.entry import ModelEntry
+
+TITOK = {"kind": "image_tokenizer", "target": "photophone.tokenizers.titok.model:TiTok", "paper": "2406.07550",
+         "code_licence": "Apache-2.0", "weights_licence": "Apache-2.0; trained on ImageNet, for research",
+         "tiny": {"image_size": 32, "num_tokens": 8, "token_width": 6, "num_codes": 2048, "encoder_size": [64, 1, 2],
+                  "decoder_size": [64, 1, 2], "encoder_patch": 8, "decoder_patch": 2, "proxy_codes": 48,
+                  "proxy_decoder": {"channels": 64, "multipliers": [1, 1], "blocks": 1, "token_width": 8}}}
+TITOK_TINY_PIXELS = {**TITOK["tiny"], "decoder_patch": 8, "proxy_codes": None, "proxy_decoder": None}
+TITOK_SIZES = {"s": [512, 8, 8], "b": [768, 12, 12], "l": [1024, 24, 16]}
+
+
+def _titok(name: str, encoder: str, decoder: str, tokens: int, codes: int | None, width: int,
+           legacy: bool = False) -> ModelEntry:
+    """A published TiTok; ``legacy`` is the two-stage model."""
+    config = {"num_tokens": tokens, "num_codes": codes, "token_width": width, "l2_norm": legacy,
+              "encoder_size": TITOK_SIZES[encoder], "decoder_size": TITOK_SIZES[decoder]}
+    kind = f"{tokens} Gaussian tokens of {width} dimensions" if codes is None else f"{tokens} codes of {codes:,}"
+    options = dict(TITOK)
+    if not legacy:
+        config |= {"scrambles_latents": False, "proxy_codes": None, "proxy_decoder": None}
+        options["tiny"] = {**TITOK_TINY_PIXELS, "l2_norm": True, "num_codes": None if codes is None else 2048}
+    return ModelEntry(name, summary=f"256x256 pixels to {kind}{'; two-stage' if legacy else ''}", config=config,
+                      hub_id=f"yucornetto/tokenizer_{name.replace('-', '_')}_imagenet", files=("model.safetensors",),
+                      **options)
+
+
+ENTRIES = [
+    _titok("titok-l32", "l", "l", 32, 4096, 12, legacy=True),
+    _titok("titok-b64", "b", "b", 64, 4096, 12, legacy=True),
+    _titok("titok-s128", "s", "s", 128, 4096, 12, legacy=True),
+    _titok("titok-bl64-vq8k", "b", "l", 64, 8192, 64),
+    _titok("titok-bl128-vq8k", "b", "l", 128, 8192, 64),
+    _titok("titok-sl256-vq8k", "s", "l", 256, 8192, 64),
+    _titok("titok-ll32-vae-c16", "l", "l", 32, None, 16),
+    _titok("titok-bl64-vae-c16", "b", "l", 64, None, 16),
+    _titok("titok-bl128-vae-c16", "b", "l", 128, None, 16),
+]

@@ -1,0 +1,140 @@
+"""Optimizers, the learning-rate schedule and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from photophone.training.loop.config import TrainConfig
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up to the peak, then half a cosine to the final rate at the last step."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * cosine
+
+
+def split_by_rate(model: nn.Module, rates: dict[str, float]) -> list[tuple[float, dict[str, nn.Parameter]]]:
+    """Weights that are trained, by the factor of their learning rate: all others first, then those of each prefix.
+
+    Raises:
+        ValueError: a prefix that no trained weight begins with, or a factor that is not a number above 0.
+    """
+    parts = [(1.0, {})] + [(factor, {}) for factor in rates.values()]
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            places = [place for place, prefix in enumerate(rates, 1) if name.startswith(prefix)]
+            parts[places[0] if places else 0][1][name] = weight
+    for prefix, (factor, weights) in zip(rates, parts[1:]):
+        if not weights or not isinstance(factor, int | float) or not factor > 0:
+            raise ValueError(f"rates: {prefix!r} must begin the name of a trained weight and have a factor above 0, "
+                             f"got {factor!r} for {len(weights)} weights")
+    return parts
+
+
+def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """One AdamW, or Muon for the matrices of hidden layers and AdamW for the rest.
+
+    Every parameter group keeps its ``factor`` of the schedule's learning rate. Embeddings, biases, norms and
+    convolutions are never given to Muon, and only tensors of two or more axes decay.
+    """
+    linear: set[int] = set()
+    if config.optimizer == "muon":
+        linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
+    elif config.optimizer != "adamw":
+        raise ValueError(f"optimizer must be 'adamw' or 'muon', got {config.optimizer!r}")
+    groups, hidden_groups = [], []
+    for factor, weights in split_by_rate(model, config.rates):
+        hidden = [p for p in weights.values() if id(p) in linear and min(p.shape) >= 64]
+        taken = {id(p) for p in hidden}
+        decay = [p for p in weights.values() if p.ndim >= 2 and id(p) not in taken]
+        plain = [p for p in weights.values() if p.ndim < 2]
+        groups += [{"params": decay, "weight_decay": config.weight_decay, "factor": factor},
+                   {"params": plain, "weight_decay": 0.0, "factor": factor}]
+        if hidden:
+            hidden_groups.append({"params": hidden, "factor": factor})
+    optimizers = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)]
+    if hidden_groups:
+        optimizers.append(Muon(hidden_groups, lr=config.learning_rate, weight_decay=config.weight_decay,
+                               adjust_lr_fn="match_rms_adamw"))
+    return optimizers
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon (arXiv 2502.16982), but orthogonalised in float32 where bfloat16 is emulated.
+
+    torch always takes bfloat16, which costs processors without such instructions ten times the time of float32: for a
+    small model that is most of the training step.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        weights = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if not weights or bfloat16_is_fast(weights[0].device):
+            return super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                average = state.setdefault("momentum_buffer", torch.zeros_like(weight.grad))
+                average.lerp_(weight.grad, 1 - group["momentum"])
+                update = weight.grad.lerp(average, group["momentum"]) if group["nesterov"] else average
+                update = orthogonalise(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(weight.shape)))  # "match_rms_adamw"
+        return loss
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether matrices of bfloat16 are multiplied by instructions of their own."""
+    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def orthogonalise(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """About U V^T of a matrix U S V^T, float32: ``steps`` of Newton and Schulz's quintic iteration."""
+    a, b, c = coefficients
+    wide = matrix.float() if matrix.shape[0] <= matrix.shape[1] else matrix.float().T
+    wide = wide / wide.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
+class Ema:
+    """Averaged weights: ``average += (1 - decay) * (weight - average)``, with a shorter memory at the start.
+
+    The decay at step k is ``min(decay, (1 + k) / (10 + k))``, so that early previews are not of the initial weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move the average towards the weights after optimizer step ``step`` (from 0)."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        pairs = [(self.average[name], tensor) for name, tensor in model.state_dict().items()]
+        floats = [(a, t) for a, t in pairs if a.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in floats], [t for _, t in floats], weight)
+        for average, tensor in pairs:
+            if not average.is_floating_point():
+                average.copy_(tensor)
+
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the model's weights with the averaged ones; call again to swap back."""
+        current: dict[str, Tensor] = {name: t.detach().clone() for name, t in model.state_dict().items()}
+        model.load_state_dict(self.average)
+        self.average = current

@@ -1,0 +1,212 @@
+"""The one training loop, on accelerate.
+
+Every draw of a step (data order, augmentation, noise, dropout) follows from the seed and the step number, so a run
+that is killed and resumed from its last checkpoint continues bit for bit.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from photophone.training.loop.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from photophone.training.loop.config import TrainConfig
+from photophone.training.loop.optim import Ema, build_optimizers, learning_rate, split_by_rate
+from photophone.training.loop.report import Reporter
+
+
+class Task(Protocol):
+    """What is trained: a model, its data and its loss."""
+
+    model: nn.Module
+    num_examples: int
+    step: int  # optimizer steps done: the loop sets it before each, for schedules of losses
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The examples of ``indices``, augmented with draws of ``rng``."""
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scalar loss, and metrics to log."""
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Metrics of the averaged weights on held-apart data."""
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        """A picture of what the averaged weights do."""
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        """Save the averaged weights in the form that pipelines load."""
+
+
+def epoch_indices(step: int, batch_size: int, num_examples: int, seed: int) -> np.ndarray:
+    """Indices of step ``step``: consecutive parts of one permutation an epoch; batches may span two epochs."""
+    start = step * batch_size
+    indices = []
+    while len(indices) < batch_size:
+        epoch, position = divmod(start + len(indices), num_examples)
+        order = np.random.default_rng([seed, epoch]).permutation(num_examples)
+        indices.extend(order[position:position + batch_size - len(indices)])
+    return np.asarray(indices)
+
+
+class Trainer:
+    """Runs a :class:`Task` for ``config.steps`` optimizer steps in ``folder``.
+
+    Args:
+        task: what to train.
+        config: settings.
+        folder: gets checkpoints/, metrics.jsonl, loss.png, pictures/ and export/.
+        resume: continue from the newest checkpoint in ``folder``; without it a folder with checkpoints is refused.
+
+    Raises:
+        ValueError: a damaged or foreign checkpoint, other settings than the checkpoint's, or a used folder.
+    """
+
+    def __init__(self, task: Task, config: TrainConfig, folder: str | Path, resume: bool = False) -> None:
+        self.task, self.config, self.folder = task, config, Path(folder)
+        self.accelerator = Accelerator(mixed_precision=config.precision)
+        if config.batch_size % (config.accumulation * self.accelerator.num_processes):
+            raise ValueError(f"batch_size {config.batch_size} is not a multiple of accumulation x processes = "
+                             f"{config.accumulation} x {self.accelerator.num_processes}")
+        for name in config.compile:
+            part = task.model.get_submodule(name)
+            for module in part if isinstance(part, nn.ModuleList) else [part]:
+                module.compile()
+        optimizers = build_optimizers(task.model, config)
+        self.ema = Ema(task.model, config.ema_decay)
+        self.step = 0
+        checkpoints = list_checkpoints(self.folder / "checkpoints")
+        if checkpoints and not resume:
+            raise ValueError(f"{self.folder} already holds checkpoints; use --resume or another folder")
+        if checkpoints:
+            self._load(checkpoints[-1], optimizers)
+        self.model, *self.optimizers = self.accelerator.prepare(task.model, *optimizers)
+        parts = split_by_rate(self.accelerator.unwrap_model(self.model), config.rates)
+        self.clipped = [list(weights.values()) for _, weights in parts]  # each by its own norm
+        self.ema.average = {name: t.to(self.accelerator.device) for name, t in self.ema.average.items()}
+        self.reporter = Reporter(self.folder, self.step) if self.accelerator.is_main_process else None
+
+    @property
+    def info(self) -> dict:
+        """Facts that a checkpoint must share with the run that resumes it."""
+        return {"model_class": type(self.task.model).__name__, "config": self.config.to_dict()}
+
+    def _load(self, path: Path, optimizers: list[torch.optim.Optimizer]) -> None:
+        checkpoint = load_checkpoint(path, self.info["model_class"])
+        saved = checkpoint["state"]["config"]
+        # JSON turns tuples into lists, so compare after the same change
+        current = {k: list(v) if isinstance(v, tuple) else v for k, v in self.config.to_dict().items()}
+        differing = [key for key in ("model", "batch_size", "accumulation", "optimizer", "seed", "data")
+                     if saved.get(key) != current[key]]
+        if differing:
+            raise ValueError(f"{path} was made with other settings: "
+                             + "; ".join(f"{k} {saved.get(k)!r}, now {current[k]!r}" for k in differing))
+        self.task.model.load_state_dict(checkpoint["model"])
+        self.ema.average = checkpoint["ema"]
+        for optimizer, state in zip(optimizers, checkpoint["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.step = checkpoint["state"]["step"]
+
+    def run(self, max_seconds: float | None = None) -> int:
+        """Train to the last step, or until ``max_seconds`` have passed; returns the steps done."""
+        config, started = self.config, time.monotonic()
+        bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.accelerator.is_main_process,
+                   dynamic_ncols=True, smoothing=0.05)
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        window, clock = 0, time.monotonic()
+        while self.step < config.steps:
+            metrics = self._train_step()
+            self.step += 1
+            window += 1
+            bar.update()
+            for name, value in metrics.items():
+                sums[name] = sums.get(name, 0) + value
+                counts[name] = counts.get(name, 0) + 1  # some losses start within a window
+            if config.log_every and self.step % config.log_every == 0:
+                elapsed, rate = time.monotonic() - clock, config.batch_size * window
+                values = {name: float(total) / counts[name] for name, total in sums.items()}
+                values |= {"examples_per_second": rate / elapsed, "learning_rate": learning_rate(self.step, config)}
+                self._report(values)
+                bar.set_postfix(loss=f"{values['loss']:.4f}", ips=f"{values['examples_per_second']:.0f}")
+                sums, counts, window, clock = {}, {}, 0, time.monotonic()
+            out_of_time = max_seconds is not None and time.monotonic() - started > max_seconds
+            self._periodic(last=self.step == config.steps or out_of_time)
+            if out_of_time:
+                break
+        bar.close()
+        return self.step
+
+    def _train_step(self) -> dict[str, Tensor]:
+        config, accelerator = self.config, self.accelerator
+        parts = config.accumulation * accelerator.num_processes
+        indices = epoch_indices(self.step, config.batch_size, self.task.num_examples, config.seed)
+        rate = learning_rate(self.step, config)
+        self.model.train()
+        self.task.step = self.step
+        totals: dict[str, Tensor] = {}
+        for part in range(config.accumulation):
+            own = np.array_split(indices, parts)[part * accelerator.num_processes + accelerator.process_index]
+            key = [config.seed, self.step, part, accelerator.process_index]
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+            batch = self.task.batch(own, np.random.default_rng(key))
+            batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
+            last = part == config.accumulation - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                with accelerator.autocast():
+                    loss, metrics = self.task.loss(self.model, batch)
+                accelerator.backward(loss / config.accumulation)
+            for name, value in {"loss": loss, **metrics}.items():
+                totals[name] = totals.get(name, 0) + value.detach() / config.accumulation
+        first, *others = self.clipped
+        totals["gradient_norm"] = accelerator.clip_grad_norm_(first, config.gradient_clip)
+        for part in others:
+            nn.utils.clip_grad_norm_(part, config.gradient_clip)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.get("factor", 1.0)  # groups of older checkpoints have none
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.ema.update(accelerator.unwrap_model(self.model), self.step)
+        return totals
+
+    def _periodic(self, last: bool) -> None:
+        config = self.config
+
+        def due(every: int) -> bool:
+            return bool(every) and (last or self.step % every == 0)
+
+        if not self.accelerator.is_main_process:
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        if due(config.checkpoint_every):
+            save_checkpoint(self.folder / "checkpoints", self.step, model=model.state_dict(), ema=self.ema.average,
+                            optimizers=[o.state_dict() for o in self.optimizers], info=self.info)
+        if not (due(config.validate_every) or due(config.preview_every) or last):
+            return
+        model.eval()
+        self.ema.swap(model)
+        # previews come in other shapes, which are not worth compiling
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            if due(config.validate_every):
+                self._report(self.task.validate(model))
+            if due(config.preview_every):
+                picture = self.task.preview(model)
+                if picture is not None:
+                    self.reporter.picture(f"step-{self.step:08d}", picture)
+                self.reporter.curve()
+            self.task.export(model, self.folder / "export")
+        self.ema.swap(model)
+
+    def _report(self, values: dict[str, float]) -> None:
+        if self.reporter is not None:
+            self.reporter.metrics(self.step, values)

@@ -1,0 +1,160 @@
+"""Image tasks from the settings of a config: what the training scripts run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from photophone.core.tokens import Tokens
+from photophone.data.images import ImageDataset
+from photophone.loading.saved import open_saved
+from photophone.text.captions import train_caption_tokenizer
+from photophone.tokenizers.base import ImageTokenizer
+from photophone.tokenizers.maskgit_vqgan.model import MaskGITVQGAN
+from photophone.tokenizers.titok.model import TiTok
+from photophone.training.loop.config import TrainConfig
+from photophone.training.losses.adversary import Adversary
+from photophone.training.losses.discriminators import augment, build_discriminator
+from photophone.training.losses.feature_networks import build_feature_network
+from photophone.training.losses.image import PerceptualLoss
+from photophone.training.tasks.image_conditions import Captions, Condition, build_condition
+from photophone.training.tasks.image_generator import ImageGeneratorTask, token_sizes
+from photophone.training.tasks.image_tokenizer import ImageTokenizerTask, ReconstructionWeights
+from photophone.training.tasks.image_tokenizer_parts import Alignment
+from photophone.training.tasks.models import GENERATORS, TOKENIZERS, build_model, choose_class
+from photophone.training.tasks.titok_stage_one import StageOneTask
+
+
+def build_perceptual(settings: Any) -> PerceptualLoss:
+    """From ``network`` (a name, or a mapping of it) and ``compare``, or from the name alone."""
+    options = {"network": settings} if isinstance(settings, str) else dict(settings)
+    network = options.pop("network", "efficientnet_lite0")
+    chosen = {"name": network} if isinstance(network, str) else network
+    # the maps of LPIPS are normalised, and logits count as they are
+    own = "mean" if chosen.get("classes") else "unit"
+    options.setdefault("compare", "sum" if chosen.get("name") == "lpips" else own)
+    return PerceptualLoss(build_feature_network(network), **options)
+
+
+def build_adversary(settings: dict[str, Any], image_size: int) -> Adversary:
+    """From ``lecam``, ``consistency``, ``augment`` (a bool) and the settings of one discriminator."""
+    options = dict(settings)
+    lecam, consistency = float(options.pop("lecam", 0.0)), float(options.pop("consistency", 0.0))
+    view = augment if options.pop("augment", bool(consistency)) else None
+    return Adversary([build_discriminator(options, image_size)], lecam=lecam, consistency=consistency, augment=view)
+
+
+def build_alignment(settings: dict[str, Any], model: ImageTokenizer) -> Alignment:
+    """From ``network`` and the further arguments of :class:`Alignment`."""
+    options = dict(settings)
+    network = build_feature_network(options.pop("network", "efficientnet_lite0"))
+    width = model.bottleneck.dim if model.token_dim is None else model.token_dim
+    return Alignment(network, width, model.image_size, **options)
+
+
+def caption_vocabulary(data: ImageDataset, size: int, length: int) -> PreTrainedTokenizerFast:
+    """A vocabulary learned from the captions and tags of the training images."""
+    texts = [text for fields in data.fields for text in (fields["caption"], fields["tags"]) if text]
+    return train_caption_tokenizer(texts, size, length)
+
+
+def image_tokenizer_task(config: TrainConfig) -> ImageTokenizerTask | StageOneTask:
+    """The task of ``train_image_tokenizer.py``.
+
+    ``task`` holds the fields of :class:`ReconstructionWeights`, and beside them: ``networks`` with ``perceptual``,
+    ``discriminator`` and ``alignment``; ``freeze_encoder``; ``teacher`` (folder of a VQGAN: TiTok's stage 1);
+    ``pixel_decoder`` (folder of the same: stage 2).
+
+    Raises:
+        ValueError, TypeError: settings that are unknown or do not fit.
+    """
+    settings = dict(config.task)
+    networks = dict(settings.pop("networks", None) or {})
+    freeze, teacher, pixels = (settings.pop(name, None) for name in ("freeze_encoder", "teacher", "pixel_decoder"))
+    if unknown := set(networks) - {"perceptual", "discriminator", "alignment"}:
+        raise ValueError(f"networks: unknown {sorted(unknown)}; known are perceptual, discriminator and alignment")
+    data = ImageDataset(config.data)
+    validation = ImageDataset(config.validation) if config.validation else None
+    model = build_model(config.model, TOKENIZERS, "latent1d", init_from=config.init_from)
+    if data.images.shape[1] != model.image_size:
+        raise ValueError(f"{config.data} holds images of {data.images.shape[1]} pixels, the model takes "
+                         f"{model.image_size}; prepare the data with --size {model.image_size}")
+    if (teacher or pixels) and not isinstance(model, TiTok):
+        raise ValueError(f"teacher and pixel_decoder belong to TiTok, the model is a {type(model).__name__}")
+    if teacher:
+        return StageOneTask(model, open_saved(teacher, MaskGITVQGAN), data, validation, **settings)
+    if pixels:
+        model = model.with_pixel_decoder(open_saved(pixels, MaskGITVQGAN))
+    weights = ReconstructionWeights(**settings)
+    parts: dict[str, Any] = {}
+    if weights.perceptual.weight:
+        parts["perceptual"] = build_perceptual(networks.get("perceptual", "efficientnet_lite0"))
+    if weights.adversarial.weight or weights.features.weight:
+        parts["adversary"] = build_adversary(networks.get("discriminator", {}), model.image_size)
+    if weights.alignment.weight:
+        parts["alignment"] = build_alignment(networks.get("alignment", {}), model)
+    if weights.contrastive.weight:
+        parts["text_tokenizer"] = contrastive_vocabulary(model, data)
+    return ImageTokenizerTask(model, data, validation, weights, bool(freeze), **parts)
+
+
+def contrastive_vocabulary(model: ImageTokenizer, data: ImageDataset) -> PreTrainedTokenizerFast:
+    """A vocabulary that leaves the model's last id for the end of a caption."""
+    if "text_vocab_size" not in model.config:
+        raise ValueError(f"contrastive: {type(model).__name__} reads no captions; use the family unitok-clip")
+    return caption_vocabulary(data, model.config.text_vocab_size - 1, model.config.text_length - 1)
+
+
+def image_generator_task(config: TrainConfig) -> ImageGeneratorTask:
+    """The task of ``train_image_generator.py``.
+
+    ``task`` holds ``tokens`` (a file of ``tokenize_dataset.py``), ``image_tokenizer`` (the folder of the tokenizer that
+    made them), ``condition`` (see :func:`photophone.training.tasks.image_conditions.build_condition`; not for
+    flow-ar, whose captions have ``keep_caption``), and further arguments of :class:`ImageGeneratorTask`.
+
+    Raises:
+        ValueError, TypeError: settings that are unknown or do not fit.
+    """
+    settings = dict(config.task)
+    for name in ("tokens", "image_tokenizer"):
+        if name not in settings:
+            raise ValueError(f"task: the setting {name!r} is missing")
+    data, tokens = ImageDataset(config.data), Tokens.load(settings.pop("tokens"))
+    tokenizer = open_saved(settings.pop("image_tokenizer"), ImageTokenizer)
+    validation = ImageDataset(config.validation) if config.validation else None
+    folder = Path(config.init_from) / "token_generator" if config.init_from else None
+    model_class, _ = choose_class({} if folder else config.model, GENERATORS, "flow-ar")
+    if folder is not None:
+        model = build_model(config.model, GENERATORS, "flow-ar", init_from=folder)
+        model_class = type(model)
+    chosen, keep = settings.pop("condition", None) or {}, settings.pop("keep_caption", 0.6)
+    reads_captions = model_class.__name__ == "FlowARGenerator"
+    condition: Condition | None = None if reads_captions else build_condition(chosen, model_class, data)
+    sizes = token_sizes(tokenizer) | (condition.sizes if condition else {})
+    if folder is None:
+        sizes |= token_statistics(model_class, tokens)
+        model = build_model(config.model, GENERATORS, "flow-ar", sizes=sizes)
+        if hasattr(model, "set_statistics"):
+            model.set_statistics(tokens.values)
+    if condition is None:
+        condition = Captions(caption_tokenizer(config, model, data), keep)
+    return ImageGeneratorTask(model, condition, data, tokens, image_tokenizer=tokenizer, validation=validation,
+                              **settings)
+
+
+def token_statistics(model_class: type, tokens: Tokens) -> dict[str, list[float]]:
+    """Mean and deviation of each channel, for generators whose config holds them (SiT and DiT)."""
+    import inspect
+
+    if "token_mean" not in inspect.signature(model_class.__init__).parameters or not tokens.is_continuous:
+        return {}
+    return {"token_mean": tokens.values.mean(dim=(0, 1)).tolist(), "token_std": tokens.values.std(dim=(0, 1)).tolist()}
+
+
+def caption_tokenizer(config: TrainConfig, model: Any, data: ImageDataset) -> PreTrainedTokenizerBase:
+    """The vocabulary of the model that training starts from, or a new one."""
+    if config.init_from:
+        return PreTrainedTokenizerFast.from_pretrained(Path(config.init_from) / "text_tokenizer")
+    return caption_vocabulary(data, model.config.vocab_size, model.config.max_text_length)

@@ -1,0 +1,242 @@
+"""Training of image tokenizers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from photophone.core.pictures import grid, to_pil
+from photophone.data.images import ImageDataset
+from photophone.quantizers.multi_scale import MultiScaleVQ
+from photophone.text.captions import encode_captions, normalize_caption
+from photophone.tokenizers.base import ImageTokenizer
+from photophone.tokenizers.grid import GridTokenizer
+from photophone.tokenizers.kl_vae.model import KLVAE
+from photophone.tokenizers.unitok.model import UniTokCLIP
+from photophone.training.losses.adversary import Adversary
+from photophone.training.losses.image import PerceptualLoss, Ramp, adaptive_weight
+from photophone.training.tasks.image_tokenizer_parts import Alignment, TokenizerInTraining, tokenizer_of
+
+
+@dataclass
+class ReconstructionWeights:
+    """Weights of the loss terms. Those of type :class:`photophone.training.losses.image.Ramp` may be a number, or a
+    mapping of ``weight``, ``start`` and ``warmup`` in steps.
+
+    Args:
+        l2, l1: mean squared and mean absolute error of pixels in [-1, 1].
+        log_l2: mean over images of the natural logarithm of their squared error: every image counts by its PSNR, so
+            that simple ones, whose error is small already, go on improving.
+        quantizer: the quantizer's own loss: codebook and commitment, entropy, or KL.
+        perceptual: distance in a frozen network's features.
+        adversarial: of the discriminators, which learn from its ``start`` on too.
+        features: matching of the discriminators' features.
+        alignment: of tokens with the features of a frozen network's patches.
+        contrastive: of images and captions.
+        adaptive: multiply the adversarial weight by the ratio of the gradients at the last layer (VQGAN).
+        adaptive_least: lower limit of that ratio.
+        flip: probability of mirroring an example.
+        quantize_from: steps that train without quantizing; the codebook is then filled with latents of a batch, so
+            that nearly all of its codes are used. None quantizes from the start with the codebook as it is made.
+        crop: train on random squares of this many pixels, for convolutional tokenizers; None trains on whole images.
+    """
+
+    l2: float = 1.0
+    l1: float = 0.2
+    log_l2: float = 0.0
+    quantizer: float = 1.0
+    perceptual: Ramp = field(default_factory=Ramp)
+    adversarial: Ramp = field(default_factory=Ramp)
+    features: Ramp = field(default_factory=Ramp)
+    alignment: Ramp = field(default_factory=Ramp)
+    contrastive: Ramp = field(default_factory=Ramp)
+    adaptive: bool = False
+    adaptive_least: float = 0.0
+    flip: float = 0.5
+    quantize_from: int | None = None
+    crop: int | None = None
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            if setting.type == "Ramp":
+                setattr(self, setting.name, Ramp.read(getattr(self, setting.name)))
+
+
+def check_crop(model: ImageTokenizer, crop: int) -> None:
+    """Refuse crops that the tokenizer cannot read.
+
+    Raises:
+        ValueError: a tokenizer with a fixed number of tokens, or a crop that is no multiple of the stride.
+    """
+    if not isinstance(model, GridTokenizer) or isinstance(model.bottleneck, MultiScaleVQ):
+        raise ValueError(f"crop: {type(model).__name__} reads images of {model.image_size} pixels only; leave crop out")
+    if not 0 < crop <= model.image_size or crop % model.stride:
+        raise ValueError(f"crop must be a multiple of the stride {model.stride} up to {model.image_size}, got {crop}")
+
+
+def fill_codebook(model: ImageTokenizer, images: Tensor) -> None:
+    """Fill the codebook with latents of images (B, 3, H, W); see
+    :meth:`photophone.quantizers.base.Quantizer.start_codebook`."""
+    given: list[Tensor] = []  # a hook, because families differ in what stands between encoder and bottleneck
+    watch = model.bottleneck.register_forward_pre_hook(lambda module, arguments: given.append(arguments[0]))
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        watch.remove()
+    model.bottleneck.start_codebook(given[0])
+
+
+def random_crops(images: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+    """A square (B, 3, size, size) of each image (B, 3, H, W), at a place of its own."""
+    places = rng.integers(0, np.array(images.shape[2:]) - size + 1, size=(len(images), 2))
+    return torch.stack([image[:, top:top + size, left:left + size] for image, (top, left) in zip(images, places)])
+
+
+class ImageTokenizerTask:
+    """Reconstruction of images through their tokens.
+
+    Args:
+        model: a tokenizer whose forward returns (reconstruction, quantizer loss, metrics).
+        data: training images.
+        validation: held-apart images for PSNR and previews, or None.
+        weights: of the loss terms.
+        freeze_encoder: train the decoder alone, for latents that a generator already depends on.
+        perceptual: a :class:`photophone.training.losses.image.PerceptualLoss`, where it has a weight.
+        adversary: discriminators, where they have a weight.
+        alignment: see :class:`Alignment`, where it has a weight.
+        text_tokenizer: vocabulary of the captions for the contrastive loss; its last id, which the model's vocabulary
+            must hold beside it, ends a caption.
+
+    Raises:
+        ValueError: a weight without the part it belongs to.
+    """
+
+    def __init__(self, model: ImageTokenizer, data: ImageDataset, validation: ImageDataset | None = None,
+                 weights: ReconstructionWeights | None = None, freeze_encoder: bool = False, *,
+                 perceptual: PerceptualLoss | None = None, adversary: Adversary | None = None,
+                 alignment: Alignment | None = None, text_tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        self.weights = weights or ReconstructionWeights()
+        parts = {"perceptual": perceptual, "adversarial": adversary, "features": adversary, "alignment": alignment,
+                 "contrastive": text_tokenizer}
+        missing = [name for name, part in parts.items() if getattr(self.weights, name).weight and part is None]
+        if missing:
+            raise ValueError(f"the losses {', '.join(missing)} have a weight, but their networks are not given")
+        if text_tokenizer is not None and not isinstance(model, UniTokCLIP):
+            raise ValueError(f"contrastive: {type(model).__name__} reads no captions; use the family unitok-clip")
+        if self.weights.quantize_from is not None and model.codebook_size is None:
+            raise ValueError(f"quantize_from: {type(model).__name__} has continuous tokens; leave it out")
+        if self.weights.crop is not None:
+            check_crop(model, self.weights.crop)
+        model.to(memory_format=torch.channels_last)
+        extra = any(part is not None for part in (adversary, alignment, text_tokenizer))
+        self.model = TokenizerInTraining(model, adversary, alignment) if extra else model
+        self.data, self.validation, self.step = data, validation, 0
+        self.perceptual, self.text_tokenizer = perceptual, text_tokenizer
+        self.num_examples = len(data)
+        if freeze_encoder:
+            model.freeze_encoder()
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+        images = self.data.batch(indices)
+        flip = torch.from_numpy(rng.random(len(images)) < self.weights.flip)
+        images[flip] = images[flip].flip(-1)
+        if self.weights.crop is not None:
+            images = random_crops(images, self.weights.crop, rng)
+        batch = {"images": images}
+        if self.text_tokenizer is not None:
+            batch["captions"] = self.caption_ids([self.data.fields[i]["caption"] for i in indices])
+        return batch
+
+    def caption_ids(self, captions: list[str]) -> Tensor:
+        """Long (B, T): ids, then the end, which is the highest id, then padding."""
+        length = tokenizer_of(self.model).config.text_length - 1
+        ids, mask, _ = encode_captions(self.text_tokenizer, [normalize_caption(text) for text in captions],
+                                       truncate=True)
+        ids, mask = (nn.functional.pad(part[:, :length], (0, 1)) for part in (ids, mask))
+        return ids.scatter(1, mask.sum(dim=1, keepdim=True), len(self.text_tokenizer))
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        images, weights = batch["images"], self.weights
+        inner = model.module if hasattr(model, "module") else model
+        alignment = getattr(inner, "alignment", None)
+        if weights.quantize_from is not None:
+            bottleneck = tokenizer_of(model).bottleneck
+            bottleneck.bypassed = self.step <= weights.quantize_from
+            if self.step == weights.quantize_from:
+                fill_codebook(tokenizer_of(model), images)
+                bottleneck.bypassed = False
+        features = alignment.teach(images) if alignment is not None else None
+        extra = (features, batch.get("captions")) if isinstance(inner, TokenizerInTraining) else ()
+        made, quantizer_loss, metrics = model(images, *extra)
+        made = made.float()
+        error = made - images
+        squared = error.square().mean(dim=(1, 2, 3))  # (B,)
+        terms = {"l2_loss": squared.mean(), "l1_loss": error.abs().mean()}
+        fit = weights.l2 * terms["l2_loss"] + weights.l1 * terms["l1_loss"]
+        if weights.log_l2:
+            fit = fit + weights.log_l2 * squared.clamp(min=1e-6).log().mean()
+        if self.perceptual is not None and weights.perceptual.at(self.step):
+            terms["perceptual"] = self.perceptual(made, images)
+            fit = fit + weights.perceptual.at(self.step) * terms["perceptual"]
+        loss = fit + weights.quantizer * quantizer_loss
+        for name in ("alignment", "contrastive"):
+            if name in metrics:
+                loss = loss + getattr(weights, name).at(self.step) * metrics[name]
+        adversary = getattr(inner, "adversary", None)
+        if adversary is not None:
+            game_loss, game = self.play(adversary, made, images, fit, tokenizer_of(model))
+            loss, terms = loss + game_loss, {**terms, **game}
+        return loss, {**terms, **metrics}
+
+    def play(self, adversary: Adversary, made: Tensor, images: Tensor, fit: Tensor,
+             tokenizer: ImageTokenizer) -> tuple[Tensor, dict[str, Tensor]]:
+        """Adversarial losses, and what to log of them.
+
+        Args:
+            made, images: (B, 3, H, W).
+            fit: the other losses of the reconstruction, for the adaptive weight.
+        """
+        weights = self.weights
+        if self.step < min(weights.adversarial.start, weights.features.start or weights.adversarial.start):
+            return sum(0 * weight.sum() for weight in adversary.parameters()), {}  # the same graph in all processes
+        game = adversary(made, images)
+        scale = torch.ones((), device=made.device)
+        if weights.adaptive:
+            scale = adaptive_weight(fit, game["adversarial"], tokenizer.last_layer, least=weights.adaptive_least)
+            game["adaptive_weight"] = scale
+        loss = (game["discriminator"] + weights.adversarial.at(self.step) * scale * game["adversarial"]
+                + weights.features.at(self.step) * game["features"])
+        return loss, game
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        if self.validation is None:
+            return {}
+        model, errors = tokenizer_of(model), []
+        for start in range(0, len(self.validation), 64):
+            images = self.validation.batch(np.arange(start, min(start + 64, len(self.validation))))
+            error = model.decode(model.encode(images)).cpu() - images
+            errors.append(error.square().mean(dim=(1, 2, 3)))
+        mse = torch.cat(errors) / 4  # of pixels in [0, 1]
+        return {"validation_psnr": float((-10 * mse.clamp(min=1e-10).log10()).mean()),
+                "validation_psnr_of_mean": float(-10 * mse.mean().log10())}
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        if self.validation is None:
+            return None
+        model = tokenizer_of(model)
+        images = self.validation.batch(np.arange(min(32, len(self.validation))))
+        pairs = zip(to_pil(images), to_pil(model.decode(model.encode(images))))
+        return grid([image for pair in pairs for image in pair], columns=8)
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        model = tokenizer_of(model)
+        if isinstance(model, KLVAE):
+            model.fit_scaling(self.data.batch(np.arange(min(256, len(self.data)))))
+        model.save_pretrained(folder)

@@ -1,0 +1,126 @@
+"""Training of speech generators on precomputed codec tokens and aligned phonemes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from photophone.codecs.base import AudioCodec
+from photophone.core.noise import SeededNoise
+from photophone.core.pictures import grid, spectrogram
+from photophone.core.tokens import Tokens
+from photophone.data.speech import SpeechDataset
+from photophone.text.phonemes import encode_phonemes
+
+
+def token_durations(seconds: list[float], frame_rate: float) -> Tensor:
+    """Seconds of each phoneme as Long (L,) tokens; errors of rounding do not add up."""
+    ends = (torch.tensor(seconds, dtype=torch.float64).cumsum(0) * frame_rate).round().long()
+    return ends.diff(prepend=torch.zeros(1, dtype=torch.long))
+
+
+class AlignedSpeech:
+    """Clips as phonemes, durations and codec tokens.
+
+    Args:
+        data: clips whose fields hold ``phonemes`` and ``seconds_per_phoneme``.
+        tokens: of the same clips, float (M, N, D) with lengths.
+        frame_rate: tokens a second.
+        patch_size: the last token and the last duration are lengthened to a multiple of it.
+
+    Raises:
+        ValueError: clips that are not aligned, or tokens that are not of these clips.
+    """
+
+    def __init__(self, data: SpeechDataset, tokens: Tokens, frame_rate: float, patch_size: int) -> None:
+        if len(tokens) != len(data) or tokens.lengths is None:
+            raise ValueError(f"{len(tokens)} token rows for {len(data)} clips; tokenize the same file again")
+        self.ids, self.durations, self.values = [], [], []
+        for row, fields in enumerate(data.fields):
+            if "seconds_per_phoneme" not in fields:
+                raise ValueError(f"clip {row} ({fields.get('text', '')[:40]!r}) has no seconds_per_phoneme; "
+                                 "the generator learns from aligned speech")
+            ids = encode_phonemes(fields["phonemes"].strip("_"))
+            durations = token_durations(fields["seconds_per_phoneme"], frame_rate)
+            values = tokens.values[row, :int(tokens.lengths[row])]
+            if len(ids) != len(durations) or abs(int(durations.sum()) - len(values)) > 2:
+                raise ValueError(f"clip {row}: {len(ids)} phonemes, {len(durations)} durations that sum to "
+                                 f"{int(durations.sum())} tokens, but {len(values)} tokens")
+            total = -(-int(durations.sum()) // patch_size) * patch_size
+            durations[-1] += total - int(durations.sum())
+            values = torch.cat([values[:total], values[-1:].expand(max(0, total - len(values)), -1)])
+            self.ids.append(ids)
+            self.durations.append(durations)
+            self.values.append(values)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
+        """Arguments of the generator's forward."""
+        def pad(parts: list[Tensor]) -> Tensor:
+            return nn.utils.rnn.pad_sequence([parts[i] for i in indices], batch_first=True)
+
+        durations = pad(self.durations)
+        lengths = torch.tensor([len(self.ids[i]) for i in indices])
+        mask = torch.arange(durations.shape[1]) < lengths[:, None]
+        return {"ids": pad(self.ids), "mask": mask, "durations": durations, "tokens": pad(self.values)}
+
+
+class SpeechGeneratorTask:
+    """Phonemes to codec tokens.
+
+    Args:
+        model: its forward returns (loss, metrics), see :class:`photophone.generators.speech_ar.model.SpeechFlowAR`.
+        data: training speech.
+        validation: held-apart speech, or None.
+        codec: for previews, or None.
+    """
+
+    def __init__(self, model: nn.Module, data: AlignedSpeech, validation: AlignedSpeech | None = None,
+                 codec: AudioCodec | None = None) -> None:
+        self.model, self.data, self.validation, self.codec = model, data, validation, codec
+        self.num_examples = len(data)
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+        return self.data.batch(indices)
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        return model(**batch)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Losses on held-apart clips with the same draws each time."""
+        if self.validation is None:
+            return {}
+        totals: dict[str, list[float]] = {}
+        for start in range(0, len(self.validation), 16):
+            batch = self.validation.batch(np.arange(start, min(start + 16, len(self.validation))))
+            with torch.random.fork_rng():
+                torch.manual_seed(start)
+                _, metrics = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+            for name, value in metrics.items():
+                totals.setdefault(f"validation_{name}", []).append(float(value))
+        return {name: float(np.mean(values)) for name, values in totals.items()}
+
+    def preview(self, model: nn.Module) -> Image.Image | None:
+        """Spectrograms of held-apart sentences: the codec's reconstruction above what the generator says."""
+        if self.validation is None or self.codec is None:
+            return None
+        rows = min(4, len(self.validation))
+        batch = self.validation.batch(np.arange(rows))
+        noise = SeededNoise.from_seeds(range(rows), model.device)
+        made = model.generate(batch["ids"].to(model.device), batch["mask"].to(model.device), noise=noise)
+        real = Tokens(batch["tokens"], batch["durations"].sum(dim=1))
+        pictures = []
+        for row in range(rows):
+            for tokens in (real, made):
+                audio = self.codec.decode(tokens[row].to(self.codec.device)).cpu()[0, 0]
+                pictures.append(spectrogram(audio, self.codec.sample_rate, size=(640, 160), seconds=4))
+        return grid(pictures, columns=1)
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        model.save_pretrained(folder)
