@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
-from photophone import create_model
+from photophone import create_model, list_models
 from photophone.generators.flow_ar.model import FlowARGenerator
 from photophone.loading.registry import find
 from photophone.pipelines.text_to_image import TextToImagePipeline
@@ -79,6 +79,35 @@ def small_pipeline(seed=0):
     vocabulary = train_caption_tokenizer(captions, SMALL_GENERATOR["vocab_size"], SMALL_GENERATOR["max_text_length"])
     return TextToImagePipeline(vocabulary, shake(FlowARGenerator(**SMALL_GENERATOR), seed),
                                shake(Latent1DTokenizer(**SMALL_TOKENIZER), seed + 1))
+
+
+_BUILT = {}
+
+
+def arguments(entry):
+    """What the tiny model of an entry is built with."""
+    return {**entry.config, **entry.tiny}
+
+
+def distinct(kind):
+    """One registered name for each distinct tiny model of a kind: sizes that tests make equal are tested once."""
+    names = {}
+    for entry in list_models(kind):
+        names.setdefault((entry.target, json.dumps(arguments(entry), sort_keys=True, default=list)), entry.name)
+    return list(names.values())
+
+
+def build(name, scale=0.02):
+    """The tiny model of an entry with random weights, built once, and knowing its tokenizer."""
+    if name not in _BUILT:
+        entry = find(name)
+        torch.manual_seed(0)
+        _BUILT[name] = shake(create_model(name, **entry.tiny), scale=scale)
+        if entry.kind == "generator" and entry.chain:
+            tokenizer = find(entry.chain.tokenizer[1])
+            if tokenizer.kind == "image_tokenizer":
+                _BUILT[name].connect(build(tokenizer.name))
+    return _BUILT[name]
 
 
 VAE_SIZE = {"image_size": 16}  # 4x4 tokens, as the tiny MAR and xAR make them

@@ -3,31 +3,137 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
-from photophone.core.limits import MAX_TEMPERATURE
+import torch
+from torch import Tensor
+
 from photophone.core.model import Model
+from photophone.core.noise import Noise
 from photophone.core.tokens import Tokens
+from photophone.decoding.loop import Callback
+from photophone.generators.conditions import Condition
+from photophone.generators.sampler import Sampler
+
+if TYPE_CHECKING:
+    from photophone.tokenizers.base import ImageTokenizer
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """What a training pass returns.
+
+    Args:
+        loss: scalar, with its gradient.
+        metrics: detached scalars for logs.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Generator(Model):
     """Predicts tokens from a condition.
 
-    ``forward`` is the training pass and returns the loss; ``generate`` samples. A causal family also has ``stream``,
-    which yields tokens as they are made.
+    A family names the classes of its condition and of its sampler, and implements :meth:`loss`, :meth:`_generate`,
+    :meth:`check_condition` and :meth:`example_condition`. A causal family sets ``streams`` and has ``_stream``.
 
     Attributes:
-        MAX_TEMPERATURE: the highest temperature that pipelines let users ask for.
+        Condition: what the family is conditioned on.
+        Sampler: the options of its sampler.
+        streams: True where :meth:`stream` yields tokens as they are made.
     """
 
-    MAX_TEMPERATURE: ClassVar[float] = MAX_TEMPERATURE
+    Condition: ClassVar[type[Condition]]
+    Sampler: ClassVar[type[Sampler]]
+    streams: ClassVar[bool] = False
+
+    # training ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def generate(self, *condition, noise, callback=None, **options) -> Tokens:
+    def loss(self, tokens: Tokens, condition: Condition, *, noise: Noise | None = None) -> LossOutput:
+        """The training pass. Conditions are dropped in training mode only.
+
+        Args:
+            tokens: of the tokenizer or codec, B rows.
+            condition: B rows.
+            noise: random draws; torch's global state when None.
+        """
+
+    def forward(self, tokens: Tokens, condition: Condition, *, noise: Noise | None = None) -> LossOutput:
+        """:meth:`loss`, under the name that wrappers for several devices call."""
+        return self.loss(tokens, condition, noise=noise)
+
+    # sampling ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(self, condition: Condition, *, noise: Noise, sampler: Sampler | None = None,
+                 callback: Callback | None = None) -> Tokens:
         """Sample tokens for each row of the condition.
 
         Args:
-            condition: what the family conditions on; the first axis is the batch.
-            noise: a :class:`photophone.core.noise.Noise` with a row for each sample.
+            condition: B rows, on any device.
+            noise: B rows.
+            sampler: options; None: the defaults of the family.
             callback: called as ``callback(step, total)`` after each step; a true result stops early.
+
+        Raises:
+            ValueError: a condition or sampler of another family, or values that the family refuses.
+            DecodingStopped: the callback asked to stop.
+        """
+        condition, sampler = self._prepare(condition, sampler)
+        return self._generate(condition, noise=noise, sampler=sampler, callback=callback)
+
+    @torch.no_grad()
+    def stream(self, condition: Condition, *, noise: Noise, sampler: Sampler | None = None,
+               callback: Callback | None = None) -> Iterator[Tokens]:
+        """As :meth:`generate`, in parts as they are made.
+
+        Raises:
+            ValueError: as :meth:`generate`, and for families that do not stream.
+        """
+        if not self.streams:
+            raise ValueError(f"{type(self).__name__} does not stream: it makes all tokens together; use generate")
+        condition, sampler = self._prepare(condition, sampler)
+        yield from self._stream(condition, noise=noise, sampler=sampler, callback=callback)
+
+    def _prepare(self, condition: Condition, sampler: Sampler | None) -> tuple[Condition, Sampler]:
+        """The condition on the model's device and the sampler, both checked."""
+        sampler = self.Sampler() if sampler is None else sampler
+        for given, wanted in ((condition, self.Condition), (sampler, self.Sampler)):
+            if not isinstance(given, wanted):
+                raise ValueError(f"{type(self).__name__} takes a {wanted.__name__}, got a {type(given).__name__}")
+        self.check_condition(condition)
+        return condition.to(self.device), sampler
+
+    @abstractmethod
+    def _generate(self, condition: Condition, *, noise: Noise, sampler: Sampler, callback: Callback | None) -> Tokens:
+        """:meth:`generate` of the family: all arguments are checked and on the model's device, gradients are off."""
+
+    def _stream(self, condition: Condition, *, noise: Noise, sampler: Sampler,
+                callback: Callback | None) -> Iterator[Tokens]:
+        """:meth:`stream` of a family with ``streams``, under the same promises."""
+        raise ValueError(f"{type(self).__name__} says that it streams, but does not say how")
+
+    @abstractmethod
+    def check_condition(self, condition: Condition) -> None:
+        """Raise ValueError for a condition that the model does not take."""
+
+    # what callers need to know -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def example_condition(self, rows: int, seed: int = 0) -> Condition:
+        """A random valid condition on the CPU, for tests and measurements; rows differ."""
+
+    @abstractmethod
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        """Random valid tokens on the CPU, as :meth:`loss` takes them beside :meth:`example_condition`."""
+
+    def connect(self, tokenizer: ImageTokenizer) -> None:
+        """Take what the family reads of the tokenizer of its tokens beside the tokens; most read nothing.
+
+        Raises:
+            ValueError: a tokenizer of other sizes.
         """

@@ -61,6 +61,7 @@ class ModelEntry:
         hub_id, files: where published weights lie; None when there are none.
         folder: for built-in weights, the folder inside ``photophone/pretrained``.
         tiny: arguments that replace those of ``config`` and make the same model small: what tests build.
+        tiny_sampler: options of its sampler that make few steps, and little noise where logits are close to zero.
         chain: for generators that pipelines run.
         sampler: of a built-in pipeline: the settings that its numbers were measured with.
         parameters: of the model at its published size, None where no count is known.
@@ -80,6 +81,7 @@ class ModelEntry:
     files: tuple[str, ...] = ()
     folder: str | None = None
     tiny: dict[str, Any] = field(default_factory=dict)
+    tiny_sampler: dict[str, Any] = field(default_factory=dict)
     chain: Chain | None = None
     sampler: dict[str, Any] = field(default_factory=dict)
     parameters: int | None = None

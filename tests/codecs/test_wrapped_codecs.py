@@ -5,7 +5,7 @@ import torch
 from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel, MimiConfig, MimiModel
 
 from photophone import Tokens
-from photophone.codecs import dac
+from photophone.codecs.dac import model as dac
 from photophone.codecs.bicodec.model import BiCodec, normalize_volume
 from photophone.codecs.dac.model import DAC
 from photophone.codecs.encodec.model import BANDWIDTH_BOOKS, EnCodec, VocosEnCodec

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from photophone.data.audio import read_audio
-from photophone.evaluation import audio_metrics, judges
+from photophone.evaluation.metrics import audio as audio_metrics
+from photophone.evaluation.metrics import judges
 
 CLIPS = Path(__file__).parents[1] / "goldens" / "data" / "speech"
 RATE = 16000

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from photophone.evaluation import features as module
+from photophone.evaluation.metrics import features as module
 from photophone.evaluation.metrics.features import EfficientNetLite0Features, convert_state_dict, load_weights
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "efficientnet_lite0.safetensors"

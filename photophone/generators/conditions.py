@@ -1,0 +1,90 @@
+"""What generators are conditioned on: typed batches whose rows belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A batch of conditions: every tensor has the rows on its first axis, but for those that SHARED names.
+
+    Attributes:
+        SHARED: names of tensors that all rows have in common.
+    """
+
+    SHARED: ClassVar[tuple[str, ...]] = ()
+
+    def _row_tensors(self) -> dict[str, Tensor]:
+        values = {part.name: getattr(self, part.name) for part in fields(self) if part.name not in self.SHARED}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def __len__(self) -> int:
+        """Rows of the batch."""
+        return len(next(iter(self._row_tensors().values())))
+
+    def __getitem__(self, rows: slice | list[int] | Tensor) -> Self:
+        """Some rows as a batch of their own."""
+        return replace(self, **{name: value[rows] for name, value in self._row_tensors().items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on a device."""
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)})
+
+
+@dataclass(frozen=True)
+class ClassLabels(Condition):
+    """One class for each row.
+
+    Args:
+        labels: Long (B,).
+    """
+
+    labels: Tensor
+
+    def check(self, num_classes: int) -> None:
+        """Refuse what is not a batch of classes.
+
+        Raises:
+            ValueError: unless labels are Long (B,) in 0..num_classes - 1.
+        """
+        labels = self.labels
+        if labels.ndim != 1 or labels.dtype != torch.long:
+            raise ValueError(f"labels must be Long (B,), got {labels.dtype} {tuple(labels.shape)}")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+            raise ValueError(f"labels must lie in 0..{num_classes - 1}, got {labels.flatten()[:8].tolist()}")
+
+
+@dataclass(frozen=True)
+class CaptionIds(Condition):
+    """Captions as ids of a vocabulary.
+
+    Args:
+        ids: Long (B, L).
+        mask: bool (B, L), True for tokens of a caption.
+        null_ids: Long (L,): the empty caption, which guidance and training put in the place of one.
+    """
+
+    SHARED = ("null_ids",)
+
+    ids: Tensor
+    mask: Tensor
+    null_ids: Tensor
+
+
+@dataclass(frozen=True)
+class CaptionFeatures(Condition):
+    """Captions as features of a frozen text encoder.
+
+    Args:
+        features: float (B, T, D), padded on the left.
+        mask: bool (B, T), True for tokens of a caption; None where all are.
+    """
+
+    features: Tensor
+    mask: Tensor | None = None
