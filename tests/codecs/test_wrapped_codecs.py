@@ -5,8 +5,8 @@ import torch
 from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel, MimiConfig, MimiModel
 
 from photophone import Tokens
-from photophone.codecs.dac import model as dac
 from photophone.codecs.bicodec.model import BiCodec, normalize_volume
+from photophone.codecs.dac import model as dac
 from photophone.codecs.dac.model import DAC
 from photophone.codecs.encodec.model import BANDWIDTH_BOOKS, EnCodec, VocosEnCodec
 from photophone.codecs.mimi.model import Mimi

@@ -15,8 +15,8 @@ from photophone.cli.codec import is_unpublished
 from photophone.data.audio import read_audio
 from photophone.data.speech_sources import Clip
 from photophone.evaluation.metrics import units as unit_metrics
-from photophone.evaluation.tasks import codec
 from photophone.evaluation.report import format_table, write_report
+from photophone.evaluation.tasks import codec
 from photophone.loading.registry import find
 
 CLIPS = Path(__file__).parents[1] / "goldens" / "data" / "speech"
