@@ -15,7 +15,6 @@ from photophone.heads.base import (
     check_temperature,
     check_tokens,
     combine_guidance,
-    masked_mean,
     split_guidance,
 )
 from photophone.heads.mlp import AdaLNMLP
@@ -30,6 +29,7 @@ from photophone.layers.flow import (
     time_grid,
     zero_star,
 )
+from photophone.layers.lengths import masked_mean
 
 TIME_DISTRIBUTIONS = ("uniform", "logit_normal")
 

@@ -140,7 +140,7 @@ class TokenToSpeechPipeline(Pipeline):
         """
         frames = self.flow.generate(tokens, speaker, prompt_tokens, prompt_mel, noise=noise, callback=callback,
                                     **options)
-        audio = self.vocoder.decode(frames, source_noise)
+        audio = self.vocoder.decode(frames, noise=source_noise)
         return audio, self.vocoder.audio_lengths(frames)
 
     def stream(self, pieces: Iterable[Tensor], speaker: Tensor, prompt_tokens: Tensor | None = None,
@@ -157,7 +157,7 @@ class TokenToSpeechPipeline(Pipeline):
         """
         frames = self.flow.stream(pieces, speaker, prompt_tokens, prompt_mel, noise=noise, left_chunks=left_chunks,
                                   **options)
-        return self.vocoder.stream(frames, source_noise)
+        return self.vocoder.stream(map(Tokens, frames), noise=source_noise)
 
     @torch.no_grad()
     def prompt_mel(self, audio: Tensor, num_tokens: int) -> Tensor:

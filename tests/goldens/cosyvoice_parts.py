@@ -215,7 +215,7 @@ def hift(golden: Golden):
     source, _ = model.source(pitch, model.source.draw(noise, len(frames), count), begin)
     made = {f"mid_hift_{kind}_f0": pitch, f"mid_hift_{kind}_source": source,
             f"mid_hift_{kind}_source_stft": model.trunk.spectrum(source),
-            f"out_hift_{kind}_wav": model.decode(Tokens(frames), hift_noise(golden, model, count))[:, 0]}
+            f"out_hift_{kind}_wav": model.decode(Tokens(frames), noise=hift_noise(golden, model, count))[:, 0]}
     if kind == "v3":
         # what is certain before the end: the official call without finalize
         stream = HiFTStream(model, hift_noise(golden, model, count - model.pitch.reach[1]), len(frames))
