@@ -110,7 +110,7 @@ class HiFT(OriginalCheckpoint, MelVocoder):
         noise = noise or SeededNoise.from_seeds([0] * rows)
         state, grain = self.source.begin(noise, rows), self.source.draw(noise, rows, int(counts.max()))
         audio = torch.zeros(rows, 1, tokens.num_tokens * self.hop_length, device=self.device)
-        for count, group in equal_rows(counts):
+        for count, group in equal_rows(counts.cpu()):  # state and grain lie where the noise was drawn
             mel = tokens.values[group, :count].transpose(1, 2)
             begin = SourceState(state.turns[group], state.begin[group])
             source, _ = self.source(self.pitch(mel), grain[group, :count * self.hop_length], begin)
