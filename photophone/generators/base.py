@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -41,12 +42,13 @@ class Generator(Model):
     :meth:`check_condition` and :meth:`example_condition`. A causal family sets ``streams`` and has ``_stream``.
 
     Attributes:
-        Condition: what the family is conditioned on.
+        Condition: what the family is conditioned on. A family whose config decides says all kinds here, joined by
+            ``|``, and each model its own.
         Sampler: the options of its sampler.
         streams: True where :meth:`stream` yields tokens as they are made.
     """
 
-    Condition: ClassVar[type[Condition]]
+    Condition: ClassVar[type[Condition] | UnionType]
     Sampler: ClassVar[type[Sampler]]
     streams: ClassVar[bool] = False
 
@@ -130,6 +132,13 @@ class Generator(Model):
     @abstractmethod
     def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
         """Random valid tokens on the CPU, as :meth:`loss` takes them beside :meth:`example_condition`."""
+
+    def fit_statistics(self, tokens: Tokens) -> None:
+        """Take scale and place of the training's tokens, where the family normalises them; most do not.
+
+        Args:
+            tokens: many rows, as :meth:`loss` takes them.
+        """
 
     def connect(self, tokenizer: ImageTokenizer) -> None:
         """Take what the family reads of the tokenizer of its tokens beside the tokens; most read nothing.
