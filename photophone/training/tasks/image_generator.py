@@ -115,7 +115,7 @@ class ImageGeneratorTask:
                 torch.manual_seed(number)
                 output = model(tokens, condition)
             for name, value in {"loss": output.loss, **output.metrics}.items():
-                totals[name] = totals.get(name, 0.0) + float(value) * len(part)
+                totals[name] = totals.get(name, 0.0) + float(value.detach()) * len(part)
         return {f"validation_{name}": total / start for name, total in totals.items()}
 
     def preview(self, model: Generator) -> Image.Image | None:
