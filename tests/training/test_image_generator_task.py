@@ -38,7 +38,7 @@ def test_the_whole_tokenizer_follows_the_model_to_its_device(data, monkeypatch):
     assert devices(task.image_tokenizer) == {"cpu"}
     model = task.model.to("meta")
     batch = {name: part.to("meta") for name, part in task.batch(np.arange(4), np.random.default_rng(0)).items()}
-    loss, _ = task.loss(model, batch)
+    loss, _ = task.loss(model, batch, 0)
     assert loss.device.type == "meta" and devices(task.image_tokenizer) == {"meta"}
 
     decoded = []
@@ -72,7 +72,7 @@ def test_the_tokenizer_is_no_part_of_the_generator(data, tmp_path):
 def test_metrics_of_the_loss_are_logged_and_validation_repeats(data):
     model = create_model("titok-l32-generator", **find("titok-l32-generator").tiny)
     task = ImageGeneratorTask(model, Classes(data, "style"), data, model.example_tokens(16))
-    loss, metrics = task.loss(model.train(), task.batch(np.arange(4), np.random.default_rng(0)))
+    loss, metrics = task.loss(model.train(), task.batch(np.arange(4), np.random.default_rng(0)), 0)
     assert loss.shape == () and set(metrics) == {"right_codes"}
     assert task.validate(model) == {} and task.preview(model) is None  # without a tokenizer
     task = make_task(data)

@@ -18,6 +18,7 @@ from photophone.data.images import ImageDataset
 from photophone.generators.base import Generator
 from photophone.generators.conditions import Condition
 from photophone.tokenizers.base import ImageTokenizer
+from photophone.training.loop.task import Task
 from photophone.training.tasks.image_conditions import TrainingCondition
 
 PREVIEW = {"guidance_scale": 3.0, "num_inference_steps": 20}
@@ -42,7 +43,7 @@ def token_sizes(tokenizer: ImageTokenizer) -> dict[str, Any]:
     return sizes | ({"scales": list(tokenizer.config.scales)} if "scales" in tokenizer.config else {})
 
 
-class ImageGeneratorTask:
+class ImageGeneratorTask(Task):
     """Conditions to tokens.
 
     Args:
@@ -90,7 +91,8 @@ class ImageGeneratorTask:
         return {"tokens": self.tokens[torch.from_numpy(rows)],
                 "condition": self.condition.train([self.data.fields[i] for i in indices], rng)}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tokens | Condition]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tokens | Condition],
+             step: int) -> tuple[Tensor, dict[str, Tensor]]:
         self.place_tokenizer(batch["tokens"].values.device)
         output = model(batch["tokens"], batch["condition"])
         return output.loss, output.metrics
