@@ -132,7 +132,8 @@ def test_saved_pipelines_make_equal_images_and_keep_their_name(chain, tmp_path):
     (1, {"guidance_scale": 31}, "got 31"), (1, {"guidance_scale": float("nan")}, "got nan"),
     (1, {"temperature": 2.5}, "0 to 2, got 2.5"), (1, {"num_inference_steps": 0}, "got 0"),
     (1, {"num_order_steps": 17}, r"1\.\.16 steps, got 17"), (1, {"num_inference_steps": True}, "got True"),
-    (1, {"head_sampler": "ddim", "num_inference_steps": 300}, "no integer stride"), (1, {"head_sampler": "x"}, "got 'x'"),
+    (1, {"head_sampler": "ddim", "num_inference_steps": 300}, "no integer stride"),
+    (1, {"head_sampler": "x"}, "got 'x'"),
     (1, {"output_type": "jpeg"}, "'jpeg'"),
     (1, {"generator": 3}, "got int"), ([1, 2], {"generator": seeded(1)}, "1 generators for 2 samples"),
 ], ids=str)

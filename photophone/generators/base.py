@@ -68,6 +68,9 @@ class Generator(Model):
         """:meth:`loss`, under the name that wrappers for several devices call."""
         return self.loss(tokens, condition, noise=noise)
 
+    def fit_statistics(self, tokens: Tokens) -> None:
+        """Set what the model normalises its tokens by; most keep none."""
+
     # sampling ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -132,13 +135,6 @@ class Generator(Model):
     @abstractmethod
     def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
         """Random valid tokens on the CPU, as :meth:`loss` takes them beside :meth:`example_condition`."""
-
-    def fit_statistics(self, tokens: Tokens) -> None:
-        """Take scale and place of the training's tokens, where the family normalises them; most do not.
-
-        Args:
-            tokens: many rows, as :meth:`loss` takes them.
-        """
 
     def connect(self, tokenizer: ImageTokenizer) -> None:
         """Take what the family reads of the tokenizer of its tokens beside the tokens; most read nothing.

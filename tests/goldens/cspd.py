@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import fold
 
 from photophone.core.noise import ReplayNoise
+from photophone.generators.conditions import ClassLabels
 from photophone.generators.cspd.model import (
     LastStep,
     SpeculativeMAR,
@@ -21,7 +22,6 @@ from photophone.generators.cspd.model import (
     residual_share,
     speculative_sample,
 )
-from photophone.generators.conditions import ClassLabels
 from photophone.generators.mar.model import MAR
 from photophone.heads.base import combine_guidance
 from photophone.layers.gaussian_diffusion import learned_range_log_variance, posterior_mean, predict_x0

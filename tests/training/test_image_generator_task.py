@@ -43,7 +43,7 @@ def test_the_whole_tokenizer_follows_the_model_to_its_device(data, monkeypatch):
 
     decoded = []
     task.image_tokenizer.to_empty(device="cpu")
-    monkeypatch.setattr(task.image_tokenizer, "decode", lambda tokens: decoded.append(tokens))
+    monkeypatch.setattr(task.image_tokenizer, "decode", decoded.append)
     task.generate(model, data.fields[:2])
     assert devices(task.image_tokenizer) == {decoded[0].values.device.type} == {"meta"}
 

@@ -32,7 +32,7 @@ from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_key
 from photophone.quantizers.multi_scale import MultiScaleVQ
 
 if TYPE_CHECKING:
-    from photophone.tokenizers.var_vq.model import VARTokenizer
+    from photophone.tokenizers.base import ImageTokenizer
 
 KEYS = [(r"^word_embed\.", "token_in."), (r"^class_emb\.", "class_embedding."), (r"^pos_start$", "start_position"),
         (r"^pos_1LC$", "position"), (r"^lvl_embed\.", "level_embedding."),
@@ -86,7 +86,7 @@ class VAR(OriginalCheckpoint, ClassGenerator):
                  shared_adaln: bool = False, label_drop: float = 0.1) -> None:
         super().__init__()
         self.sizes = [scale**2 for scale in scales]
-        self._tokenizer: tuple[VARTokenizer, ...] = ()  # in a tuple, so that it is no part of the model's weights
+        self._tokenizer: tuple[ImageTokenizer, ...] = ()  # in a tuple, so that it is no part of the model's weights
 
         def block() -> AdaLNBlock:
             attention = SelfAttention(width, num_heads, key_bias=False, cosine=cosine, gain=PLAIN_GAIN)
@@ -112,7 +112,7 @@ class VAR(OriginalCheckpoint, ClassGenerator):
         return {key: value.flatten() if key.endswith(".offset") else value
                 for key, value in rename_keys(state, KEYS).items()}
 
-    def connect(self, tokenizer: VARTokenizer) -> None:
+    def connect(self, tokenizer: ImageTokenizer) -> None:
         """Read the quantizer of this tokenizer from now on; it stays where it is and is not saved with the model.
 
         Raises:
