@@ -66,6 +66,9 @@ class Generator(Model):
         """:meth:`loss`, under the name that wrappers for several devices call."""
         return self.loss(tokens, condition, noise=noise)
 
+    def fit_statistics(self, tokens: Tokens) -> None:
+        """Set what the model normalises its tokens by; most keep none."""
+
     # sampling ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()

@@ -41,6 +41,7 @@ def _entry(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
                       f"speech tokens at {FLOWS[version]['token_rate']} Hz to mel frames, CosyVoice {version}{variant}",
                       PAPERS[version], "Apache-2.0", "Apache-2.0 as the hub page states", config=FLOWS[version],
                       hub_id=hub_id, files=("flow.pt",), tiny=TINY_FLOWS[version],
+                      tiny_sampler={"num_inference_steps": 2},
                       chain=Chain({"flow": f"{name}-flow"}, ("hift", f"{name}-hift"),
                                   {"num_inference_steps": 10, "guidance_scale": 1.7},
                                   pipeline="TokenToSpeechPipeline"))

@@ -50,7 +50,8 @@ def _voxcpm(name: str, vae: str, summary: str, hub_id: str, file: str, config: d
     chain = Chain({"voxcpm": name}, ("vae", vae), {"num_inference_steps": 10, "guidance_scale": 2.0},
                   pipeline="TextToSpeechPipeline", text_tokenizer=hub_id)
     return ModelEntry(name, "generator", "photophone.generators.voxcpm.model:VoxCPM", summary, paper, **LICENCES,
-                      config=config, hub_id=hub_id, files=(file,), tiny=TINY, chain=chain)
+                      config=config, hub_id=hub_id, files=(file,), tiny=TINY, chain=chain,
+                      tiny_sampler={"num_inference_steps": 3, "max_patches": 3, "min_patches": 3})
 
 
 ENTRIES = [
