@@ -19,6 +19,7 @@ _PUBLIC = {
     "ImageTokenizer": "photophone.tokenizers.base",
     "AudioCodec": "photophone.codecs.base",
     "Generator": "photophone.generators.base",
+    "Enhancer": "photophone.generators.enhancement",
     "ClassToImagePipeline": "photophone.pipelines.class_to_image",
     "TextToImagePipeline": "photophone.pipelines.text_to_image",
     "TextToSpeechPipeline": "photophone.pipelines.text_to_speech",

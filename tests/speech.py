@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.core.tokens import Tokens
 from photophone.data.speech import prepare_speech
 from photophone.generators.speech_ar.model import SpeechFlowAR
 
@@ -48,7 +49,7 @@ def small_speech(seed: int = 0) -> SpeechFlowAR:
     model = SpeechFlowAR(**SMALL_SPEECH).eval()
     for weight in model.parameters():
         weight.data += 0.03 * torch.randn_like(weight)
-    model.set_statistics(0.2 + 1.3 * torch.randn(50, 8))
+    model.fit_statistics(Tokens(0.2 + 1.3 * torch.randn(1, 50, 8)))
     return model
 
 

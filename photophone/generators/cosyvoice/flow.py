@@ -13,6 +13,7 @@ Time here runs from data at 0 to noise at 1, as everywhere in this package; in t
 from __future__ import annotations
 
 import math
+
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config

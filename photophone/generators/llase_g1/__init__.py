@@ -23,8 +23,8 @@ ENTRIES = [
                hub_id="microsoft/wavlm-large", files=("pytorch_model.bin",),
                tiny=TINY_WAVLM),
     ModelEntry("llase-enhancer", "enhancer", "photophone.generators.llase_g1.enhancer:LLaSEEnhancer",
-               "noisy 16 kHz speech to clean speech, and four sister tasks: wavlm-large-layer6, llase-g1 and xcodec2 in "
-               "one", "2503.00493", "none stated", "of its parts",
+               "noisy 16 kHz speech to clean speech, five tasks: wavlm-large-layer6, llase-g1 and xcodec2 in one",
+               "2503.00493", "none stated", "those of its parts",
                tiny={"wavlm_config": TINY_WAVLM, "llase_config": TINY, "codec_config": TINY_CODEC,
                      "context_seconds": 0.1}),
 ]

@@ -164,6 +164,7 @@ class LLaSEG1(OriginalCheckpoint, Generator):
         for given in (features, condition.other):
             if given is not None and (given.ndim != 3 or given.shape[2] != width or len(given) != len(features)):
                 raise ValueError(f"features must be (B, T, {width}), got {tuple(given.shape)}")
+        Tokens(features, condition.lengths)  # refuses lengths that do not fit
 
     def _generate(self, condition: RecordingFeatures, *, noise: Noise, sampler: LLaSESampler,
                   callback: Callback | None) -> Tokens:

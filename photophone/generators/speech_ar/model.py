@@ -58,8 +58,8 @@ class SpeechSampler(Sampler):
     num_inference_steps: int = steps_option(8, "solver steps of each patch")
     guidance_scale: float = guidance_option(2.0)
     temperature: float = temperature_option()
-    speed: float = option(1.0, "1 is the voice's own speed, 2 is twice as fast; given durations stay", low=SPEED_RANGE[0],
-                          high=SPEED_RANGE[1])
+    speed: float = option(1.0, "1 is the voice's own speed, 2 is twice as fast; given durations stay",
+                          low=SPEED_RANGE[0], high=SPEED_RANGE[1])
 
 
 class PhonemeBlock(nn.Module):

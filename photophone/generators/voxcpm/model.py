@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -257,14 +256,13 @@ class VoxCPM(OriginalCheckpoint, Generator):
     # sampling ---------------------------------------------------------------------------------------------------
 
     def prepare(self, texts: Sequence[Sequence[int]], prompts: Sequence[Tensor | None] = (),
-                references: Sequence[Tensor | None] = (), max_patches: Sequence[int] | None = None) -> SpeechSequence:
+                references: Sequence[Tensor | None] = ()) -> SpeechSequence:
         """Rows ``[reference] text [prompt]``, padded on the left.
 
         Args:
             texts: text ids; with a prompt those of its words, then of the words to say.
             prompts: float (N, D), the speech that is to be continued.
             references: float (N, D), the voice to speak with, without its words (version 2).
-            max_patches: how many each row speaks at most.
 
         Raises:
             ValueError: there is no text, or speech that is not whole patches of D channels.
@@ -280,10 +278,7 @@ class VoxCPM(OriginalCheckpoint, Generator):
                 parts = [[REFERENCE_START], self.split_patches(reference), [REFERENCE_END], *parts]
             rows.append(parts if prompt is None else [*parts, self.split_patches(prompt)])
         patch = self.config.patch_size, self.config.token_dim
-        sequence = SpeechSequence.of_parts(rows, patch).to(self.device)
-        if max_patches is None:
-            return sequence
-        return replace(sequence, max_patches=torch.tensor(list(max_patches), device=self.device))
+        return SpeechSequence.of_parts(rows, patch).to(self.device)
 
     def split_patches(self, tokens: Tensor) -> Tensor:
         """Tokens (N, D) to patches (N / P, P, D).
