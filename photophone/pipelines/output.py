@@ -27,6 +27,8 @@ class MediaOutput(ABC):
 
     SUFFIXES: ClassVar[tuple[str, ...]]
     """Of the files; the first is taken for those in a folder."""
+    NOUN: ClassVar[str]
+    """What the rows are, for messages."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     model: str | None = None
@@ -62,13 +64,13 @@ class MediaOutput(ABC):
         Raises:
             ValueError: several rows for one file name.
         """
-        files = target_files(path, self.names(), self.SUFFIXES)
+        files = target_files(path, self.names(), self.SUFFIXES, self.NOUN)
         for row, file in enumerate(files):
             self.write(row, file)
         return files
 
 
-def target_files(path: str | Path, names: list[str], suffixes: tuple[str, ...]) -> list[Path]:
+def target_files(path: str | Path, names: list[str], suffixes: tuple[str, ...], noun: str) -> list[Path]:
     """``path`` itself where its suffix is one of these and it is no folder, else a file of each name in that folder.
 
     Raises:
@@ -78,7 +80,7 @@ def target_files(path: str | Path, names: list[str], suffixes: tuple[str, ...]) 
     if path.suffix.lower() not in suffixes or path.is_dir():
         return [path / f"{name}{suffixes[0]}" for name in names]
     if len(names) != 1:
-        raise ValueError(f"{len(names)} results do not fit one file {path}; give a folder")
+        raise ValueError(f"{len(names)} {noun} do not fit one file {path}; give a folder")
     return [path]
 
 

@@ -46,6 +46,7 @@ class EnhancedSpeech(MediaOutput):
     """
 
     SUFFIXES = tuple(WRITE_FORMATS)
+    NOUN = "recordings"
 
     audio: list[np.ndarray]
     sample_rate: int

@@ -45,6 +45,7 @@ class SpeechOutput(MediaOutput):
     """
 
     SUFFIXES = SUFFIXES
+    NOUN = "texts"
 
     audio: list[Any]
     sample_rate: int
@@ -79,7 +80,7 @@ def speech_names(texts: list[str], seeds: list[int]) -> list[str]:
 
 def speech_files(path: str | Path, texts: list[str], seeds: list[int]) -> list[Path]:
     """Names for the speech of each text: ``path`` itself if it ends in ``.wav``, else files in that folder."""
-    return target_files(path, speech_names(texts, seeds), SUFFIXES)
+    return target_files(path, speech_names(texts, seeds), SUFFIXES, "texts")
 
 
 class SpeechWriter:

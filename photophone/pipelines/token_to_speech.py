@@ -103,7 +103,7 @@ class TokenToSpeechPipeline(Pipeline):
         noise, source_noise, seeds = self._noise(generator, len(tokens))
         with self.watch(callback_on_step_end) as on_step:
             frames = self.flow.generate(condition, noise=noise, sampler=sampler, callback=on_step)
-        audio = self.vocoder.decode(frames, source_noise)
+        audio = self.vocoder.decode(frames, noise=source_noise)
         made = [row[0, :length].float().cpu().numpy()
                 for row, length in zip(audio, self.vocoder.audio_lengths(frames).tolist(), strict=True)]
         if not return_dict:
@@ -138,7 +138,7 @@ class TokenToSpeechPipeline(Pipeline):
                                temperature=temperature, chunked=True, left_chunks=left_chunks)
         noise, source_noise, _ = self._noise(generator, 1)
         frames = stream_mel(self.flow, pieces, speaker, prompt_tokens, prompt_mel, noise=noise, sampler=sampler)
-        return self._chunks(self.vocoder.stream(frames, source_noise))
+        return self._chunks(self.vocoder.stream(frames, noise=source_noise))
 
     def _chunks(self, parts: Iterable[Tensor]) -> Iterator[SpeechChunk]:
         for audio in parts:  # (1, 1, k)

@@ -31,7 +31,7 @@ from photophone.generators.cosyvoice.mel_dit import MelDiT
 from photophone.generators.cosyvoice.unet1d import UNet1d
 from photophone.heads.base import combine_guidance, is_guided, split_guidance
 from photophone.layers.flow import cosine_grid, euler, linear_path, time_grid
-from photophone.layers.rows import equal_length_groups
+from photophone.layers.rows import equal_rows
 from photophone.layers.streaming import StreamMemory
 from photophone.loading.checkpoints import OriginalCheckpoint, State
 
@@ -212,7 +212,7 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         sights = self.sights(condition.prompt_tokens.shape[1], sampler.chunked, sampler.left_chunks)
         counts, known = condition.counts, condition.prompt_mel.shape[1]
         starts = sampler.temperature * self.start(noise, len(condition), known + self.frames(int(counts.max())))
-        groups = equal_length_groups(counts)
+        groups = list(equal_rows(counts))
         total, made = len(groups) * sampler.num_inference_steps, []
         for index, (count, rows) in enumerate(groups):
             part = condition[rows]
