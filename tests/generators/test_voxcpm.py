@@ -208,7 +208,7 @@ def test_published_settings_are_those_of_the_registry():
 
 
 def test_tokens_of_the_generator_are_those_of_the_codec():
-    codec = build("voxcpm-vae-48k", latent_dim=16)
+    codec = build("voxcpm-vae-48k")
     model = build("voxcpm-2")
     tokens = generate(model, model.example_condition(2), [1, 2], **NUMBERS)
     audio = codec.decode(tokens)

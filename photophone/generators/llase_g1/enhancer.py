@@ -86,7 +86,7 @@ class LLaSEEnhancer(Enhancer):
         return self.config.fade_seconds
 
     def _enhance(self, audio: Tensor) -> Tensor:
-        return self.process(audio)
+        return self._run(audio, None, "enhance", TASKS["enhance"].passes)
 
     @torch.no_grad()
     def process(self, audio: Tensor, other: Tensor | None = None, *, task: str = "enhance",
