@@ -22,6 +22,7 @@ _PUBLIC = {
     "ClassLabels": "photophone.generators.conditions",
     "CaptionIds": "photophone.generators.conditions",
     "CaptionFeatures": "photophone.generators.conditions",
+    "Enhancer": "photophone.generators.enhancement",
     "ClassToImagePipeline": "photophone.pipelines.class_to_image",
     "TextToImagePipeline": "photophone.pipelines.text_to_image",
     "TextToSpeechPipeline": "photophone.pipelines.text_to_speech",
