@@ -14,6 +14,7 @@ from photophone.codecs.base import AudioCodec
 from photophone.core.pictures import grid, spectrogram
 from photophone.core.token_model import Reconstruction
 from photophone.data.speech import SpeechDataset
+from photophone.training.loop.task import Task
 from photophone.training.losses.adversary import Adversary, SpectralDiscriminator
 from photophone.training.losses.audio import SpectralLoss
 
@@ -53,7 +54,7 @@ class CodecInTraining(nn.Module):
         return self.codec(audio)
 
 
-class CodecTask:
+class CodecTask(Task):
     """Reconstruction of crops of audio through their tokens.
 
     Args:
@@ -98,7 +99,7 @@ class CodecTask:
         level = self.weights.noise * torch.from_numpy(rng.random((len(audio), 1, 1))).float()
         return {"audio": audio + level * torch.from_numpy(rng.standard_normal(audio.shape)).float()}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         audio, weights = batch["audio"], self.weights
         output = model(audio)
         made, metrics = output.media, output.metrics

@@ -16,6 +16,7 @@ from photophone.core.token_model import Reconstruction
 from photophone.data.images import ImageDataset
 from photophone.text.captions import encode_captions, normalize_caption
 from photophone.tokenizers.base import ImageTokenizer
+from photophone.training.loop.task import Task
 from photophone.training.losses.adversary import Adversary
 from photophone.training.losses.alignment import Alignment
 from photophone.training.losses.image import PerceptualLoss, Ramp, adaptive_weight, contrastive_loss
@@ -107,7 +108,7 @@ class TokenizerInTraining(nn.Module):
         return replace(output, metrics={**output.metrics, **extra})
 
 
-class ImageTokenizerTask:
+class ImageTokenizerTask(Task):
     """Reconstruction of images through their tokens.
 
     Args:
@@ -146,7 +147,7 @@ class ImageTokenizerTask:
         extra = any(part is not None for part in (adversary, alignment, text_tokenizer))
         self.model = TokenizerInTraining(model, adversary, alignment) if extra else model
         self.tokenizer, self.adversary, self.alignment = model, adversary, alignment
-        self.data, self.validation, self.step = data, validation, 0
+        self.data, self.validation = data, validation
         self.perceptual, self.text_tokenizer = perceptual, text_tokenizer
         self.num_examples = len(data)
         if freeze_encoder:
@@ -171,10 +172,10 @@ class ImageTokenizerTask:
         ids, mask = (nn.functional.pad(part[:, :length], (0, 1)) for part in (ids, mask))
         return ids.scatter(1, mask.sum(dim=1, keepdim=True), len(self.text_tokenizer))
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         images, weights = batch["images"], self.weights
         if weights.quantize_from is not None:
-            self.start_quantizing(images)
+            self.start_quantizing(images, step)
         extra: dict[str, Tensor] = {}
         if self.alignment is not None:
             extra["features"] = self.alignment.teach(images)
@@ -188,44 +189,46 @@ class ImageTokenizerTask:
         fit = weights.l2 * terms["l2_loss"] + weights.l1 * terms["l1_loss"]
         if weights.log_l2:
             fit = fit + weights.log_l2 * squared.clamp(min=1e-6).log().mean()
-        if self.perceptual is not None and weights.perceptual.at(self.step):
+        if self.perceptual is not None and weights.perceptual.at(step):
             terms["perceptual"] = self.perceptual(made, images)
-            fit = fit + weights.perceptual.at(self.step) * terms["perceptual"]
+            fit = fit + weights.perceptual.at(step) * terms["perceptual"]
         loss = fit + weights.quantizer * output.loss
         for name in ("alignment", "contrastive"):
             if name in metrics:
-                loss = loss + getattr(weights, name).at(self.step) * metrics[name]
+                loss = loss + getattr(weights, name).at(step) * metrics[name]
         if self.adversary is not None:
-            game_loss, game = self.play(self.adversary, made, images, fit)
+            game_loss, game = self.play(self.adversary, made, images, fit, step)
             loss, terms = loss + game_loss, {**terms, **game}
         return loss, {**terms, **metrics}
 
-    def start_quantizing(self, images: Tensor) -> None:
+    def start_quantizing(self, images: Tensor, step: int) -> None:
         """Hand latents through up to the step ``quantize_from``, and fill the codebook with latents there; see
         :meth:`photophone.quantizers.base.Quantizer.start_codebook`."""
         bottleneck, start = self.tokenizer.bottleneck, self.weights.quantize_from
-        bottleneck.bypassed = self.step < start
-        if self.step == start:
+        bottleneck.bypassed = step < start
+        if step == start:
             with torch.no_grad():
                 bottleneck.start_codebook(self.tokenizer.latents(images))
 
-    def play(self, adversary: Adversary, made: Tensor, images: Tensor, fit: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def play(self, adversary: Adversary, made: Tensor, images: Tensor, fit: Tensor,
+             step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Adversarial losses, and what to log of them.
 
         Args:
             made, images: (B, 3, H, W).
             fit: the other losses of the reconstruction, for the adaptive weight.
+            step: optimizer steps done.
         """
         weights = self.weights
-        if self.step < min(weights.adversarial.start, weights.features.start or weights.adversarial.start):
+        if step < min(weights.adversarial.start, weights.features.start or weights.adversarial.start):
             return sum(0 * weight.sum() for weight in adversary.parameters()), {}  # the same graph in all processes
         game = adversary(made, images)
         scale = torch.ones((), device=made.device)
         if weights.adaptive:
             scale = adaptive_weight(fit, game["adversarial"], self.tokenizer.last_layer, least=weights.adaptive_least)
             game["adaptive_weight"] = scale
-        loss = (game["discriminator"] + weights.adversarial.at(self.step) * scale * game["adversarial"]
-                + weights.features.at(self.step) * game["features"])
+        loss = (game["discriminator"] + weights.adversarial.at(step) * scale * game["adversarial"]
+                + weights.features.at(step) * game["features"])
         return loss, game
 
     def validate(self, model: nn.Module) -> dict[str, float]:
