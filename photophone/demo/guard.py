@@ -120,6 +120,7 @@ class Guard:
             if not self.is_readable(path) or "deep_link" in asked:  # which would show a state that gradio saved
                 raise Refused(404, "not found")
             return scope, receive
+        path = path.removesuffix("/")  # gradio has each of these routes with and without it
         if method == "POST" and path == UPLOAD_ROUTE:
             return scope, self.check_upload(scope, receive)
         name = path.removeprefix(CALL_ROUTE)
@@ -146,6 +147,7 @@ class Guard:
         """Whether a visitor may read what lies under ``path``: parts of the page, answers, and stored files."""
         if path.startswith(FILE_ROUTE):
             return self.is_stored(path.removeprefix(FILE_ROUTE))
+        path = path.removesuffix("/") or "/"
         return path in PAGES or (PARTS.fullmatch(path) is not None and ".." not in path)
 
     def clean(self, content: Any) -> Any:

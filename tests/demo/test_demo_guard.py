@@ -40,7 +40,7 @@ class Witness:
 
 @pytest.fixture(scope="module")
 def served():
-    with serving(Choice(speech=None, enhance=None), Settings()) as address:
+    with serving(Choice(enhance=None), Settings()) as address:
         yield address
 
 
@@ -133,7 +133,13 @@ def test_only_functions_of_the_page_itself_are_called_by_name(served):
         answer = visitor.client.post("/gradio_api/component_server", json={
             "session_hash": "s", "component_id": 1, "fn_name": name, "data": []})
         assert (answer.status_code, answer.json()) == (404, {"detail": "not found"})
-    for route in ("/gradio_api/upload_progress", "/gradio_api/upload/", "/gradio_api/queue/join/x", CALL + "/../x"):
+    parts = visitor.client.get("/config").json()["components"]
+    (player,) = [part["id"] for part in parts if part["props"].get("elem_id") == "speech-live"]
+    for route in ("/gradio_api/component_server", "/gradio_api/component_server/"):
+        answer = visitor.client.post(route, json={"session_hash": "s", "component_id": player, "fn_name": "read",
+                                                  "data": ["no such stream", 0]})
+        assert (answer.status_code, answer.json()) == (200, ["", True])
+    for route in ("/gradio_api/upload_progress", "/gradio_api/upload//", "/gradio_api/queue/join/x", CALL + "/../x"):
         assert raw_request(visitor.client, "POST", route).status_code == 404, route
 
 
