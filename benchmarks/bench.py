@@ -37,6 +37,8 @@ PARTS = {
     "decode-growth": ["decode_growth.py", "-o", str(PICTURES / "decoding.png"), "--repeats", "5"],
 }
 """Scripts and their arguments, by the name that ``--part`` takes."""
+THREADED = ("image", "speech", "cpu", "growth", "decode-growth")
+"""Parts that take ``--threads``; the others take one, or what torch takes."""
 SLOW = {"newcomer": ["newcomer.py", "my_images"]}
 """The same, of those that run only when they are asked for: this one installs the package, and reads your pictures."""
 
@@ -79,6 +81,7 @@ def kept(path: Path, here: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", choices=[*PARTS, *SLOW], help="may be given several times")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     here = machine()
@@ -86,7 +89,8 @@ def main() -> None:
     for part in arguments.part or PARTS:
         print(f"== {part}", flush=True)
         began = time.perf_counter()
-        tables |= run({**PARTS, **SLOW}[part])
+        threads = ["--threads", str(arguments.threads)] if part in THREADED else []
+        tables |= run([*{**PARTS, **SLOW}[part], *threads])
         print(f"== {part}: {time.perf_counter() - began:.0f} s\n", flush=True)
         with atomic_write(arguments.output) as partial:  # after each, so that an end in between loses one part
             partial.write_text(json.dumps({"machine": here, "tables": tables}, indent=1) + "\n", encoding="utf-8")
