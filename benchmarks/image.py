@@ -58,7 +58,7 @@ def watched(pipeline: TextToImagePipeline) -> Stopwatch:
     """A stopwatch on the parts of a pipeline."""
     watch, model = Stopwatch(), pipeline.token_generator
     watch.wrap(model, "encode_text", "text")
-    watch.wrap(model, "_run", "backbone")
+    watch.wrap(model, "run_cached", "backbone")
     watch.wrap(model.token_head, "sample", "head")
     watch.wrap(pipeline.image_tokenizer, "decode", "decoder")
     return watch
