@@ -156,7 +156,8 @@ class Mimi(WrappedCodec):
         memory = self.memory
         cache = memory.stream_state.setdefault("attention", DynamicCache(config=self.mimi_config))
         x = memory.convolve_up(self.upsample, x).transpose(1, 2)
-        x = self.decoder_transformer(x, past_key_values=cache, use_cache=True).last_hidden_state.transpose(1, 2)
+        # the cache by its place: transformers calls it past_key_values before 5.24, and cache alone from 5.40 on
+        x = self.decoder_transformer(x, None, None, cache, use_cache=True).last_hidden_state.transpose(1, 2)
         for layer in self.decoder.layers:
             x = memory.run(layer, x)
         return x
