@@ -13,7 +13,7 @@ import torch
 
 from photophone.data.audio_stream import AudioReader, write_pieces
 from photophone.evaluation.metrics.judges import JUDGE_RATE
-from photophone.evaluation.peers.enhancement import available_peers
+from photophone.evaluation.peers.enhancement import ENHANCERS
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     pipeline = SpeechEnhancementPipeline.from_pretrained(arguments.model)
     pipeline.set_progress_bar_config(disable=True)
     audio = np.concatenate(list(noise_pieces(arguments.seconds, JUDGE_RATE)), axis=1)[0]
-    ways = {"photophone": lambda x: pipeline(x, sampling_rate=JUDGE_RATE).audio[0], **available_peers()[0]}
+    ways = {"photophone": lambda x: pipeline(x, sampling_rate=JUDGE_RATE).audio[0], **ENHANCERS.available()[0]}
     for name, enhance in ways.items():
         enhance(audio[:JUDGE_RATE])
         wall, cpu = time.perf_counter(), time.process_time()

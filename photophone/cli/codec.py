@@ -110,7 +110,7 @@ def evaluate_codec(names: Annotated[list[str], typer.Argument(help="Registered c
                                                                "codecs.txt and codecs.png.")] = None,
                    device: DeviceOption = "cpu", as_json: JsonOption = False) -> None:
     """Bits, quality, intelligibility, use of codes and robustness of codecs on test speech."""
-    from photophone.evaluation.report import format_table, write_report
+    from photophone.evaluation.report import format_report, write_report
     from photophone.evaluation.tasks.codec import evaluate_codecs, read_test_clips
     from photophone.loading.auto import load_part
 
@@ -124,8 +124,11 @@ def evaluate_codec(names: Annotated[list[str], typer.Argument(help="Registered c
     result = evaluate_codecs(codecs, clips, repeated=repeated, judges=not no_judges, random=random,
                              progress=sys.stderr.isatty())
     if output is not None:
-        write_report(result, output)
-    print(json.dumps(result) if as_json else format_table(result))
+        from photophone.evaluation.picture import draw_codecs
+
+        write_report("codec", result, output, "codecs")
+        draw_codecs(result, output / "codecs.png")
+    print(json.dumps(result) if as_json else format_report("codec", result))
 
 
 def is_unpublished(model: str) -> bool:

@@ -139,28 +139,3 @@ def reconstruct(pipeline: TextToImagePipeline, images: Tensor, batch_size: int, 
     made = [tokenizer.decode(tokenizer.encode(part.to(tokenizer.device), **options)).cpu()
             for part in images.split(batch_size)]
     return ((torch.cat(made) + 1) * 127.5).round() / 127.5 - 1
-
-
-def format_report(result: dict) -> str:
-    """The result as a table for people."""
-    tokenizer, settings = result["tokenizer"], result["settings"]
-    lines = [f"{settings['model']} revision {settings['revision']}, seed {settings['seed']}, "
-             f"{settings['num_inference_steps']} steps, guidance {settings['guidance_scale']:g}, temperature "
-             f"{settings['temperature']:g}", "",
-             f"tokenizer on val ({tokenizer['count']} images): PSNR {tokenizer['psnr']:.2f} dB "
-             f"in one pass (median {tokenizer['psnr_median']:.2f}, of the mean error "
-             f"{tokenizer['psnr_of_mean_error']:.2f}), "
-             + (f"{tokenizer['psnr_refined']:.2f} dB after {tokenizer['refine_steps']} refining steps, "
-                if "psnr_refined" in tokenizer else "") +
-             f"SSIM {tokenizer['ssim']:.3f}, Frechet distance (EfficientNet-Lite0 features) "
-             f"{tokenizer['frechet_efficientnet_lite0']:.2f}", "",
-             f"caption retrieval among {settings['distractors'] + 1} real images of the same style, "
-             "EfficientNet-Lite0 features",
-             f"{'split':12s} {'images':>7s} {'generated':>10s} {'ceiling':>8s} {'floor':>6s} {'top 5':>6s} "
-             f"{'rank':>6s} {'Frechet':>8s}"]
-    for name in (key for key in result if key not in ("tokenizer", "settings")):
-        split = result[name]
-        lines.append(f"{name:12s} {split['generated']['count']:7d} {split['generated']['top1']:10.1%} "
-                     f"{split['ceiling']['top1']:8.1%} {split['floor']['top1']:6.1%} {split['generated']['top5']:6.1%} "
-                     f"{split['generated']['mean_rank']:6.1f} {split['frechet_efficientnet_lite0']:8.2f}")
-    return "\n".join(lines)

