@@ -35,15 +35,16 @@ def choose_peers(peers: Peers, names: list[str] | None) -> dict[str, Any]:
 
 
 @evaluate.command("image")
-def evaluate_image(data: Annotated[Path, typer.Option(help="Folder with the prepared files train, val, "
-                                                           "test_combo and test_label.")] = Path("data/images"),
+def evaluate_image(data: Annotated[Path, typer.Option(help="Captioned images: a folder of them, a .parquet "
+                                                           "or .tar file, a prepared file, or a folder with prepared "
+                                                           "files val, train, test_combo and test_label.")] = Path("data/images"),
                    model: ModelOption = "photophone/tiny-image", device: DeviceOption = "cpu",
                    seed: Annotated[int, typer.Option(help="Of noise and of candidate images.")] = 0,
                    steps: Annotated[int, typer.Option(help="Solver steps.")] = 20,
                    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 3.0,
                    temperature: Annotated[float, typer.Option(help="Scale of the initial noise.")] = 1.0,
-                   split: Annotated[list[str], typer.Option(help="Prepared files to generate for.")] = (
-                       "test_combo", "test_label"),
+                   split: Annotated[list[str] | None, typer.Option(help="Prepared files of a folder to generate for; "
+                                                                   "the tests when not given, or else val.")] = None,
                    limit: Annotated[int | None, typer.Option(help="Only so many images of each split.")] = None,
                    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
                    as_json: JsonOption = False) -> None:
