@@ -37,7 +37,8 @@ def choose_peers(peers: Peers, names: list[str] | None) -> dict[str, Any]:
 @evaluate.command("image")
 def evaluate_image(data: Annotated[Path, typer.Option(help="Captioned images: a folder of them, a .parquet "
                                                            "or .tar file, a prepared file, or a folder with prepared "
-                                                           "files val, train, test_combo and test_label.")] = Path("data/images"),
+                                                           "files val, train, test_combo and test_label.")] = Path(
+                       "data/images"),
                    model: ModelOption = "photophone/tiny-image", device: DeviceOption = "cpu",
                    seed: Annotated[int, typer.Option(help="Of noise and of candidate images.")] = 0,
                    steps: Annotated[int, typer.Option(help="Solver steps.")] = 20,

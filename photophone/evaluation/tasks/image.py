@@ -59,7 +59,8 @@ def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0,
     pool = RealPool(sets, features, cache, progress)
     result = {"tokenizer": evaluate_tokenizer(pipeline, sets["val"], features, batch_size, limit),
               "settings": {"model": pipeline.source["model"], "revision": pipeline.source["revision"], "seed": seed,
-                           **options, "limit": limit, "distractors": pool.distractors, "features": "EfficientNet-Lite0"}}
+                           **options, "limit": limit, "distractors": pool.distractors,
+                           "features": "EfficientNet-Lite0"}}
     for name in splits:
         result[name] = _evaluate_split(pipeline, sets[name], features, pool, seed, batch_size, limit, progress, options)
     return result
