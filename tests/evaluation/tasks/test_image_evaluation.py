@@ -33,7 +33,7 @@ def test_evaluation_of_an_untrained_pipeline(tmp_path, monkeypatch):
 def test_a_folder_of_images_is_enough(tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
-    for (colour, shape), _ in list(icons())[::12]:
+    for (colour, shape), _ in list(icons())[:48:5]:  # of the captions that the vocabulary was learned from
         draw_icon(colour, shape).save(folder / f"{colour}-{shape}.png")
     settings = dict(num_inference_steps=1, cache=tmp_path / "cache", progress=False)
     result = evaluation.evaluate_images(small_pipeline(), folder, **settings)
