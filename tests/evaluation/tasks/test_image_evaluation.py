@@ -41,7 +41,7 @@ def test_a_folder_of_images_is_enough(tmp_path):
     assert list(result) == ["tokenizer", "settings", "val"] and result["val"]["generated"]["count"] == count
     assert result["settings"]["distractors"] == count - 1  # all there are
     assert result["val"]["ceiling"]["mean_rank"] <= count
-    prepared = write_prepared(tmp_path / "prepared" / "mine.safetensors", count=6)
+    prepared = write_prepared(tmp_path / "mine.safetensors", count=6)
     assert evaluation.evaluate_images(small_pipeline(), prepared, **settings)["val"]["generated"]["count"] == 6
 
 
