@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from photophone.core.noise import SeededNoise
 from photophone.decoding.loop import DecodingStopped
+from photophone.generators.conditions import ClassLabels
 from photophone.generators.llamagen.model import LlamaGenGPT
 from photophone.kernels.few_rows import WEIGHTS, library
 from photophone.layers.decode_linear import prepare_for_decoding
@@ -54,7 +55,8 @@ def make_peer() -> Callable[[int], object]:
 def decode(model: LlamaGenGPT, count: int) -> None:
     """The first ``count`` codes of an image, greedy, with two guidance rows: the model's own ``generate``."""
     with contextlib.suppress(DecodingStopped):
-        model.generate(torch.tensor([0]), noise=SeededNoise.from_seeds([0]), guidance_scale=2.0, temperature=0.0,
+        model.generate(ClassLabels(torch.tensor([0])), noise=SeededNoise.from_seeds([0]),
+                       sampler=model.Sampler(guidance_scale=2.0, temperature=0.0),
                        callback=lambda step, total: step == count)
 
 
@@ -85,7 +87,7 @@ def agreement(model: LlamaGenGPT, exact: LlamaGenGPT, count: int) -> tuple[float
 def greedy(model: LlamaGenGPT, labels: Tensor, count: int, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Codes (B, count) and logits (B, count, V), step by step; inputs are ``given`` codes, or those just made."""
     cache, rotary = model.static_cache(len(labels)), model.rotary()
-    x, codes, logits = model.prefix(labels), [], []
+    x, codes, logits = model.prefix(ClassLabels(labels)), [], []
     for index in range(count):
         cache.place(torch.full((len(labels),), index))
         logits.append(model.token_head.logits(model.decode_step(x, rotary, cache))[:, 0])

@@ -72,7 +72,7 @@ def main() -> None:
     watch = Stopwatch()
     model = pipeline.token_generator
     watch.wrap(model, "encode_text", "text")
-    watch.wrap(model, "_run", "backbone")
+    watch.wrap(model, "run_cached", "backbone")
     watch.wrap(model.token_head, "sample", "head")
     watch.wrap(pipeline.image_tokenizer, "decode", "decoder")
     for batch in (1, 16):

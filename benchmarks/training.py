@@ -36,9 +36,9 @@ def steps(pipeline: pp.TextToImagePipeline) -> dict[str, Callable[[], Tensor]]:
     images = torch.rand(48, 3, 64, 64, generator=generator) * 2 - 1
     captions = torch.randint(5, model.config.vocab_size, (96, 12), generator=generator)
     tokens = torch.randn(96, model.config.num_tokens, model.config.token_dim, generator=generator)
-    mask = torch.ones_like(captions, dtype=torch.bool)
+    condition = pp.CaptionIds(captions, torch.ones_like(captions, dtype=torch.bool), captions[0])
     return {"tokenizer": lambda: (tokenizer(images)[0].float() - images).square().mean(),
-            "generator": lambda: model(captions, mask, tokens, captions[0])}
+            "generator": lambda: model(pp.Tokens(tokens), condition).loss}
 
 
 def main() -> None:

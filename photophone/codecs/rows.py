@@ -1,34 +1,7 @@
-"""Rows of different length through models that cannot skip padding."""
+"""The former place of :mod:`photophone.layers.rows`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from photophone.layers.rows import fill_up, map_equal_lengths
 
-import torch
-from torch import Tensor
-
-
-def map_equal_lengths(function: Callable[[Tensor], Tensor], x: Tensor, lengths: Tensor | None) -> Tensor:
-    """``function`` of all rows of equal length at once, each without padding, so a batch equals single runs exactly.
-
-    Args:
-        function: (b, ..., t) to (b, ..., t').
-        x: (B, ..., T).
-        lengths: Long (B,), or None when all rows are full.
-
-    Returns:
-        (B, ..., T'), zero behind the end of each row.
-    """
-    if lengths is None:
-        return function(x)
-    made = {int(length): function(x[lengths == length][..., :length]) for length in lengths.unique()}
-    longest = made[int(lengths.max())]
-    result = longest.new_zeros(len(x), *longest.shape[1:])
-    for length, rows in made.items():
-        result[lengths == length, ..., :rows.shape[-1]] = rows
-    return result
-
-
-def fill_up(x: Tensor, size: int) -> Tensor:
-    """(B, ..., T) cut or extended by zeros to ``size`` on the last axis."""
-    return torch.nn.functional.pad(x, (0, size - x.shape[-1]))
+__all__ = ["fill_up", "map_equal_lengths"]

@@ -29,7 +29,7 @@ def build_image_tab(demo: Demo) -> dict[str, gr.components.Component]:
         The components that the history fills: ``text``, ``seed``, ``random``; and ``record``.
     """
     pipeline = demo.shelf.pipeline(TextToImagePipeline, demo.choice.image)
-    defaults = pipeline.settings({})
+    defaults = pipeline.sampler().settings()
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             prompt = gr.Textbox(EXAMPLES[0], label="Prompt", lines=2, max_length=MAX_PROMPT_CHARACTERS,

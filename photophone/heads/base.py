@@ -39,9 +39,25 @@ class Head(nn.Module, ABC):
             noise: source of the draws, B rows each.
         """
 
-    def step_options(self, num_steps: int) -> dict[str, Any]:
-        """Arguments of :meth:`sample` for that many solver steps; none where a head has no steps."""
+    def step_options(self, num_steps: int, *, solver: str | None = None, time_shift: float = 1.0,
+                     scaled_guidance: bool = False) -> dict[str, Any]:
+        """Arguments of :meth:`sample` for what users choose; call it before the first sample, so that it refuses then.
+
+        Args:
+            num_steps: solver steps; heads without steps have no use for it.
+            solver: one of the head's solvers by name; None: its usual one.
+            time_shift, scaled_guidance: see :meth:`photophone.heads.flow.FlowHead.sample`; other heads refuse them.
+
+        Raises:
+            ValueError: what the head does not have.
+        """
+        self._refuse(solver=solver is not None, time_shift=time_shift != 1, scaled_guidance=scaled_guidance)
         return {}
+
+    def _refuse(self, **chosen: bool) -> None:
+        """Raise ValueError for options that were chosen and that the head does not have."""
+        if names := [name for name, given in chosen.items() if given]:
+            raise ValueError(f"{type(self).__name__} has no {', '.join(names)}")
 
     def remember_times(self) -> AbstractContextManager[None]:
         """Around many samplings with the same weights and steps: what depends on a time alone may be kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,13 @@ from photophone.layers.flow import (
 )
 
 TIME_DISTRIBUTIONS = ("uniform", "logit_normal")
+FLOW_SOLVERS = (*SOLVERS, "sde")
+
+
+def check_solver(solver: str) -> None:
+    """Raise ValueError for a solver that is not in FLOW_SOLVERS."""
+    if solver not in FLOW_SOLVERS:
+        raise ValueError(f"solver must be one of {sorted(FLOW_SOLVERS)}, got {solver!r}")
 
 
 class FlowHead(Head):
@@ -97,8 +105,7 @@ class FlowHead(Head):
                 scales it.
         """
         check_temperature(temperature)
-        if solver not in (*SOLVERS, "sde"):
-            raise ValueError(f"solver must be one of {sorted((*SOLVERS, 'sde'))}, got {solver!r}")
+        check_solver(solver)
         rows, length = split_guidance(hidden, guidance)[0].shape[:2]
         projected = self._project(hidden)
 
@@ -123,8 +130,13 @@ class FlowHead(Head):
             return euler_maruyama(velocity, draw(), times, draw, self.path)
         return SOLVERS[solver](velocity, draw(), times)
 
-    def step_options(self, num_steps: int) -> dict[str, int]:
-        return {"num_steps": num_steps}
+    def step_options(self, num_steps: int, *, solver: str | None = None, time_shift: float = 1.0,
+                     scaled_guidance: bool = False) -> dict[str, Any]:
+        solver = solver or "euler"
+        check_solver(solver)
+        if solver == "sde" and time_shift != 1:
+            raise ValueError(f'the solver "sde" has a grid of its own and takes no time_shift, got {time_shift}')
+        return {"num_steps": num_steps, "solver": solver, "time_shift": time_shift, "scaled_guidance": scaled_guidance}
 
     def draw_times(self, rows: int, length: int, mul: int, noise: Noise) -> Tensor:
         """Times of a training step: ``(rows * mul,)``, or ``(rows * mul, length)`` when groups of tokens differ."""

@@ -6,10 +6,14 @@ import math
 
 import torch
 from golden import Golden, System
+from torch.nn.functional import fold, unfold
 
 from photophone.core.noise import ReplayNoise
-from photophone.decoding.loop import cosine_reveal_counts, scheduled_guidance
-from photophone.generators.mar.model import MAR, MASK_RATIO_STD, guidance_progress, patchify, unpatchify
+from photophone.core.tokens import Tokens
+from photophone.decoding.guidance import scheduled_guidance
+from photophone.decoding.loop import cosine_reveal_counts
+from photophone.generators.conditions import ClassLabels
+from photophone.generators.mar.model import MAR, MASK_RATIO_STD, guidance_progress
 from photophone.heads.base import combine_guidance
 from photophone.layers.gaussian_diffusion import (
     add_noise,
@@ -91,11 +95,15 @@ def load_mar(golden: Golden) -> MAR:
 
 
 def tokens_of(golden: Golden) -> torch.Tensor:
-    return patchify(golden["in_latent"], golden.settings["mar"].get("patch_size", 1))
+    """(B, D, h*p, w*p) to tokens (B, h*w, D*p*p): channels first, then rows and columns of the patch."""
+    patch = golden.settings["mar"].get("patch_size", 1)
+    return unfold(golden["in_latent"], patch, stride=patch).transpose(1, 2)
 
 
 def grid_of(golden: Golden, tokens: torch.Tensor) -> torch.Tensor:
-    return unpatchify(tokens, golden.settings["mar"].get("patch_size", 1), golden["in_latent"].shape[2:])
+    """Tokens of :func:`tokens_of` to (B, D, h*p, w*p)."""
+    patch = golden.settings["mar"].get("patch_size", 1)
+    return fold(tokens.transpose(1, 2), golden["in_latent"].shape[2:], patch, stride=patch)
 
 
 @system.part("mid_encoder", "out_z*", "out_patchify", "out_unpatchify")
@@ -220,14 +228,14 @@ def training_loss(golden: Golden):
     noise = golden.noise(permutation=[torch.stack(draws[:rows])],
                          uniform=[share, uniform.view(mul, rows, length).transpose(0, 1)],
                          normal=[eps.view(mul, rows, length, width).transpose(0, 1)])
-    return {"out_loss": model(tokens, golden["in_labels"], noise)}
+    return {"out_loss": model.loss(Tokens(tokens), ClassLabels(golden["in_labels"]), noise=noise).loss}
 
 
 def samples(golden: Golden, scope: str, **options) -> torch.Tensor:
     model, labels = load_mar(golden), golden["in_labels"]
     noise = replay_head(golden, scope, len(labels), orders=True)
-    return grid_of(golden, model.generate(labels, noise=noise, num_inference_steps=golden.settings["num_iter"],
-                                          **options).values)
+    sampler = model.Sampler(num_order_steps=golden.settings["num_iter"], **options)
+    return grid_of(golden, model.generate(ClassLabels(labels), noise=noise, sampler=sampler).values)
 
 
 @system.part("out_sample_*", relative=True)  # untrained heads make values of several tens

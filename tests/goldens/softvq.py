@@ -130,8 +130,9 @@ def sit_samples(golden: Golden):
 
     def sample(kind: str, scale: float, low: float, high: float, path: str = "linear", draws: str = "none"):
         noise = golden.noise(normal=[golden[key] for key in golden.names(f"in_noise_sit_{draws}_*")])
-        return model.integrate(golden["in_latents"], golden["in_y"], noise, sampler=kind, guidance_scale=scale,
-                               num_steps=golden.settings["num_steps"], guidance_interval=(low, high), path=PATHS[path])
+        sampler = model.Sampler(num_inference_steps=golden.settings["num_steps"], guidance_scale=scale,
+                                guidance_from=low, guidance_until=high, solver=kind)
+        return model.integrate(golden["in_latents"], golden["in_y"], noise, sampler, PATHS[path])
 
     ode = sample("euler", 1.75, 0.0, 0.7)
     tokenizer = golden.load(SoftVQTokenizer, "softvq", **tokenizer_config(golden, "softvq", "soft_vq"))

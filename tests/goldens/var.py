@@ -7,6 +7,7 @@ from golden import Golden, System
 
 from photophone.core.noise import ReplayNoise
 from photophone.core.tokens import Tokens
+from photophone.generators.conditions import ClassLabels
 from photophone.generators.var.model import VAR
 from photophone.heads.categorical import filter_logits
 from photophone.quantizers.multi_scale import phi_index
@@ -87,12 +88,13 @@ def load_tokenizer(golden: Golden) -> VARTokenizer:
 
 @system.part("out_logits*", "out_loss*", "out_attn_bias", "out_lvl_1L")
 def teacher(golden: Golden):
-    quantizer, labels, made = load_tokenizer(golden).bottleneck, golden["in_labels"], {}
+    tokenizer, labels, made = load_tokenizer(golden), golden["in_labels"], {}
     maps = [golden[name] for name in golden.names("out_idx_[0-9]*")]
     for name, suffix in (("var", ""), ("var_shared", "_shared")):
         model = load_generator(golden, name)
-        made[f"out_logits{suffix}"] = model.teacher_logits(quantizer.generator_inputs(maps), labels)
-        made[f"out_loss{suffix}"] = model(torch.cat(maps, dim=1), labels, quantizer)
+        model.connect(tokenizer)
+        made[f"out_logits{suffix}"] = model.teacher_logits(tokenizer.bottleneck.generator_inputs(maps), labels)
+        made[f"out_loss{suffix}"] = model.loss(Tokens(torch.cat(maps, dim=1)), ClassLabels(labels)).loss
     bias = torch.where(model.attention_mask(), 0.0, MINUS_INFINITY)
     return made | {"out_attn_bias": bias, "out_lvl_1L": model.levels()[None]}
 
@@ -112,9 +114,9 @@ def replay_codes(golden: Golden, scope: str, rows: int, num_codes: int) -> Repla
 
 
 def generated(golden: Golden, name: str, noise: ReplayNoise, model: str = "var", **options) -> dict:
-    tokenizer, labels = load_tokenizer(golden), golden["in_labels"]
-    logits, codes = zip(*load_generator(golden, model).sample_scales(labels, tokenizer.bottleneck, noise=noise,
-                                                                     **options))
+    tokenizer, generator = load_tokenizer(golden), load_generator(golden, model)
+    generator.connect(tokenizer)
+    logits, codes = zip(*generator.sample_scales(golden["in_labels"], noise, generator.Sampler(**options)))
     image = tokenizer.decode(Tokens(torch.cat(codes, dim=1)))
     return {f"mid_gen_{name}_logits": torch.cat(logits, dim=1), f"out_gen_{name}_idx": torch.cat(codes, dim=1),
             f"out_gen_{name}_image": (image + 1) / 2}

@@ -28,7 +28,7 @@ class Task(ABC):
 
     @abstractmethod
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
-        """Examples on the CPU: tensors, or what else has a method ``to`` for devices, such as tokens and conditions.
+        """Examples on the CPU: by name, tensors or what else has ``to(device)``, such as tokens and conditions.
 
         Args:
             indices: (B,) numbers of examples, from 0 to below ``num_examples``.

@@ -93,7 +93,7 @@ def enhancer_task(config: TrainConfig) -> EnhancerTask:
     task = EnhancerTask(model, codec, speech, noise, validation, mixing, EnhancerWeights(**settings), own_clips, share,
                         features)
     if not config.init_from:
-        task.set_statistics()
+        task.fit_statistics()
     return task
 
 
@@ -118,5 +118,5 @@ def speech_generator_task(config: TrainConfig) -> SpeechGeneratorTask:
     data = aligned(config.data, tokens)
     validation = aligned(config.validation, validation_tokens) if config.validation and validation_tokens else None
     if not config.init_from:
-        model.set_statistics(torch.cat(data.values))
+        model.fit_statistics(Tokens(torch.cat(data.values)[None]))
     return SpeechGeneratorTask(model, data, validation, codec)
