@@ -10,6 +10,8 @@ MAX_MASKED_TEMPERATURE = 20.0
 MAX_PIXELS = 64_000_000
 """Of an image that is read."""
 MAX_IMAGE_BYTES = 64_000_000
+MAX_ICON_SET_BYTES = 200_000_000
+"""Of a file of a package of icons."""
 MAX_CLIP_SECONDS = 60
 """Of a recording used in training."""
 MAX_NOISE_SECONDS = 1_200

@@ -8,7 +8,7 @@ licence, and for aligned speech phonemes and seconds_per_phoneme.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +26,15 @@ from photophone.data.speech_sources import Clip, TeacherVoice, decode_clip, read
 FIELDS = ("text", "speaker", "source", "licence", "phonemes", "seconds_per_phoneme", "caption", "kind")
 
 
-def clips_of(sources: Iterable[Path], split: str | None = None,
-             max_seconds: float = MAX_CLIP_SECONDS) -> Iterator[Clip | ValueError]:
+def clips_of(sources: Iterable[Path], split: str | None = None, max_seconds: float = MAX_CLIP_SECONDS,
+             phonemize: Callable[[str], str] | None = None) -> Iterator[Clip | ValueError]:
     """The clips of recordings, or of sentences (a .csv) that the teacher voice speaks; an error for one that is damaged
-    or longer than ``max_seconds``."""
+    or longer than ``max_seconds``. ``phonemize`` is of :func:`photophone.data.speech_sources.read_sentences`."""
     for source in sources:
         if source.suffix == ".csv":
             teacher = TeacherVoice()
-            for seed, row in enumerate(read_sentences(source, split)):
-                yield teacher.speak(row["text"], row["phonemes"], seed)
+            for seed, (text, phonemes) in enumerate(read_sentences(source, split, phonemize)):
+                yield teacher.speak(text, phonemes, seed)
             continue
         for audio, fields in read_recordings(source):
             try:
@@ -44,7 +44,8 @@ def clips_of(sources: Iterable[Path], split: str | None = None,
 
 
 def prepare_speech(sources: list[Path], output: Path, sample_rate: int, split: str | None = None,
-                   max_seconds: float = MAX_CLIP_SECONDS) -> tuple[int, int]:
+                   max_seconds: float = MAX_CLIP_SECONDS,
+                   phonemize: Callable[[str], str] | None = None) -> tuple[int, int]:
     """Write the prepared format atomically.
 
     Args:
@@ -53,12 +54,13 @@ def prepare_speech(sources: list[Path], output: Path, sample_rate: int, split: s
         sample_rate: of the prepared audio, in Hz.
         split: of the rows of a .csv, or None for all.
         max_seconds: longer recordings are skipped.
+        phonemize: gives the phonemes of sentences of a .csv that has none.
 
     Returns:
         (clips written, corrupt clips skipped)
     """
     audio, offsets, lines, skipped = [], [0], [], 0
-    for clip in tqdm(clips_of(sources, split, max_seconds), unit="clip", dynamic_ncols=True):
+    for clip in tqdm(clips_of(sources, split, max_seconds, phonemize), unit="clip", dynamic_ncols=True):
         if isinstance(clip, ValueError):
             skipped += 1
             continue
