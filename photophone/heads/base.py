@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
-from photophone.kernels.solver import Guidance, combine_guidance  # noqa: F401 - part of what heads share
+from photophone.kernels.solver import Guidance
 
 
 class Head(nn.Module, ABC):

@@ -7,15 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
-from photophone.heads.base import Guidance, Head, check_temperature, masked_mean, split_guidance
-from photophone.kernels.sampling import (  # noqa: F401 - the filters are part of the head's interface
-    draw,
-    draw_categorical,
-    filter_logits,
-    filter_min_p,
-    filter_top_k,
-    filter_top_p,
-)
+from photophone.heads.base import Head, check_temperature, masked_mean, split_guidance
+from photophone.kernels.sampling import draw, draw_categorical
+from photophone.kernels.solver import Guidance
 
 
 def draw_nucleus(logits: Tensor, noise: Noise, *, top_p: float = 0.8, top_k: int = 25) -> Tensor:

@@ -9,17 +9,9 @@ import torch
 from torch import Tensor
 
 from photophone.core.noise import GlobalNoise, Noise
-from photophone.heads.base import (
-    Guidance,
-    Head,
-    check_temperature,
-    check_tokens,
-    combine_guidance,
-    masked_mean,
-    split_guidance,
-)
+from photophone.heads.base import Head, check_temperature, check_tokens, masked_mean, split_guidance
 from photophone.heads.mlp import AdaLNMLP
-from photophone.kernels.solver import ddpm_step
+from photophone.kernels.solver import Guidance, combine_guidance, ddpm_step
 from photophone.layers.gaussian_diffusion import (
     DiffusionTables,
     add_noise,

@@ -8,18 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
-from photophone.heads.base import (
-    ConditionedNetwork,
-    Guidance,
-    Head,
-    check_temperature,
-    check_tokens,
-    combine_guidance,
-    masked_mean,
-    split_guidance,
-)
+from photophone.heads.base import ConditionedNetwork, Head, check_temperature, check_tokens, masked_mean, split_guidance
 from photophone.heads.mlp import AdaLNMLP
 from photophone.kernels.dispatch import choose
+from photophone.kernels.solver import Guidance, combine_guidance
 from photophone.layers.flow import (
     PATHS,
     SOLVERS,

@@ -6,15 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
-from photophone.heads.base import (
-    Guidance,
-    Head,
-    check_temperature,
-    check_tokens,
-    combine_guidance,
-    masked_mean,
-    split_guidance,
-)
+from photophone.heads.base import Head, check_temperature, check_tokens, masked_mean, split_guidance
+from photophone.kernels.solver import Guidance, combine_guidance
 from photophone.layers.gaussian import normal_nll
 
 

@@ -22,7 +22,7 @@ from photophone.kernels.few_rows import FewRowsWeight, Matrix, library
 class _Block(ctypes.Structure):
     _fields_ = [*((name, Matrix) for name in ("qkv", "out", "gate", "value", "down")),
                 ("norm1", ctypes.c_void_p), ("norm2", ctypes.c_void_p),
-                *((name, ctypes.c_float) for name in ("eps", "residual", "gain")),
+                *((name, ctypes.c_float) for name in ("eps", "residual")),
                 *((name, ctypes.c_int64) for name in ("heads", "kv_heads", "head_dim", "halves"))]
 
 
@@ -39,7 +39,7 @@ class DecodeBlock:
     Attributes:
         qkv, out, gate, value, down: linear layers, as :class:`photophone.layers.llama_block.LlamaBlock` has them.
         norm1, norm2: weights of the RMS norms, with ``eps``.
-        heads, kv_heads, head_dim, halves, gain: of the attention.
+        heads, kv_heads, head_dim, halves: of the attention.
         residual: factor on what attention and feed-forward add.
         key: identity of weights and norms; that of a block that has been prepared again is another.
     """
@@ -53,7 +53,6 @@ class DecodeBlock:
     norm2: Tensor
     eps: float
     residual: float
-    gain: float
     heads: int
     kv_heads: int
     head_dim: int
@@ -64,7 +63,7 @@ class DecodeBlock:
         parts = self.qkv, self.out, self.gate, self.value, self.down
         object.__setattr__(self, "key", (*map(id, parts), self.norm1.data_ptr(), self.norm2.data_ptr()))
         fields = _Block(*(part.matrix for part in parts), self.norm1.data_ptr(), self.norm2.data_ptr(), self.eps,
-                        self.residual, self.gain, self.heads, self.kv_heads, self.head_dim, self.halves)
+                        self.residual, self.heads, self.kv_heads, self.head_dim, self.halves)
         object.__setattr__(self, "_fields", fields)
 
     def __reduce__(self) -> tuple:

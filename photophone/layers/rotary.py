@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from photophone.kernels.rotary import rotate  # noqa: F401 - it belongs to the tables
-
 
 def sequence_rotary(length: int, head_dim: int, base: float = 10_000.0, factors: Sequence[float] | None = None,
                     scale: float = 1.0, device: torch.device | str = "cpu") -> Tensor:

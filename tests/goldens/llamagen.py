@@ -6,7 +6,7 @@ import torch
 from golden import Golden, System
 
 from photophone.generators.llamagen.model import LlamaGenGPT
-from photophone.heads.categorical import filter_logits
+from photophone.kernels.sampling import filter_logits
 from photophone.layers.vqgan import ResnetBlock
 from photophone.layers.vqgan_keys import convert_vqgan_keys
 from photophone.loading.checkpoints import load_strict

@@ -10,7 +10,7 @@ from golden import Golden, System
 from photophone.core.noise import ReplayNoise
 from photophone.decoding.loop import cosine_reveal_counts, scheduled_guidance
 from photophone.generators.mar.model import MAR, MASK_RATIO_STD, guidance_progress, patchify, unpatchify
-from photophone.heads.base import combine_guidance
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.gaussian_diffusion import (
     add_noise,
     diffusion_losses,

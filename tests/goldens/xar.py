@@ -6,8 +6,8 @@ import torch
 from golden import Golden, System
 
 from photophone.generators.xar.model import XAR, cell_order, time_ids
+from photophone.kernels.rotary import rotate
 from photophone.layers.flow import PATHS, euler, sde_time_grid, time_grid
-from photophone.layers.rotary import rotate
 from photophone.tokenizers.grid import to_grid, to_sequence
 
 system = System("xar")

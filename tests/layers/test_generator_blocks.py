@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from photophone.kernels.rotary import rotate
 from photophone.layers.adaln_block import ORDERS, AdaLNBlock
 from photophone.layers.llama_block import LlamaBlock
-from photophone.layers.rotary import grid_rotary, rotate, with_condition_rows
+from photophone.layers.rotary import grid_rotary, with_condition_rows
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import FeedForward, LayerCache
 

@@ -30,7 +30,8 @@ from photophone.generators.cosyvoice.encoders import ENCODERS, regulated_frames
 from photophone.generators.cosyvoice.keys import convert_flow_keys
 from photophone.generators.cosyvoice.mel_dit import MelDiT
 from photophone.generators.cosyvoice.unet1d import UNet1d
-from photophone.heads.base import check_temperature, combine_guidance, split_guidance
+from photophone.heads.base import check_temperature, split_guidance
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.flow import cosine_grid, euler, linear_path, time_grid
 from photophone.layers.streaming import StreamMemory
 from photophone.loading.checkpoints import OriginalCheckpoint, State

@@ -16,12 +16,13 @@ from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, KVCache, check_labels, notify, scheduled_guidance
 from photophone.generators.base import Generator
-from photophone.heads.base import check_temperature, combine_guidance, is_guided
+from photophone.generators.var.attention import VARAttention
+from photophone.heads.base import check_temperature, is_guided
 from photophone.heads.categorical import CategoricalHead
 from photophone.kernels.sampling import draw
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.adaln import adaln_projection, modulated_norm
 from photophone.layers.adaln_block import AdaLNBlock
-from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import FeedForward
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.multi_scale import MultiScaleVQ
@@ -33,8 +34,6 @@ KEYS = [(r"^word_embed\.", "token_in."), (r"^class_emb\.", "class_embedding."), 
         (r"\.attn\.([qv]_bias)$", r".attention.\1"), (r"\.attn\.scale_mul_1H11$", ".attention.log_scale"),
         (r"\.attn\.proj\.", ".attention.to_out."), (r"\.ffn\.fc1\.", ".feed_forward.0."),
         (r"\.ffn\.fc2\.", ".feed_forward.2."), (r"\.ada_lin\.", ".modulation."), (r"\.ada_gss$", ".offset")]
-PLAIN_GAIN = 0.25
-"""Factor on the logits of attention that is not in the cosine form: the official code's, beside 1/sqrt(d)."""
 
 
 class VAR(OriginalCheckpoint, Generator):
@@ -50,7 +49,7 @@ class VAR(OriginalCheckpoint, Generator):
         width, depth, num_heads: sizes of the transformer.
         mlp_ratio: hidden width of the feed-forwards over the width.
         eps: of the layer normalisations.
-        cosine: attention by cosine; see :class:`photophone.layers.self_attention.SelfAttention`.
+        cosine: attention by cosine; see :class:`photophone.generators.var.attention.VARAttention`.
         shared_adaln: one modulation for all blocks (the 512 pixel model).
         label_drop: share of training labels replaced by the null class.
     """
@@ -66,9 +65,8 @@ class VAR(OriginalCheckpoint, Generator):
         self.sizes = [scale**2 for scale in scales]
 
         def block() -> AdaLNBlock:
-            attention = SelfAttention(width, num_heads, key_bias=False, cosine=cosine, gain=PLAIN_GAIN)
-            return AdaLNBlock(attention, FeedForward(width, mlp_ratio), width, order="var", shared=shared_adaln,
-                              eps=eps)
+            return AdaLNBlock(VARAttention(width, num_heads, cosine), FeedForward(width, mlp_ratio), width,
+                              order="var", shared=shared_adaln, eps=eps)
 
         self.token_in = nn.Linear(token_width, width)
         self.class_embedding = nn.Embedding(num_classes + 1, width)
