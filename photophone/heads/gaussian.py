@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from photophone.core.noise import Noise
 from photophone.heads.base import Head, check_temperature, check_tokens, masked_mean, split_guidance
 from photophone.kernels.solver import Guidance, combine_guidance
-from photophone.layers.gaussian import normal_nll
+from photophone.layers.normal import normal_nll
 
 
 class GaussianHead(Head):

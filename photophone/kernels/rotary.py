@@ -4,7 +4,7 @@ For R = B N positions, H heads of queries, H' of keys and d channels of b bytes:
 
 - :func:`rotate` reads and writes ``2 R H d b`` bytes, and ``4 d`` of the table for each position;
 - :func:`rotate_into_cache` reads ``R (H + 2 H') d b`` and writes as much, once; torch's own kernels for norm, rotation,
-  the two cache writes and the factor on the queries move about six times that in 12 launches or more.
+  and the two cache writes move about six times that in 12 launches or more.
 
 6 operations a pair and 5 a number for the norm: 1 to 2 a byte, bandwidth is the limit. At a decode step (R = 2, H = 12,
 d = 64: 20 kB) it is the launch, about 3 microseconds, so what counts is that there is one.
@@ -39,7 +39,7 @@ def rotate(x: Tensor, table: Tensor, halves: bool = False) -> Tensor:
 
 
 def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int | Tensor, *, num_heads: int,
-                      halves: bool = False, gain: float = 1.0, q_weight: Tensor | None = None,
+                      halves: bool = False, q_weight: Tensor | None = None,
                       k_weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
     """Queries turned, keys turned and written with the values to a cache.
 
@@ -50,7 +50,6 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
         position: an integer, or Long ``(B,)`` on the device with one for each row, which is not read by the host.
         num_heads: H.
         halves: how channels pair.
-        gain: factor on the queries.
         q_weight, k_weight: ``(d,)`` of RMS norms of queries and keys before they turn; None: no norm.
         eps: of these norms.
 
@@ -77,7 +76,7 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
         if dim <= rotary.MAX_HEAD:
             queries = qkv.new_empty(rows, num_heads, count, dim)
             weights = None if q_weight is None else (q_weight.contiguous(), k_weight.contiguous())
-            rotary.run(qkv, table, queries, halves=halves, heads=num_heads, kv_heads=kv_heads, gain=gain, cache=cache,
+            rotary.run(qkv, table, queries, halves=halves, heads=num_heads, kv_heads=kv_heads, cache=cache,
                        position=position, weights=weights, eps=eps)
             return queries
     queries, keys, values = qkv.split([num_heads, kv_heads, kv_heads], dim=1)
@@ -92,4 +91,4 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
         row = torch.arange(rows, device=places.device)[:, None]
         cache[0, row, :, index] = keys.transpose(1, 2).to(cache.dtype)
         cache[1, row, :, index] = values.transpose(1, 2).to(cache.dtype)
-    return queries * gain
+    return queries

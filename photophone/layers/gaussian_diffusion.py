@@ -15,7 +15,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from photophone.layers.gaussian import discretized_normal_nll, normal_kl
+from photophone.layers.normal import discretized_normal_nll, normal_kl
 
 
 def cosine_betas(num_steps: int) -> Tensor:

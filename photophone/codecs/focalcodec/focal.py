@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from photophone.codecs.focalcodec.semantic import FeedForward
 from photophone.kernels.snake import snake
 from photophone.layers.causal_conv import CausalConv1d
 from photophone.layers.lengths import keep_valid, length_mask
 from photophone.layers.streaming import StreamingLayer
-from photophone.layers.wavlm import FeedForward
 
 
 class DynamicTanh(nn.Module):

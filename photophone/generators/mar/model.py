@@ -27,7 +27,7 @@ from photophone.generators.base import Generator
 from photophone.heads import DiffusionHead
 from photophone.heads.base import is_guided
 from photophone.layers.transformer import TransformerBlock
-from photophone.layers.transformer_keys import convert_vit_block_keys
+from photophone.layers.vit_keys import convert_vit_keys
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
 KEYS = [(r"^class_emb\.", "class_embedding."), (r"^fake_latent$", "null_embedding"),
@@ -118,7 +118,7 @@ class MAR(OriginalCheckpoint, Generator):
     @staticmethod
     def convert_state_dict(state: State) -> State:
         """Official keys to ours."""
-        return rename_keys(convert_vit_block_keys(state), KEYS)
+        return rename_keys(convert_vit_keys(state), KEYS)
 
     # backbone ---------------------------------------------------------------------------------------------------
 

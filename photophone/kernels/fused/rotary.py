@@ -16,7 +16,7 @@ MAX_HEAD = 512
 
 @triton.jit
 def rotary_kernel(x, table, out, cache, position, q_weight, k_weight, x_b, x_h, x_n, table_b, table_h, table_n, out_b,
-                  out_h, out_n, cache_part, cache_b, cache_h, cache_n, N, HEADS, KV_HEADS, D, LENGTH, gain, eps, sign,
+                  out_h, out_n, cache_part, cache_b, cache_h, cache_n, N, HEADS, KV_HEADS, D, LENGTH, eps, sign,
                   HALVES: tl.constexpr, NORM: tl.constexpr, STORE: tl.constexpr, PLACES: tl.constexpr,
                   BLOCK_H: tl.constexpr, BLOCK_P: tl.constexpr):
     """BLOCK_H heads of one position a program: queries are turned to ``out``; keys and values go to the cache."""
@@ -52,8 +52,8 @@ def rotary_kernel(x, table, out, cache, position, q_weight, k_weight, x_b, x_h, 
     left, right = a * cos - c * sin, c * cos + a * sin
     to = out + b * out_b + n * out_n + h.to(tl.int64)[:, None] * out_h
     kind = out.dtype.element_ty
-    tl.store(to + first[None, :], (left * gain).to(kind), mask=inside & is_query)
-    tl.store(to + second[None, :], (right * gain).to(kind), mask=inside & is_query)
+    tl.store(to + first[None, :], left.to(kind), mask=inside & is_query)
+    tl.store(to + second[None, :], right.to(kind), mask=inside & is_query)
     if STORE:
         start = position
         if PLACES:
@@ -75,7 +75,7 @@ def _expanded(table: Tensor, rows: int, heads: int, count: int) -> Tensor:
     return table.expand(rows, heads, count, *table.shape[-2:])
 
 
-def run(x: Tensor, table: Tensor, out: Tensor, *, halves: bool, heads: int, kv_heads: int = 0, gain: float = 1.0,
+def run(x: Tensor, table: Tensor, out: Tensor, *, halves: bool, heads: int, kv_heads: int = 0,
         sign: float = 1.0, cache: Tensor | None = None, position: int | Tensor = 0,
         weights: tuple[Tensor, Tensor] | None = None, eps: float = 0.0) -> None:
     """x (B, heads + 2 kv_heads, N, d) to ``out`` (B, heads, N, d), and to ``cache`` (2, B, kv_heads, L, d) if given."""
@@ -86,7 +86,7 @@ def run(x: Tensor, table: Tensor, out: Tensor, *, halves: bool, heads: int, kv_h
     q_weight, k_weight = (None, None) if weights is None else weights
     launch(rotary_kernel, (rows * count, blocks(all_heads, BLOCK_H)), x, table, out, cache, position, q_weight,
            k_weight, *x.stride()[:3], *table.stride()[:3], *out.stride()[:3], *places, count, heads, kv_heads, dim,
-           0 if cache is None else cache.shape[3], float(gain), float(eps), float(sign), HALVES=halves,
+           0 if cache is None else cache.shape[3], float(eps), float(sign), HALVES=halves,
            NORM=weights is not None, STORE=cache is not None, PLACES=isinstance(position, Tensor), BLOCK_H=BLOCK_H,
            BLOCK_P=power_of_two(dim // 2), num_warps=4)
 

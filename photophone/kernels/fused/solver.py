@@ -66,7 +66,7 @@ def ddpm_step_kernel(x, cond, uncond, noise, guidance, out, mean_out, std_out, s
     tl.store(out + e, mean, mask=mask)
 
 
-def _rows(output: Tensor, token_dim: int) -> Tensor:
+def _rows(output: Tensor) -> Tensor:
     """(B, ..., C) as rows (M, C), its last axis dense."""
     output = output if output.stride(-1) == 1 else output.contiguous()
     return output.flatten(0, -2)
@@ -75,7 +75,8 @@ def _rows(output: Tensor, token_dim: int) -> Tensor:
 def _prepared(x: Tensor, cond: Tensor, uncond: Tensor | None, guidance: float | Tensor) -> tuple:
     """Inputs as the kernels want them: x, rows of cond and uncond, guidance and its kind, rows that share one."""
     kind = 0 if uncond is None else 2 if isinstance(guidance, Tensor) else 1
-    rows, other = _rows(cond, x.shape[-1]), None if uncond is None else _rows(uncond, x.shape[-1])
+    rows = _rows(cond)
+    other = None if uncond is None else _rows(uncond)
     strength = guidance.to(x.device).contiguous() if isinstance(guidance, Tensor) else float(guidance)
     return x.contiguous(), rows, other, strength, kind, max(1, len(rows) // max(1, len(x)))
 
