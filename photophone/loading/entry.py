@@ -57,7 +57,7 @@ class ModelEntry:
         summary: one line.
         paper: arXiv id or URL.
         code_licence, weights_licence: SPDX names, or words where there is no such name.
-        config: constructor arguments that differ from the class's defaults.
+        config: constructor arguments of this model; the class's defaults stand for the rest.
         hub_id, files: where published weights lie; None when there are none.
         folder: for built-in weights, the folder inside ``photophone/pretrained``.
         tiny: arguments that replace those of ``config`` and make the same model small: what tests build.

@@ -47,6 +47,7 @@ class VectorQuantizer(Quantizer):
         kmeans_iterations: with ema_decay, start the codebook by k-means on the first training batch; 0: no.
         clustering: with a gradient codebook, pull unused codes to features after each training step (TA-TiTok).
         entropy_weight, entropy_temperature: of the entropy loss; it holds all B*N x K scores.
+        entropy_eps: see :func:`photophone.quantizers.base.entropy_terms`.
 
     Raises:
         ValueError: for settings out of range or that exclude each other.
@@ -55,7 +56,8 @@ class VectorQuantizer(Quantizer):
     def __init__(self, dim: int, codebook_size: int, *, l2_norm: bool = False, cosine_search: bool = False,
                  beta: float = 0.25, codebook_weight: float = 1.0, ema_decay: float | None = None,
                  revive_below: float = 2.0, kmeans_iterations: int = 0, clustering: bool = False,
-                 entropy_weight: float = 0.0, entropy_temperature: float = 0.01) -> None:
+                 entropy_weight: float = 0.0, entropy_temperature: float = 0.01,
+                 entropy_eps: float = 1e-6) -> None:
         super().__init__(dim, codebook_size=codebook_size)
         if l2_norm and cosine_search:
             raise ValueError("l2_norm=True already searches by cosine; leave cosine_search=False")
@@ -72,7 +74,7 @@ class VectorQuantizer(Quantizer):
         self.beta, self.codebook_weight = beta, codebook_weight
         self.ema_decay, self.revive_below, self.kmeans_iterations = ema_decay, revive_below, kmeans_iterations
         self.clustering, self.entropy_weight = clustering, entropy_weight
-        self.entropy_temperature = entropy_temperature
+        self.entropy_temperature, self.entropy_eps = entropy_temperature, entropy_eps
         # Not nn.init, whose functions give back None while diffusers loads a model.
         codebook = torch.empty(codebook_size, dim).uniform_(-1 / codebook_size, 1 / codebook_size)
         codebook = F.normalize(codebook, dim=-1) if l2_norm else codebook
@@ -147,7 +149,7 @@ class VectorQuantizer(Quantizer):
     def _entropy_loss(self, rows: Tensor) -> Tensor:
         codebook = self._unit(self.codebook.clone().float())  # a copy: moving averages write in place before backward
         distance = rows.square().sum(-1, keepdim=True) - 2 * rows @ codebook.T + codebook.square().sum(-1)  # (M, K)
-        row_entropy, batch_entropy = entropy_terms(-distance / self.entropy_temperature)
+        row_entropy, batch_entropy = entropy_terms(-distance / self.entropy_temperature, self.entropy_eps)
         return row_entropy - batch_entropy
 
     @torch.no_grad()

@@ -107,7 +107,7 @@ def test_hidden_states_of_a_recogniser_join_the_loss(data):
 
     task = build(data, features=Bands())
     batch = task.batch(np.arange(4), np.random.default_rng(0))
-    loss, terms = task.loss(task.model, batch)
-    plain, _ = build(data).loss(task.model, batch)
+    loss, terms = task.loss(task.model, batch, 0)
+    plain, _ = build(data).loss(task.model, batch, 0)
     assert float(terms["words"].detach()) > 0
     assert float(loss.detach()) == pytest.approx(float(plain.detach() + 0.03 * terms["words"].detach()), rel=1e-5)

@@ -51,7 +51,7 @@ class LlamaGenVQ(GridTokenizer):
                                attention_levels=coarsest)
         self.to_latent = nn.Conv2d(z_channels, token_width, 1)
         self.bottleneck = VectorQuantizer(token_width, num_codes, l2_norm=l2_norm, beta=commitment,
-                                          entropy_weight=entropy_weight)
+                                          entropy_weight=entropy_weight, entropy_eps=1e-5)
         self.from_latent = nn.Conv2d(token_width, z_channels, 1)
         self.decoder = Decoder(in_channels=z_channels, channels=channels, multipliers=decoder_multipliers,
                                blocks=blocks + 1, attention_levels=coarsest)

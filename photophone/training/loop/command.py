@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from photophone.training.loop.config import TrainConfig, load_config
-from photophone.training.loop.trainer import Task, Trainer
+from photophone.training.loop.task import Task
+from photophone.training.loop.trainer import Trainer
 
 
 def train_command(description: str, build_task: Callable[[TrainConfig], Task]) -> None:

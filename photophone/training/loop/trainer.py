@@ -9,12 +9,10 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -22,29 +20,7 @@ from photophone.training.loop.checkpoint import list_checkpoints, load_checkpoin
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.optim import Ema, build_optimizers, learning_rate, split_by_rate
 from photophone.training.loop.report import Reporter
-
-
-class Task(Protocol):
-    """What is trained: a model, its data and its loss."""
-
-    model: nn.Module
-    num_examples: int
-    step: int  # optimizer steps done: the loop sets it before each, for schedules of losses
-
-    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
-        """The examples of ``indices``, augmented with draws of ``rng``."""
-
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scalar loss, and metrics to log."""
-
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        """Metrics of the averaged weights on held-apart data."""
-
-    def preview(self, model: nn.Module) -> Image.Image | None:
-        """A picture of what the averaged weights do."""
-
-    def export(self, model: nn.Module, folder: Path) -> None:
-        """Save the averaged weights in the form that pipelines load."""
+from photophone.training.loop.task import Task
 
 
 def epoch_indices(step: int, batch_size: int, num_examples: int, seed: int) -> np.ndarray:
@@ -152,7 +128,6 @@ class Trainer:
         indices = epoch_indices(self.step, config.batch_size, self.task.num_examples, config.seed)
         rate = learning_rate(self.step, config)
         self.model.train()
-        self.task.step = self.step
         totals: dict[str, Tensor] = {}
         for part in range(config.accumulation):
             own = np.array_split(indices, parts)[part * accelerator.num_processes + accelerator.process_index]
@@ -163,7 +138,7 @@ class Trainer:
             last = part == config.accumulation - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
                 with accelerator.autocast():
-                    loss, metrics = self.task.loss(self.model, batch)
+                    loss, metrics = self.task.loss(self.model, batch, self.step)
                 accelerator.backward(loss / config.accumulation)
             for name, value in {"loss": loss, **metrics}.items():
                 totals[name] = totals.get(name, 0) + value.detach() / config.accumulation

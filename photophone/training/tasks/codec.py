@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from photophone.codecs.base import AudioCodec
 from photophone.core.pictures import grid, spectrogram
 from photophone.data.speech import SpeechDataset
+from photophone.training.loop.task import Task
 from photophone.training.losses.adversary import Adversary, SpectralDiscriminator
 from photophone.training.losses.audio import SpectralLoss
 
@@ -52,7 +53,7 @@ class CodecInTraining(nn.Module):
         return self.codec(audio)
 
 
-class CodecTask:
+class CodecTask(Task):
     """Reconstruction of crops of audio through their tokens.
 
     Args:
@@ -91,14 +92,14 @@ class CodecTask:
         level = self.weights.noise * torch.from_numpy(rng.random((len(audio), 1, 1))).float()
         return {"audio": audio + level * torch.from_numpy(rng.standard_normal(audio.shape)).float()}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         audio, weights = batch["audio"], self.weights
         made, quantizer_loss, metrics = model(audio)
         made, audio = made[..., self.warm_up:], audio[..., self.warm_up:]
         terms = self.spectral.to(audio.device)(made, audio)
         loss = weights.mel * terms["mel"] + weights.magnitude * terms["magnitude"] + weights.quantizer * quantizer_loss
         metrics = {**metrics, **terms}
-        adversary = (model.module if hasattr(model, "module") else model).adversary
+        adversary = self.model.adversary
         if adversary is not None:
             game = adversary(made, audio)
             loss = loss + (game["discriminator"] + weights.adversarial * game["adversarial"]

@@ -18,6 +18,7 @@ from photophone.data.mixing import MixingConfig, NoisyMixer
 from photophone.data.speech import SpeechDataset
 from photophone.evaluation.metrics.audio import si_sdr
 from photophone.generators.enhancer.model import SpeechEnhancer
+from photophone.training.loop.task import Task
 from photophone.training.losses.audio import stft
 from photophone.training.losses.speech_features import WhisperFeatures, feature_distance
 
@@ -105,7 +106,7 @@ def crops_of(lengths: Tensor, crop: int) -> np.ndarray:
     return np.repeat(np.arange(len(lengths)), counts)
 
 
-class EnhancerTask:
+class EnhancerTask(Task):
     """Clean speech and its tokens from mixtures.
 
     Args:
@@ -159,15 +160,15 @@ class EnhancerTask:
         noisy, clean = self.mixer.batch(self.examples[indices], rng)
         return {"noisy": noisy, "clean": clean}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         noisy, weights = batch["noisy"], self.weights
         target = polish(batch["clean"], weights.polish_db)
-        own = model.module if hasattr(model, "module") else model
         made, tokens = model(noisy)
         scale = LEVEL / noisy.square().mean(dim=-1, keepdim=True).sqrt().clamp(min=1e-5)
         terms = self.measure.to(noisy.device)(made * scale, target * scale)
         truth = self.codec.to(noisy.device).encode(target).values
-        terms["tokens"] = functional.mse_loss(tokens, ((truth - own.token_mean) / own.token_std).to(tokens))
+        truth = (truth - self.model.token_mean) / self.model.token_std
+        terms["tokens"] = functional.mse_loss(tokens, truth.to(tokens))
         if self.features is not None:
             network = self.features.to(noisy.device)
             with torch.no_grad():
@@ -187,7 +188,8 @@ class EnhancerTask:
             return {}
         totals: dict[str, list[float]] = {}
         for noisy, clean in self.pairs(VALIDATION_MIXES):
-            loss, terms = self.loss(model, {"noisy": noisy.to(model.device), "clean": clean.to(model.device)})
+            batch = {"noisy": noisy.to(model.device), "clean": clean.to(model.device)}
+            loss, terms = self.loss(model, batch, step=0)  # no term changes with the step
             made = model(noisy.to(model.device))[0].cpu()
             gain = (si_sdr(clean[0, 0].numpy(), made[0, 0].numpy()) - si_sdr(clean[0, 0].numpy(), noisy[0, 0].numpy()))
             for name, value in {"loss": loss, **terms, "si_sdr_gain": gain}.items():

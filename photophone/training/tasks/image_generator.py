@@ -18,6 +18,7 @@ from photophone.core.tokens import Tokens
 from photophone.data.images import ImageDataset
 from photophone.pipelines.class_to_image import ClassToImagePipeline
 from photophone.tokenizers.base import ImageTokenizer
+from photophone.training.loop.task import Task
 from photophone.training.tasks.image_conditions import Classes, Condition
 
 PREVIEW = {"guidance_scale": 3.0, "num_inference_steps": 20}
@@ -43,7 +44,7 @@ def token_sizes(tokenizer: ImageTokenizer) -> dict[str, Any]:
     return sizes if scales is None else {**sizes, "scales": list(scales)}
 
 
-class ImageGeneratorTask:
+class ImageGeneratorTask(Task):
     """Conditions to tokens.
 
     Args:
@@ -91,7 +92,7 @@ class ImageGeneratorTask:
         arguments = self.condition.train([self.data.fields[i] for i in indices], rng)
         return {**arguments, "tokens": self.tokens.values[torch.from_numpy(rows)]}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         return model(**batch, **self.shared(batch["tokens"].device)), {}
 
     def shared(self, device: torch.device) -> dict[str, Any]:

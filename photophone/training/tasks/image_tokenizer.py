@@ -19,6 +19,7 @@ from photophone.tokenizers.base import ImageTokenizer
 from photophone.tokenizers.grid import GridTokenizer
 from photophone.tokenizers.kl_vae.model import KLVAE
 from photophone.tokenizers.unitok.model import UniTokCLIP
+from photophone.training.loop.task import Task
 from photophone.training.losses.adversary import Adversary
 from photophone.training.losses.image import PerceptualLoss, Ramp, adaptive_weight
 from photophone.training.tasks.image_tokenizer_parts import Alignment, TokenizerInTraining, tokenizer_of
@@ -99,7 +100,7 @@ def random_crops(images: Tensor, size: int, rng: np.random.Generator) -> Tensor:
     return torch.stack([image[:, top:top + size, left:left + size] for image, (top, left) in zip(images, places)])
 
 
-class ImageTokenizerTask:
+class ImageTokenizerTask(Task):
     """Reconstruction of images through their tokens.
 
     Args:
@@ -137,7 +138,7 @@ class ImageTokenizerTask:
         model.to(memory_format=torch.channels_last)
         extra = any(part is not None for part in (adversary, alignment, text_tokenizer))
         self.model = TokenizerInTraining(model, adversary, alignment) if extra else model
-        self.data, self.validation, self.step = data, validation, 0
+        self.data, self.validation = data, validation
         self.perceptual, self.text_tokenizer = perceptual, text_tokenizer
         self.num_examples = len(data)
         if freeze_encoder:
@@ -162,18 +163,17 @@ class ImageTokenizerTask:
         ids, mask = (nn.functional.pad(part[:, :length], (0, 1)) for part in (ids, mask))
         return ids.scatter(1, mask.sum(dim=1, keepdim=True), len(self.text_tokenizer))
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         images, weights = batch["images"], self.weights
-        inner = model.module if hasattr(model, "module") else model
-        alignment = getattr(inner, "alignment", None)
+        alignment = getattr(self.model, "alignment", None)
         if weights.quantize_from is not None:
-            bottleneck = tokenizer_of(model).bottleneck
-            bottleneck.bypassed = self.step <= weights.quantize_from
-            if self.step == weights.quantize_from:
-                fill_codebook(tokenizer_of(model), images)
+            bottleneck = tokenizer_of(self.model).bottleneck
+            bottleneck.bypassed = step <= weights.quantize_from
+            if step == weights.quantize_from:
+                fill_codebook(tokenizer_of(self.model), images)
                 bottleneck.bypassed = False
         features = alignment.teach(images) if alignment is not None else None
-        extra = (features, batch.get("captions")) if isinstance(inner, TokenizerInTraining) else ()
+        extra = (features, batch.get("captions")) if isinstance(self.model, TokenizerInTraining) else ()
         made, quantizer_loss, metrics = model(images, *extra)
         made = made.float()
         error = made - images
@@ -182,37 +182,39 @@ class ImageTokenizerTask:
         fit = weights.l2 * terms["l2_loss"] + weights.l1 * terms["l1_loss"]
         if weights.log_l2:
             fit = fit + weights.log_l2 * squared.clamp(min=1e-6).log().mean()
-        if self.perceptual is not None and weights.perceptual.at(self.step):
+        if self.perceptual is not None and weights.perceptual.at(step):
             terms["perceptual"] = self.perceptual(made, images)
-            fit = fit + weights.perceptual.at(self.step) * terms["perceptual"]
+            fit = fit + weights.perceptual.at(step) * terms["perceptual"]
         loss = fit + weights.quantizer * quantizer_loss
         for name in ("alignment", "contrastive"):
             if name in metrics:
-                loss = loss + getattr(weights, name).at(self.step) * metrics[name]
-        adversary = getattr(inner, "adversary", None)
+                loss = loss + getattr(weights, name).at(step) * metrics[name]
+        adversary = getattr(self.model, "adversary", None)
         if adversary is not None:
-            game_loss, game = self.play(adversary, made, images, fit, tokenizer_of(model))
+            game_loss, game = self.play(adversary, made, images, fit, step)
             loss, terms = loss + game_loss, {**terms, **game}
         return loss, {**terms, **metrics}
 
     def play(self, adversary: Adversary, made: Tensor, images: Tensor, fit: Tensor,
-             tokenizer: ImageTokenizer) -> tuple[Tensor, dict[str, Tensor]]:
+             step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Adversarial losses, and what to log of them.
 
         Args:
             made, images: (B, 3, H, W).
             fit: the other losses of the reconstruction, for the adaptive weight.
+            step: optimizer steps done.
         """
         weights = self.weights
-        if self.step < min(weights.adversarial.start, weights.features.start or weights.adversarial.start):
+        if step < min(weights.adversarial.start, weights.features.start or weights.adversarial.start):
             return sum(0 * weight.sum() for weight in adversary.parameters()), {}  # the same graph in all processes
         game = adversary(made, images)
         scale = torch.ones((), device=made.device)
         if weights.adaptive:
-            scale = adaptive_weight(fit, game["adversarial"], tokenizer.last_layer, least=weights.adaptive_least)
+            last = tokenizer_of(self.model).last_layer
+            scale = adaptive_weight(fit, game["adversarial"], last, least=weights.adaptive_least)
             game["adaptive_weight"] = scale
-        loss = (game["discriminator"] + weights.adversarial.at(self.step) * scale * game["adversarial"]
-                + weights.features.at(self.step) * game["features"])
+        loss = (game["discriminator"] + weights.adversarial.at(step) * scale * game["adversarial"]
+                + weights.features.at(step) * game["features"])
         return loss, game
 
     def validate(self, model: nn.Module) -> dict[str, float]:

@@ -79,5 +79,4 @@ class TokenizerInTraining(nn.Module):
 
 def tokenizer_of(model: nn.Module) -> ImageTokenizer:
     """The tokenizer inside what the loop trains."""
-    model = model.module if hasattr(model, "module") else model
     return getattr(model, "tokenizer", model)

@@ -15,6 +15,7 @@ from photophone.core.pictures import grid, spectrogram
 from photophone.core.tokens import Tokens
 from photophone.data.speech import SpeechDataset
 from photophone.text.phonemes import encode_phonemes
+from photophone.training.loop.task import Task
 
 
 def token_durations(seconds: list[float], frame_rate: float) -> Tensor:
@@ -71,7 +72,7 @@ class AlignedSpeech:
         return {"ids": pad(self.ids), "mask": mask, "durations": durations, "tokens": pad(self.values)}
 
 
-class SpeechGeneratorTask:
+class SpeechGeneratorTask(Task):
     """Phonemes to codec tokens.
 
     Args:
@@ -89,7 +90,7 @@ class SpeechGeneratorTask:
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         return self.data.batch(indices)
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         return model(**batch)
 
     def validate(self, model: nn.Module) -> dict[str, float]:

@@ -14,6 +14,7 @@ from photophone.core.tokens import Tokens
 from photophone.data.images import ImageDataset
 from photophone.tokenizers.maskgit_vqgan.model import MaskGITVQGAN
 from photophone.tokenizers.titok.model import TiTok
+from photophone.training.loop.task import Task
 
 
 class StageOne(nn.Module):
@@ -28,7 +29,7 @@ class StageOne(nn.Module):
         return self.tokenizer.proxy_loss(images, codes)
 
 
-class StageOneTask:
+class StageOneTask(Task):
     """Images to the teacher's codes of them, through the tokens.
 
     Args:
@@ -50,7 +51,7 @@ class StageOneTask:
             raise ValueError(f"stage 1 needs proxy_decoder=None and the teacher's codes, cells and pixels {theirs}, "
                              f"got {own} and proxy_decoder={model.config.proxy_decoder}")
         self.model, self.teacher = StageOne(model), teacher.eval().requires_grad_(False)
-        self.data, self.validation, self.flip, self.step = data, validation, flip, 0
+        self.data, self.validation, self.flip = data, validation, flip
         self.num_examples = len(data)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -59,7 +60,7 @@ class StageOneTask:
         images[flip] = images[flip].flip(-1)
         return {"images": images}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         codes = self.teacher.to(batch["images"].device).encode(batch["images"]).values
         logits, loss, metrics = model(batch["images"], codes)
         return loss, {"right_codes": (logits.argmax(dim=-1) == codes).float().mean(), **metrics}
