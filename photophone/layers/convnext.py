@@ -65,6 +65,7 @@ class DepthwiseConv1d(nn.Conv1d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to the same, as a 2D convolution of height 1 computes it."""
         x = x[:, :, None].contiguous(memory_format=torch.channels_last)
         return functional.conv2d(x, self.weight[:, :, None], self.bias, padding=(0, self.padding[0]),
                                  groups=self.groups)[:, :, 0]

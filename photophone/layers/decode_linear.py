@@ -48,6 +48,7 @@ class DecodeLinear(nn.Linear):
         self._refresh()
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., in) to (..., out), by the copy of the weights wherever no gradient is recorded."""
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return F.linear(x, self.weight, self.bias)
         if self.packed is not None:
@@ -58,6 +59,7 @@ class DecodeLinear(nn.Linear):
         return linear_reference(x, values, scale, self.bias)
 
     def extra_repr(self) -> str:
+        """Sizes of the layer, and what the copy holds."""
         return f"{super().extra_repr()}, weights={self.kind}"
 
 

@@ -42,6 +42,7 @@ class GatedFeedForward(nn.Module):
         self.out = nn.Linear(hidden, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., C) to the same."""
         return self.out(self.activation(self.gate(x)) * self.value(x))
 
 

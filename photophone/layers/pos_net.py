@@ -45,6 +45,7 @@ class FrameResnetBlock(nn.Module):
         self.conv2 = nn.Conv1d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """mask: Bool (B, T), True for valid frames."""
         h = self.conv1(keep_valid(functional.silu(self.norm1(x, mask)), mask))
         h = self.dropout(functional.silu(self.norm2(h, mask)))
         return x + self.conv2(keep_valid(h, mask))
@@ -62,6 +63,7 @@ class FrameAttention(nn.Module):
         self.proj_out = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """mask: Bool (B, T), True for valid frames."""
         h = self.norm(x, mask)
         queries, keys, values = (layer(h).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v))
         seen = None if mask is None else mask[:, None, None]  # (B, 1, 1, T) against (B, 1, T, T)

@@ -20,4 +20,5 @@ class Snake(nn.Module):
         self.alpha = nn.Parameter(torch.ones(1, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to the same."""
         return snake(x, self.alpha)

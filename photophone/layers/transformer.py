@@ -92,6 +92,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), start))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, N, C) to the same."""
         return x * self.gamma
 
 

@@ -107,5 +107,6 @@ class ScalarBottleneck(nn.Module):
         self.project_out = nn.Linear(code_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., dim) to the same."""
         bounded = torch.tanh(self.project_in(x)) * self.scale
         return self.project_out(straight_through(bounded, bounded.detach().round()) / self.scale)

@@ -42,6 +42,7 @@ class Phi(nn.Conv2d):
         self.ratio = ratio
 
     def forward(self, h: Tensor) -> Tensor:
+        """h (B, D, s, s) to the same."""
         return h * (1 - self.ratio) + self._conv_forward(h, self.weight.float(), self.bias.float()) * self.ratio
 
 

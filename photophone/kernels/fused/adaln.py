@@ -164,6 +164,7 @@ class FusedBlock(torch.autograd.Function):
     def forward(ctx, x: Tensor, h: Tensor | None, gate: Tensor | None, shift: Tensor | None, scale: Tensor | None,
                 weight: Tensor | None, bias: Tensor | None, factor: float, norm: int, eps: float, silu: bool,
                 dtypes: tuple[torch.dtype, torch.dtype]) -> tuple[Tensor | None, Tensor | None]:
+        """The gated sum and the modulated norm of it, see :class:`FusedBlock`."""
         shape, width = x.shape, x.shape[-1]
         residual = NO if h is None else SCALAR if gate is None else TENSOR
         seen = [None if t is None else two_axes(t, shape) for t in (x, h, gate, shift, scale)]
@@ -188,6 +189,7 @@ class FusedBlock(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_out: Tensor | None, d_y: Tensor | None):
+        """Gradients of all tensors of :meth:`forward`."""
         shape, dtype, residual, norm, silu, factor = ctx.settings
         normed, h, gate, shift, scale, weight, bias, mean, rstd = ctx.saved_tensors
         if d_y is None:  # nobody used the normalised output

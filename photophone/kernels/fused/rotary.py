@@ -96,6 +96,7 @@ class Rotation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, table: Tensor, halves: bool) -> Tensor:
+        """x (B, H, N, d) turned; see :func:`photophone.kernels.rotary.rotate`."""
         ctx.save_for_backward(table)
         ctx.halves = halves
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -105,6 +106,7 @@ class Rotation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_out: Tensor):
+        """The gradient of x; the table gets none."""
         d_x = torch.empty_like(d_out, memory_format=torch.contiguous_format)
         run(d_out, ctx.saved_tensors[0], d_x, halves=ctx.halves, heads=d_out.shape[1], sign=-1.0)
         return d_x, None, None

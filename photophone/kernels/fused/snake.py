@@ -63,6 +63,7 @@ class FusedSnake(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, alpha: Tensor, tiny: float) -> Tensor:
+        """The activation of x, in its dtype."""
         (rows, channels, length), alpha = x.shape, alpha.contiguous()
         y = torch.empty_like(x)
         block_c, block_t = _tile(x)
@@ -75,6 +76,7 @@ class FusedSnake(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_y: Tensor):
+        """Gradients of x and of the frequencies."""
         x, alpha = ctx.saved_tensors
         rows, channels, length = x.shape
         d_x = torch.empty_like(x)
