@@ -111,7 +111,8 @@ def resample_audio(audio: Tensor, source_rate: int, target_rate: int) -> Tensor:
 
 def _read_blocks(handle: str | io.BytesIO, frames: int) -> np.ndarray:
     """Mono float32 (T,), T at most ``frames``."""
-    blocks, left = [], frames
+    blocks = []
+    left = frames
     with soundfile.SoundFile(handle) as file:
         while left > 0:
             block = file.read(min(left, BLOCK_FRAMES), dtype="float32", always_2d=True)

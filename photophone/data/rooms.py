@@ -70,9 +70,11 @@ def random_room(rng: np.random.Generator, sample_rate: int, decay: tuple[float, 
         Two float32 (T,); the early part ends ``EARLY_SECONDS`` after the direct sound, smoothly.
     """
     room = np.array([rng.uniform(3, 9), rng.uniform(2.5, 7), rng.uniform(2.3, 3.6)])
-    source, microphone = (rng.uniform(0.3, room - 0.3) for _ in range(2))
+    source = rng.uniform(0.3, room - 0.3)
+    microphone = rng.uniform(0.3, room - 0.3)
     seconds = float(rng.uniform(*decay))
-    volume, surface = room.prod(), 2 * (room[0] * room[1] + room[0] * room[2] + room[1] * room[2])
+    volume = room.prod()
+    surface = 2 * (room[0] * room[1] + room[0] * room[2] + room[1] * room[2])
     absorption = min(0.95, 0.161 * volume / (surface * seconds))
     early = image_response(room, source, microphone, math.sqrt(1 - absorption), order, sample_rate)
     direct = int(np.argmax(early > 0))

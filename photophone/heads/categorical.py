@@ -64,7 +64,9 @@ class CategoricalHead(Head):
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         if num_codebooks < 1:
             raise ValueError(f"num_codebooks must be at least 1, got {num_codebooks}")
-        self.in_dim, self.vocab_size, self.num_codebooks = in_dim, vocab_size, num_codebooks
+        self.in_dim = in_dim
+        self.vocab_size = vocab_size
+        self.num_codebooks = num_codebooks
         self.label_smoothing = label_smoothing
         self.linear = nn.Linear(in_dim, num_codebooks * vocab_size, bias=bias)
 

@@ -115,5 +115,6 @@ def _run(x: Tensor, gate: Tensor | float | None, h: Tensor | None, shift: Tensor
         result = torch.float32  # norms run in float32 under autocast
     norm = adaln.NO if rms is None else adaln.RMS if rms else adaln.LAYER
     eps = torch.finfo(out_type).eps if eps is None else eps
-    weight, bias = (None if t is None else t.contiguous() for t in (weight, bias))
+    weight = None if weight is None else weight.contiguous()
+    bias = None if bias is None else bias.contiguous()
     return adaln.FusedBlock.apply(x, h, gate, shift, scale, weight, bias, factor, norm, eps, silu, (out_type, result))

@@ -97,11 +97,13 @@ class DecodeBlock:
                 or (mask is not None and mask.shape[-2] not in (1, count))):
             raise ValueError(f"x {tuple(x.shape)}, rotary {tuple(rotary.shape)}, cache {tuple(cache.shape)} and a mask "
                              f"{None if mask is None else tuple(mask.shape)} do not fit each other")
-        x, rotary = x.contiguous(), rotary.float().contiguous()
+        x = x.contiguous()
+        rotary = rotary.float().contiguous()
         places = position.contiguous() if isinstance(position, Tensor) else None
         if mask is not None and (mask.shape[-1] != span or mask.stride(-1) != 1):
             mask = mask.expand(*mask.shape[:-1], span).contiguous()
-        y, several = torch.empty_like(x), mask is not None and mask.ndim == 4 and len(mask) > 1
+        y = torch.empty_like(x)
+        several = mask is not None and mask.ndim == 4 and len(mask) > 1
         step = _Step(x.data_ptr(), y.data_ptr(), rotary.data_ptr(), None if mask is None else mask.data_ptr(),
                      cache.data_ptr(), cache.data_ptr() + cache.element_size() * cache.stride(0),
                      None if places is None else places.data_ptr(), rows, count,

@@ -81,8 +81,10 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
             return queries
     queries, keys, values = qkv.split([num_heads, kv_heads, kv_heads], dim=1)
     if q_weight is not None:
-        queries, keys = F.rms_norm(queries, (dim,), q_weight, eps), F.rms_norm(keys, (dim,), k_weight, eps)
-    queries, keys = rotate(queries, table, halves), rotate(keys, table, halves)
+        queries = F.rms_norm(queries, (dim,), q_weight, eps)
+        keys = F.rms_norm(keys, (dim,), k_weight, eps)
+    queries = rotate(queries, table, halves)
+    keys = rotate(keys, table, halves)
     if places is None:
         cache[0, :, :, position:position + count] = keys
         cache[1, :, :, position:position + count] = values

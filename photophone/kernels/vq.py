@@ -70,7 +70,8 @@ def _search_reference(x: Tensor, codebook: Tensor, cosine: bool) -> Tensor:
     codes = codebook.float()
     if cosine:
         # The length of x does not change which cosine is largest, so only the codes are normalised.
-        codes, offset = F.normalize(codes, dim=-1), codes.new_zeros(len(codes))
+        codes = F.normalize(codes, dim=-1)
+        offset = codes.new_zeros(len(codes))
     else:
         # |x - e|^2 = |x|^2 - 2 x.e + |e|^2: the first term is the same for all codes and would only cost precision.
         offset = codes.square().sum(-1)
@@ -91,10 +92,12 @@ def _search_tiled(x: Tensor, codebook: Tensor, cosine: bool) -> Tensor:
         return _search_reference(x, codebook, cosine)
     codes = F.normalize(codebook.float(), dim=-1) if cosine else codebook.float()
     offset = codes.new_zeros(len(codes)) if cosine else codes.square().sum(-1)
-    scale, columns = -1.0 if cosine else -2.0, codes.T.contiguous()
+    scale = -1.0 if cosine else -2.0
+    columns = codes.T.contiguous()
     parts = [slice(start, start + TILE) for start in range(0, len(codes), TILE)]
     x = x.float()
-    lowest, scores = x.new_empty(len(parts), len(x)), x.new_empty(TILE * TILE)
+    lowest = x.new_empty(len(parts), len(x))
+    scores = x.new_empty(TILE * TILE)
     with torch.autocast("cpu", enabled=False):
         for start in range(0, len(x), TILE):
             rows = x[start:start + TILE]
@@ -179,7 +182,8 @@ def residual_lookup(x: Tensor, codebooks: Tensor, *, cosine: bool = False, stati
         from photophone.kernels.fused import vq
 
         return Lookup(*vq.residual_lookup(x, codebooks, cosine, statistics, valid))
-    residual, found = x.float(), []
+    residual = x.float()
+    found = []
     for codebook in codebooks:
         found.append(lookup(residual, codebook, cosine=cosine, statistics=statistics, valid=valid))
         residual = residual - found[-1].values
@@ -198,6 +202,6 @@ def _statistics(x: Tensor, indices: Tensor, count: int, valid: Tensor | None) ->
 
 
 def _stacked(found: list[Lookup], values: Tensor) -> Lookup:
-    counts, sums = (None if getattr(found[0], name) is None else torch.stack([getattr(one, name) for one in found])
-                    for name in ("counts", "sums"))
+    counts = None if found[0].counts is None else torch.stack([one.counts for one in found])
+    sums = None if found[0].sums is None else torch.stack([one.sums for one in found])
     return Lookup(torch.stack([one.indices for one in found]), values, counts, sums)

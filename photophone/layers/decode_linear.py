@@ -25,8 +25,11 @@ class DecodeLinear(nn.Linear):
 
     def __init__(self, linear: nn.Linear, weights: str) -> None:
         nn.Module.__init__(self)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias, self.kind = linear.weight, linear.bias, weights
+        self.in_features = linear.in_features
+        self.out_features = linear.out_features
+        self.weight = linear.weight
+        self.bias = linear.bias
+        self.kind = weights
         self.train(linear.training)
         self._refresh()
 
@@ -101,7 +104,8 @@ def restore_linears(model: nn.Module) -> nn.Module:
 
 def _plain(layer: DecodeLinear) -> nn.Linear:
     linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
-    linear.weight, linear.bias = layer.weight, layer.bias
+    linear.weight = layer.weight
+    linear.bias = layer.bias
     return linear.train(layer.training)
 
 

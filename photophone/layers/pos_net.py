@@ -65,7 +65,9 @@ class FrameAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """mask: Bool (B, T), True for valid frames."""
         h = self.norm(x, mask)
-        queries, keys, values = (layer(h).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v))
+        queries = self.q(h).transpose(1, 2)[:, None]
+        keys = self.k(h).transpose(1, 2)[:, None]
+        values = self.v(h).transpose(1, 2)[:, None]
         seen = None if mask is None else mask[:, None, None]  # (B, 1, 1, T) against (B, 1, T, T)
         h = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)[:, 0]  # (B, T, C)
         return x + self.proj_out(h.transpose(1, 2))

@@ -58,7 +58,8 @@ class Attention(nn.Module):
         keys, values = self.keys_values(x) if keys_values is None else keys_values
         queries = self.q_norm(split_heads(self.to_q(x), self.num_heads))
         if rotate is not None:
-            queries, keys = rotate(queries), rotate(keys)
+            queries = rotate(queries)
+            keys = rotate(keys)
         return self.to_out(self.merge(attend(queries, keys, values, mask)))
 
     def merge(self, heads: Tensor) -> Tensor:
@@ -185,7 +186,8 @@ class LayerCache:
 
     def reserve(self, count: int) -> int:
         """Make ``count`` more positions part of the cache, for a caller that writes them; the place of the first."""
-        start, end = self.length, self.length + count
+        start = self.length
+        end = self.length + count
         if end > self.buffer.shape[3]:
             raise ValueError(f"{end} positions do not fit a cache of {self.buffer.shape[3]}")
         self.length = end
@@ -231,7 +233,9 @@ class StaticLayerCache(LayerCache):
     def rows(self, chosen: slice) -> StaticLayerCache:
         """The same memory, seen as a cache of some rows."""
         part = StaticLayerCache.__new__(StaticLayerCache)
-        part.buffer, part.positions, part.span = self.buffer[:, chosen], self.positions[chosen], self.span
+        part.buffer = self.buffer[:, chosen]
+        part.positions = self.positions[chosen]
+        part.span = self.span
         return part
 
     def reserve(self, count: int) -> Tensor:

@@ -207,7 +207,8 @@ class Decoder(nn.Module):
         widths = [channels * factor for factor in multipliers]
         self.conv_in = nn.Conv2d(in_channels, widths[-1], 3, padding=1)
         self.mid = mid_blocks(mid, widths[-1], style)
-        before, levels = widths[-1], []
+        before = widths[-1]
+        levels = []
         for level in reversed(range(len(widths))):
             resample = Upsample(widths[level]) if level else None
             levels.append(Level(before, widths[level], blocks, level in attention_levels, resample, style))

@@ -11,7 +11,8 @@ from torch import Tensor
 from photophone.core.noise import Noise
 from photophone.quantizers.base import Quantizer, QuantizerOutput, noise_or_global, valid_rows
 
-MIN_LOGVAR, MAX_LOGVAR = -30.0, 20.0
+MIN_LOGVAR = -30.0
+MAX_LOGVAR = 20.0
 """Range of the log variance, so that its exponential stays finite."""
 
 

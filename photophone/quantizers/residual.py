@@ -55,7 +55,8 @@ class ResidualVQ(Quantizer):
             raise ValueError(f"codebook_dim={codebook_dim} differs from dim={dim}: that needs a projection")
         if not 0 <= quantizer_dropout <= 1:
             raise ValueError(f"quantizer_dropout must lie in [0, 1], got {quantizer_dropout}")
-        self.projection, self.quantizer_dropout = projection, quantizer_dropout
+        self.projection = projection
+        self.quantizer_dropout = quantizer_dropout
         pairs = {"none": 0, "shared": 1, "stage": num_codebooks}[projection]
         self.project_in = nn.ModuleList(nn.Linear(dim, codebook_dim) for _ in range(pairs))
         self.project_out = nn.ModuleList(nn.Linear(codebook_dim, dim) for _ in range(pairs))

@@ -16,8 +16,11 @@ TILE = 4096
 """Numbers that a program of the forward pass holds of each tensor."""
 BACKWARD_PROGRAMS = 1024
 """About how many programs share the rows of a backward pass: each adds up gradients of the modulation on its own."""
-NO, SCALAR, TENSOR = 0, 1, 2
-LAYER, RMS = 1, 2
+NO = 0
+SCALAR = 1
+TENSOR = 2
+LAYER = 1
+RMS = 2
 
 
 @triton.jit
@@ -29,7 +32,8 @@ def forward_kernel(x, h, gate, shift, scale, weight, bias, out, y, mean_out, rst
     r = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     w = tl.arange(0, BLOCK_W)[None, :]
     mask = (r < M)[:, None] & (w < W)
-    b, n = (r // N).to(tl.int64)[:, None], (r % N).to(tl.int64)[:, None]
+    b = (r // N).to(tl.int64)[:, None]
+    n = (r % N).to(tl.int64)[:, None]
     row = r.to(tl.int64)[:, None] * W
     value = tl.load(x + b * x_b + n * x_n + w, mask=mask, other=0.0).to(tl.float32)
     if RESIDUAL > 0:
@@ -165,14 +169,17 @@ class FusedBlock(torch.autograd.Function):
                 weight: Tensor | None, bias: Tensor | None, factor: float, norm: int, eps: float, silu: bool,
                 dtypes: tuple[torch.dtype, torch.dtype]) -> tuple[Tensor | None, Tensor | None]:
         """The gated sum and the modulated norm of it, see :class:`FusedBlock`."""
-        shape, width = x.shape, x.shape[-1]
+        shape = x.shape
+        width = x.shape[-1]
         residual = NO if h is None else SCALAR if gate is None else TENSOR
         seen = [None if t is None else two_axes(t, shape) for t in (x, h, gate, shift, scale)]
-        rows, count = x.numel() // width, seen[0].shape[1]
+        rows = x.numel() // width
+        count = seen[0].shape[1]
         out = x.new_empty(shape, dtype=dtypes[0]) if residual else None
         y = x.new_empty(shape, dtype=dtypes[1]) if norm else None
         save = norm != NO and any(ctx.needs_input_grad)
-        mean, rstd = (x.new_empty(rows, dtype=torch.float32) if save else None for _ in range(2))
+        mean = x.new_empty(rows, dtype=torch.float32) if save else None
+        rstd = x.new_empty(rows, dtype=torch.float32) if save else None
         block_w = power_of_two(width)
         block_r = max(1, min(TILE // block_w, 16))
         launch(forward_kernel, (blocks(rows, block_r),), *seen, weight, bias, out, y, mean, rstd, rows, count, width,
@@ -193,10 +200,16 @@ class FusedBlock(torch.autograd.Function):
         shape, dtype, residual, norm, silu, factor = ctx.settings
         normed, h, gate, shift, scale, weight, bias, mean, rstd = ctx.saved_tensors
         if d_y is None:  # nobody used the normalised output
-            norm, shift, scale, weight, bias = NO, None, None, None, None
+            norm = NO
+            shift = None
+            scale = None
+            weight = None
+            bias = None
         if d_out is None and d_y is None:
             return (None,) * 12
-        width, rows, count = shape[-1], shape.numel() // shape[-1], shape[-2] if len(shape) > 1 else 1
+        width = shape[-1]
+        rows = shape.numel() // shape[-1]
+        count = shape[-2] if len(shape) > 1 else 1
         first = d_y if d_out is None else d_out
         seen = [None if t is None else two_axes(t, shape) for t in (normed, h, gate, shift, scale)]
         share = _shared_rows([t for t in seen[2:] if t is not None], rows, count)
@@ -211,7 +224,8 @@ class FusedBlock(torch.autograd.Function):
                 return None
             return like.new_empty(shape) if row else first.new_empty(groups, parts, width, dtype=torch.float32)
 
-        d_x, d_h = first.new_empty(shape, dtype=dtype), None if h is None else h.new_empty(shape)
+        d_x = first.new_empty(shape, dtype=dtype)
+        d_h = None if h is None else h.new_empty(shape)
         shared = [sums(t, per_row) for t in (shift, scale, gate)]
         channels = [sums(t) for t in (weight, bias)]
         launch(backward_kernel, (groups, parts), *seen, weight, bias, mean, rstd,

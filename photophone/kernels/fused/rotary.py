@@ -20,7 +20,8 @@ def rotary_kernel(x, table, out, cache, position, q_weight, k_weight, x_b, x_h, 
                   HALVES: tl.constexpr, NORM: tl.constexpr, STORE: tl.constexpr, PLACES: tl.constexpr,
                   BLOCK_H: tl.constexpr, BLOCK_P: tl.constexpr):
     """BLOCK_H heads of one position a program: queries are turned to ``out``; keys and values go to the cache."""
-    b, n = (tl.program_id(0) // N).to(tl.int64), tl.program_id(0) % N
+    b = (tl.program_id(0) // N).to(tl.int64)
+    n = tl.program_id(0) % N
     h = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
     i = tl.arange(0, BLOCK_P)
     inside = (h < HEADS + 2 * KV_HEADS if STORE else h < HEADS)[:, None] & (i < D // 2)[None, :]
@@ -34,7 +35,8 @@ def rotary_kernel(x, table, out, cache, position, q_weight, k_weight, x_b, x_h, 
         turned = (h < HEADS + KV_HEADS)[:, None]
     if NORM:
         factor = 1.0 / tl.sqrt(tl.sum(a * a + c * c, 1) / D + eps)
-        a_normed, c_normed = a * factor[:, None], c * factor[:, None]
+        a_normed = a * factor[:, None]
+        c_normed = c * factor[:, None]
         pairs = (i < D // 2)[None, :]
         for part in tl.static_range(2):
             place = second if part else first
@@ -45,11 +47,13 @@ def rotary_kernel(x, table, out, cache, position, q_weight, k_weight, x_b, x_h, 
                 a_normed *= weight
             else:
                 c_normed *= weight
-        a, c = tl.where(turned, a_normed, a), tl.where(turned, c_normed, c)
+        a = tl.where(turned, a_normed, a)
+        c = tl.where(turned, c_normed, c)
     angle = table + b * table_b + n * table_n + h.to(tl.int64)[:, None] * table_h + 2 * i[None, :]
     cos = tl.load(angle, mask=inside & turned, other=1.0).to(tl.float32)
     sin = sign * tl.load(angle + 1, mask=inside & turned, other=0.0).to(tl.float32)
-    left, right = a * cos - c * sin, c * cos + a * sin
+    left = a * cos - c * sin
+    right = c * cos + a * sin
     to = out + b * out_b + n * out_n + h.to(tl.int64)[:, None] * out_h
     kind = out.dtype.element_ty
     tl.store(to + first[None, :], left.to(kind), mask=inside & is_query)

@@ -64,7 +64,8 @@ class FusedSnake(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, alpha: Tensor, tiny: float) -> Tensor:
         """The activation of x, in its dtype."""
-        (rows, channels, length), alpha = x.shape, alpha.contiguous()
+        rows, channels, length = x.shape
+        alpha = alpha.contiguous()
         y = torch.empty_like(x)
         block_c, block_t = _tile(x)
         launch(forward_kernel, (blocks(length, block_t), blocks(channels, block_c), rows), x, alpha, y, channels,
