@@ -79,13 +79,14 @@ class AudioReader:
 
     Args:
         source: path or bytes of a file that :func:`photophone.data.audio.read_audio` reads.
+        max_seconds: a limit below the general one on frames.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: see :func:`photophone.data.audio.read_audio`.
     """
 
-    def __init__(self, source: str | Path | bytes) -> None:
+    def __init__(self, source: str | Path | bytes, max_seconds: float | None = None) -> None:
         self.source = source
         self.name = "the audio" if isinstance(source, bytes) else str(source)
         if not isinstance(source, bytes) and not Path(source).is_file():
@@ -98,7 +99,7 @@ class AudioReader:
             info = soundfile.info(audio_handle(source))
         except soundfile.SoundFileError as error:
             raise damaged(self.name, error) from error
-        check_info(info, self.name, None)
+        check_info(info, self.name, max_seconds)
         self.sample_rate = info.samplerate
         self.channels = info.channels
         self.format = info.format

@@ -103,13 +103,18 @@ class DecodeBlock:
         if mask is not None and (mask.shape[-1] != span or mask.stride(-1) != 1):
             mask = mask.expand(*mask.shape[:-1], span).contiguous()
         y = torch.empty_like(x)
-        several = mask is not None and mask.ndim == 4 and len(mask) > 1
-        step = _Step(x.data_ptr(), y.data_ptr(), rotary.data_ptr(), None if mask is None else mask.data_ptr(),
-                     cache.data_ptr(), cache.data_ptr() + cache.element_size() * cache.stride(0),
-                     None if places is None else places.data_ptr(), rows, count,
-                     rotary.stride(0) if rotary.ndim == 5 and len(rotary) > 1 else 0, mask.stride(0) if several else 0,
-                     0 if mask is None or mask.shape[-2] == 1 else mask.stride(-2), cache.stride(1), cache.stride(2),
-                     0 if places is not None else position, span)
+        # a stride of 0 makes all rows, or all tokens, read the same numbers
+        masks_of_rows = mask is not None and mask.ndim == 4 and len(mask) > 1
+        masks_of_tokens = mask is not None and mask.shape[-2] > 1
+        tables_of_rows = rotary.ndim == 5 and len(rotary) > 1
+        step = _Step(x=x.data_ptr(), y=y.data_ptr(), rotary=rotary.data_ptr(),
+                     mask=None if mask is None else mask.data_ptr(), keys=cache.data_ptr(),
+                     values=cache.data_ptr() + cache.element_size() * cache.stride(0),
+                     places=None if places is None else places.data_ptr(), rows=rows, count=count,
+                     rotary_row=rotary.stride(0) if tables_of_rows else 0,
+                     mask_row=mask.stride(0) if masks_of_rows else 0,
+                     mask_token=mask.stride(-2) if masks_of_tokens else 0, cache_row=cache.stride(1),
+                     cache_head=cache.stride(2), start=0 if places is not None else position, span=span)
         refused = library()[0].llama_block(ctypes.addressof(self._fields), ctypes.addressof(step),
                                            torch.get_num_threads())
         if refused:

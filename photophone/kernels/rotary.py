@@ -32,10 +32,12 @@ def rotate(x: Tensor, table: Tensor, halves: bool = False) -> Tensor:
 
         if x.shape[-1] <= rotary.MAX_HEAD:
             return rotary.Rotation.apply(x, table, halves)
-    shape, axis = ((2, -1), -2) if halves else ((-1, 2), -1)
-    first, second = x.float().unflatten(-1, shape).unbind(axis)  # (B, H, N, d / 2) each
+    axis = -2 if halves else -1  # of the two channels of a pair
+    pairs = x.float().unflatten(-1, (2, -1) if halves else (-1, 2))
+    first, second = pairs.unbind(axis)  # (B, H, N, d / 2) each
     cos, sin = table.unbind(-1)
-    return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=axis).flatten(-2).to(x.dtype)
+    turned = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=axis)
+    return turned.flatten(-2).to(x.dtype)
 
 
 def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int | Tensor, *, num_heads: int,
@@ -61,13 +63,9 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
     """
     rows, heads, count, dim = qkv.shape
     kv_heads = (heads - num_heads) // 2
-    if tuple(cache.shape[:3]) != (2, rows, kv_heads) or cache.shape[4] != dim or num_heads + 2 * kv_heads != heads:
-        raise ValueError(f"a cache (2, B, H', L, d) does not fit queries, keys and values of {tuple(qkv.shape)} with "
-                         f"{num_heads} heads of queries, got {tuple(cache.shape)}")
+    _check_cache(qkv, cache, position, num_heads, kv_heads)
     if (q_weight is None) != (k_weight is None):
         raise ValueError("give the norms of queries and keys both or not at all")
-    if not isinstance(position, Tensor) and not 0 <= position <= cache.shape[3] - count:
-        raise ValueError(f"{count} positions from {position} on do not fit a cache of {cache.shape[3]}")
     places = position if isinstance(position, Tensor) else None
     table = table.to(qkv.device)
     if choose("rotary", qkv, table, cache, places, q_weight, k_weight) == "triton" and cache.stride(-1) == 1:
@@ -83,14 +81,29 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
     if q_weight is not None:
         queries = F.rms_norm(queries, (dim,), q_weight, eps)
         keys = F.rms_norm(keys, (dim,), k_weight, eps)
-    queries = rotate(queries, table, halves)
-    keys = rotate(keys, table, halves)
-    if places is None:
+    _store(cache, rotate(keys, table, halves), values, position)
+    return rotate(queries, table, halves)
+
+
+def _check_cache(qkv: Tensor, cache: Tensor, position: int | Tensor, num_heads: int, kv_heads: int) -> None:
+    rows, heads, count, dim = qkv.shape
+    if tuple(cache.shape[:3]) != (2, rows, kv_heads) or cache.shape[4] != dim or num_heads + 2 * kv_heads != heads:
+        raise ValueError(f"a cache (2, B, H', L, d) does not fit queries, keys and values of {tuple(qkv.shape)} with "
+                         f"{num_heads} heads of queries, got {tuple(cache.shape)}")
+    # places on the device are not read here: that would wait for it at each step
+    if not isinstance(position, Tensor) and not 0 <= position <= cache.shape[3] - count:
+        raise ValueError(f"{count} positions from {position} on do not fit a cache of {cache.shape[3]}")
+
+
+def _store(cache: Tensor, keys: Tensor, values: Tensor, position: int | Tensor) -> None:
+    """Write (B, H', N, d) each from a position on, or from one of each row on."""
+    rows, _, count, _ = keys.shape
+    if not isinstance(position, Tensor):
         cache[0, :, :, position:position + count] = keys
         cache[1, :, :, position:position + count] = values
-    else:
-        index = places[:, None] + torch.arange(count, device=places.device)  # (B, N)
-        row = torch.arange(rows, device=places.device)[:, None]
-        cache[0, row, :, index] = keys.transpose(1, 2).to(cache.dtype)
-        cache[1, row, :, index] = values.transpose(1, 2).to(cache.dtype)
-    return queries
+        return
+    place = position[:, None] + torch.arange(count, device=position.device)  # (B, N)
+    row = torch.arange(rows, device=position.device)[:, None]
+    # two indices with an axis between them: the result has theirs in front, (B, N, H', d)
+    cache[0, row, :, place] = keys.transpose(1, 2).to(cache.dtype)
+    cache[1, row, :, place] = values.transpose(1, 2).to(cache.dtype)

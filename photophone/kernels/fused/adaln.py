@@ -16,11 +16,11 @@ TILE = 4096
 """Numbers that a program of the forward pass holds of each tensor."""
 BACKWARD_PROGRAMS = 1024
 """About how many programs share the rows of a backward pass: each adds up gradients of the modulation on its own."""
-NO = 0
-SCALAR = 1
-TENSOR = 2
-LAYER = 1
-RMS = 2
+NO = 0  # neither a residual nor a norm
+SCALAR = 1  # RESIDUAL in the kernels: the gate is a number
+TENSOR = 2  # RESIDUAL: the gate is a tensor
+LAYER = 1  # NORM in the kernels: mean and variance
+RMS = 2  # NORM: the root mean square
 
 
 @triton.jit
@@ -212,6 +212,7 @@ class FusedBlock(torch.autograd.Function):
         count = shape[-2] if len(shape) > 1 else 1
         first = d_y if d_out is None else d_out
         seen = [None if t is None else two_axes(t, shape) for t in (normed, h, gate, shift, scale)]
+        # rows with one modulation are a group: their gradients are added up, each program's part first
         share = _shared_rows([t for t in seen[2:] if t is not None], rows, count)
         per_row = share == 1
         share = rows if per_row else share
@@ -234,10 +235,10 @@ class FusedBlock(torch.autograd.Function):
                NORM=norm, MODULATE=shift is not None, WEIGHT=weight is not None, BIAS=bias is not None, SILU=silu,
                GRADIENT=d_out is not None, PER_ROW=per_row, BLOCK_W=power_of_two(width),
                num_warps=_warps(power_of_two(width), 1))
-        d_shift, d_scale, d_gate = (None if t is None else _reduced(part, t, shape, per_row)
-                                    for part, t in zip(shared, (shift, scale, gate)))
-        d_weight, d_bias = (None if t is None else part.sum((0, 1)).to(t.dtype)
-                            for part, t in zip(channels, (weight, bias)))
+        d_shift, d_scale, d_gate = [None if t is None else _reduced(part, t, shape, per_row)
+                                    for part, t in zip(shared, (shift, scale, gate))]
+        d_weight, d_bias = [None if t is None else part.sum((0, 1)).to(t.dtype)
+                            for part, t in zip(channels, (weight, bias))]
         d_h = None if h is None else d_h.sum_to_size(h.shape)
         return d_x, d_h, d_gate, d_shift, d_scale, d_weight, d_bias, None, None, None, None, None
 
