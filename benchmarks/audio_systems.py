@@ -74,10 +74,10 @@ def voxcpm(name: str) -> dict[str, Any]:
     chain = find(name).chain
     model, codec = build(name, torch.bfloat16), build(chain.tokenizer[1])
     sequence = model.prepare([list(range(200, 200 + TEXT_IDS))])
-    options = {**chain.sampler, "max_patches": PATCHES, "min_patches": PATCHES}
+    sampler = model.Sampler.from_settings({**chain.sampler, "max_patches": PATCHES, "min_patches": PATCHES})
     costs = []
     with codec.streaming(1):
-        stream = model.stream(*sequence, noise=SeededNoise.from_seeds([1]), **options)
+        stream = model.stream(sequence, noise=SeededNoise.from_seeds([1]), sampler=sampler)
         for _ in range(PATCHES):
             seconds, audio = timed(lambda: codec.decode(next(stream)))
             costs.append(seconds)
@@ -89,24 +89,26 @@ def voxcpm(name: str) -> dict[str, Any]:
 @torch.no_grad()
 def cosyvoice(name: str) -> dict[str, Any]:
     """Speech tokens to speech, chunk by chunk over a minute, and the stream beside the whole."""
+    from photophone.generators.cosyvoice.condition import FlowSampler, SpeechTokens
     from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
 
     pipeline = TokenToSpeechPipeline(build(f"{name}-flow"), build(f"{name}-hift"))
+    pipeline.set_progress_bar_config(disable=True)
     flow, rate = pipeline.flow, pipeline.flow.config.token_rate
     tokens = torch.randint(0, flow.config.vocab_size, (1, LONG_SECONDS * rate),
                            generator=torch.Generator().manual_seed(2))
     speaker = torch.randn(1, flow.config.speaker_dim, generator=torch.Generator().manual_seed(3))
 
     def stream(seconds: int, **options: Any) -> tuple[list[float], Tensor]:
-        size = flow.step_tokens if flow.streams else 2 * rate
+        size = flow.step_tokens if flow.has_chunks else 2 * rate
         pieces, costs, parts = tokens[:, :seconds * rate].split(size, dim=1), [], []
-        chunks = pipeline.stream(pieces, speaker, noise=SeededNoise.from_seeds([1]), **options)
+        chunks = pipeline.stream(pieces, speaker, generator=torch.Generator().manual_seed(1), **options)
         while True:
             cost, part = timed(lambda: next(chunks, None))
             if part is None:
-                return costs, torch.cat(parts, dim=-1)
+                return costs, torch.cat(parts)
             costs.append(cost)
-            parts.append(part)
+            parts.append(torch.from_numpy(part.audio))
 
     costs, streamed = stream(SHORT_SECONDS, num_inference_steps=SOLVER_STEPS)
     made = {**facts(flow, pipeline.vocoder), "first": costs[0], "rtf": sum(costs) / SHORT_SECONDS}
@@ -116,11 +118,12 @@ def cosyvoice(name: str) -> dict[str, Any]:
     first, last = (statistics.median(part) for part in (long[1:sixth + 1], long[-sixth - 1:-1]))
     made["note"] = (f"chunks over {LONG_SECONDS} s, 1 step: {1000 * first:.0f} ms in the first sixth, "
                     f"{1000 * last:.0f} ms in the last")
-    if flow.streams:
-        whole, _ = pipeline.generate(tokens[:, :SHORT_SECONDS * rate], speaker, noise=SeededNoise.from_seeds([1]),
-                                     num_inference_steps=SOLVER_STEPS, chunked=True, left_chunks=2)
-        again, _ = timed(lambda: flow.generate(tokens, speaker, noise=SeededNoise.from_seeds([1]), chunked=True,
-                                               **cheap))
+    if flow.has_chunks:
+        (whole,) = pipeline(tokens[:, :SHORT_SECONDS * rate], speaker, generator=torch.Generator().manual_seed(1),
+                            num_inference_steps=SOLVER_STEPS, chunked=True, left_chunks=2).audio
+        whole, sampler = torch.from_numpy(whole), FlowSampler(chunked=True, **cheap)
+        again, _ = timed(lambda: flow.generate(SpeechTokens(tokens, speaker), noise=SeededNoise.from_seeds([1]),
+                                               sampler=sampler))
         made["note"] += (f" ({1000 * again:.0f} ms with all of the past again); stream and whole differ by "
                          f"{float((streamed - whole).abs().max()):.1e} of {float(whole.abs().max()):.2f}")
     return made

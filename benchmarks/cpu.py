@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from tables import add_json_option, publish
 
 PARTS = sorted(path.stem.removeprefix("cpu_") for path in Path(__file__).parent.glob("cpu_*.py"))
 
@@ -24,12 +25,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor; take one thread")
+    add_json_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    tables = {}
     for part in arguments.part or PARTS:
-        print(f"== {part}, {arguments.threads} threads, {arguments.repeats} repeats", flush=True)
-        clock = time.process_time if arguments.cpu_time else time.perf_counter
-        importlib.import_module(f"cpu_{part}").run(arguments.repeats, clock)
+        print(f"{part}: {arguments.threads} threads, {arguments.repeats} repeats", flush=True)
+        tables[f"cpu-{part}"] = importlib.import_module(f"cpu_{part}").run(arguments.repeats, clock)
+    publish(tables, arguments.json, threads=arguments.threads)
 
 
 if __name__ == "__main__":

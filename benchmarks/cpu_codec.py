@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
+from tables import Table
 from torch import Tensor
 from transformers import EncodecConfig, EncodecModel, MimiConfig, MimiModel
 
@@ -58,9 +59,9 @@ def cases() -> Iterator[tuple[str, Callable[[], Tensor], Callable[[], Tensor]]]:
 
 
 @torch.no_grad()
-def run(repeats: int, clock: Callable[[], float] = time.perf_counter) -> None:
-    """Print a line for each codec and length."""
-    print("| codec | ours ms | peer ms | to the peer | largest difference |\n|---|---|---|---|---|")
+def run(repeats: int, clock: Callable[[], float] = time.perf_counter) -> Table:
+    """A row for each codec and length."""
+    rows = []
     for name, ours, peer in cases():
         made, wanted = ours(), peer()
         length = min(made.shape[-1], wanted.shape[-1])
@@ -73,4 +74,5 @@ def run(repeats: int, clock: Callable[[], float] = time.perf_counter) -> None:
                 times[place].append(clock() - started)
         ratio = statistics.median(a / b for a, b in zip(*times))
         middle = [1e3 * statistics.median(values) for values in times]
-        print(f"| {name} | {middle[0]:.1f} | {middle[1]:.1f} | {ratio:.2f} | {error:.1e} |", flush=True)
+        rows.append([name, *middle, ratio, error])
+    return ("codec", "our ms", "the peer's ms", "ours to the peer", "largest difference"), rows

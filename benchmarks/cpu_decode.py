@@ -12,10 +12,12 @@ import statistics
 from collections.abc import Callable
 
 import torch
+from tables import Table
 from torch import Tensor, nn
 
 from photophone.core.noise import SeededNoise
 from photophone.decoding.loop import DecodingStopped
+from photophone.generators.conditions import ClassLabels
 from photophone.generators.llamagen.model import LlamaGenGPT
 from photophone.kernels.few_rows import WEIGHTS, library
 from photophone.layers.decode_linear import prepare_for_decoding
@@ -23,6 +25,7 @@ from photophone.layers.decode_linear import prepare_for_decoding
 TOKENS = 64
 LABELS = 4
 READ_BYTES = 1_000_000_000
+NAMES = {"transformers": "transformers, static cache", "plain": "ours, not prepared"}
 SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
@@ -54,7 +57,8 @@ def make_peer() -> Callable[[int], object]:
 def decode(model: LlamaGenGPT, count: int) -> None:
     """The first ``count`` codes of an image, greedy, with two guidance rows: the model's own ``generate``."""
     with contextlib.suppress(DecodingStopped):
-        model.generate(torch.tensor([0]), noise=SeededNoise.from_seeds([0]), guidance_scale=2.0, temperature=0.0,
+        model.generate(ClassLabels(torch.tensor([0])), noise=SeededNoise.from_seeds([0]),
+                       sampler=model.Sampler(guidance_scale=2.0, temperature=0.0),
                        callback=lambda step, total: step == count)
 
 
@@ -85,7 +89,7 @@ def agreement(model: LlamaGenGPT, exact: LlamaGenGPT, count: int) -> tuple[float
 def greedy(model: LlamaGenGPT, labels: Tensor, count: int, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Codes (B, count) and logits (B, count, V), step by step; inputs are ``given`` codes, or those just made."""
     cache, rotary = model.static_cache(len(labels)), model.rotary()
-    x, codes, logits = model.prefix(labels), [], []
+    x, codes, logits = model.prefix(ClassLabels(labels)), [], []
     for index in range(count):
         cache.place(torch.full((len(labels),), index))
         logits.append(model.token_head.logits(model.decode_step(x, rotary, cache))[:, 0])
@@ -94,8 +98,8 @@ def greedy(model: LlamaGenGPT, labels: Tensor, count: int, given: Tensor | None 
     return torch.stack(codes, 1), torch.stack(logits, 1)
 
 
-def run(repeats: int, clock: Callable[[], float]) -> None:
-    """Print the table."""
+def run(repeats: int, clock: Callable[[], float]) -> Table:
+    """A row for each kind of weights, and for transformers."""
     print(f"compiled code: {library()[1]}")
     plain, peer = make_model(), make_peer()
     models = {kind: prepare_for_decoding(copy.deepcopy(plain), kind) for kind in WEIGHTS}
@@ -113,16 +117,13 @@ def run(repeats: int, clock: Callable[[], float]) -> None:
     bandwidth = numbers.nbytes / statistics.median(times["read"])
     print(f"read bandwidth {bandwidth / 1e9:.1f} GB/s (sum over {numbers.nbytes / 1e9:.0f} GB); a step reads "
           f"{linear_weights(plain) / 1e6:.1f} million weights; {TOKENS} tokens, 2 rows")
-    print(f"{'':14s}{'ms a step':>10s}{'x transformers':>16s}{'x our float32':>15s}{'GB/s':>7s}{'of bandwidth':>14s}"
-          f"{'agreement':>11s}{'free':>7s}{'logits':>9s}")
+    rows = []
     for name in list(runs)[:-1]:
         step = statistics.median(times[name]) / TOKENS
         against = [statistics.median(a / b for a, b in zip(times[other], times[name]))
                    for other in ("transformers", "float32")]
         rate = linear_weights(plain) * SIZES.get(name, 4) / step
-        row = (f"{name:14s}{1000 * step:10.2f}{against[0]:16.2f}{against[1]:15.2f}{rate / 1e9:7.1f}"
-               f"{rate / bandwidth:14.2f}")
-        if name in ("bfloat16", "int8"):
-            forced, free, error = agreement(models[name], models["float32"], TOKENS)
-            row += f"{forced:11.3f}{free:7.3f}{error:9.1e}"
-        print(row, flush=True)
+        right = agreement(models[name], models["float32"], TOKENS) if name in ("bfloat16", "int8") else [None] * 3
+        rows.append([NAMES.get(name, name), 1000 * step, *against, rate / 1e9, rate / bandwidth, *right])
+    return ("weights", "ms a step", "times as fast as transformers", "as our float32", "GB/s of weights",
+            "of the read bandwidth", "agreement", "free", "error of logits"), rows

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from tables import Table
 from torch import Tensor
 
 from photophone.kernels.vq import nearest_code
@@ -79,10 +80,9 @@ def resident(field: str) -> float:
 
 
 @torch.no_grad()
-def run(repeats: int, clock: Callable[[], float] = time.perf_counter) -> None:
-    """Print a line for each number of channels."""
-    print("| channels | ours s | cdist s | vector-quantize-pytorch s | to cdist | to vector-quantize-pytorch | "
-          "extra MB | GFLOP/s | same indices |\n|---|---|---|---|---|---|---|---|---|")
+def run(repeats: int, clock: Callable[[], float] = time.perf_counter) -> Table:
+    """A row for each number of channels."""
+    rows = []
     for channels in CHANNELS:
         x, codebook = make_inputs(channels)
         peer = make_peer(codebook)
@@ -97,8 +97,8 @@ def run(repeats: int, clock: Callable[[], float] = time.perf_counter) -> None:
                 times[name].append(clock() - started)
         middle = {name: statistics.median(values) for name, values in times.items()}
         ratios = [statistics.median(a / b for a, b in zip(times["ours"], times[name])) for name in ("cdist", "peer")]
-        rate = 2 * ROWS * CODES * channels / middle["ours"] / 1e9
         same = all(same_up_to_ties(x, codebook, indices["ours"], indices[name]) for name in ("cdist", "peer"))
-        print(f"| {channels} | {middle['ours']:.3f} | {middle['cdist']:.3f} | {middle['peer']:.3f} | "
-              f"{ratios[0]:.2f} | {ratios[1]:.2f} | {grown_megabytes(channels):.1f} | {rate:.0f} | "
-              f"{'yes' if same else 'NO'} |", flush=True)
+        rows.append([channels, middle["ours"], middle["cdist"], *ratios, grown_megabytes(channels),
+                     "equal up to ties" if same else "DIFFER"])
+    return ("channels", "our seconds", "`cdist` and `argmin`", "ours to it", "to vector-quantize-pytorch", "extra MB",
+            "indices"), rows

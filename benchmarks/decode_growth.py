@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from cpu_decode import make_model, seconds
+from tables import add_json_option, publish
 
 from photophone.core.files import atomic_write
 from photophone.decoding.step import DecodeStep
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor; take one thread")
+    add_json_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
@@ -71,12 +73,14 @@ def main() -> None:
         step = DecodeStep(model, 2 * max(REQUESTS))
         growth[kind] = [1000 * step_cost(step, 2, codes, arguments.repeats, clock) for codes in CODES]
         batches[kind] = [1000 * step_cost(step, 2 * count, FEW_CODES, arguments.repeats, clock) for count in REQUESTS]
-        print(f"{kind:9s} ms a step behind {', '.join(map(str, CODES))} codes: "
-              f"{', '.join(f'{cost:.1f}' for cost in growth[kind])}; of {', '.join(map(str, REQUESTS))} requests: "
-              f"{', '.join(f'{cost:.1f}' for cost in batches[kind])}", flush=True)
     plural = "" if arguments.threads == 1 else "s"
     unit = f"{arguments.threads} thread{plural}" + (", processor time" if arguments.cpu_time else "")
     plot(growth, batches, unit, arguments.output)
+    codes = [f"behind {count} codes" for count in CODES]
+    requests = [f"of {count} requests" for count in REQUESTS]
+    publish({"decode-growth": (("ms a step", *codes), [[kind, *growth[kind]] for kind in KINDS]),
+             "decode-requests": (("ms a step", *requests), [[kind, *batches[kind]] for kind in KINDS])},
+            arguments.json, threads=arguments.threads)
 
 
 if __name__ == "__main__":

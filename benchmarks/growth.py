@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from tables import add_json_option, publish
 
 from photophone import SpeechEnhancementPipeline, TextToImagePipeline, TextToSpeechPipeline
 from photophone.codecs.vocos.model import Vocos
@@ -102,14 +103,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("outputs/growth.png"), help="the picture")
     parser.add_argument("--threads", type=int, default=2)
+    add_json_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for title, name, size, run in (*lookup(), *pipelines()):
         rows.append((title, name, size, seconds(run)))
-        print(f"| {title} | {name} | {size} | {rows[-1][3]:.4f} |", flush=True)
     draw(rows, arguments.output)
+    publish({"growth": (("what grows", "of", "size", "seconds"), rows)}, arguments.json, threads=arguments.threads)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Speed of text to image on this machine, and the share of text, backbone, head and decoder.
 
-A batch is compared with the same images one by one in the same run.
+A batch is compared with the same images one by one in the same run. "text" is the embedding of the captions; the
+backbone's blocks read captions and positions once, the head runs the solver's steps.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import time
 from collections.abc import Callable
 
 import torch
+from tables import Table, add_json_option, publish
 
 from photophone.pipelines.text_to_image import TextToImagePipeline
 
 PROMPTS = ["a red apple, 3d emoji", "birthday cake, flat emoji", "blue rocket, silhouette icon",
            "human woman wearing red robe holding staff, pixel art"]
+
+BATCHES = (1, 4, 16)
+PARTS = ("text", "backbone", "head", "decoder")
 
 
 class Stopwatch:
@@ -49,41 +54,45 @@ def median_seconds(function: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
+def watched(pipeline: TextToImagePipeline) -> Stopwatch:
+    """A stopwatch on the parts of a pipeline."""
+    watch, model = Stopwatch(), pipeline.token_generator
+    watch.wrap(model, "encode_text", "text")
+    watch.wrap(model, "run_cached", "backbone")
+    watch.wrap(model.token_head, "sample", "head")
+    watch.wrap(pipeline.image_tokenizer, "decode", "decoder")
+    return watch
+
+
+def measure(pipeline: TextToImagePipeline, repeats: int) -> Table:
+    """Seconds of each batch size, how much faster an image is than alone, and the percent of each part."""
+    def run(batch: int) -> None:
+        generators = [torch.Generator().manual_seed(seed) for seed in range(batch)]
+        pipeline([PROMPTS[i % len(PROMPTS)] for i in range(batch)], generator=generators)
+
+    times = {batch: median_seconds(lambda batch=batch: run(batch), repeats) for batch in BATCHES}
+    watch, rows = watched(pipeline), []
+    for batch, seconds in times.items():
+        watch.seconds.clear()
+        total = median_seconds(lambda batch=batch: run(batch), 1) * 2  # a call to warm up is watched too
+        shares = [100 * watch.seconds[name] / total for name in PARTS]
+        rows.append([batch, seconds, batch / seconds, batch * times[1] / seconds,
+                     *(round(share) for share in (*shares, 100 - sum(shares)))])
+    columns = ["images at a time", "seconds", "images a second", "times as fast as one by one"]
+    return [*columns, *(f"{name} %" for name in (*PARTS, "rest"))], rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="photophone/tiny-image")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    add_json_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    started = time.perf_counter()
     pipeline = TextToImagePipeline.from_pretrained(arguments.model)
-    print(f"load {time.perf_counter() - started:.2f} s, {arguments.threads} threads")
-
-    def run(batch: int) -> None:
-        generators = [torch.Generator().manual_seed(seed) for seed in range(batch)]
-        pipeline([PROMPTS[i % len(PROMPTS)] for i in range(batch)], generator=generators)
-
-    results = {batch: median_seconds(lambda batch=batch: run(batch), arguments.repeats) for batch in (1, 4, 16)}
-    for batch, seconds in results.items():
-        print(f"batch {batch:2d}: {seconds:.3f} s, {batch / seconds:.1f} images/s")
-    print(f"16 images in one batch against one by one: {16 * results[1] / results[16]:.2f} times as fast")
-
-    watch = Stopwatch()
-    model = pipeline.token_generator
-    watch.wrap(model, "encode_text", "text")
-    watch.wrap(model, "_run", "backbone")
-    watch.wrap(model.token_head, "sample", "head")
-    watch.wrap(pipeline.image_tokenizer, "decode", "decoder")
-    for batch in (1, 16):
-        watch.seconds.clear()
-        started = time.perf_counter()
-        run(batch)
-        total = time.perf_counter() - started
-        # captions are read by the backbone's blocks in its first run; "text" is embedding and text-only blocks
-        shares = ", ".join(f"{name} {100 * seconds / total:.0f} %" for name, seconds in watch.seconds.items())
-        rest = 100 * (1 - sum(watch.seconds.values()) / total)
-        print(f"batch {batch:2d} share: {shares}, rest {rest:.0f} %")
+    pipeline.set_progress_bar_config(disable=True)
+    publish({"image": measure(pipeline, arguments.repeats)}, arguments.json, threads=arguments.threads)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ class Case:
         run: called with a function ``make(*shape, dtype=float32)`` that gives tensors; runs the operation once.
         moved: bytes that must be moved.
         operations: operations that must be done.
-        unit: what does them: "float32", "tf32x3" or "16 bit" (the last two on tensor cores).
         kernel: the kernel that the work is counted for; its name without ``_kernel``.
         quick: belongs to the short list that the test suite compiles.
     """
@@ -35,7 +34,6 @@ class Case:
     moved: float
     operations: float
     kernel: str
-    unit: str = "float32"
     quick: bool = field(default=False)
 
 
@@ -58,20 +56,20 @@ def vq_cases() -> Iterator[Case]:
                            make(1, n, dim, dtype=dtype), make(1, codes, dim, dtype=dtype), False, True, False, None,
                            vq.CONFIGS[name]),
                        n * dim * (size + 4) + 8 * n + codes * dim * size, n * codes * (2 * dim + 5), "lookup",
-                       "16 bit" if size == 2 else "tf32x3", quick=dim in (8, 256))
+                       quick=dim in (8, 256))
     yield Case("vq lookup-statistics float32 N=16384 K=8192 D=32 masked cosine",
                lambda make: vq.lookup(make(1, rows, 32), make(1, 8192, 32), True, True, True,
                                       make(rows, dtype=torch.bool)),
-               rows * 32 * 12 + 8 * rows + 8192 * 32 * 8, rows * 8192 * 69, "lookup", "tf32x3", quick=True)
+               rows * 32 * 12 + 8 * rows + 8192 * 32 * 8, rows * 8192 * 69, "lookup", quick=True)
     yield Case("vq multi-codebook float32 N=16384 K=4096 D=8 Q=8",
                lambda make: vq.lookup(make(rows, 8, 8).transpose(0, 1), make(8, 4096, 8), True, True, False, None),
-               8 * (rows * 8 * 8 + 8 * rows + 4096 * 32), 8 * rows * 4096 * 21, "lookup", "tf32x3")
+               8 * (rows * 8 * 8 + 8 * rows + 4096 * 32), 8 * rows * 4096 * 21, "lookup")
     for dim, name in ((8, "narrow"), (64, "wide"), (256, "wide"), (128, "few rows")):
         n = rows if name != "few rows" else 1024
         yield Case(f"vq residual float32 N={n} K=1024 D={dim} Q=8 tile={name.replace(' ', '-')}",
                    lambda make, n=n, dim=dim, name=name: vq.residual_lookup(
                        make(n, dim), make(8, 1024, dim), False, False, None, vq.CONFIGS[name]),
-                   n * dim * 8 + 64 * n + 8 * 1024 * dim * 4, 8 * n * 1024 * (2 * dim + 5), "residual", "tf32x3",
+                   n * dim * 8 + 64 * n + 8 * 1024 * dim * 4, 8 * n * 1024 * (2 * dim + 5), "residual",
                    quick=dim == 128)
 
 

@@ -1,7 +1,7 @@
-"""Compiles every kernel and tile for sm_80, sm_90 and sm_100 without a GPU, and predicts its time from a data sheet.
+"""Compiles every kernel and tile for sm_80, sm_90 and sm_100 without a GPU.
 
 For each launch of :mod:`kernel_cases` and each target: registers, spilled bytes, shared memory, bytes that must be
-moved, operations a byte, and the time at the data sheet's bandwidth or arithmetic, whichever is longer. Exits 1 when
+moved and operations a byte. It says nothing of the time, which a GPU alone can tell (``kernels_gpu.py``). Exits 1 when
 anything spills or does not compile. Not in Triton's interpreter: TRITON_INTERPRET must be unset.
 """
 
@@ -26,12 +26,8 @@ from torch import Tensor
 
 from photophone.core.files import atomic_write
 
-TARGETS = {
-    80: ("A100 80GB SXM", 2.039e12, {"float32": 19.5e12, "tf32x3": 156e12 / 3, "16 bit": 312e12}),
-    90: ("H100 SXM", 3.35e12, {"float32": 67e12, "tf32x3": 494e12 / 3, "16 bit": 989e12}),
-    100: ("B200", 8.0e12, {"float32": 75e12, "tf32x3": 1100e12 / 3, "16 bit": 2250e12}),
-}
-"""Data sheets: name, bytes a second, and dense operations a second by unit; tf32x3 is three passes of tf32."""
+TARGETS = (80, 90, 100)
+"""Compute capabilities: A100, H100 and B200 have them."""
 KINDS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.long: "i64", torch.bool: "i1"}
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 
@@ -151,28 +147,20 @@ def compile_share(quick: bool, only: str, targets: list[int], share: int,
     return results
 
 
-def predicted_us(case: Any, target: int) -> float:
-    """Microseconds at the data sheet's bandwidth or arithmetic, whichever is longer."""
-    _, bandwidth, peaks = TARGETS[target]
-    return 1e6 * max(case.moved / bandwidth, case.operations / peaks[case.unit])
-
-
 def markdown(known: list[tuple[Any, Source]], results: list[tuple[int, int, Compiled]]) -> str:
-    """A table of the main kernel of each case; registers, shared memory and time of all targets side by side."""
+    """A table of the main kernel of each case; registers, spills and shared memory of all targets side by side."""
     targets = sorted({target for _, target, _ in results})
     names = ", ".join(f"sm_{target}" for target in targets)
-    rows = [f"| operation | registers ({names}) | shared kB | MB | operations a byte | predicted us |",
-            "|---|---|---|---|---|---|"]
+    rows = [f"| operation | registers ({names}) | spilled bytes | shared kB |", "|---|---|---|---|"]
     found = {(number, target): result for number, target, result in results}
     for number, (case, source) in enumerate(known):
         complete = all((number, target) in found for target in targets)
         if source.kernel.__name__ != f"{case.kernel}_kernel" or not complete:
             continue
         here = [found[number, target] for target in targets]
-        times = ", ".join(f"{predicted_us(case, target):.3g}" for target in targets)
         rows.append(f"| {case.name} | {', '.join(str(one.registers) for one in here)} | "
-                    f"{', '.join(f'{one.shared / 1024:.3g}' for one in here)} | {case.moved / 1e6:.3g} | "
-                    f"{case.operations / case.moved:.3g} | {times} |")
+                    f"{', '.join(str(one.spills) for one in here)} | "
+                    f"{', '.join(f'{one.shared / 1024:.3g}' for one in here)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -182,10 +170,9 @@ def line(case: Any, source: Source, target: int, result: Compiled) -> str:
     tile = " ".join(f"{key.removeprefix('BLOCK_')}{value}" for key, value in source.constants.items()
                     if key.startswith("BLOCK"))
     config = f"{tile} w{source.options['num_warps']} s{source.options.get('num_stages', 3)}"
-    work = f"{'':>10} {'':>8} {'':>10}"
+    work = f"{'':>10} {'':>8}"
     if name == case.kernel:
-        work = (f"{case.moved / 1e6:10.2f} {case.operations / case.moved:8.1f} "
-                f"{predicted_us(case, target):10.2f}")
+        work = f"{case.moved / 1e6:10.2f} {case.operations / case.moved:8.1f}"
     state = result.error or ("SPILLS" if result.spills else "")
     return (f"{case.name:<74.74} {name:<12} {config:<26} sm_{target:<4} {result.registers:>4} {result.spills:>6} "
             f"{result.shared:>7} {work} {state}").rstrip()
@@ -208,7 +195,7 @@ def main() -> int:
         results = sorted((result for share in shares for result in share.result()), key=lambda result: result[:2])
     known = list(launches(arguments.quick, arguments.only))
     print(f"{'case':<74} {'kernel':<12} {'tile, warps, stages':<26} {'target':<7} {'regs':>4} {'spills':>6} "
-          f"{'shared':>7} {'MB':>10} {'ops/byte':>8} {'us':>10}")
+          f"{'shared':>7} {'MB':>10} {'ops/byte':>8}")
     for number, target, result in results:
         print(line(*known[number], target, result))
     if arguments.markdown:

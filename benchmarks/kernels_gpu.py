@@ -155,7 +155,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="operations whose name has this in it")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        print("kernels_gpu.py measures on a CUDA GPU and finds none; benchmarks/kernels_aot.py predicts without one")
+        print("kernels_gpu.py measures on a CUDA GPU and finds none; benchmarks/kernels_aot.py compiles without one")
         return 0
     bandwidth = copy_bandwidth(arguments.repeats)
     print(f"{torch.cuda.get_device_name()}: a copy moves {bandwidth / 1e9:.0f} GB/s")

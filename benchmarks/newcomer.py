@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tables import add_json_option, publish
+
 ROOT = Path(__file__).parents[1]
 INSTALL = [
     ("environment and install, `[train]` included", "python3 -m venv .venv"),
@@ -57,6 +59,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="folder of images to train on")
     parser.add_argument("--repository", default=str(ROOT), help="what to clone (default: this repository)")
     parser.add_argument("--keep", type=Path, help="folder for what was made")
+    add_json_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="newcomer-") as place:
         folder = Path(place, "photophone")
@@ -72,11 +75,11 @@ def main() -> None:
                 shutil.copytree(folder / made, target, dirs_exist_ok=True)
             else:
                 shutil.copy(folder / made, target)
-    since = 0.0
-    print("\n| step | seconds | since the start |\n|---|---|---|")
+    since, table = 0.0, []
     for name, seconds in rows:
         since += seconds
-        print(f"| {name} | {seconds:.1f} | {int(since // 60)} min {since % 60:.0f} s |")
+        table.append([name, seconds, f"{int(since // 60)} min {since % 60:.0f} s"])
+    publish({"newcomer": (("step", "seconds", "since the start"), table)}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import soundfile
 import torch
+from tables import add_json_option, publish
 
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
@@ -27,6 +28,8 @@ TEXT = ("The photophone carried speech on a beam of light. It was made in eighte
         "hundred meters. A mirror that trembled with the voice sent the light to a cell of selenium.")
 LONG_SECONDS = 60
 CHUNKS = 10
+COLUMNS = ("voice", "real-time factor", "of hibari-tts", "streamed", "ms to the first audio",
+           f"ms of a chunk, first {CHUNKS}", f"last {CHUNKS} of a minute")
 Clock = Callable[[], float]
 
 
@@ -47,8 +50,8 @@ def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def measure_pipeline(pipeline: TextToSpeechPipeline, repeats: int, clock: Clock) -> None:
-    """Print the three measures."""
+def measure_pipeline(pipeline: TextToSpeechPipeline, repeats: int, clock: Clock) -> list[float | None]:
+    """Real-time factors of a call and of a stream, ms to the first audio, ms of early and late chunks."""
     def factor() -> float:
         started = clock()
         (audio,) = pipeline(TEXT, generator=seeded()).audio
@@ -67,16 +70,14 @@ def measure_pipeline(pipeline: TextToSpeechPipeline, repeats: int, clock: Clock)
         stream.close()
         return elapsed
 
-    print(f"photophone  real-time factor {median(factor, repeats):.3f} offline, {median(streamed, repeats):.3f} "
-          f"streaming; first audio after {1000 * median(first, repeats):.0f} ms")
-    costs, seconds = chunk_costs(pipeline, clock)
+    costs = chunk_costs(pipeline, clock)
     head, tail = statistics.median(costs[:CHUNKS]), statistics.median(costs[-CHUNKS:])
-    print(f"photophone  {len(costs)} chunks over {seconds:.0f} s: the first {CHUNKS} cost {1000 * head:.1f} ms each, "
-          f"the last {CHUNKS} {1000 * tail:.1f} ms ({100 * (tail / head - 1):+.0f} %)")
+    return [median(factor, repeats), median(streamed, repeats), 1000 * median(first, repeats), 1000 * head,
+            1000 * tail]
 
 
-def chunk_costs(pipeline: TextToSpeechPipeline, clock: Clock) -> tuple[list[float], float]:
-    """Seconds of work of each chunk but the first over LONG_SECONDS of speech, and the seconds of speech."""
+def chunk_costs(pipeline: TextToSpeechPipeline, clock: Clock) -> list[float]:
+    """Seconds of work of each chunk but the first over LONG_SECONDS of speech."""
     costs, samples = [], 0
     stream = pipeline.stream(" ".join([TEXT] * 12), generator=seeded())
     next(stream)
@@ -88,11 +89,11 @@ def chunk_costs(pipeline: TextToSpeechPipeline, clock: Clock) -> tuple[list[floa
             break
         started = clock()
     stream.close()
-    return costs, samples / pipeline.sample_rate
+    return costs
 
 
-def measure_hibari(repeats: int, clock: Clock) -> None:
-    """Print the measures of the package hibari-tts, which is a core dependency."""
+def measure_hibari(repeats: int, clock: Clock) -> list[float | None]:
+    """The same of the package hibari-tts, a core dependency; its first audio is the whole sentence."""
     from hibari import Hibari
 
     voice = Hibari()
@@ -107,16 +108,11 @@ def measure_hibari(repeats: int, clock: Clock) -> None:
         next(voice.stream(SHORT, seed=0))
         return clock() - started
 
-    print(f"hibari-tts  real-time factor {median(factor, repeats):.3f}; first audio, the whole sentence, after "
-          f"{1000 * median(first, repeats):.0f} ms")
+    return [median(factor, repeats), None, 1000 * median(first, repeats), None, None]
 
 
-def measure_espeak(repeats: int, clock: Clock) -> None:
-    """Print the measures of espeak-ng, if it is installed; its start is part of each call."""
-    program = shutil.which("espeak-ng")
-    if program is None:
-        print("espeak-ng   not installed (apt install espeak-ng)")
-        return
+def measure_espeak(program: str, repeats: int, clock: Clock) -> list[float | None]:
+    """The same of espeak-ng, whose start is part of each call."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "speech.wav"
 
@@ -130,8 +126,7 @@ def measure_espeak(repeats: int, clock: Clock) -> None:
             subprocess.run([program, "-w", str(file), SHORT], check=True)
             return clock() - started
 
-        print(f"espeak-ng   real-time factor {median(factor, repeats):.3f}; a short sentence after "
-              f"{1000 * median(whole, repeats):.0f} ms")
+        return [median(factor, repeats), None, 1000 * median(whole, repeats), None, None]
 
 
 def main() -> None:
@@ -140,17 +135,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor, not of the clock")
+    add_json_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = cpu_seconds if arguments.cpu_time else time.perf_counter
-    started = clock()
     pipeline = TextToSpeechPipeline.from_pretrained(arguments.model)
     pipeline.set_progress_bar_config(disable=True)
-    print(f"load {clock() - started:.2f} s, {arguments.threads} threads, "
-          f"{'seconds of the processor' if arguments.cpu_time else 'wall clock'}")
-    measure_pipeline(pipeline, arguments.repeats, clock)
-    measure_hibari(arguments.repeats, clock)
-    measure_espeak(arguments.repeats, clock)
+    measured = {arguments.model: measure_pipeline(pipeline, arguments.repeats, clock),
+                "hibari-tts": measure_hibari(arguments.repeats, clock)}
+    if program := shutil.which("espeak-ng"):  # apt install espeak-ng
+        measured["espeak-ng"] = measure_espeak(program, arguments.repeats, clock)
+    peer = measured["hibari-tts"][0]
+    rows = [[name, numbers[0], numbers[0] / peer, *numbers[1:]] for name, numbers in measured.items()]
+    publish({"speech": (COLUMNS, rows)}, arguments.json, threads=arguments.threads,
+            clock="processor" if arguments.cpu_time else "wall")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from tables import add_json_option, publish
 from torch import Tensor
 
 import photophone as pp
@@ -36,17 +37,18 @@ def steps(pipeline: pp.TextToImagePipeline) -> dict[str, Callable[[], Tensor]]:
     images = torch.rand(48, 3, 64, 64, generator=generator) * 2 - 1
     captions = torch.randint(5, model.config.vocab_size, (96, 12), generator=generator)
     tokens = torch.randn(96, model.config.num_tokens, model.config.token_dim, generator=generator)
-    mask = torch.ones_like(captions, dtype=torch.bool)
-    return {"tokenizer": lambda: (tokenizer(images)[0].float() - images).square().mean(),
-            "generator": lambda: model(captions, mask, tokens, captions[0])}
+    condition = pp.CaptionIds(captions, torch.ones_like(captions, dtype=torch.bool), captions[0])
+    return {"tokenizer": lambda: (tokenizer(images).media.float() - images).square().mean(),
+            "generator": lambda: model(pp.Tokens(tokens), condition).loss}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=4, help="timed runs of each (default 4)")
-    repeats = parser.parse_args().repeats
+    add_json_option(parser)
+    arguments = parser.parse_args()
     pipeline = pp.TextToImagePipeline.from_pretrained("photophone/tiny-image").to(torch.float32)
-    print(f"{torch.get_num_threads()} threads")
+    rows = []
     for compiled in (False, True):
         if compiled:
             for block in pipeline.token_generator.token_head.net.blocks:
@@ -57,9 +59,10 @@ def main() -> None:
             times = []
             for bf16 in (False, True):
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    times.append(seconds(step, repeats))
-            print(f"{name}{', compiled' * compiled}: float32 {times[0]:.2f} s, bfloat16 {times[1]:.2f} s, "
-                  f"{times[0] / times[1]:.2f} times as fast")
+                    times.append(seconds(step, arguments.repeats))
+            rows.append([f"{name}{', compiled' * compiled}", *times, times[0] / times[1]])
+    publish({"training": (("model", "float32 s a step", "bfloat16 s a step", "times as fast"), rows)}, arguments.json,
+            threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

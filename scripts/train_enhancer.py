@@ -33,7 +33,7 @@ def build_task(config: TrainConfig) -> EnhancerTask:
     task = EnhancerTask(model, codec, speech, noise, validation, mixing, EnhancerWeights(**settings), first, share,
                         features)
     if not config.init_from:
-        task.set_statistics()
+        task.fit_statistics()
     return task
 
 

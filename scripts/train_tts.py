@@ -31,7 +31,7 @@ def build_task(config: TrainConfig) -> SpeechGeneratorTask:
     data = aligned(config.data, tokens)
     validation = aligned(config.validation, validation_tokens) if config.validation and validation_tokens else None
     if not config.init_from:
-        model.set_statistics(torch.cat(data.values))
+        model.fit_statistics(Tokens(torch.cat(data.values)[None]))
     return SpeechGeneratorTask(model, data, validation, codec)
 
 

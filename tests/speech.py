@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.core.noise import SeededNoise
+from photophone.core.tokens import Tokens
 from photophone.data.speech import prepare_speech
 from photophone.generators.speech_ar.model import SpeechFlowAR
 
@@ -48,8 +50,29 @@ def small_speech(seed: int = 0) -> SpeechFlowAR:
     model = SpeechFlowAR(**SMALL_SPEECH).eval()
     for weight in model.parameters():
         weight.data += 0.03 * torch.randn_like(weight)
-    model.set_statistics(0.2 + 1.3 * torch.randn(50, 8))
+    model.fit_statistics(Tokens(0.2 + 1.3 * torch.randn(1, 50, 8)))
     return model
+
+
+class RoomyNoise(SeededNoise):
+    """Draws that do not depend on how far a row is padded: each is made for ROOM places and cut."""
+
+    ROOM = 200
+
+    def __init__(self, generators, counts=None):
+        super().__init__([given if isinstance(given, torch.Generator) else torch.Generator().manual_seed(given)
+                          for given in generators])
+        self.counts = counts
+
+    def parts(self, counts):
+        return RoomyNoise(self.generators, counts)
+
+    def _draw(self, function, shape, dtype):
+        counts = self.counts or [shape[1]] * len(self.generators)
+        rest = shape[1:] if self.counts else shape[2:]
+        rows = [function((self.ROOM, *rest), generator=generator, dtype=dtype)[:count]
+                for generator, count in zip(self.generators, counts, strict=True)]
+        return torch.cat(rows) if self.counts else torch.stack(rows)
 
 
 def save_tensors(path: Path, **tensors: torch.Tensor) -> Path:

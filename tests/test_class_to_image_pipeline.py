@@ -27,9 +27,9 @@ def seeded(*seeds):
 def build(name):
     """The pipeline of a family, tiny, as if of published weights, and options that make its sampler short."""
     if name not in _BUILT:
-        options, tokenizer_config, generator_config = CHAINS[name]
-        parts = small_chain(name, tokenizer_config, generator_config)
-        _BUILT[name] = ClassToImagePipeline(*parts, published={"model": name, "revision": "abc"}), options
+        pipeline = ClassToImagePipeline(*small_chain(name), published={"model": name, "revision": "abc"})
+        _BUILT[name] = pipeline, {key: value for key, value in find(name).tiny_sampler.items()
+                                  if key not in ("guidance_scale", "temperature")}
     return _BUILT[name]
 
 
@@ -67,9 +67,9 @@ def test_the_output_makes_itself_again(chain, tmp_path):
 def test_published_settings_are_the_default(chain):
     pipeline, _ = chain
     published = find(pipeline.source["model"]).chain.sampler
-    settings = pipeline.settings({"guidance_scale": None})
+    settings = pipeline.sampler({"guidance_scale": None}).settings()
     assert published and all(settings[name] == value for name, value in published.items())
-    assert pipeline.settings({"guidance_scale": 1.5})["guidance_scale"] == 1.5
+    assert pipeline.sampler({"guidance_scale": 1.5}).guidance_scale == 1.5
     assert {"guidance_scale", "guidance_schedule", "temperature"} <= set(settings)
 
 
@@ -88,8 +88,8 @@ def test_the_callback_sees_each_step_and_can_stop(chain):
     seen = []
     pipeline(0, callback_on_step_end=lambda *given: seen.append(given), **options)
     assert [(step, total) for _, step, total, _ in seen] == [(n, len(seen)) for n in range(1, len(seen) + 1)] and seen
-    if "num_inference_steps" in options and not pipeline.source["model"].startswith("xar"):
-        assert len(seen) == options["num_inference_steps"]
+    if "num_order_steps" in options:
+        assert len(seen) == options["num_order_steps"]
     assert all(pipe is pipeline and rest == {} for pipe, _, _, rest in seen)
 
     def stop(pipe, step, total, _):
@@ -109,7 +109,7 @@ def test_guidance_its_schedule_and_temperature_act(chain):
     made = [make(2.0), make(6.0), make(6.0, "linear"), make(2.0, temperature=0.3)]
     for index, values in enumerate(made):
         assert not any(torch.equal(values, other) for other in made[:index])
-    with pytest.raises(ValueError, match="guidance schedule must be one of .*'cosine'"):
+    with pytest.raises(ValueError, match="guidance_schedule must be one of .*'cosine'"):
         make(2.0, "cosine")
 
 
@@ -127,11 +127,13 @@ def test_saved_pipelines_make_equal_images_and_keep_their_name(chain, tmp_path):
     (1.5, {}, "got 1.5"), ("cat", {}, "'cat'"), ([1, "2"], {}, "got '2'"), (True, {}, "whole number"),
     (None, {}, "None"), (1, {"num_images_per_class": 0}, "1 classes x 0 images"),
     (1, {"num_images_per_class": 65}, "1 to 64"), (1, {"num_images_per_class": 1.0}, "x 1.0 images"),
-    (1, {"colour": "red"}, "MAR has no option colour; it has .*head_steps"),
+    (1, {"colour": "red"}, "MAR has no option colour; it has .*head_sampler"),
     (1, {"quantizer": 1}, "no option quantizer"), (1, {"noise": 1}, "no option noise"),
     (1, {"guidance_scale": 31}, "got 31"), (1, {"guidance_scale": float("nan")}, "got nan"),
     (1, {"temperature": 2.5}, "0 to 2, got 2.5"), (1, {"num_inference_steps": 0}, "got 0"),
-    (1, {"num_inference_steps": 17}, r"1\.\.16 steps, got 17"), (1, {"num_inference_steps": True}, "got True"),
+    (1, {"num_order_steps": 17}, r"1\.\.16 steps, got 17"), (1, {"num_inference_steps": True}, "got True"),
+    (1, {"head_sampler": "ddim", "num_inference_steps": 300}, "no integer stride"),
+    (1, {"head_sampler": "x"}, "got 'x'"),
     (1, {"output_type": "jpeg"}, "'jpeg'"),
     (1, {"generator": 3}, "got int"), ([1, 2], {"generator": seeded(1)}, "1 generators for 2 samples"),
 ], ids=str)
@@ -142,10 +144,12 @@ def test_wrong_arguments_are_refused(labels, options, words):
 
 
 def test_steps_where_there_is_no_choice_are_refused():
-    for name in ("llamagen-b-256", "var-d16"):
+    for name in ("llamagen-b-256", "var-d16", "titok-l32-generator"):
         pipeline, options = build(name)
         with pytest.raises(ValueError, match="has no option num_inference_steps"):
             pipeline(1, num_inference_steps=8, **options)
+    with pytest.raises(ValueError, match="num_order_steps are the steps of its order"):
+        pipeline(1, num_inference_steps=8)
     titok, options = build("titok-l32-generator")  # its scale is another
     assert len(titok(1, temperature=11.0, **options).images) == 1
 
@@ -165,7 +169,7 @@ def text_pipeline():
     tokenizer = train_caption_tokenizer([fields["caption"] for _, fields in icons()][:50], 160, 512)
     torch.manual_seed(0)
     encoder = shake(T5EncoderModel(T5Config(vocab_size=160, d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2)))
-    generator, images = small_chain("llamagen-xl-t2i-256", {"image_size": 8})
+    generator, images = small_chain("llamagen-xl-t2i-256")
     return TextToImagePipeline(tokenizer, generator, images, encoder, {"model": "llamagen-xl-t2i-256",
                                                                        "revision": None})
 
@@ -217,7 +221,7 @@ def token_shape(model):
 def test_published_generators_fit_their_tokenizers_and_samplers(name):
     chain = find(name).chain
     with torch.device("meta"):
-        tokenizer = create_model(chain.tokenizer, **chain.tokenizer_config)
+        tokenizer = create_model(chain.tokenizer[1], **chain.tokenizer_config)
         model = create_model(name)
     assert token_shape(model) == (tokenizer.num_tokens, tokenizer.codebook_size or tokenizer.token_dim)
     family = TextToImagePipeline if chain.text_encoder else ClassToImagePipeline
@@ -226,7 +230,7 @@ def test_published_generators_fit_their_tokenizers_and_samplers(name):
         parts = {"text_tokenizer": None} if chain.text_encoder else {}
     pipeline = family(**parts, token_generator=model, image_tokenizer=tokenizer,
                       published={"model": name, "revision": None})
-    assert set(chain.sampler) <= set(pipeline.settings({}))
+    assert chain.sampler.items() <= pipeline.sampler().settings().items()
 
 
 @pytest.mark.parametrize(("name", "millions"), [
@@ -244,5 +248,5 @@ def test_published_sizes_have_the_published_number_of_parameters(name, millions)
 def test_a_published_size_makes_an_image():
     pipeline = ClassToImagePipeline(create_model("mar-base").eval(), create_model("mar-kl16").eval(),
                                     {"model": "mar-base", "revision": None})
-    (image,) = pipeline(207, num_inference_steps=2, head_steps=2, generator=seeded(1)[0]).images
+    (image,) = pipeline(207, num_order_steps=2, num_inference_steps=2, generator=seeded(1)[0]).images
     assert image.size == (256, 256)

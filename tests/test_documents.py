@@ -2,7 +2,8 @@
 
 A block of ``python`` or ``bash`` runs in its document's order, in one folder a document that holds the repository and
 some pictures and recordings of a reader. The line before a block may say ``<!-- minutes: REASON -->``: it runs in the
-slow tests only; or ``<!-- not run: REASON -->``: it cannot run here.
+slow tests only; ``<!-- not run: REASON -->``: it cannot run here; or ``<!-- file: PATH -->``: it is a file of the
+repository, in a copy of which the other blocks of that document then run.
 """
 
 import json
@@ -20,8 +21,8 @@ from tiny import draw_icon, icons
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"(?:<!-- (?P<mark>not run|minutes): (?P<reason>[^>]+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)"
-                   r"^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:<!-- (?P<mark>not run|minutes|file): (?P<reason>[^>]+) -->\n)?"
+                   r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 MOST_NOT_RUN = 20
 
 
@@ -63,7 +64,7 @@ def folder(tmp_path, monkeypatch):
 
 def in_process(command, timeout=1800):
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    assert done.returncode == 0, f"{command[-1]}\n{done.stderr[-3000:]}"
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
 def commands(code):
@@ -75,7 +76,12 @@ def commands(code):
     return [line[1:] for line in found] if all(line[0] == "photophone" for line in found) else None
 
 
-@pytest.mark.parametrize("document", documents(None))
+def with_files():
+    """Documents with blocks that are files."""
+    return [parameter.values[0] for parameter in documents("file")]
+
+
+@pytest.mark.parametrize("document", [one for one in documents(None) if one.values[0] not in with_files()])
 def test_quick_code_of_a_document_runs(document, folder, run):
     """All in this process, which has loaded the libraries, but for blocks that need a shell."""
     session = {"__name__": "document"}  # blocks of Python go on where the last one ended, as a reader's session does
@@ -90,6 +96,35 @@ def test_quick_code_of_a_document_runs(document, folder, run):
                 assert code == 0, (arguments, errors)
         else:
             in_process(["bash", "-euo", "pipefail", "-c", match["code"]])
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch, folder):
+    """A copy of the repository that can be changed; large data is linked."""
+    for name, linked in (("photophone", ("pretrained",)), ("tests", ("goldens",))):
+        (tmp_path / name).unlink(missing_ok=True)
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", *linked))
+        for part in linked:
+            (tmp_path / name / part).symlink_to(ROOT / name / part)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+@pytest.mark.parametrize("document", with_files(), ids=lambda document: document.name)
+def test_files_of_a_document_work_in_a_copy_of_the_repository(document, copy):
+    for match in blocks(document):
+        if match["mark"] == "file":
+            file = copy / match["reason"]
+            assert not file.exists()
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(match["code"], encoding="utf-8")
+        elif match["mark"] is None:
+            shell = ["bash", "-euo", "pipefail", "-c"] if match["language"] == "bash" else [sys.executable, "-c"]
+            in_process([*shell, match["code"]])
+    in_process([sys.executable, "-m", "ruff", "check", "photophone/tokenizers", "photophone/codecs",
+                "photophone/generators"])
 
 
 @pytest.mark.slow

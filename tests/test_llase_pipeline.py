@@ -10,21 +10,22 @@ from torch.nn import functional
 
 from photophone import LLaSEEnhancer, SpeechEnhancementPipeline, create_model
 from photophone.codecs.xcodec2.model import ENCODERS, XCodec2
+from photophone.core.noise import GlobalNoise
 from photophone.core.tokens import Tokens
-from photophone.generators.llase_g1.model import TASKS
+from photophone.generators.llase_g1.model import TASKS, LLaSESampler, RecordingFeatures
 from photophone.generators.llase_g1.wavlm import WavLM
 from photophone.loading.registry import find
 from photophone.pipelines import speech_enhancement
 
-CODEC = {**find("xcodec2").tiny, "levels": [4, 4, 4]}
-SIZES = {"wavlm": find("wavlm-large-layer6").tiny, "llase": find("llase-g1").tiny, "codec": CODEC}
+TINY = find("llase-enhancer").tiny
+SIZES = {name: TINY[f"{name}_config"] for name in ("wavlm", "llase", "codec")}
+CODEC = SIZES["codec"]
 
 
 @pytest.fixture(scope="module")
 def enhancer():
     torch.manual_seed(0)
-    configs = {f"{name}_config": sizes for name, sizes in SIZES.items()}
-    return shake(LLaSEEnhancer(**configs, context_seconds=0.1), scale=0.1)
+    return shake(LLaSEEnhancer(**TINY), scale=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,8 @@ def by_hand(model, audio, other=None, output="other"):
     field = model.wavlm.receptive_field - model.wavlm.hop_length
     features, told = (None if given is None else model.wavlm(functional.pad(given[:, 0], (0, field)))
                       for given in (audio, other))
-    codes = model.llase.generate(features, told, output=output).values
+    codes = model.llase.generate(RecordingFeatures(features, told), noise=GlobalNoise(),
+                                 sampler=LLaSESampler(output=output)).values
     return model.codec.decode(Tokens(codes))
 
 

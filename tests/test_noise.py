@@ -119,3 +119,16 @@ def test_global_noise_follows_torch():
     ours = GlobalNoise().normal(2, 3)
     torch.manual_seed(5)
     assert torch.equal(ours, torch.randn(2, 3))
+
+
+def test_parts_of_a_row_are_drawn_from_its_generator():
+    parts = SeededNoise.from_seeds([3, 4]).parts([2, 5])
+    drawn = parts.normal(7, 6)
+    for row, (seed, place) in enumerate([(3, slice(0, 2)), (4, slice(2, 7))]):
+        count = [2, 5][row]
+        assert torch.equal(drawn[place], torch.randn(count, 6, generator=torch.Generator().manual_seed(seed)))
+    with pytest.raises(ValueError, match="asked for 6 parts of noise, but the rows have 7"):
+        parts.uniform(6, 2)
+    torch.manual_seed(0)
+    noise = GlobalNoise()
+    assert noise.parts([1, 2]) is noise

@@ -159,8 +159,8 @@ def test_a_list_equals_single_calls_and_is_saved(pipeline, tmp_path):
     (np.zeros(0, np.float32), {}, "T > 0"), (sound(1, channels=3), {}, "3 channels"),
     (np.array([0.1, np.nan], np.float32), {}, "NaN or infinite"), (np.zeros(100, np.int16), {}, "divide 16-bit"),
     (np.zeros((1, 2, 3), np.float32), {}, "shape"), (sound(0.1), {"sampling_rate": 1}, "1 Hz"),
-    (sound(0.1), {"sampling_rate": 16000.5}, "whole number"), (sound(0.1), {"mix": 1.5}, "mix must lie in 0 to 1"),
-    (sound(0.1), {"mix": float("nan")}, "mix must lie"),
+    (sound(0.1), {"sampling_rate": 16000.5}, "whole number"), (sound(0.1), {"mix": 1.5}, "mix must be 0 to 1"),
+    (sound(0.1), {"mix": float("nan")}, "mix must be"),
 ])
 def test_wrong_audio_is_refused(pipeline, audio, options, words):
     with pytest.raises(ValueError, match=words):

@@ -30,7 +30,8 @@ def test_a_prompt_makes_an_image(pipeline):
     (image,) = result.images
     assert image.size == (16, 16) and image.mode == "RGB"
     assert result.prompts == [PROMPTS[0]] and result.seeds == [7] and result.model is None
-    assert result.settings == {"num_inference_steps": 2, "guidance_scale": 3.0, "temperature": 1.0}
+    assert result.settings == {"num_inference_steps": 2, "guidance_scale": 3.0, "temperature": 1.0, "time_shift": 1.0,
+                               "scaled_guidance": False}
     assert len(np.unique(pixels(result))) > 10
 
 

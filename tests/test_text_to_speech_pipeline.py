@@ -8,7 +8,7 @@ import soundfile
 import torch
 from speech import small_codec, small_speech
 
-from photophone import TextToSpeechPipeline, Tokens
+from photophone import TextToSpeechPipeline, Tokens, Voice
 from photophone.decoding.loop import DecodingStopped
 
 TEXTS = ["Light carries sound.", "She sells sea shells. Who goes there? Nobody else is at risk today.", "No.",
@@ -110,6 +110,17 @@ def test_refusals(pipeline, options, message):
         pipeline(**{"text": TEXTS[0], **options})
 
 
+def test_the_speech_alone(pipeline):
+    (audio,) = pipeline(TEXTS[:2], generator=seeded(1, 2), return_dict=False, **FAST)
+    whole = pipeline(TEXTS[:2], generator=seeded(1, 2), **FAST)
+    assert all(np.array_equal(one, two) for one, two in zip(audio, whole.audio, strict=True))
+
+
+def test_a_voice_is_refused_where_there_is_one(pipeline):
+    with pytest.raises(ValueError, match="one voice of its own"):
+        pipeline(TEXTS[0], voice=Voice(np.zeros(100, np.float32), 16000), **FAST)
+
+
 def test_saving_writes_wav_and_json(pipeline, tmp_path):
     result = pipeline(TEXTS[:2], generator=seeded(1, 2), **FAST)
     files = result.save(tmp_path / "new")
@@ -123,7 +134,7 @@ def test_saving_writes_wav_and_json(pipeline, tmp_path):
         assert facts["text"] == TEXTS[row] and facts["seed"] == row + 1 and facts["num_inference_steps"] == 2
         assert {"model", "revision", "weights_licence", "speed", "sample_rate", "seconds"} <= set(facts)
     assert sorted(file.suffix for file in files[0].parent.iterdir()) == [".json"] * 2 + [".wav"] * 2
-    with pytest.raises(ValueError, match="does not fit one file"):
+    with pytest.raises(ValueError, match="2 texts do not fit one file"):
         result.save(tmp_path / "one.wav")
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from photophone import SeededNoise, TextToSpeechPipeline, Tokens, Voice
 from photophone.cli import app
 from photophone.core.noise import draw_seed
+from photophone.generators.voxcpm.sampler import VoxCPMSampler
 from photophone.text.voxcpm import voxcpm_ids
 
 GOLDEN = Path(__file__).parent / "goldens" / "data" / "voxcpm"
@@ -67,8 +68,8 @@ def test_a_published_folder_speaks_as_its_parts_do(pipeline):
     model, codec = pipeline.speech_generator, pipeline.codec
     ids = voxcpm_ids(pipeline.text_tokenizer, "a hen")
     seed = draw_seed(seeded(7)[0])
-    tokens = model.generate(*model.prepare([ids]), noise=SeededNoise.from_seeds([seed]), max_patches=6 * len(ids) + 10,
-                            **FAST)
+    tokens = model.generate(model.prepare([ids]), noise=SeededNoise.from_seeds([seed]),
+                            sampler=VoxCPMSampler(max_patches=6 * len(ids) + 10, **FAST))
     np.testing.assert_allclose(result.audio[0], codec.decode(tokens)[0, 0].numpy(), atol=1e-5)
     assert result.sample_rate == codec.output_sample_rate and result.model in NAMES.values()
     assert result.weights_licence == "Apache-2.0" and result.settings["guidance_scale"] == 2.0
@@ -83,8 +84,9 @@ def test_a_voice_is_continued_without_its_own_sound(pipeline):
     padded = torch.nn.functional.pad(recording(rate), (-160 % size, 0))  # silence in front
     prompt = codec.encode(padded[None, None]).values[0]
     ids = voxcpm_ids(pipeline.text_tokenizer, "he had a cat.a hen")
-    tokens = model.generate(*model.prepare([ids], [prompt]), noise=SeededNoise.from_seeds([draw_seed(seeded(7)[0])]),
-                            max_patches=6 * len(voxcpm_ids(pipeline.text_tokenizer, "a hen")) + 10, **FAST)
+    most = 6 * len(voxcpm_ids(pipeline.text_tokenizer, "a hen")) + 10
+    tokens = model.generate(model.prepare([ids], [prompt]), noise=SeededNoise.from_seeds([draw_seed(seeded(7)[0])]),
+                            sampler=VoxCPMSampler(max_patches=most, **FAST))
     context = model.context(prompt)[None]
     whole = codec.decode(Tokens(torch.cat([context, tokens.values], dim=1)))[0, 0]
     expected = whole[-tokens.num_tokens * codec.output_hop:]
@@ -161,7 +163,7 @@ def test_the_command_line_speaks_with_a_voice(pipeline, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"text": ""}, "no words"), ({"text": " ?! "}, "no words"), ({"speed": 1.5}, "cannot change its speed"),
+    ({"text": ""}, "no words"), ({"text": " ?! "}, "no words"), ({"speed": 1.5}, "VoxCPM has no option speed"),
     ({"voice": "voice.wav"}, r"must be a photophone.Voice\(audio"),
     ({"voice": Voice(torch.zeros(2, 100), 16000, "no")}, r"float \(T,\)"),
     ({"voice": Voice(torch.full((9,), torch.nan), 16000, "no")}, "without NaN"),

@@ -97,12 +97,14 @@ def distinct(kind):
     return list(names.values())
 
 
-def build(name, scale=0.02):
+def build(name):
     """The tiny model of an entry with random weights, built once, and knowing its tokenizer."""
     if name not in _BUILT:
         entry = find(name)
         torch.manual_seed(0)
-        _BUILT[name] = shake(create_model(name, **entry.tiny), scale=scale)
+        model = create_model(name, **entry.tiny)
+        # logits must differ from row to row, diffusion must not explode
+        _BUILT[name] = shake(model, scale=0.2 if entry.kind == "generator" and "num_codes" in model.config else 0.02)
         if entry.kind == "generator" and entry.chain:
             tokenizer = find(entry.chain.tokenizer[1])
             if tokenizer.kind == "image_tokenizer":
@@ -110,28 +112,14 @@ def build(name, scale=0.02):
     return _BUILT[name]
 
 
-VAE_SIZE = {"image_size": 16}  # 4x4 tokens, as the tiny MAR and xAR make them
-CHAINS = {  # generator: its sampler in a few steps, what its tiny tokenizer needs, what its tiny generator needs
-    "mar-base": ({"num_inference_steps": 3, "head_steps": "ddim8"}, VAE_SIZE, {}),
-    "mar-huge-cspd-base": ({"num_inference_steps": 4, "head_steps": "ddim8", "num_draft_steps": 2}, VAE_SIZE, {}),
-    "xar-base": ({"num_inference_steps": 3}, VAE_SIZE, {}),
-    "var-d16": ({"top_k": 40}, {"image_size": 16, "scales": [1, 2, 4]}, {}),
-    "llamagen-b-256": ({"top_k": 40}, {"image_size": 8}, {}),
-    "titok-l32-generator": ({"num_inference_steps": 3}, {}, {"num_codes": 2048}),
-    "titok-s128-generator": ({"num_inference_steps": 3}, {}, {"num_codes": 2048}),
-}
+CHAINS = ("mar-base", "mar-huge-cspd-base", "xar-base", "var-d16", "llamagen-b-256", "titok-l32-generator",
+          "titok-s128-generator")
 """A generator of each family that makes images of classes."""
 
 
-def small_chain(name, tokenizer_config=None, generator_config=None):
+def small_chain(name):
     """A registered generator and its tokenizer, tiny, with random weights."""
-    entry = find(name)
-    tokenizer = find(entry.chain.tokenizer[1])
-    torch.manual_seed(0)
-    generator = create_model(name, **{**entry.tiny, **(generator_config or {})})
-    scale = 0.2 if "num_codes" in generator.config else 0.02  # logits must differ, diffusion must not explode
-    return (shake(generator, 1, scale),
-            shake(create_model(tokenizer.name, **{**tokenizer.tiny, **(tokenizer_config or {})}), 2))
+    return build(name), build(find(name).chain.tokenizer[1])
 
 
 class Hostile:

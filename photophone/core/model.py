@@ -19,6 +19,11 @@ class Model(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @classmethod
+    def config_keys(cls) -> frozenset[str]:
+        """Names of the constructor's arguments: the keys of a config of this class."""
+        return frozenset(cls._get_init_keys(cls)) - {"self", "kwargs"}
+
+    @classmethod
     def from_pretrained(cls, name: str | os.PathLike, **options: Any) -> Model:
         """Load a saved folder or a hub id.
 

@@ -42,6 +42,14 @@ class Noise(ABC):
         """
         return self
 
+    def parts(self, counts: Sequence[int]) -> Noise:
+        """A source for parts of rows that lie one behind the other on the first axis.
+
+        Args:
+            counts: how many of them belong to each row; a draw has their sum on its first axis.
+        """
+        return self
+
 
 class SeededNoise(Noise):
     """One CPU generator a row; draws move to ``device`` afterwards.
@@ -74,11 +82,31 @@ class SeededNoise(Noise):
         """Fresh generators, seeded by one draw of each row's own."""
         return self.from_seeds([draw_seed(generator) for generator in self.generators], self.device)
 
+    def parts(self, counts: Sequence[int]) -> Noise:
+        """The parts of a row are drawn from its own generator; see :meth:`Noise.parts`."""
+        return _PartNoise(self.generators, counts, self.device)
+
     def _draw(self, function, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if shape[0] != len(self.generators):
             raise ValueError(f"asked for {shape[0]} rows of noise, but there are {len(self.generators)} generators")
         rows = [function(shape[1:], generator=generator, dtype=dtype) for generator in self.generators]
         return torch.stack(rows).to(self.device)
+
+
+class _PartNoise(SeededNoise):
+    """``counts[b]`` rows of each draw come from generator b."""
+
+    def __init__(self, generators: Sequence[torch.Generator], counts: Sequence[int],
+                 device: torch.device | str) -> None:
+        super().__init__(generators, device)
+        self.counts = list(counts)
+
+    def _draw(self, function, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if shape[0] != sum(self.counts):
+            raise ValueError(f"asked for {shape[0]} parts of noise, but the rows have {sum(self.counts)}")
+        rows = [function((count, *shape[1:]), generator=generator, dtype=dtype)
+                for generator, count in zip(self.generators, self.counts, strict=True)]
+        return torch.cat(rows).to(self.device)
 
 
 class ReplayNoise(Noise):

@@ -1,4 +1,7 @@
-"""What the decoding engine and speculative decoding ask of a causal generator of codes."""
+"""What the decoding engine and speculative decoding ask of a causal generator of codes.
+
+A condition is a batch of the kind that the generator takes, see :mod:`photophone.generators.conditions`.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,16 @@ class CodeModel(Protocol):
     def prefix_length(self) -> int:
         """Places of the condition in front of the codes."""
 
-    def prefix(self, condition: Tensor) -> Tensor:
+    def check_condition(self, condition: Any) -> None:
+        """Raise ValueError for a condition that the model does not take."""
+
+    def prefix(self, condition: Any) -> Tensor:
         """A condition to its places (B, T, C)."""
 
-    def null_condition(self, condition: Tensor) -> Tensor:
+    def visible(self, condition: Any) -> Tensor | None:
+        """Bool (B, T), False for padding among these places; None where there is none."""
+
+    def null_condition(self, condition: Any) -> Any:
         """The condition of guidance for each row."""
 
     def rotary(self) -> Tensor:
@@ -38,5 +47,6 @@ class CodeModel(Protocol):
     def decode_step(self, x: Tensor, rotary: Tensor, cache: StaticCache) -> Tensor:
         """States of the next places."""
 
-    def guidance_at(self, index: int, scale: float, schedule: str = "constant", interval: int | None = None) -> float:
+    def guidance_at(self, index: int, scale: float, schedule: str = "constant", interval: int | None = None,
+                    power: float = 3.0) -> float:
         """Guidance of code ``index``, 1 where there is none."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,15 +17,15 @@ from photophone.core.limits import MAX_ENGINE_QUEUE, MAX_ENGINE_REQUESTS
 from photophone.core.noise import Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.code_model import CodeModel
-from photophone.decoding.loop import check_labels
+from photophone.decoding.guidance import scheduled_guidance
 from photophone.decoding.step import DecodeStep
-from photophone.heads.base import check_temperature
+from photophone.heads.base import check_temperature, is_guided
 from photophone.kernels.sampling import draw, filter_logits
 
 
 @dataclass(frozen=True)
 class DecodingSettings:
-    """How the codes of a request are drawn; see :meth:`photophone.LlamaGenGPT.generate`.
+    """How the codes of a request are drawn; see the options of :class:`photophone.LlamaGenGPT`.
 
     Attributes:
         max_tokens: codes to make; None: all of the grid.
@@ -32,6 +33,7 @@ class DecodingSettings:
 
     guidance_scale: float = 1.0
     guidance_schedule: str = "constant"
+    guidance_power: float = 3.0
     guidance_interval: int | None = None
     temperature: float = 1.0
     top_k: int = 0
@@ -42,8 +44,7 @@ class DecodingSettings:
 @dataclass
 class _Request:
     ticket: int
-    condition: Tensor
-    caption_mask: Tensor | None
+    condition: Any
     noise: Noise
     settings: DecodingSettings
     length: int
@@ -86,13 +87,11 @@ class DecodingEngine:
         """Requests that decode."""
         return len(self._running)
 
-    def submit(self, condition: Tensor, caption_mask: Tensor | None = None, *, noise: Noise,
-               settings: DecodingSettings | None = None) -> int:
+    def submit(self, condition: Any, *, noise: Noise, settings: DecodingSettings | None = None) -> int:
         """Queue a request for one image and return its ticket.
 
         Args:
-            condition: one row, as :meth:`photophone.LlamaGenGPT.generate` takes it: Long (1,), or captions (1, T, C).
-            caption_mask: bool (1, T).
+            condition: one row, as the model's ``generate`` takes it, such as :class:`photophone.ClassLabels`.
             noise: one row.
             settings: how to draw.
 
@@ -111,10 +110,9 @@ class DecodingEngine:
         check_temperature(settings.temperature)
         if settings.temperature:
             filter_logits(torch.zeros(1, 2), settings.temperature, settings.top_k, settings.top_p)
-        self.model.guidance_at(0, settings.guidance_scale, settings.guidance_schedule)
-        if self.model.config.caption_dim is None:
-            check_labels(condition, self.model.config.num_classes)
-        request = _Request(self._next_ticket, condition, caption_mask, noise, settings, length)
+        scheduled_guidance(settings.guidance_scale, settings.guidance_schedule, 0.0)
+        self.model.check_condition(condition)
+        request = _Request(self._next_ticket, condition, noise, settings, length)
         self._waiting.append(request)
         self._next_ticket += 1
         return request.ticket
@@ -161,9 +159,10 @@ class DecodingEngine:
         return done
 
     def _start(self, request: _Request) -> None:
-        model, condition, mask = self.model, request.condition.to(self.model.device), request.caption_mask
+        model, condition = self.model, request.condition.to(self.model.device)
         prefix = torch.cat([model.prefix(condition), model.prefix(model.null_condition(condition))])
-        visible = None if mask is None else mask.to(model.device).bool().expand(2, -1)
+        visible = model.visible(condition)
+        visible = None if visible is None else visible.expand(2, -1)
         self._running.append(request)
         logits = self.decode.prefill(prefix, 2 * len(self._running) - 2, visible)
         self._draw([request], logits[None])
@@ -173,8 +172,8 @@ class DecodingEngine:
         for request, (cond, uncond) in zip(requests, logits):
             settings = request.settings
             strength = self.model.guidance_at(len(request.made), settings.guidance_scale, settings.guidance_schedule,
-                                              settings.guidance_interval)
-            code = draw(cond[None, None], None if strength == 1 else uncond[None, None], strength, request.noise,
+                                              settings.guidance_interval, settings.guidance_power)
+            code = draw(cond[None, None], uncond[None, None] if is_guided(strength) else None, strength, request.noise,
                         temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p)
             request.made.append(code[0, 0])
 

@@ -159,29 +159,3 @@ def reveal_order(order: Tensor, counts: list[int]) -> list[Tensor]:
     """
     parts = order.flip(1).split(counts, dim=1)
     return [part.sort(dim=1).values for part in parts]
-
-
-GUIDANCE_SCHEDULES = ("constant", "linear")
-
-
-def scheduled_guidance(guidance: float, schedule: str, progress: float) -> float:
-    """Guidance of one step: ``guidance``, or with "linear" on the line from 1 to it at ``progress`` in 0..1.
-
-    Raises:
-        ValueError: for a schedule that is not in GUIDANCE_SCHEDULES.
-    """
-    if schedule not in GUIDANCE_SCHEDULES:
-        raise ValueError(f"guidance schedule must be one of {GUIDANCE_SCHEDULES}, got {schedule!r}")
-    return guidance if schedule == "constant" else 1 + (guidance - 1) * progress
-
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Refuse what is not a batch of classes.
-
-    Raises:
-        ValueError: unless labels are Long ``(B,)`` in 0..num_classes - 1.
-    """
-    if labels.ndim != 1 or labels.dtype != torch.long:
-        raise ValueError(f"labels must be Long (B,), got {labels.dtype} {tuple(labels.shape)}")
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-        raise ValueError(f"labels must lie in 0..{num_classes - 1}, got {labels.tolist()}")

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from photophone.core.noise import Noise
 from photophone.decoding.loop import Callback, notify
+from photophone.heads.base import is_guided
+from photophone.kernels.solver import combine_guidance
 
 Logits = Callable[[Tensor, bool], Tensor]  # (ids (B, N), conditional) -> logits (B, N, K)
-GUIDANCES = ("constant", "linear", "power-cosine")
+Guidance = Callable[[float], float]  # progress of the sampler in [0, 1) -> strength, 1 for none
 LEAST = 1e-20
 
 
@@ -31,7 +33,7 @@ def arccos_mask_counts(length: int, num_steps: int) -> list[int]:
         ValueError: when ``num_steps`` is below 1.
     """
     if num_steps < 1:
-        raise ValueError(f"num_inference_steps must be at least 1, got {num_steps}")
+        raise ValueError(f"num_order_steps must be at least 1, got {num_steps}")
     counts, masked = [], length
     for step in range(num_steps - 1):
         masked = max(1, min(masked - 1, math.floor(length * arccos_share((step + 1) / num_steps))))
@@ -39,21 +41,10 @@ def arccos_mask_counts(length: int, num_steps: int) -> list[int]:
     return counts
 
 
-def guided(logits: Logits, ids: Tensor, mode: str, scale: float, progress: float, power: float) -> Tensor:
-    """Logits (B, N, K) under one of GUIDANCES at ``progress`` in [0, 1).
-
-    "constant" and "linear" (from 0 up to the scale) extrapolate from the conditional logits, so that a scale of 1 is
-    guidance already; "power-cosine" (from 1 up to the scale) starts from the unconditional ones.
-    """
-    if mode == "power-cosine":
-        scale = (scale - 1) * (1 - math.cos(math.pi * progress**power)) / 2 + 1
-    elif mode == "linear":
-        scale = progress * scale
+def guided_logits(logits: Logits, ids: Tensor, guidance: float) -> Tensor:
+    """Logits (B, N, K) under guidance; without it (1) the network runs once."""
     cond = logits(ids, True)
-    if scale == 0:
-        return cond
-    uncond = logits(ids, False)
-    return (uncond if mode == "power-cosine" else cond) + (cond - uncond) * scale
+    return combine_guidance(cond, logits(ids, False) if is_guided(guidance) else None, guidance)
 
 
 def gumbel(noise: Noise, *shape: int) -> Tensor:
@@ -61,8 +52,8 @@ def gumbel(noise: Noise, *shape: int) -> Tensor:
     return -torch.log((-torch.log(noise.uniform(*shape).clamp(min=LEAST))).clamp(min=LEAST))
 
 
-def decode_masked(logits: Logits, rows: int, length: int, mask_id: int, *, noise: Noise, num_steps: int, guidance: str,
-                  guidance_scale: float, guidance_power: float = 3.0, temperature: float = 1.0, annealed: bool = False,
+def decode_masked(logits: Logits, rows: int, length: int, mask_id: int, *, noise: Noise, num_steps: int,
+                  guidance: Guidance, temperature: float = 1.0, annealed: bool = False,
                   callback: Callback | None = None, device: torch.device | str = "cpu") -> Tensor:
     """Draw all tokens: Long (rows, length).
 
@@ -71,23 +62,19 @@ def decode_masked(logits: Logits, rows: int, length: int, mask_id: int, *, noise
     Args:
         logits: the network.
         mask_id: the token that stands for "masked".
-        guidance, guidance_scale, guidance_power: see :func:`guided`.
+        guidance: strength of guidance at each progress.
         temperature: of both draws at the start; it falls to 0 in a line.
         annealed: divide the logits by ``0.5 + 0.8 * (1 - progress)``.
 
     Raises:
-        ValueError: unknown guidance, negative temperature, or no steps.
+        ValueError: no steps.
     """
-    if guidance not in GUIDANCES:
-        raise ValueError(f"guidance schedule must be one of {', '.join(GUIDANCES)}, got {guidance!r}")
-    if not temperature >= 0:
-        raise ValueError(f"temperature must not be negative, got {temperature}")
     counts = arccos_mask_counts(length, num_steps)
     ids = torch.full((rows, length), mask_id, dtype=torch.long, device=device)
     for step in range(num_steps):
         done = (step + 1) / num_steps
         masked, warmth = ids == mask_id, temperature * (1.0 - done)
-        scores = guided(logits, ids, guidance, guidance_scale, step / num_steps, guidance_power).float()
+        scores = guided_logits(logits, ids, guidance(step / num_steps)).float()
         if annealed:
             scores = scores / (0.5 + 0.8 * (1 - done))
         drawn = (scores + warmth * gumbel(noise, *scores.shape).to(device)).argmax(dim=-1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,8 @@ from torch import Tensor
 from photophone.core.noise import Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.code_model import CodeModel
-from photophone.decoding.loop import Callback, check_labels, notify
-from photophone.heads.base import check_temperature
+from photophone.decoding.loop import Callback, notify
+from photophone.heads.base import check_temperature, is_guided
 from photophone.kernels.sampling import draw_categorical, filter_logits
 from photophone.kernels.solver import combine_guidance
 
@@ -32,11 +33,11 @@ Observe = Callable[[Tensor], None]
 class _Rows:
     """A model, its cache with the guidance rows behind the others, and how its codes are drawn."""
 
-    def __init__(self, model: CodeModel, condition: Tensor, spare: int, guidance: float, **filters: float) -> None:
+    def __init__(self, model: CodeModel, condition: Any, spare: int, guidance: float, **filters: float) -> None:
         self.model, self.guidance, self.filters = model, guidance, filters
         condition = condition.to(model.device)
         self.prefix = model.prefix(condition)
-        self.copies = 2 if guidance > 1 else 1
+        self.copies = 2 if is_guided(guidance) else 1
         if self.copies == 2:
             self.prefix = torch.cat([self.prefix, model.prefix(model.null_condition(condition))])
         self.cache = model.static_cache(len(self.prefix), spare)
@@ -150,7 +151,7 @@ def judge(proposed: Tensor, laws: Tensor, drafts: Tensor | None, noise: Noise | 
 
 
 @torch.no_grad()
-def generate_speculatively(model: CodeModel, condition: Tensor, *, noise: Noise, draft: CodeModel | None = None,
+def generate_speculatively(model: CodeModel, condition: Any, *, noise: Noise, draft: CodeModel | None = None,
                            num_proposals: int = 4, longest_ngram: int = 3, guidance_scale: float = 1.0,
                            temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
                            callback: Callback | None = None, observe: Observe | None = None) -> Tokens:
@@ -161,7 +162,9 @@ def generate_speculatively(model: CodeModel, condition: Tensor, *, noise: Noise,
     logits that differ by rounding alone. A row does not depend on the others.
 
     Args:
-        model, condition, noise, guidance_scale, temperature, top_k, top_p: see :meth:`photophone.LlamaGenGPT.generate`.
+        model: in eval mode.
+        condition, noise: see the model's ``generate``.
+        guidance_scale, temperature, top_k, top_p: see the options of :class:`photophone.LlamaGenGPT`.
         draft: a model of the same grid and codes that proposes; None: n-grams do.
         num_proposals: codes that are proposed for each pass of the model.
         longest_ngram: see :class:`NGramProposer`.
@@ -175,8 +178,7 @@ def generate_speculatively(model: CodeModel, condition: Tensor, *, noise: Noise,
         ValueError: for settings out of range, or a draft that does not fit.
     """
     check_temperature(temperature)
-    if model.config.caption_dim is None:
-        check_labels(condition, model.config.num_classes)
+    model.check_condition(condition)
     total = model.config.grid_size**2
     if not 1 <= num_proposals < total:
         raise ValueError(f"num_proposals must lie in 1..{total - 1}, below the codes of an image, got {num_proposals}")

@@ -102,6 +102,7 @@ def serving(choice: Choice, settings: Settings) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="photophone-demo-")).resolve()
     before = tempfile.tempdir
     former = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ.pop("GRADIO_NUM_WORKERS", None)  # would serve files on further ports, with no guard before them
     tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio keeps uploads and results there
     shelf = Shelf(choice.device)
     done = threading.Event()
@@ -132,13 +133,15 @@ def launch(page: gr.Blocks, settings: Settings, folder: Path) -> str:
     theme = gr.themes.Base(primary_hue="indigo", neutral_hue="slate", radius_size="md", font=FONT, font_mono=MONO)
     inputs = {handler.api_name: len(handler.inputs) for handler in page.fns.values()
               if handler.api_name and handler.api_visibility != "private"}
+    functions = {function.__name__ for part in page.blocks.values() if isinstance(part, gr.HTML)
+                 for function in part.server_fns}
     try:
         _, local, public = page.launch(
             server_name=settings.host, server_port=settings.port or None, share=settings.share, theme=theme, css=STYLE,
             quiet=True, prevent_thread_lock=True, inbrowser=False, show_error=False, ssr_mode=False, footer_links=[],
             run_history=False, enable_monitoring=False, mcp_server=False, max_file_size=DEMO_UPLOAD_BYTES,
             allowed_paths=[], state_session_capacity=SESSIONS,
-            app_kwargs={"middleware": [Middleware(Guard, folder=folder, inputs=inputs)]})
+            app_kwargs={"middleware": [Middleware(Guard, folder=folder, inputs=inputs, functions=functions)]})
     except OSError as error:
         raise ValueError(f"the demo cannot listen on {settings.host}, port {settings.port or 'any'}: {error}; choose "
                          "another --host or --port") from error

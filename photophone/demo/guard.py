@@ -1,24 +1,48 @@
-"""What stands before gradio's server: only the routes that the page needs, bounded requests, no paths from visitors."""
+"""What stands before gradio's server: only the routes that the page needs, bounded requests, no paths and no addresses
+from visitors.
+
+gradio fetches what ``file=`` and ``proxy=`` name, and files of a request by their ``url``. Visitors could reach other
+computers by that, and this one's neighbours. So all routes and all fields of a request are told off here by name, files
+are stored ones, and gradio gets a request that was written anew from what was checked.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 from starlette.responses import JSONResponse
 
 from photophone.core.limits import DEMO_DISK_BYTES, DEMO_REQUEST_BYTES, DEMO_UPLOAD_BYTES
 
-CALL_ROUTE = "/gradio_api/call/"
-READ_ROUTES = ("/assets/", "/static/", "/svelte/", "/config", "/theme.css", "/favicon.ico", "/manifest.json",
-               "/robots.txt", "/pwa_icon", "/gradio_api/info", "/gradio_api/queue/data", "/gradio_api/queue/status",
-               "/gradio_api/heartbeat/", "/gradio_api/file=", "/gradio_api/upload_progress",
-               "/gradio_api/startup-events", "/gradio_api/theme.css", "/gradio_api/app_id", CALL_ROUTE)
-WRITE_ROUTES = ("/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/reset", "/gradio_api/component_server")
-UPLOAD_ROUTE = "/gradio_api/upload"
+API = "/gradio_api/"
+CALL_ROUTE = API + "call/"
+FILE_ROUTE = API + "file="
+UPLOAD_ROUTE = API + "upload"
+SERVER_ROUTE = API + "component_server"
+PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/pwa_icon",
+         *(API + name for name in ("info", "queue/data", "queue/status", "upload_progress", "startup-events",
+                                   "theme.css", "app_id"))}
+"""What is read under exactly this name."""
+PARTS = re.compile(r"/(assets|static|svelte)(/[A-Za-z0-9_.@+~-]+)+|/pwa_icon/[0-9]+|"
+                   + API + r"(heartbeat/[A-Za-z0-9_-]+|call/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+)")
+"""What is read by a name of its own: files of gradio's page, and the answers to a visitor's calls."""
+FIELDS = {API + "queue/join": {"data", "event_data", "fn_index", "trigger_id", "session_hash", "event_id",
+                               "simple_format", "batched"},
+          API + "cancel": {"session_hash", "fn_index", "event_id"},
+          API + "reset": {"event_id"},
+          SERVER_ROUTE: {"session_hash", "component_id", "fn_name", "data"}}
+"""The routes that take JSON, beside ``CALL_ROUTE``, and the fields of it that gradio gets."""
+CALL_FIELDS = {"data", "session_hash"}
+FILE_FIELDS = {"path", "size", "orig_name", "mime_type", "meta"}
+"""Of a file that was uploaded. Without ``url`` and ``is_stream``, by which gradio would look elsewhere than in its
+folder."""
 FORM_BYTES = 4_000
 """Of what surrounds a file in an upload."""
 HEADERS = {
@@ -52,18 +76,26 @@ class Guard:
         app: what it protects.
         folder: where uploads and results lie; requests may name files there only.
         inputs: how many values each named handler takes; gradio would drop further ones.
+        functions: names of the page's own functions that its scripts call on the server.
     """
 
-    def __init__(self, app: Any, folder: Path, inputs: dict[str, int]) -> None:
-        self.app, self.folder, self.inputs = app, folder.resolve(), inputs
+    def __init__(self, app: Any, folder: Path, inputs: dict[str, int], functions: Collection[str] = ()) -> None:
+        self.app = app
+        self.folder = folder.resolve()
+        self.inputs = inputs
+        self.functions = frozenset(functions)
 
     async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
         """As ASGI asks."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        if scope["type"] != "http":  # a websocket, which the page does not need
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
         try:
-            receive = await self.check(scope, receive)
+            scope, receive = await self.check(scope, receive)
         except Refused as refusal:
             await JSONResponse({"detail": refusal.message}, refusal.status, HEADERS)(scope, receive, send)
             return
@@ -76,42 +108,71 @@ class Guard:
 
         await self.app(scope, receive, send_with_headers)
 
-    async def check(self, scope: dict, receive: Any) -> Any:
-        """What the application receives of a request that is let through.
+    async def check(self, scope: dict, receive: Any) -> tuple[dict, Any]:
+        """The request that the application gets, where it is let through.
 
         Raises:
             Refused: the route, the size or the content is not allowed.
         """
         path, method = scope["path"], scope["method"]
         if method in ("GET", "HEAD"):
-            if path != "/" and not path.startswith(READ_ROUTES):
+            asked = unquote_plus(scope.get("query_string", b"").decode("latin-1"))
+            if not self.is_readable(path) or "deep_link" in asked:  # which would show a state that gradio saved
                 raise Refused(404, "not found")
-            return receive
-        if method != "POST" or not path.startswith((*WRITE_ROUTES, CALL_ROUTE, UPLOAD_ROUTE)):
+            return scope, receive
+        path = path.removesuffix("/")  # gradio has each of these routes with and without it
+        if method == "POST" and path == UPLOAD_ROUTE:
+            return scope, self.check_upload(scope, receive)
+        name = path.removeprefix(CALL_ROUTE)
+        fields = CALL_FIELDS if name in self.inputs and path == CALL_ROUTE + name else FIELDS.get(path)
+        if method != "POST" or fields is None:
             raise Refused(404, "not found")
-        if path.startswith(UPLOAD_ROUTE):
-            return self.check_upload(scope, receive)
         body = await read_body(receive, DEMO_REQUEST_BYTES)
         try:
             content = json.loads(body)
+            if not isinstance(content, dict):
+                raise Refused(400, "the request is no JSON object")
+            content = {key: self.clean(value) for key, value in content.items() if key in fields}
+            body = json.dumps(content).encode()  # gradio reads what was checked, and nothing else
         except (ValueError, RecursionError) as error:
             raise Refused(400, "the request is no JSON") from error
-        if path.startswith(CALL_ROUTE):
-            self.check_call(path.removeprefix(CALL_ROUTE), content)
-        for file in named_files(content):
-            if not self.is_stored(file):
-                raise Refused(400, "files must be uploaded first")
-        return replay(body, receive)
+        function = content.get("fn_name")
+        if path == SERVER_ROUTE and not (isinstance(function, str) and function in self.functions):
+            raise Refused(404, "not found")
+        if name in self.inputs:
+            self.check_call(name, content)
+        return with_length(scope, len(body)), replay(body, receive)
 
-    def check_call(self, name: str, content: Any) -> None:
-        """A call must name a handler, and give it no more values than it takes.
+    def is_readable(self, path: str) -> bool:
+        """Whether a visitor may read what lies under ``path``: parts of the page, answers, and stored files."""
+        if path.startswith(FILE_ROUTE):
+            return self.is_stored(path.removeprefix(FILE_ROUTE))
+        path = path.removesuffix("/") or "/"
+        return path in PAGES or (PARTS.fullmatch(path) is not None and ".." not in path)
+
+    def clean(self, content: Any) -> Any:
+        """Decoded JSON in which mappings that gradio would read as files name stored files, and no addresses.
 
         Raises:
-            Refused: it does not.
+            Refused: a file that this demo did not store.
         """
-        if name not in self.inputs:
-            raise Refused(404, "not found")
-        given = content.get("data") if isinstance(content, dict) else None
+        if isinstance(content, list):
+            return [self.clean(item) for item in content]
+        if not isinstance(content, dict):
+            return content
+        if content.get("path") is None and content.get("url") is None:
+            return {key: self.clean(value) for key, value in content.items()}
+        if not self.is_stored(content.get("path")):
+            raise Refused(400, "files must be uploaded first")
+        return {key: self.clean(value) for key, value in content.items() if key in FILE_FIELDS}
+
+    def check_call(self, name: str, content: dict) -> None:
+        """A call must give a handler no more values than it takes.
+
+        Raises:
+            Refused: it does.
+        """
+        given = content.get("data")
         if isinstance(given, list) and len(given) > self.inputs[name]:
             raise Refused(400, f"{len(given)} values were given, {name} takes {self.inputs[name]}")
 
@@ -179,15 +240,8 @@ def replay(body: bytes, receive: Any) -> Any:
     return replayed
 
 
-def named_files(content: Any) -> list[Any]:
-    """All values of the key ``path`` in decoded JSON, however deep: gradio reads mappings with it as files."""
-    found, waiting = [], [content]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, dict):
-            if item.get("path") is not None:
-                found.append(item["path"])
-            waiting.extend(item.values())
-        elif isinstance(item, list):
-            waiting.extend(item)
-    return found
+def with_length(scope: dict, length: int) -> dict:
+    """A request's scope that tells another length of its body."""
+    lengths = (b"content-length", b"transfer-encoding")
+    headers = [(name, value) for name, value in scope["headers"] if name not in lengths]
+    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}

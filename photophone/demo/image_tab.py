@@ -56,7 +56,7 @@ def build_image_tab(demo: Demo) -> dict[str, gr.components.Component]:
 
 def lay_out(pipeline: TextToImagePipeline) -> ImageParts:
     """The components, on the page."""
-    defaults = pipeline.settings({})
+    defaults = pipeline.sampler().settings()
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             prompt = gr.Textbox(EXAMPLES[0], label="Prompt", lines=2, max_length=MAX_PROMPT_CHARACTERS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -41,12 +42,13 @@ class Generator(Model):
     :meth:`check_condition` and :meth:`example_condition`. A causal family sets ``streams`` and has ``_stream``.
 
     Attributes:
-        Condition: what the family is conditioned on.
+        Condition: what the family is conditioned on. A family whose config decides says all kinds here, joined by
+            ``|``, and each model its own.
         Sampler: the options of its sampler.
         streams: True where :meth:`stream` yields tokens as they are made.
     """
 
-    Condition: ClassVar[type[Condition]]
+    Condition: ClassVar[type[Condition] | UnionType]
     Sampler: ClassVar[type[Sampler]]
     streams: ClassVar[bool] = False
 
@@ -65,6 +67,9 @@ class Generator(Model):
     def forward(self, tokens: Tokens, condition: Condition, *, noise: Noise | None = None) -> LossOutput:
         """:meth:`loss`, under the name that wrappers for several devices call."""
         return self.loss(tokens, condition, noise=noise)
+
+    def fit_statistics(self, tokens: Tokens) -> None:
+        """Set what the model normalises its tokens by; most keep none."""
 
     # sampling ---------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Self
+from types import UnionType
+from typing import ClassVar, Self, get_args
 
 import torch
 from torch import Tensor
@@ -88,3 +89,8 @@ class CaptionFeatures(Condition):
 
     features: Tensor
     mask: Tensor | None = None
+
+
+def condition_kinds(condition: type[Condition] | UnionType) -> tuple[type[Condition], ...]:
+    """All classes that ``Generator.Condition`` of a family stands for."""
+    return get_args(condition) or (condition,)

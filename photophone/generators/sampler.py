@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 from photophone.core.limits import MAX_GUIDANCE_SCALE, MAX_INFERENCE_STEPS, MAX_TEMPERATURE
+from photophone.decoding.guidance import GUIDANCE_SCHEDULES, scheduled_guidance
 
 
 def option(default: Any, doc: str, *, low: float | None = None, high: float | None = None,
@@ -16,18 +17,19 @@ def option(default: Any, doc: str, *, low: float | None = None, high: float | No
     """A field of a sampler.
 
     Args:
-        default: its value; an int, float, bool or str, whose type values must have.
+        default: its value; an int, float, bool or str, whose type values must have. None, for which a family puts
+            something in, stands for a word where there are choices, else for a whole number.
         doc: what it means, for help and forms.
         low, high: the least and the greatest value.
         choices: all values, for words.
         optional: None is a value too.
     """
-    kind = type(default) if default is not None else int
+    kind = type(default) if default is not None else str if choices else int
     return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices, "kind": kind,
                                             "optional": optional or default is None})
 
 
-def steps_option(default: int, doc: str = "solver steps from noise to a token") -> Any:
+def steps_option(default: int | None, doc: str = "solver steps from noise to a token") -> Any:
     """The field ``num_inference_steps``: steps of the solver that turns noise into a token, and nothing else."""
     return option(default, doc, low=1, high=MAX_INFERENCE_STEPS)
 
@@ -42,9 +44,25 @@ def guidance_option(default: float = 1.0) -> Any:
     return option(default, "classifier-free guidance; 1 is none", low=0, high=MAX_GUIDANCE_SCALE)
 
 
+def schedule_option(default: str) -> Any:
+    """The field ``guidance_schedule``."""
+    return option(default, "how guidance grows from none: at once, on a line, or along half a cosine",
+                  choices=GUIDANCE_SCHEDULES)
+
+
 def temperature_option(default: float = 1.0, high: float = MAX_TEMPERATURE) -> Any:
     """The field ``temperature``."""
     return option(default, "scales the randomness; 0 takes the likeliest token", low=0, high=high)
+
+
+def top_k_option() -> Any:
+    """The field ``top_k``."""
+    return option(0, "draws come from this many likeliest codes; 0 keeps all", low=0)
+
+
+def top_p_option() -> Any:
+    """The field ``top_p``."""
+    return option(1.0, "draws come from the likeliest codes that reach this probability; 1 keeps all", low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -74,13 +92,28 @@ class Sampler:
         known = cls.options()
         chosen = {name: value for name, value in settings.items() if value is not None}
         if unknown := sorted(set(chosen) - set(known)):
-            raise ValueError(f"{owner} has no option {', '.join(unknown)}; it has {', '.join(known)}")
+            steps = "num_inference_steps" in unknown and "num_order_steps" in known
+            hint = " (num_order_steps are the steps of its order)" if steps else ""
+            raise ValueError(f"{owner} has no option {', '.join(unknown)}; it has {', '.join(known)}{hint}")
         return cls(**chosen)
 
     def settings(self) -> dict[str, Any]:
         """All options that have a value, by name: what is written beside a result."""
         values = {part.name: getattr(self, part.name) for part in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class GuidedSampler(Sampler):
+    """Base of samplers whose guidance follows a schedule; a family replaces the defaults that differ."""
+
+    guidance_scale: float = guidance_option()
+    guidance_schedule: str = schedule_option("linear")
+    guidance_power: float = option(3.0, 'of the schedule "power-cosine": larger values guide later', low=0, high=100)
+
+    def guidance_at(self, progress: float) -> float:
+        """Strength of guidance at ``progress`` in 0..1 of the sampler; 1 is none."""
+        return scheduled_guidance(self.guidance_scale, self.guidance_schedule, progress, self.guidance_power)
 
 
 def check_option(name: str, value: Any, *, kind: type, optional: bool, low: float | None, high: float | None,

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
@@ -39,9 +38,25 @@ class Head(nn.Module, ABC):
             noise: source of the draws, B rows each.
         """
 
-    def step_options(self, num_steps: int) -> dict[str, Any]:
-        """Arguments of :meth:`sample` for that many solver steps; none where a head has no steps."""
+    def step_options(self, num_steps: int, *, solver: str | None = None, time_shift: float = 1.0,
+                     scaled_guidance: bool = False) -> dict[str, Any]:
+        """Arguments of :meth:`sample` for what users choose; call it before the first sample, so that it refuses then.
+
+        Args:
+            num_steps: solver steps; heads without steps have no use for it.
+            solver: one of the head's solvers by name; None: its usual one.
+            time_shift, scaled_guidance: see :meth:`photophone.heads.flow.FlowHead.sample`; other heads refuse them.
+
+        Raises:
+            ValueError: what the head does not have.
+        """
+        self._refuse(solver=solver is not None, time_shift=time_shift != 1, scaled_guidance=scaled_guidance)
         return {}
+
+    def _refuse(self, **chosen: bool) -> None:
+        """Raise ValueError for options that were chosen and that the head does not have."""
+        if names := [name for name, given in chosen.items() if given]:
+            raise ValueError(f"{type(self).__name__} has no {', '.join(names)}")
 
     def remember_times(self) -> AbstractContextManager[None]:
         """Around many samplings with the same weights and steps: what depends on a time alone may be kept."""
@@ -87,19 +102,6 @@ def split_guidance(hidden: Tensor, guidance: Guidance) -> tuple[Tensor, Tensor |
     if isinstance(guidance, Tensor) and tuple(guidance.shape) != (cond.shape[0],):
         raise ValueError(f"a guidance tensor must have shape ({cond.shape[0]},), got {tuple(guidance.shape)}")
     return cond, uncond
-
-
-def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of values ``(...)`` where mask ``(...)`` is True; 0 when it is nowhere.
-
-    Raises:
-        ValueError: when the shapes differ.
-    """
-    if mask is None:
-        return values.mean()
-    if mask.shape != values.shape:
-        raise ValueError(f"mask of shape {tuple(mask.shape)} for values of shape {tuple(values.shape)}")
-    return torch.where(mask.bool(), values, 0).sum() / mask.sum().clamp(min=1)
 
 
 def check_tokens(hidden: Tensor, target: Tensor, token_dim: int) -> None:

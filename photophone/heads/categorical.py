@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
-from photophone.heads.base import Head, check_temperature, masked_mean, split_guidance
+from photophone.heads.base import Head, check_temperature, split_guidance
 from photophone.kernels.sampling import draw, draw_categorical
 from photophone.kernels.solver import Guidance
+from photophone.layers.lengths import masked_mean
 
 
 def draw_nucleus(logits: Tensor, noise: Noise, *, top_p: float = 0.8, top_k: int = 25) -> Tensor:

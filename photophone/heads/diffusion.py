@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from photophone.core.noise import GlobalNoise, Noise
-from photophone.heads.base import Head, check_temperature, check_tokens, masked_mean, split_guidance
+from photophone.heads.base import Head, check_temperature, check_tokens, split_guidance
 from photophone.heads.mlp import AdaLNMLP
 from photophone.kernels.solver import Guidance, combine_guidance, ddpm_step
 from photophone.layers.gaussian_diffusion import (
@@ -21,8 +22,15 @@ from photophone.layers.gaussian_diffusion import (
     predict_x0,
     step_numbers,
 )
+from photophone.layers.lengths import masked_mean
 
 SAMPLERS = ("ddpm", "ddim")
+
+
+def check_sampler(sampler: str) -> None:
+    """Raise ValueError for a sampler that is not in SAMPLERS."""
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
 
 
 class DiffusionHead(Head):
@@ -93,8 +101,7 @@ class DiffusionHead(Head):
                 standard deviation, without temperature, of the Gaussian that the step draws from, (B, N, D) each.
         """
         check_temperature(temperature)
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
+        check_sampler(sampler)
         tables = self.tables(self.respacing if respacing is None else respacing)
         rows, length = split_guidance(hidden, guidance)[0].shape[:2]
         projected = self._project(hidden)
@@ -114,8 +121,11 @@ class DiffusionHead(Head):
             x = ddim_step(tables, x, x0.clamp(-1, 1) if self.clip_denoised else x0, step)
         return x
 
-    def step_options(self, num_steps: int) -> dict[str, str]:
-        return {"respacing": str(num_steps)}
+    def step_options(self, num_steps: int, *, solver: str | None = None, time_shift: float = 1.0,
+                     scaled_guidance: bool = False) -> dict[str, Any]:
+        self._refuse(time_shift=time_shift != 1, scaled_guidance=scaled_guidance)
+        check_sampler(solver or "ddpm")
+        return {"respacing": str(num_steps), "sampler": solver or "ddpm"}
 
     def _project(self, hidden: Tensor) -> Tensor:
         return self.net.project(hidden.to(self.net.cond_embed.weight.dtype))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
-from photophone.heads.base import ConditionedNetwork, Head, check_temperature, check_tokens, masked_mean, split_guidance
+from photophone.heads.base import ConditionedNetwork, Head, check_temperature, check_tokens, split_guidance
 from photophone.heads.mlp import AdaLNMLP
 from photophone.kernels.dispatch import choose
 from photophone.kernels.solver import Guidance, combine_guidance
@@ -22,8 +23,16 @@ from photophone.layers.flow import (
     time_grid,
     zero_star,
 )
+from photophone.layers.lengths import masked_mean
 
 TIME_DISTRIBUTIONS = ("uniform", "logit_normal")
+FLOW_SOLVERS = (*SOLVERS, "sde")
+
+
+def check_solver(solver: str) -> None:
+    """Raise ValueError for a solver that is not in FLOW_SOLVERS."""
+    if solver not in FLOW_SOLVERS:
+        raise ValueError(f"solver must be one of {sorted(FLOW_SOLVERS)}, got {solver!r}")
 
 
 class FlowHead(Head):
@@ -94,8 +103,7 @@ class FlowHead(Head):
                 scales it.
         """
         check_temperature(temperature)
-        if solver not in (*SOLVERS, "sde"):
-            raise ValueError(f"solver must be one of {sorted((*SOLVERS, 'sde'))}, got {solver!r}")
+        check_solver(solver)
         rows, length = split_guidance(hidden, guidance)[0].shape[:2]
         projected = self._project(hidden)
 
@@ -120,8 +128,13 @@ class FlowHead(Head):
             return euler_maruyama(velocity, draw(), times, draw, self.path)
         return SOLVERS[solver](velocity, draw(), times)
 
-    def step_options(self, num_steps: int) -> dict[str, int]:
-        return {"num_steps": num_steps}
+    def step_options(self, num_steps: int, *, solver: str | None = None, time_shift: float = 1.0,
+                     scaled_guidance: bool = False) -> dict[str, Any]:
+        solver = solver or "euler"
+        check_solver(solver)
+        if solver == "sde" and time_shift != 1:
+            raise ValueError(f'the solver "sde" has a grid of its own and takes no time_shift, got {time_shift}')
+        return {"num_steps": num_steps, "solver": solver, "time_shift": time_shift, "scaled_guidance": scaled_guidance}
 
     def draw_times(self, rows: int, length: int, mul: int, noise: Noise) -> Tensor:
         """Times of a training step: ``(rows * mul,)``, or ``(rows * mul, length)`` when groups of tokens differ."""

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
-from photophone.heads.base import Head, check_temperature, check_tokens, masked_mean, split_guidance
+from photophone.heads.base import Head, check_temperature, check_tokens, split_guidance
 from photophone.kernels.solver import Guidance, combine_guidance
+from photophone.layers.lengths import masked_mean
 from photophone.layers.normal import normal_nll
 
 

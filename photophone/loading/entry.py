@@ -10,7 +10,7 @@ import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
-KINDS = ("image_tokenizer", "codec", "features", "generator", "pipeline")
+KINDS = ("image_tokenizer", "codec", "features", "generator", "enhancer", "pipeline")
 OWN = {"code_licence": "Apache-2.0", "weights_licence": "none published"}
 """Our own models, without published weights."""
 AS_CODE = "as the code (MIT), none stated apart"

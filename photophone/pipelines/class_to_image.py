@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from photophone.generators.base import Generator
+from photophone.generators.conditions import ClassLabels
 from photophone.pipelines.base import GeneratorInput, StepCallback
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
 from photophone.tokenizers.base import ImageTokenizer
@@ -43,16 +44,17 @@ class ClassToImagePipeline(ImagePipeline):
             num_images_per_class: images for each class, next to each other in the output.
             generator: one ``torch.Generator``, or one for each image; see
                 :func:`photophone.pipelines.base.row_generators`.
-            num_inference_steps: steps of the order for MAR and TiTok, solver steps of each cell for xAR. LlamaGen and
-                VAR have no choice.
-            guidance_scale: classifier-free guidance; 1 is none (0 for TiTok's "linear" and "constant").
-            guidance_schedule: "constant", "linear", or what else the generator has.
+            num_inference_steps: solver or diffusion steps that turn noise into a token: of each cell for xAR, of each
+                token for MAR. LlamaGen, VAR and TiTok draw codes and have none.
+            guidance_scale: classifier-free guidance; 1 is none.
+            guidance_schedule: "constant", "linear" or "power-cosine"; SiT and DiT have none.
             temperature: see the generator.
             output_type: "pil", "np", "pt" or "latent".
             callback_on_step_end: ``callback(pipeline, step, total, {})`` after each step of the generator; set
                 ``pipeline._interrupt`` to stop.
             return_dict: False gives a tuple with the images alone.
-            **sampler_options: of the generator's ``generate``, such as ``head_steps``, ``top_k`` or ``top_p``.
+            **sampler_options: further options of the generator's ``Sampler``, such as ``num_order_steps``, ``top_k`` or
+                ``top_p``; ``sampler()`` shows them all.
 
         Raises:
             ValueError: an argument outside its limits, or an option that the generator does not have.
@@ -60,12 +62,12 @@ class ClassToImagePipeline(ImagePipeline):
         """
         labels = read_labels(class_labels)
         check_request("classes", len(labels), num_images_per_class, output_type)
-        settings = self.settings({
+        sampler = self.sampler({
             "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
             "guidance_schedule": guidance_schedule, "temperature": temperature, **sampler_options})
         labels = [label for label in labels for _ in range(num_images_per_class)]
-        output = self.sample((torch.tensor(labels),), len(labels), generator=generator, output_type=output_type,
-                             callback=callback_on_step_end, settings=settings, class_labels=labels)
+        output = self.sample(ClassLabels(torch.tensor(labels)), generator=generator, output_type=output_type,
+                             callback=callback_on_step_end, sampler=sampler, class_labels=labels)
         return output if return_dict else (output.images,)
 
 

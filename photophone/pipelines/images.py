@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,18 +13,18 @@ from PIL import Image
 from torch import Tensor
 
 from photophone.core.files import atomic_write
-from photophone.core.limits import MAX_GUIDANCE_SCALE, MAX_IMAGES_PER_CALL, MAX_INFERENCE_STEPS
+from photophone.core.limits import MAX_IMAGES_PER_CALL
 from photophone.core.noise import SeededNoise
 from photophone.core.pictures import to_pil
 from photophone.generators.base import Generator
+from photophone.generators.conditions import Condition
+from photophone.generators.sampler import Sampler
 from photophone.loading.chains import check_chain, find_sources
 from photophone.loading.registry import load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
 from photophone.tokenizers.base import ImageTokenizer
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-INTERNAL = ("noise", "callback", "quantizer", "observe")
-"""Arguments of generators that are no options for users of a pipeline."""
 
 
 @dataclass
@@ -134,54 +133,40 @@ class ImagePipeline(Pipeline):
         """The components that read captions; none for classes."""
         return {}
 
-    def sampler_options(self) -> dict[str, Any]:
-        """Options of the generator's sampler and their values: the published ones, else the generator's defaults."""
-        parameters = inspect.signature(type(self.token_generator).generate).parameters.values()
-        own = {p.name: p.default for p in parameters
-               if p.kind is p.KEYWORD_ONLY and p.default is not p.empty and p.name not in INTERNAL}
-        return own | self.published_sampler
+    def sampler(self, given: dict[str, Any] | None = None) -> Sampler:
+        """The generator's sampler with what users gave; else published settings, else the generator's defaults.
 
-    def settings(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The sampler's options with those that users gave; None means the default.
+        Args:
+            given: options by name; None means the default.
 
         Raises:
             ValueError: an option that the generator does not have, or outside its limits.
         """
-        known, family = self.sampler_options(), type(self.token_generator)
-        chosen = {name: value for name, value in given.items() if value is not None}
-        if unknown := sorted(set(chosen) - set(known)):
-            raise ValueError(f"{family.__name__} has no option {', '.join(unknown)}; it has {', '.join(known)}")
-        result = {name: value for name, value in {**known, **chosen}.items() if value is not None}
-        for name, kind, low, high in (("num_inference_steps", Integral, 1, MAX_INFERENCE_STEPS),
-                                      ("guidance_scale", Real, 0, MAX_GUIDANCE_SCALE),
-                                      ("temperature", Real, 0, family.MAX_TEMPERATURE)):
-            value = result.get(name, low)
-            if isinstance(value, bool) or not (isinstance(value, kind) and low <= value <= high):  # NaN is refused too
-                raise ValueError(f"{name} must be {low} to {high:g}, got {value!r}")
-        return result
+        family = type(self.token_generator)
+        chosen = {name: value for name, value in (given or {}).items() if value is not None}
+        return family.Sampler.from_settings({**self.published_sampler, **chosen}, family.__name__)
 
-    def sample(self, condition: tuple, rows: int, *, generator: GeneratorInput, output_type: str,
-               callback: StepCallback | None, settings: dict[str, Any], **conditions: list) -> ImageOutput:
+    def sample(self, condition: Condition, *, generator: GeneratorInput, output_type: str,
+               callback: StepCallback | None, sampler: Sampler, prompts: list[str] | None = None,
+               class_labels: list[int] | None = None) -> ImageOutput:
         """Tokens of a condition, and their images.
 
         Args:
-            condition: what the generator reads, ``rows`` rows.
-            settings: of :meth:`settings`.
-            conditions: ``prompts`` or ``class_labels`` for the output.
+            condition: what the generator reads.
+            sampler: of :meth:`sampler`.
+            prompts, class_labels: of each row, for the output; one of them.
         """
-        generators, seeds = row_generators(generator, rows)
+        generators, seeds = row_generators(generator, len(condition))
         model = self.token_generator
-        extra = {}
-        if "quantizer" in inspect.signature(type(model).generate).parameters:
-            extra["quantizer"] = self.image_tokenizer.bottleneck
+        model.connect(self.image_tokenizer)
         with self.watch(callback) as on_step:
-            tokens = model.generate(*condition, noise=SeededNoise(generators, model.device), callback=on_step,
-                                    **extra, **settings)
+            tokens = model.generate(condition, noise=SeededNoise(generators, model.device), sampler=sampler,
+                                    callback=on_step)
         images: Any = tokens
         if output_type != "latent":
             images = convert_images(self.image_tokenizer.decode(tokens), output_type)
-        return ImageOutput(images, conditions.get("prompts"), seeds, settings, **self.source,
-                           weights_licence=self.weights_licence, class_labels=conditions.get("class_labels"))
+        return ImageOutput(images, prompts, seeds, sampler.settings(), **self.source,
+                           weights_licence=self.weights_licence, class_labels=class_labels)
 
 
 def check_request(kind: str, given: int, each: Any, output_type: str) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from numbers import Real
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,26 +16,26 @@ from torch.nn import functional
 from photophone.core.files import atomic_write
 from photophone.core.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS
 from photophone.data.audio import resample_audio
-from photophone.data.audio_checks import check_rate
+from photophone.data.audio_checks import WRITE_FORMATS, check_rate
 from photophone.data.audio_stream import ArrayReader, AudioReader, Levels, overlapping, write_pieces
-from photophone.generators.enhancer.model import SpeechEnhancer
+from photophone.generators.enhancement import LEVEL, Enhancer
 from photophone.generators.llase_g1.enhancer import LLaSEEnhancer
+from photophone.generators.sampler import check_option
 from photophone.loading.chains import check_chain, find_sources
 from photophone.loading.registry import load_original
 from photophone.pipelines.base import Pipeline, StepCallback
+from photophone.pipelines.output import MediaOutput, json_text
 
 PIECE_SECONDS = 20
 ALIGNED_SECONDS = 2
 """Pieces begin at multiples of so much time, which is a whole number of frames at every rate."""
-LEVEL = 0.05
-"""The loud parts of a recording are brought to this root mean square for the model, and back."""
 LARGEST_GAIN = 100.0
 HIGH_BAND_SHARE = 0.5
 """Above the model's band a recording is weakened as the upper part of the band is, from this share of it on."""
 
 
 @dataclass
-class EnhancedSpeech:
+class EnhancedSpeech(MediaOutput):
     """Clean recordings and what is needed to make them again.
 
     Attributes:
@@ -47,40 +45,34 @@ class EnhancedSpeech:
         model, revision, weights_licence: of the weights.
     """
 
+    SUFFIXES = tuple(WRITE_FORMATS)
+    NOUN = "recordings"
+
     audio: list[np.ndarray]
     sample_rate: int
-    settings: dict[str, Any] = field(default_factory=dict)
-    model: str | None = None
-    revision: str | None = None
-    weights_licence: str | None = None
+
+    def names(self) -> list[str]:
+        """Their numbers."""
+        return [f"{index:03d}" for index in range(len(self.audio))]
+
+    def facts(self, row: int) -> dict[str, Any]:
+        """What the JSON beside a file says."""
+        return {**self.settings, **self.origin}
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write audio files, each with a JSON of its settings beside it, atomically.
-
-        Args:
-            path: a ``.wav``, ``.flac`` or ``.ogg`` file for one recording; else a folder, which gets ``000.wav`` and
-                so on.
-
-        Returns:
-            The audio files.
-
-        Raises:
-            ValueError: several recordings for one file name.
-        """
+        """See :meth:`MediaOutput.save`; what looks like a file of another format is refused."""
         path = Path(path)
-        if path.suffix and not path.is_dir():
-            if len(self.audio) != 1:
-                raise ValueError(f"{len(self.audio)} recordings do not fit one file {path}; give a folder")
-            files = [path]
-        else:
-            files = [path / f"{index:03d}.wav" for index in range(len(self.audio))]
-        facts = {**self.settings, "model": self.model, "revision": self.revision,
-                 "weights_licence": self.weights_licence}
-        for file, audio in zip(files, self.audio):
-            write_pieces(file, [np.atleast_2d(audio)], self.sample_rate, len(np.atleast_2d(audio)))
-            with atomic_write(file.with_suffix(".json")) as beside:
-                beside.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        return files
+        if path.suffix and path.suffix.lower() not in self.SUFFIXES and not path.is_dir():
+            raise ValueError(f"cannot write audio to {path}; the name must end in {', '.join(self.SUFFIXES)}, or be "
+                             "that of a folder")
+        return super().save(path)
+
+    def write(self, row: int, file: Path) -> None:
+        """An audio file in the format of its suffix."""
+        channels = np.atleast_2d(self.audio[row])
+        with atomic_write(file.with_suffix(".json")) as beside:
+            beside.write_text(json_text(self.facts(row)), encoding="utf-8")
+            write_pieces(file, [channels], self.sample_rate, len(channels))
 
 
 class SpeechEnhancementPipeline(Pipeline):
@@ -90,13 +82,12 @@ class SpeechEnhancementPipeline(Pipeline):
     model sees, and brought back. What lies above the model's band is weakened as the upper half of the band is.
 
     Args:
-        enhancer: has ``enhance(audio (B, 1, T)) -> (B, 1, T)``, ``reach`` (samples to each side that an output
-            depends on) and ``config.sample_rate``. One whose pieces do not equal the whole, such as
-            :class:`photophone.LLaSEEnhancer`, says by ``fade_seconds`` over which time neighbours are blended.
+        enhancer: any :class:`photophone.Enhancer`. Where pieces do not equal the whole, as with
+            :class:`photophone.LLaSEEnhancer`, neighbours are blended.
         published: ``model`` and ``revision`` of published weights.
     """
 
-    def __init__(self, enhancer: SpeechEnhancer | LLaSEEnhancer,
+    def __init__(self, enhancer: Enhancer,
                  published: dict[str, str | None] | None = None) -> None:
         super().__init__()
         self.register_modules(enhancer=enhancer)
@@ -163,7 +154,7 @@ class SpeechEnhancementPipeline(Pipeline):
                 made.append(whole if np.ndim(recording) == 2 else whole[0])
         if not return_dict:
             return (made,)
-        return EnhancedSpeech(made, int(sampling_rate), {"mix": mix}, **self.source,
+        return EnhancedSpeech(made, int(sampling_rate), settings={"mix": mix}, **self.source,
                               weights_licence=self.weights_licence)
 
     def enhance_file(self, source: str | Path | bytes | AudioReader, target: Any, *, mix: float = 1.0) -> Levels:
@@ -193,10 +184,10 @@ class SpeechEnhancementPipeline(Pipeline):
 
     def pieces(self, reader: AudioReader | ArrayReader, levels: Levels, mix: float) -> Iterator[np.ndarray]:
         """Enhanced float32 (C, n) pieces, which together are as long as the recording."""
-        rate, own_rate = reader.sample_rate, self.enhancer.config.sample_rate
+        rate, own_rate = reader.sample_rate, self.enhancer.sample_rate
         margin = ALIGNED_SECONDS * math.ceil(self.enhancer.reach / (ALIGNED_SECONDS * own_rate)) * rate
         gain = min(LEVEL / levels.rms, LARGEST_GAIN) if levels.rms > 0 else 0.0
-        blocks, fade = reader.blocks(rate), round(getattr(self.enhancer, "fade_seconds", 0) * rate)
+        blocks, fade = reader.blocks(rate), round(self.enhancer.fade_seconds * rate)
         tail = torch.zeros(1, 0)
         for before, count, piece in overlapping(blocks, levels.frames, PIECE_SECONDS * rate, margin):
             audio = torch.from_numpy(piece - levels.offset)
@@ -211,9 +202,9 @@ class SpeechEnhancementPipeline(Pipeline):
 
     def enhanced(self, audio: Tensor, sample_rate: int, gain: float) -> Tensor:
         """Float (C, T) at any rate, enhanced at the model's rate and at the level that ``gain`` brings it to."""
-        own_rate = self.enhancer.config.sample_rate
+        own_rate = self.enhancer.sample_rate
         narrow = resample_audio(audio, sample_rate, own_rate)
-        made = self.enhancer.enhance(gain * narrow[:, None].to(self.enhancer.device))[:, 0].float().cpu() / gain
+        made = self.enhancer.enhance(gain * narrow[:, None])[:, 0].float().cpu() / gain
         wide = fit(resample_audio(made, own_rate, sample_rate), audio.shape[-1])
         if sample_rate <= own_rate:
             return wide
@@ -247,8 +238,7 @@ def fit(audio: Tensor, length: int) -> Tensor:
 
 def check_mix(mix: Any) -> None:
     """Refuse a share outside 0 to 1."""
-    if isinstance(mix, bool) or not (isinstance(mix, Real) and 0 <= mix <= 1):
-        raise ValueError(f"mix must lie in 0 to 1, got {mix!r}")
+    check_option("mix", mix, kind=float, optional=False, low=0, high=1, choices=None)
 
 
 def as_channels(audio: Any) -> np.ndarray:

@@ -1,14 +1,11 @@
-"""What stands between a text and a speech generator: its pieces, the rows of its condition, the voice.
-
-A front has ``check(text)``, ``pieces(text)``, ``condition(requests)`` and ``limits(requests)``; a :class:`Request` is a
-piece with the voice that speaks it. ``takes_voices`` tells whether it reads voices.
-"""
+"""What stands between a text and a speech generator: its pieces, the rows of its condition, the voice."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +15,11 @@ from transformers import PreTrainedTokenizerBase
 from photophone.codecs.base import AudioCodec
 from photophone.core.limits import MAX_VOICE_SECONDS
 from photophone.data.audio import check_rate, read_audio, resample_audio
+from photophone.generators.conditions import Condition
+from photophone.generators.speech_ar.model import Phonemes
+from photophone.generators.voxcpm.condition import SpeechSequence
 from photophone.generators.voxcpm.model import VoxCPM
+from photophone.layers.lengths import length_mask
 from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text
 from photophone.text.voxcpm import WrittenPiece, check_words, voxcpm_ids, written_pieces
 
@@ -58,17 +59,53 @@ class Request:
     voice: SpokenVoice | None = None
 
 
-class PhonemeSpeech:
-    """English phonemes, for :class:`photophone.SpeechFlowAR` and others of one voice.
+class SpeechFront(ABC):
+    """What a pipeline asks between a text and a generator.
+
+    Attributes:
+        takes_voices: it reads recordings of voices.
+    """
+
+    takes_voices: ClassVar[bool] = False
+
+    @abstractmethod
+    def check(self, text: str) -> None:
+        """Raise ValueError for a text that the generator cannot speak."""
+
+    @abstractmethod
+    def pieces(self, text: str) -> list[SpeechPiece] | list[WrittenPiece]:
+        """The parts of a text that are generated one by one."""
+
+    @abstractmethod
+    def condition(self, requests: list[Request]) -> Condition:
+        """What the generator reads, a row for each request, with the limits of each."""
+
+    def limits(self, requests: list[Request]) -> list[int] | None:
+        """How much each request speaks at most, in the generator's own measure; None where the text tells it."""
+        return None
+
+    def read_voice(self, voice: Voice) -> SpokenVoice:
+        """A recording as the generator reads it.
+
+        Raises:
+            ValueError: the generator has one voice of its own, or cannot read this one.
+        """
+        raise ValueError("this generator has one voice of its own; leave voice out")
+
+    def lead_in(self, voice: SpokenVoice) -> Tensor | None:
+        """Tokens (1, n, D) that the codec decodes in front, so that speech joins the recording; None: nothing."""
+        return None
+
+
+class PhonemeSpeech(SpeechFront):
+    """English phonemes, for :class:`photophone.SpeechFlowAR`.
 
     Args:
         front: text to pieces of phonemes and their ids.
     """
 
-    takes_voices = False
-
-    def __init__(self, front: PhonemeFront) -> None:
-        self.front = front
+    def __init__(self, front: PhonemeFront | None = None) -> None:
+        self.front = front or PhonemeFront()
 
     def check(self, text: str) -> None:
         """Refuse what is not English; see :func:`photophone.text.speech_text.check_text`."""
@@ -78,19 +115,14 @@ class PhonemeSpeech:
         """Sentences of a text."""
         return self.front.pieces(text)
 
-    def condition(self, requests: list[Request]) -> tuple[Tensor, Tensor]:
-        """ids Long and mask Bool (B, L)."""
+    def condition(self, requests: list[Request]) -> Phonemes:
+        """Phonemes; how long each lasts the generator tells."""
         ids = [self.front.ids(request.piece) for request in requests]
-        lengths = torch.tensor([len(row) for row in ids])
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-        return padded, torch.arange(padded.shape[1]) < lengths[:, None]
-
-    def limits(self, requests: list[Request]) -> dict[str, Any]:
-        """Further options of the sampler: none."""
-        return {}
+        return Phonemes(padded, length_mask(torch.tensor([len(row) for row in ids]), padded.shape[1]))
 
 
-class PromptedSpeech:
+class PromptedSpeech(SpeechFront):
     """Words in any language and perhaps a voice, for VoxCPM.
 
     Args:
@@ -112,24 +144,35 @@ class PromptedSpeech:
         """Sentences of a text, as many together as are spoken well in one go."""
         return list(written_pieces(self.tokenizer, text))
 
-    def condition(self, requests: list[Request]) -> tuple[Tensor, ...]:
-        """See :class:`photophone.generators.voxcpm.model.SpeechSequence`."""
+    def condition(self, requests: list[Request]) -> SpeechSequence:
+        """Words and voices.
+
+        Raises:
+            ValueError: they leave no room for speech.
+        """
         prompts = [request.voice if request.voice and request.voice.text is not None else None for request in requests]
         references = [request.voice if request.voice and request.voice.text is None else None for request in requests]
         texts = [voxcpm_ids(self.tokenizer, (prompt.text if prompt else "") + request.piece.text)
-                 for request, prompt in zip(requests, prompts)]
-        return self.generator.prepare(texts, *([voice and voice.tokens for voice in voices]
-                                               for voices in (prompts, references)))
+                 for request, prompt in zip(requests, prompts, strict=True)]
+        prompts, references = ([voice and voice.tokens for voice in voices] for voices in (prompts, references))
+        sequence = self.generator.prepare(texts, prompts, references)
+        most = self.generator.config.max_length
+        room = most - sequence.text_ids.shape[1]
+        if room < 1:
+            raise ValueError(f"text and voice leave no room in the {most} positions of the model; give a shorter "
+                             "recording of the voice")
+        limits = torch.tensor(self.limits(requests), device=self.generator.device).clamp(max=room)
+        return replace(sequence, max_patches=limits)
 
-    def limits(self, requests: list[Request]) -> dict[str, Any]:
-        """``max_patches`` of each row: what the authors allow for its text, and the model has room for."""
-        room = self.generator.config.max_length - self.condition(requests)[0].shape[1]
+    def limits(self, requests: list[Request]) -> list[int]:
+        """Patches: what the authors allow for a text."""
         counts = [PATCHES_PER_ID * len(voxcpm_ids(self.tokenizer, request.piece.text)) + SPARE_PATCHES
                   for request in requests]
-        if room < 1:
-            raise ValueError(f"text and voice leave no room in the {self.generator.config.max_length} positions of the "
-                             "model; give a shorter recording of the voice")
-        return {"max_patches": torch.tensor(counts).clamp(max=min(MOST_PATCHES, room))}
+        return [min(count, MOST_PATCHES) for count in counts]
+
+    def lead_in(self, voice: SpokenVoice) -> Tensor | None:
+        """The end of a recording that is continued."""
+        return None if voice.text is None else self.generator.context(voice.tokens)[None]
 
     def read_voice(self, voice: Voice) -> SpokenVoice:
         """A recording as tokens: filled up to whole patches by silence, in front where it is to be continued, else

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from photophone.core.files import atomic_write
-from photophone.pipelines.images import unique_names
+from photophone.pipelines.output import MediaOutput, file_with_facts, target_files, unique_names
+
+SUFFIXES = (".wav",)
 
 
 @dataclass
@@ -31,7 +31,7 @@ class SpeechChunk:
 
 
 @dataclass
-class SpeechOutput:
+class SpeechOutput(MediaOutput):
     """Speech of texts and what is needed to make it again.
 
     Attributes:
@@ -44,49 +44,43 @@ class SpeechOutput:
         model, revision, weights_licence: of the weights.
     """
 
+    SUFFIXES = SUFFIXES
+    NOUN = "texts"
+
     audio: list[Any]
     sample_rate: int
     texts: list[str]
     seeds: list[int]
-    settings: dict[str, Any] = field(default_factory=dict)
-    model: str | None = None
-    revision: str | None = None
-    weights_licence: str | None = None
 
     def facts(self, row: int) -> dict[str, Any]:
         """What the JSON beside a file says of one text."""
         return {"text": self.texts[row], "seed": self.seeds[row], **self.settings, "sample_rate": self.sample_rate,
-                "model": self.model, "revision": self.revision, "weights_licence": self.weights_licence}
+                **self.origin}
+
+    def names(self) -> list[str]:
+        """Words and seed."""
+        return speech_names(self.texts, self.seeds)
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write 16-bit WAV files, each with a JSON of its settings beside it, atomically.
-
-        Args:
-            path: a ``.wav`` file for one text, else a folder, which is made when it is missing.
-
-        Returns:
-            The WAV files.
-
-        Raises:
-            ValueError: latents, or several texts for one file name.
-        """
+        """See :meth:`MediaOutput.save`; latents cannot be saved so."""
         if not all(isinstance(audio, np.ndarray | Tensor) for audio in self.audio):
             raise ValueError("only speech of output_type 'np' or 'pt' can be saved")
-        files = speech_files(path, self.texts, self.seeds)
-        for row, (file, audio) in enumerate(zip(files, self.audio)):
-            with speech_file(file, self.sample_rate, self.facts(row)) as writer:
-                writer.write(np.asarray(audio))
-        return files
+        return super().save(path)
+
+    def write(self, row: int, file: Path) -> None:
+        """A 16-bit WAV file."""
+        with speech_file(file, self.sample_rate, self.facts(row)) as writer:
+            writer.write(np.asarray(self.audio[row]))
+
+
+def speech_names(texts: list[str], seeds: list[int]) -> list[str]:
+    """File names of the speech of texts."""
+    return unique_names([text or "speech" for text in texts], seeds, "speech")
 
 
 def speech_files(path: str | Path, texts: list[str], seeds: list[int]) -> list[Path]:
     """Names for the speech of each text: ``path`` itself if it ends in ``.wav``, else files in that folder."""
-    path = Path(path)
-    if path.suffix.lower() != ".wav":
-        return [path / f"{name}.wav" for name in unique_names([text or "speech" for text in texts], seeds)]
-    if len(texts) != 1:
-        raise ValueError(f"the speech of {len(texts)} texts does not fit one file {path}; give a folder")
-    return [path]
+    return target_files(path, speech_names(texts, seeds), SUFFIXES, "texts")
 
 
 class SpeechWriter:
@@ -113,8 +107,8 @@ def speech_file(path: str | Path, sample_rate: int, facts: dict[str, Any]) -> It
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
-    path = Path(path)
-    with atomic_write(path) as partial, atomic_write(path.with_suffix(".json")) as beside:
+    path, facts = Path(path), dict(facts)
+    with file_with_facts(path, facts) as partial:
         try:
             with soundfile.SoundFile(partial, "w", sample_rate, 1, "PCM_16", format="WAV") as sound:
                 writer = SpeechWriter(sound)
@@ -125,8 +119,7 @@ def speech_file(path: str | Path, sample_rate: int, facts: dict[str, Any]) -> It
                 raise OSError(f"{path} could not be written: {partial.stat().st_size} of {expected} bytes fit the disk")
         except soundfile.LibsndfileError as error:
             raise OSError(f"{path} could not be written, perhaps the disk is full: {error}") from error
-        facts = {**facts, "seconds": round(writer.samples / sample_rate, 3)}
-        beside.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
+        facts["seconds"] = round(writer.samples / sample_rate, 3)
 
 
 def pcm16(audio: np.ndarray) -> np.ndarray:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photophone.core.limits import MAX_PROMPT_CHARACTERS
 from photophone.generators.base import Generator
+from photophone.generators.conditions import CaptionFeatures, CaptionIds
 from photophone.pipelines.base import GeneratorInput, StepCallback
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
 from photophone.text.captions import check_characters, encode_captions, normalize_caption, shorten
@@ -61,13 +61,14 @@ class TextToImagePipeline(ImagePipeline):
             height, width: None, or the size that the model makes.
             num_inference_steps: solver steps of the flow head; LlamaGen has no choice.
             guidance_scale: classifier-free guidance; 1 is none.
-            guidance_schedule: "constant" or "linear", where the generator has both.
+            guidance_schedule: "constant", "linear" or "power-cosine", where the generator has a choice.
             temperature: of the initial noise or of the logits, 0 to 2.
             output_type: "pil", "np", "pt" or "latent".
             callback_on_step_end: ``callback(pipeline, step, total, {}) -> dict | None`` after each decoding step; set
                 ``pipeline._interrupt`` to stop.
             return_dict: False gives a tuple with the images alone.
-            **sampler_options: of the generator's ``generate``, such as ``top_k`` or ``top_p``.
+            **sampler_options: further options of the generator's ``Sampler``, such as ``solver`` or ``top_k``;
+                ``sampler()`` shows them all.
 
         Raises:
             ValueError: an argument outside its limits, or an option that the generator does not have.
@@ -81,23 +82,20 @@ class TextToImagePipeline(ImagePipeline):
         for name, value in (("height", height), ("width", width)):
             if value not in (None, size):
                 raise ValueError(f"{name} {value} is not possible; this model makes {size}x{size} images")
-        settings = self.settings({
+        sampler = self.sampler({
             "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
             "guidance_schedule": guidance_schedule, "temperature": temperature, **sampler_options})
         prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
-        output = self.sample(self.encode_prompts(prompts), len(prompts), generator=generator, output_type=output_type,
-                             callback=callback_on_step_end, settings=settings, prompts=prompts)
+        output = self.sample(self.encode_prompts(prompts), generator=generator, output_type=output_type,
+                             callback=callback_on_step_end, sampler=sampler, prompts=prompts)
         return output if return_dict else (output.images,)
 
-    def encode_prompts(self, prompts: list[str]) -> tuple[Tensor, ...]:
-        """What the generator reads of B captions: features and their mask, or ids, their mask and the null caption."""
-        device = self.token_generator.device
+    def encode_prompts(self, prompts: list[str]) -> CaptionIds | CaptionFeatures:
+        """What the generator reads of B captions: features of the text encoder where there is one, else ids."""
         if self.text_encoder is None:
-            parts = encode_captions(self.text_tokenizer, prompts)
-        else:
-            length = self.token_generator.config.caption_length
-            parts = encode_features(self.text_tokenizer, self.text_encoder, prompts, length)
-        return tuple(part.to(device) for part in parts)
+            return CaptionIds(*encode_captions(self.text_tokenizer, prompts))
+        length = self.token_generator.config.caption_length
+        return CaptionFeatures(*encode_features(self.text_tokenizer, self.text_encoder, prompts, length))
 
 
 def check_prompt(text: str) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,24 +12,25 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from photophone.codecs.base import AudioCodec
-from photophone.core.limits import (
-    MAX_GUIDANCE_SCALE,
-    MAX_INFERENCE_STEPS,
-    MAX_PAUSE_SECONDS,
-    MAX_TEMPERATURE,
-    MAX_TEXTS_PER_CALL,
-    SPEED_RANGE,
-)
+from photophone.core.limits import MAX_PAUSE_SECONDS, MAX_TEXTS_PER_CALL
 from photophone.core.noise import SeededNoise, draw_seed
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import DecodingStopped
+from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
+from photophone.generators.sampler import Sampler, check_option
 from photophone.loading.chains import check_chain, find_sources, read_config, settings_of
 from photophone.loading.registry import load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
-from photophone.pipelines.speech_fronts import PhonemeSpeech, PromptedSpeech, Request, SpokenVoice, Voice
+from photophone.pipelines.speech_fronts import (
+    PhonemeSpeech,
+    PromptedSpeech,
+    Request,
+    SpeechFront,
+    SpokenVoice,
+    Voice,
+)
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
-from photophone.text.speech_text import PhonemeFront, SpeechPiece
+from photophone.text.speech_text import SpeechPiece
 from photophone.text.voxcpm import WrittenPiece, load_tokenizer
 
 OUTPUT_TYPES = ("np", "pt", "latent")
@@ -74,9 +73,8 @@ class TextToSpeechPipeline(Pipeline):
     first part.
 
     Args:
-        speech_generator: phonemes to codec tokens, with ``stream`` and ``generate`` as those of
-            :class:`photophone.SpeechFlowAR`; one that reads other phonemes brings a ``text_front``, see
-            :class:`photophone.text.speech_text.PhonemeFront`. Or :class:`photophone.generators.voxcpm.model.VoxCPM`.
+        speech_generator: :class:`photophone.SpeechFlowAR`, or :class:`photophone.generators.voxcpm.model.VoxCPM`. For
+            one that reads something else, derive from this class and give :attr:`front`.
         codec: tokens to speech; it must stream.
         text_tokenizer: of VoxCPM; None for phonemes.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
@@ -129,17 +127,17 @@ class TextToSpeechPipeline(Pipeline):
         return self.codec.output_sample_rate
 
     @property
-    def front(self) -> PhonemeSpeech | PromptedSpeech:
+    def front(self) -> SpeechFront:
         """What stands between texts and the generator."""
-        if self.text_tokenizer is not None:
-            return PromptedSpeech(self.speech_generator, self.codec, self.text_tokenizer)
-        return PhonemeSpeech(getattr(self.speech_generator, "text_front", None) or PhonemeFront())
+        if self.text_tokenizer is None:
+            return PhonemeSpeech()
+        return PromptedSpeech(self.speech_generator, self.codec, self.text_tokenizer)
 
     @torch.no_grad()
     def __call__(self, text: str | list[str], *, voice: Voice | None = None, generator: GeneratorInput = None,
                  speed: float = 1.0, guidance_scale: float | None = None, temperature: float | None = None,
                  num_inference_steps: int | None = None, pause: float = 0.15, output_type: str = "np",
-                 callback_on_step_end: StepCallback | None = None) -> SpeechOutput:
+                 callback_on_step_end: StepCallback | None = None, return_dict: bool = True) -> SpeechOutput | tuple:
         """Speak.
 
         Args:
@@ -154,6 +152,7 @@ class TextToSpeechPipeline(Pipeline):
             output_type: "np", "pt" or "latent".
             callback_on_step_end: ``callback(pipeline, step, total, {})`` after each group of sentences, counted in
                 sentences; set ``pipeline._interrupt`` to stop.
+            return_dict: False gives a tuple with the speech alone.
 
         Raises:
             ValueError: a text that cannot be read, or an argument outside its limits.
@@ -167,15 +166,19 @@ class TextToSpeechPipeline(Pipeline):
         for one in texts:
             self.front.check(one)
         spoken = self.read_voice(voice)
-        settings = self.settings(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
-                                  num_inference_steps=num_inference_steps)
+        sampler = self.sampler(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
+                               num_inference_steps=num_inference_steps)
         generators, seeds = row_generators(generator, len(texts))
         rows = [self._pieces(one, own, pause, spoken) for one, own in zip(texts, generators)]
         with self.watch(callback_on_step_end) as on_step:
-            made = self._generate([piece for row in rows for piece in row], settings, on_step)
+            made = self._generate([piece for row in rows for piece in row], sampler, on_step)
             audio = [self._finish((next(made) for _ in row), output_type, spoken) for row in rows]
-        told = {} if spoken is None else {"voice": spoken.text, "voice_tokens": len(spoken.tokens)}
-        return SpeechOutput(audio, self.sample_rate, texts, seeds, {**settings, "pause": pause, **told}, **self.source,
+        if not return_dict:
+            return (audio,)
+        settings = {**sampler.settings(), "pause": pause}
+        if spoken is not None:
+            settings |= {"voice": spoken.text, "voice_tokens": len(spoken.tokens)}
+        return SpeechOutput(audio, self.sample_rate, texts, seeds, settings=settings, **self.source,
                             weights_licence=self.weights_licence)
 
     def stream(self, text: str, *, voice: Voice | None = None, generator: torch.Generator | None = None,
@@ -193,11 +196,11 @@ class TextToSpeechPipeline(Pipeline):
         """
         self.front.check(text)
         spoken = self.read_voice(voice)
-        settings = self.settings(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
-                                  num_inference_steps=num_inference_steps)
+        sampler = self.sampler(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
+                               num_inference_steps=num_inference_steps)
         (own,), _ = row_generators(generator, 1)
         pieces = self._pieces(text, own, pause, spoken)
-        return self._stream(pieces, settings, spoken, callback_on_step_end)
+        return self._stream(pieces, sampler, spoken, callback_on_step_end)
 
     @torch.no_grad()
     def read_voice(self, voice: Voice | None) -> SpokenVoice | None:
@@ -208,25 +211,23 @@ class TextToSpeechPipeline(Pipeline):
         """
         if voice is None:
             return None
-        if not self.front.takes_voices:
-            raise ValueError(f"{type(self.speech_generator).__name__} has one voice of its own; leave voice out")
         if not isinstance(voice, Voice):
             raise ValueError(f"voice must be a photophone.Voice(audio, sampling_rate, text), got {voice!r:.60}")
         return self.front.read_voice(voice)
 
-    def _stream(self, pieces: list[_Piece], settings: dict[str, Any], spoken: SpokenVoice | None,
+    def _stream(self, pieces: list[_Piece], sampler: Sampler, spoken: SpokenVoice | None,
                 callback: StepCallback | None) -> Iterator[SpeechChunk]:
         with self.watch(callback) as on_step:
-            for audio in self._decode(self._patches(pieces, settings, on_step), spoken):
+            for audio in self._decode(self._patches(pieces, sampler, on_step), spoken):
                 yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
 
     @torch.no_grad()
-    def _patches(self, pieces: list[_Piece], settings: dict[str, Any], on_step) -> Iterator[Tensor]:
+    def _patches(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback) -> Iterator[Tensor]:
         """Tokens (1, n, ...) of each patch and pause, in order."""
         for index, piece in enumerate(pieces):
-            condition, options = self._batch([piece])
+            condition = self.front.condition([piece.request])
             noise, made = SeededNoise.from_seeds([piece.seed], self.speech_generator.device), []
-            for patch in self.speech_generator.stream(*condition, noise=noise, **options, **settings):
+            for patch in self.speech_generator.stream(condition, noise=noise, sampler=sampler):
                 count = int(patch.mask.sum())
                 if count:
                     made.append(patch.values[..., :count, :] if patch.is_continuous else patch.values[..., :count])
@@ -237,14 +238,14 @@ class TextToSpeechPipeline(Pipeline):
             if on_step(index + 1, len(pieces)):
                 raise DecodingStopped(f"stopped by the callback after sentence {index + 1} of {len(pieces)}")
 
-    def _generate(self, pieces: list[_Piece], settings: dict[str, Any], on_step) -> Iterator[Tensor]:
+    def _generate(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback) -> Iterator[Tensor]:
         """Tokens (1, n, ...) of each piece with its pause, a few pieces at once."""
         done = 0
         while done < len(pieces):
             group = self._group(pieces[done:])
-            condition, options = self._batch(group)
+            condition = self.front.condition([piece.request for piece in group])
             noise = SeededNoise.from_seeds([piece.seed for piece in group], self.speech_generator.device)
-            tokens = self.speech_generator.generate(*condition, noise=noise, **options, **settings)
+            tokens = self.speech_generator.generate(condition, noise=noise, sampler=sampler)
             done += len(group)
             if on_step(done, len(pieces)):
                 raise DecodingStopped(f"stopped by the callback after sentence {done} of {len(pieces)}")
@@ -273,8 +274,9 @@ class TextToSpeechPipeline(Pipeline):
     def _decode(self, parts: Iterable[Tensor], spoken: SpokenVoice | None = None) -> Iterator[Tensor]:
         """Speech (T,) of each part, the codec going on from part to part, and from the end of a voice's recording."""
         with self.codec.streaming(1):
-            if spoken is not None and spoken.text is not None:
-                self.codec.decode(Tokens(self.speech_generator.context(spoken.tokens)[None]))
+            lead_in = None if spoken is None else self.front.lead_in(spoken)
+            if lead_in is not None:
+                self.codec.decode(Tokens(lead_in))
             for part in parts:
                 yield self.codec.decode(Tokens(part))[0, 0]
 
@@ -303,35 +305,23 @@ class TextToSpeechPipeline(Pipeline):
     def facts(self, text: str, seed: int, pause: float = 0.15, **options: Any) -> dict[str, Any]:
         """What repeats :meth:`stream` of a text with a seed and options: the JSON beside a file."""
         settings = {**self.settings(pause=pause, **options), "pause": pause}
-        return SpeechOutput([], self.sample_rate, [text], [seed], settings, **self.source,
+        return SpeechOutput([], self.sample_rate, [text], [seed], settings=settings, **self.source,
                             weights_licence=self.weights_licence).facts(0)
 
-    def _batch(self, pieces: list[_Piece]) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
-        """The generator's condition for these pieces, and options that depend on them."""
-        requests = [piece.request for piece in pieces]
-        condition = self.front.condition(requests)
-        return tuple(part.to(self.speech_generator.device) for part in condition), self.front.limits(requests)
-
     def settings(self, speed: float = 1.0, pause: float = 0.15, **given: Any) -> dict[str, Any]:
-        """Options of the generator's sampler: the published ones, else its defaults; users' come first.
+        """All options of :meth:`sampler` by name."""
+        return self.sampler(speed, pause, **given).settings()
+
+    def sampler(self, speed: float = 1.0, pause: float = 0.15, **given: Any) -> Sampler:
+        """The generator's sampler with the published options, else its defaults; users' come first.
 
         Raises:
-            ValueError: one outside its limits.
+            ValueError: an option outside its limits, or that the generator does not have; a speed other than 1 for a
+                generator that knows none.
         """
-        parameters = inspect.signature(type(self.speech_generator).stream).parameters
-        settings = {name: parameters[name].default for name in given if name in parameters}
-        settings |= self.published_sampler
-        settings |= {name: value for name, value in given.items() if value is not None}
-        if "speed" in parameters:
-            settings["speed"] = speed
-        elif speed != 1:
-            raise ValueError(f"{type(self.speech_generator).__name__} cannot change its speed, got {speed!r}")
-        for name, kind, low, high in (("speed", Real, *SPEED_RANGE), ("guidance_scale", Real, 0, MAX_GUIDANCE_SCALE),
-                                      ("temperature", Real, 0, MAX_TEMPERATURE),
-                                      ("num_inference_steps", Integral, 1, MAX_INFERENCE_STEPS)):
-            value = settings.get(name, low)
-            if isinstance(value, bool) or not (isinstance(value, kind) and low <= value <= high):  # NaN is refused too
-                raise ValueError(f"{name} must be {low} to {high:g}, got {value!r}")
-        if not (isinstance(pause, Real) and 0 <= pause <= MAX_PAUSE_SECONDS):
-            raise ValueError(f"pause must be 0 to {MAX_PAUSE_SECONDS:g} seconds, got {pause!r}")
-        return settings
+        check_option("pause", pause, kind=float, optional=False, low=0, high=MAX_PAUSE_SECONDS, choices=None)
+        family = type(self.speech_generator)
+        chosen = {name: value for name, value in given.items() if value is not None}
+        if speed != 1:  # the voice's own, which every generator has
+            chosen["speed"] = speed
+        return family.Sampler.from_settings({**self.published_sampler, **chosen}, family.__name__)

@@ -14,19 +14,15 @@ import torch
 from torch import Tensor
 
 from photophone.codecs.hift.model import HiFT
-from photophone.core.limits import MAX_GUIDANCE_SCALE, MAX_INFERENCE_STEPS, MAX_TEMPERATURE
 from photophone.core.noise import Noise, SeededNoise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import Callback
+from photophone.generators.cosyvoice.condition import FlowSampler, SpeechTokens
 from photophone.generators.cosyvoice.flow import CosyVoiceFlow
-from photophone.generators.cosyvoice.stream import LEFT_CHUNKS
+from photophone.generators.cosyvoice.stream import LEFT_CHUNKS, stream_mel
 from photophone.loading.chains import check_chain, find_sources
 from photophone.loading.registry import load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
-from photophone.pipelines.speech_output import SpeechOutput
-
-LIMITS = {"num_inference_steps": (1, MAX_INFERENCE_STEPS), "guidance_scale": (0, MAX_GUIDANCE_SCALE),
-          "temperature": (0, MAX_TEMPERATURE)}
+from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
 
 
 class TokenToSpeechPipeline(Pipeline):
@@ -83,81 +79,86 @@ class TokenToSpeechPipeline(Pipeline):
                  prompt_mel: Tensor | None = None, *, generator: GeneratorInput = None,
                  num_inference_steps: int | None = None, guidance_scale: float | None = None,
                  temperature: float | None = None, chunked: bool = False, left_chunks: int | None = None,
-                 callback_on_step_end: StepCallback | None = None) -> SpeechOutput:
+                 callback_on_step_end: StepCallback | None = None, return_dict: bool = True) -> SpeechOutput | tuple:
         """Speak.
 
         Args:
-            tokens, speaker, prompt_tokens, prompt_mel, chunked, left_chunks: of :meth:`CosyVoiceFlow.generate`.
+            tokens: speech tokens, Long (B, N) or Tokens with lengths.
+            speaker, prompt_tokens, prompt_mel: of :class:`photophone.generators.cosyvoice.condition.SpeechTokens`.
             generator: one ``torch.Generator``, or one for each row. Without one, CosyVoice 2 and 3 start from their
                 fixed noise, and all rows from the seed 0 of the vocoder; CosyVoice 1 draws seeds.
             num_inference_steps, guidance_scale, temperature: of the sampler; None is the published setting.
+            chunked, left_chunks: see :class:`photophone.generators.cosyvoice.condition.FlowSampler`.
             callback_on_step_end: ``callback(pipeline, step, total, {})`` after each solver step.
+            return_dict: False gives a tuple with the speech alone.
 
         Raises:
             ValueError: an argument outside its limits, or shapes that do not fit.
             DecodingStopped: the callback set ``_interrupt``.
         """
         tokens = tokens if isinstance(tokens, Tokens) else Tokens(tokens)
-        settings = self.settings({"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
-                                  "temperature": temperature})
-        rows, noise, source_noise = len(tokens), None, None
-        seeds = [0] * rows
-        if generator is not None or not self.flow.config.fixed_noise:
-            generators, seeds = row_generators(generator, rows)
-            noise = SeededNoise(generators, self.flow.device)
-            source_noise = SeededNoise.from_seeds(seeds, self.vocoder.device)
+        condition = SpeechTokens(tokens.values, speaker, tokens.lengths, prompt_tokens, prompt_mel)
+        sampler = self.sampler(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
+                               temperature=temperature, chunked=chunked, left_chunks=left_chunks)
+        noise, source_noise, seeds = self._noise(generator, len(tokens))
         with self.watch(callback_on_step_end) as on_step:
-            audio, lengths = self.generate(tokens, speaker, prompt_tokens, prompt_mel, noise=noise, chunked=chunked,
-                                           left_chunks=left_chunks, source_noise=source_noise, callback=on_step,
-                                           **settings)
-        made = [row[0, :length].float().cpu().numpy() for row, length in zip(audio, lengths.tolist())]
-        settings |= {"chunked": chunked, "left_chunks": left_chunks, "fixed_noise": noise is None}
-        return SpeechOutput(made, self.sample_rate, [""] * rows, seeds, settings, **self.source,
+            frames = self.flow.generate(condition, noise=noise, sampler=sampler, callback=on_step)
+        audio = self.vocoder.decode(frames, noise=source_noise)
+        made = [row[0, :length].float().cpu().numpy()
+                for row, length in zip(audio, self.vocoder.audio_lengths(frames).tolist(), strict=True)]
+        if not return_dict:
+            return (made,)
+        settings = {**sampler.settings(), "left_chunks": left_chunks, "fixed_noise": source_noise is None}
+        return SpeechOutput(made, self.sample_rate, [""] * len(tokens), seeds, settings=settings, **self.source,
                             weights_licence=self.weights_licence)
 
-    def settings(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The published options of the sampler with those that users gave.
+    def stream(self, pieces: Iterable[Tensor], speaker: Tensor, prompt_tokens: Tensor | None = None,
+               prompt_mel: Tensor | None = None, *, generator: torch.Generator | None = None,
+               num_inference_steps: int | None = None, guidance_scale: float | None = None,
+               temperature: float | None = None, left_chunks: int | None = LEFT_CHUNKS) -> Iterator[SpeechChunk]:
+        """Speak while tokens still come; the arguments are checked at once.
+
+        The chunks together equal a call of the same seed with ``chunked=True`` and these ``left_chunks`` for CosyVoice
+        2 and 3. A chunk comes when its tokens and those of the look ahead have come, and ``vocoder.delay`` frames
+        later.
+
+        Args:
+            pieces: tokens Long (1, n) as they come.
+            speaker, prompt_tokens, prompt_mel: one row, see :meth:`__call__`.
+            generator, num_inference_steps, guidance_scale, temperature: see :meth:`__call__`.
+            left_chunks: pieces before its own that a frame sees beside the prompt; None: all, at a cost that grows.
+                CosyVoice 1 ignores it.
+
+        Raises:
+            ValueError: several rows, or as :meth:`__call__`.
+        """
+        if len(speaker) != 1:
+            raise ValueError(f"a stream speaks one row, got {len(speaker)} speakers")
+        sampler = self.sampler(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
+                               temperature=temperature, chunked=True, left_chunks=left_chunks)
+        noise, source_noise, _ = self._noise(generator, 1)
+        frames = stream_mel(self.flow, pieces, speaker, prompt_tokens, prompt_mel, noise=noise, sampler=sampler)
+        return self._chunks(self.vocoder.stream(map(Tokens, frames), noise=source_noise))
+
+    def _chunks(self, parts: Iterable[Tensor]) -> Iterator[SpeechChunk]:
+        for audio in parts:  # (1, 1, k)
+            yield SpeechChunk(audio[0, 0].float().cpu().numpy(), self.sample_rate)
+
+    def _noise(self, generator: GeneratorInput, rows: int) -> tuple[Noise, Noise | None, list[int]]:
+        """Noise of the flow, of the vocoder (None: its own), and the seeds that repeat them."""
+        if generator is None and self.flow.config.fixed_noise:
+            return self.flow.own_noise(), None, [0] * rows
+        generators, seeds = row_generators(generator, rows)
+        return SeededNoise(generators, self.flow.device), SeededNoise.from_seeds(seeds, self.vocoder.device), seeds
+
+    def sampler(self, **given: Any) -> FlowSampler:
+        """The flow's sampler with the published options, else its defaults; users' come first, None is none.
 
         Raises:
             ValueError: one outside its limits.
         """
         chosen = {name: value for name, value in given.items() if value is not None}
-        for name, value in chosen.items():
-            low, high = LIMITS[name]
-            kind = int if name == "num_inference_steps" else int | float
-            if isinstance(value, bool) or not (isinstance(value, kind) and low <= value <= high):  # NaN is refused too
-                raise ValueError(f"{name} must be {low} to {high:g}, got {value!r}")
-        return self.published_sampler | chosen
-
-    def generate(self, tokens: Tensor | Tokens, speaker: Tensor, prompt_tokens: Tensor | None = None,
-                 prompt_mel: Tensor | None = None, *, noise: Noise | None = None, source_noise: Noise | None = None,
-                 callback: Callback | None = None, **options: Any) -> tuple[Tensor, Tensor]:
-        """Speech float32 (B, 1, T) in [-1, 1], and the samples of each row, Long (B,).
-
-        Args:
-            tokens, speaker, prompt_tokens, prompt_mel, noise, callback, options: of :meth:`CosyVoiceFlow.generate`.
-            source_noise: of :meth:`HiFT.decode`.
-        """
-        frames = self.flow.generate(tokens, speaker, prompt_tokens, prompt_mel, noise=noise, callback=callback,
-                                    **options)
-        audio = self.vocoder.decode(frames, source_noise)
-        return audio, self.vocoder.audio_lengths(frames)
-
-    def stream(self, pieces: Iterable[Tensor], speaker: Tensor, prompt_tokens: Tensor | None = None,
-               prompt_mel: Tensor | None = None, *, noise: Noise | None = None, source_noise: Noise | None = None,
-               left_chunks: int | None = LEFT_CHUNKS, **options: Any) -> Iterator[Tensor]:
-        """Speech (B, 1, k), chunk by chunk, of pieces of tokens Long (B, n) as they come.
-
-        The chunks together equal ``generate(chunked=True, left_chunks=left_chunks)`` for CosyVoice 2 and 3. A chunk
-        comes when its tokens and those of the look ahead have come, and ``vocoder.delay`` frames later.
-
-        Args:
-            pieces, left_chunks, options: of :func:`photophone.generators.cosyvoice.stream.stream_mel`.
-            speaker, prompt_tokens, prompt_mel, noise, source_noise: of :meth:`generate`.
-        """
-        frames = self.flow.stream(pieces, speaker, prompt_tokens, prompt_mel, noise=noise, left_chunks=left_chunks,
-                                  **options)
-        return self.vocoder.stream(frames, source_noise)
+        return FlowSampler.from_settings({**self.published_sampler, **chosen}, type(self.flow).__name__)
 
     @torch.no_grad()
     def prompt_mel(self, audio: Tensor, num_tokens: int) -> Tensor:

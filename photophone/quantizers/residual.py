@@ -16,7 +16,7 @@ from photophone.quantizers.base import (
     QuantizerOutput,
     noise_or_global,
     project,
-    stack_indices,
+    stack_books,
     straight_through,
 )
 from photophone.quantizers.vq import VectorQuantizer
@@ -85,7 +85,7 @@ class ResidualVQ(Quantizer):
         if self.projection == "shared":
             total = project(self.project_out[0], total)
         metrics = {name: torch.stack([o.metrics[name] for o in outputs]).mean() for name in outputs[0].metrics}
-        indices = stack_indices([output.indices for output in outputs])
+        indices = stack_books([output.indices for output in outputs])
         return QuantizerOutput(total, indices, sum(output.loss for output in outputs), metrics)
 
     def _encode(self, x: Tensor) -> Tensor:
@@ -94,12 +94,12 @@ class ResidualVQ(Quantizer):
         if self.projection != "stage" and not first.l2_norm and choose("vq", residual, first.codebook) == "triton":
             books = torch.stack([stage.codebook for stage in self.stages])
             found = residual_lookup(residual.flatten(0, 1), books, cosine=first.cosine)
-            return stack_indices(list(found.indices.unflatten(1, x.shape[:2])))
+            return stack_books(list(found.indices.unflatten(1, x.shape[:2])))
         indices = []
         for number, stage in enumerate(self.stages):
             indices.append(stage.encode(self._into(number, residual)))
             residual = residual - self._out_of(number, stage.decode(indices[-1]))
-        return stack_indices(indices)
+        return stack_books(indices)
 
     def _decode(self, tokens: Tensor) -> Tensor:
         books = tokens[:, None] if tokens.ndim == 2 else tokens  # (B, Q, N)

@@ -197,10 +197,7 @@ def tidy_phonemes(phonemes: str) -> str:
 
 
 class PhonemeFront:
-    """Text for generators that read phonemes.
-
-    A generator that reads something else brings its own front as ``text_front``, with these two methods.
-    """
+    """Text for generators that read phonemes."""
 
     def pieces(self, text: str) -> list[SpeechPiece]:
         """All pieces of a text; see :func:`speech_pieces`."""

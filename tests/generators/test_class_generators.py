@@ -1,33 +1,26 @@
-"""Generators of classes on one-dimensional tokens: what every registered one does, and the schedules they share."""
+"""Generators of classes beyond the contract: statistics, solvers, schedules, the metrics of masked tokens."""
 
 import math
 
 import pytest
 import torch
-from tiny import shake
+from tiny import build
 
-from photophone import SeededNoise, create_model, list_models
-from photophone.decoding.loop import DecodingStopped
+from photophone import ClassLabels, SeededNoise, Tokens, create_model, list_models
+from photophone.decoding.guidance import scheduled_guidance
 from photophone.decoding.masked import arccos_mask_counts
-from photophone.generators.sit.model import line_positions
-from photophone.generators.titok.model import MaskedImageGenerator, UViTBert, mask_tokens
+from photophone.generators.sit.model import SiT, line_positions
+from photophone.generators.titok.model import UViTBert, mask_tokens, masked_token_loss
 from photophone.loading.registry import find
 
 NAMES = [entry.name for entry in list_models("generator")
          if entry.target.startswith(("photophone.generators.titok.model:", "photophone.generators.sit.model:"))]
-FAMILIES = ["titok-l32-generator", "titok-s128-generator", "sit-xl-softvq-l-64", "dit-xl-softvq-l-64"]
+ONE = ClassLabels(torch.tensor([1]))
 
 
-def tiny(name):
-    torch.manual_seed(0)
-    return shake(create_model(name, **find(name).tiny))
-
-
-def tokens_of(model, rows):
-    config, generator = model.config, torch.Generator().manual_seed(1)
-    if isinstance(model, MaskedImageGenerator):
-        return torch.randint(config.num_codes, (rows, config.num_tokens), generator=generator)
-    return torch.randn(rows, config.num_tokens, config.token_dim, generator=generator)
+def generate(model, condition=ONE, **options):
+    noise = SeededNoise.from_seeds(range(1, 1 + len(condition)))
+    return model.generate(condition, noise=noise, sampler=model.Sampler(**options)).values
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,70 +30,55 @@ def test_published_sizes_build(name):
     assert sum(parameter.numel() for parameter in model.parameters()) > 10**8
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_seed_means_the_same_tokens_in_any_batch(name):
-    model, labels, seeds = tiny(name), torch.tensor([1, 7, 1]), [3, 4, 5]
-    batch = model.generate(labels, noise=SeededNoise.from_seeds(seeds), num_inference_steps=4).values
-    assert batch.shape[:2] == (3, model.config.num_tokens) and not torch.equal(batch[0], batch[2])
-    for row, seed in enumerate(seeds):
-        alone = model.generate(labels[row:row + 1], noise=SeededNoise.from_seeds([seed]), num_inference_steps=4).values
-        torch.testing.assert_close(alone[0], batch[row], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_saved_weights_give_equal_tokens(name, tmp_path):
-    model, labels = tiny(name), torch.tensor([2, 3])
-    model.save_pretrained(tmp_path)
-    again = type(model).from_pretrained(tmp_path)
-    ours, loaded = (m.generate(labels, noise=SeededNoise.from_seeds([1, 2]), num_inference_steps=3).values
-                    for m in (model, again))
-    assert torch.equal(ours, loaded)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_all_weights_train(name):
-    model = tiny(name).train()
-    loss = model(torch.tensor([0, 1, 2, 3]), tokens_of(model, 4), noise=SeededNoise.from_seeds(range(4)))
-    loss.backward()
-    assert loss.shape == () and bool(loss.isfinite())
-    assert not [key for key, weight in model.named_parameters() if weight.grad is None]
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_wrong_labels_are_refused_and_the_callback_stops(name):
-    model = tiny(name)
-    noise = SeededNoise.from_seeds([1])
+@pytest.mark.parametrize("name", ["titok-l32-generator", "sit-xl-softvq-l-64", "mar-base", "xar-base", "var-d16",
+                                  "llamagen-b-256", "mar-huge-cspd-base"])
+def test_wrong_labels_are_refused(name):
     for labels in (torch.tensor([10]), torch.tensor([-1]), torch.tensor([1.0]), torch.tensor([[1]])):
-        with pytest.raises(ValueError, match=r"labels must be Long \(B,\) in 0..9"):
-            model.generate(labels, noise=noise)
-    with pytest.raises(DecodingStopped, match="after step 1 of 3"):
-        model.generate(torch.tensor([1]), noise=noise, num_inference_steps=3, callback=lambda step, total: True)
+        with pytest.raises(ValueError, match=r"labels must (be Long \(B,\)|lie in 0..9)"):
+            build(name).generate(ClassLabels(labels), noise=SeededNoise.from_seeds([1]))
 
 
 @pytest.mark.parametrize("name", ["sit-xl-softvq-l-64", "dit-xl-softvq-l-64"])
 def test_statistics_scale_the_tokens(name):
-    model = tiny(name)
+    model = build(name)
     scaled = type(model)(**{**find(name).tiny, "token_mean": 3.0, "token_std": 2.0})
     scaled.load_state_dict(model.state_dict())
-    labels = torch.tensor([1])
-    plain, other = (m.eval().generate(labels, noise=SeededNoise.from_seeds([1]), num_inference_steps=3).values
-                    for m in (model, scaled))
+    plain, other = (generate(m.eval(), num_inference_steps=3) for m in (model, scaled))
     torch.testing.assert_close(other, plain * 2 + 3)
 
 
-def test_samplers_of_sit_agree_on_a_constant_velocity():
-    model = tiny("sit-xl-softvq-l-64")
+def test_statistics_of_training_tokens_become_part_of_the_config(tmp_path):
+    tokens = Tokens(3 + 2 * torch.randn(64, 8, 6, generator=torch.Generator().manual_seed(0)))
+    model = SiT(**find("sit-xl-softvq-l-64").tiny)
+    model.fit_statistics(tokens)
+    model.save_pretrained(tmp_path)
+    mean, std = SiT.from_pretrained(tmp_path).statistics()
+    torch.testing.assert_close(mean, tokens.values.mean(dim=(0, 1)))
+    torch.testing.assert_close(std, tokens.values.std(dim=(0, 1)))
+    given = SiT(**{**find("sit-xl-softvq-l-64").tiny, "token_mean": 1.0})
+    given.fit_statistics(tokens)
+    assert given.config.token_mean == 1.0  # of published weights
+
+
+def test_solvers_of_sit_agree_on_a_constant_velocity():
+    model = SiT(**find("sit-xl-softvq-l-64").tiny).eval()
     with torch.no_grad():
         for weight in model.final_layer.parameters():
             weight.zero_()
         model.final_layer.linear.bias.fill_(0.5)
-    for sampler in ("euler", "heun"):
-        x = SeededNoise.from_seeds([1]).normal(1, 8, 6)
-        tokens = model.generate(torch.tensor([1]), noise=SeededNoise.from_seeds([1]), num_inference_steps=3,
-                                sampler=sampler).values
-        torch.testing.assert_close(tokens, x - 0.5)
-    with pytest.raises(ValueError, match="sampler must be one of"):
-        model.generate(torch.tensor([1]), noise=SeededNoise.from_seeds([1]), sampler="rk4")
+    x = SeededNoise.from_seeds([1]).normal(1, 8, 6)
+    for solver in ("euler", "heun"):
+        torch.testing.assert_close(generate(model, num_inference_steps=3, solver=solver), x - 0.5)
+    with pytest.raises(ValueError, match="solver must be one of euler, heun, sde, got 'rk4'"):
+        generate(model, solver="rk4")
+
+
+def test_guidance_of_sit_acts_between_its_times():
+    model = build("sit-xl-softvq-l-64")
+    options = {"num_inference_steps": 4, "solver": "euler"}
+    plain = generate(model, guidance_scale=1.0, **options)
+    assert torch.equal(plain, generate(model, guidance_scale=3.0, guidance_from=0.8, guidance_until=0.9, **options))
+    assert not torch.equal(plain, generate(model, guidance_scale=3.0, guidance_from=0.9, guidance_until=1.0, **options))
 
 
 def test_positions_are_sines_and_cosines_in_turn():
@@ -121,13 +99,39 @@ def test_mask_counts_fall_to_one_and_stay():
 
 
 def test_settings_out_of_range_are_refused():
-    model, noise, labels = tiny("titok-l32-generator"), SeededNoise.from_seeds([1]), torch.tensor([1])
-    for options, words in (({"guidance_schedule": "cosine"}, "guidance schedule must be one of"),
-                           ({"temperature": -1.0}, "negative"), ({"num_inference_steps": 0}, "at least 1")):
+    model = build("titok-l32-generator")
+    for options, words in (({"guidance_schedule": "cosine"}, "guidance_schedule must be one of"),
+                           ({"temperature": -1.0}, "temperature must be 0 to 20"),
+                           ({"num_order_steps": 0}, "num_order_steps must be 1 to 1000")):
         with pytest.raises(ValueError, match=words):
-            model.generate(labels, noise=noise, **options)
+            generate(model, **options)
+    with pytest.raises(ValueError, match=r"no option num_inference_steps; it has .*\(num_order_steps are the steps"):
+        model.Sampler.from_settings({"num_inference_steps": 8}, "ImageBert")
     with pytest.raises(ValueError, match="depth must be even, got 3"):
         UViTBert(depth=3, width=32, num_heads=2)
+
+
+def test_schedules_of_guidance_go_from_none_to_all():
+    for schedule in ("linear", "power-cosine"):
+        course = [scheduled_guidance(5.0, schedule, step / 8) for step in range(9)]
+        assert course[0] == 1 and course[-1] == 5 and course == sorted(course)
+        assert {scheduled_guidance(1.0, schedule, step / 8) for step in range(9)} == {1.0}
+    assert scheduled_guidance(5.0, "linear", 0.25) == 2.0 and scheduled_guidance(5.0, "constant", 0.0) == 5.0
+    assert scheduled_guidance(5.0, "power-cosine", 0.5, power=1.0) == pytest.approx(3.0)
+
+
+def test_accuracy_is_that_of_masked_places_row_by_row():
+    """Three rows with 5, 5 and 6 hidden places, one of which is right: (1/5 + 0 + 0) / 3, whatever is visible."""
+    tokens = torch.zeros(3, 9, dtype=torch.long)
+    masked = torch.arange(9) < torch.tensor([[5], [5], [6]])
+    logits = torch.nn.functional.one_hot(torch.ones_like(tokens), 4).float()
+    logits[0, 2] = torch.tensor([9.0, 0.0, 0.0, 0.0])
+    assert float(masked_token_loss(logits, tokens, masked)[1]) == pytest.approx(0.2 / 3)
+    logits[:, 7:] = torch.tensor([9.0, 0.0, 0.0, 0.0])  # visible places, all right
+    assert float(masked_token_loss(logits, tokens, masked)[1]) == pytest.approx(0.2 / 3)
+    output = build("titok-l32-generator").loss(Tokens(torch.zeros(3, 8, dtype=torch.long)),
+                                               ClassLabels(torch.tensor([0, 1, 2])))
+    assert set(output.metrics) == {"right_codes"} and 0 <= float(output.metrics["right_codes"]) <= 1
 
 
 def test_at_least_one_token_is_masked():

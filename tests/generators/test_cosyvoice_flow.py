@@ -1,11 +1,14 @@
 """CosyVoice's flows: streams equal the whole, cost no more at their end, and start from the authors' noise."""
 
+import numpy as np
 import pytest
 import torch
 from tiny import shake
 from torch.utils.flop_counter import FlopCounterMode
 
-from photophone import SeededNoise, Tokens, TokenToSpeechPipeline, create_model
+from photophone import SeededNoise, TokenToSpeechPipeline, create_model
+from photophone.generators.cosyvoice.condition import FlowSampler, SpeechTokens
+from photophone.generators.cosyvoice.stream import stream_mel
 from photophone.loading.registry import find
 
 CAUSAL = ["cosyvoice2-0.5b", "cosyvoice3-0.5b"]
@@ -26,18 +29,28 @@ def inputs(model, tokens=17, prompt=4, rows=2):
             torch.randn(rows, model.frames(prompt), config.mel_dim, generator=generator))
 
 
+def generate(model, tokens, speaker, past=None, mel=None, seeds=(1, 2), lengths=None, noise=None, **options):
+    return model.generate(SpeechTokens(tokens, speaker, lengths, past, mel),
+                          noise=noise or SeededNoise.from_seeds(seeds), sampler=FlowSampler(**options))
+
+
+def stream(model, pieces, *voice, seeds=(1, 2), **options):
+    sampler = FlowSampler(chunked=True, **options)
+    return stream_mel(model, pieces, *voice, noise=SeededNoise.from_seeds(seeds), sampler=sampler)
+
+
 @pytest.mark.parametrize("left", [None, 0, 1])
 @pytest.mark.parametrize("name", CAUSAL)
 def test_streams_equal_the_whole(name, left):
     model = build(f"{name}-flow")
     tokens, *voice = inputs(model)
     settings = {"num_inference_steps": 3, "left_chunks": left}
-    whole = model.generate(tokens, *voice, noise=SeededNoise.from_seeds([1, 2]), chunked=True, **settings).values
+    whole = generate(model, tokens, *voice, chunked=True, **settings).values
     for sizes in ([1] * 17, [9, 8], [17]):
-        parts = list(model.stream(tokens.split(sizes, dim=1), *voice, noise=SeededNoise.from_seeds([1, 2]), **settings))
+        parts = list(stream(model, tokens.split(sizes, dim=1), *voice, **settings))
         torch.testing.assert_close(torch.cat(parts, dim=1), whole, **CLOSE)
         assert len(parts) > 2 or len(sizes) < 17
-    other = model.generate(tokens, *voice, noise=SeededNoise.from_seeds([1, 2]), num_inference_steps=3).values
+    other = generate(model, tokens, *voice, num_inference_steps=3).values
     assert not torch.allclose(other, whole, **CLOSE)  # the mask matters
 
 
@@ -47,8 +60,7 @@ def test_frames_do_not_see_chunks_that_come_later(name):
     tokens, *voice = inputs(model, 17, 0)
     other = tokens.clone()
     other[:, 12:] = (other[:, 12:] + 1) % model.config.vocab_size
-    one, two = (model.generate(given, *voice, noise=SeededNoise.from_seeds([1, 2]), chunked=True,
-                               num_inference_steps=2).values for given in (tokens, other))
+    one, two = (generate(model, given, *voice, chunked=True, num_inference_steps=2).values for given in (tokens, other))
     ahead = model.token_encoder.ahead
     known = (12 - ahead) // model.step_tokens * model.step_tokens
     torch.testing.assert_close(one[:, :known * 2], two[:, :known * 2], **CLOSE)
@@ -61,10 +73,10 @@ def test_a_minute_costs_the_same_at_its_end(name):
     _, *voice = inputs(model, 1, 3, rows=1)
     total, size = 60 * model.config.token_rate, 30
     pieces, costs = iter(torch.randint(0, 40, (1, total)).split(size, dim=1)), []
-    stream = model.stream(pieces, *voice, noise=SeededNoise.from_seeds([1]), num_inference_steps=1, left_chunks=2)
+    parts = stream(model, pieces, *voice, seeds=[1], num_inference_steps=1, left_chunks=2)
     while True:
         with FlopCounterMode(display=False) as counter:
-            part = next(stream, None)
+            part = next(parts, None)
         if part is None:
             break
         costs.append(counter.get_total_flops())
@@ -76,12 +88,11 @@ def test_a_minute_costs_the_same_at_its_end(name):
 def test_rows_of_different_length_equal_single_runs(name):
     model = build(f"{name}-flow")
     tokens, *voice = inputs(model)
-    batch = model.generate(Tokens(tokens, torch.tensor([17, 11])), *voice, noise=SeededNoise.from_seeds([1, 2]),
-                           num_inference_steps=2)
+    batch = generate(model, tokens, *voice, lengths=torch.tensor([17, 11]), num_inference_steps=2)
     assert batch.lengths.tolist() == [model.frames(17), model.frames(11)]
     for row, length in enumerate((17, 11)):
-        alone = model.generate(tokens[row:row + 1, :length], *(part[row:row + 1] for part in voice),
-                               noise=SeededNoise.from_seeds([row + 1]), num_inference_steps=2).values
+        alone = generate(model, tokens[row:row + 1, :length], *(part[row:row + 1] for part in voice), seeds=[row + 1],
+                         num_inference_steps=2).values
         torch.testing.assert_close(batch.values[row:row + 1, :model.frames(length)], alone, **CLOSE)
 
 
@@ -89,41 +100,40 @@ def test_the_fixed_noise_is_that_of_seed_0():
     model = build("cosyvoice2-0.5b-flow", fixed_noise=True, fixed_frames=40)
     tokens, *voice = inputs(model, 9)
     torch.manual_seed(0)
-    expected = torch.randn(1, 8, 40)
-    assert torch.equal(model.start(None, 1, 3, 20), expected[:, :, 3:23])
-    ours = model.generate(tokens, *voice, num_inference_steps=2).values
-    assert torch.equal(ours, model.generate(tokens, *voice, num_inference_steps=2).values)
-    with pytest.raises(ValueError, match="40 frames, 50 are needed"):
-        model.start(None, 1, 30, 20)
-    with pytest.raises(ValueError, match="draws its start"):
-        build("cosyvoice-300m-flow").generate(tokens, *voice)
+    expected, noise = torch.randn(1, 8, 40), model.own_noise()
+    assert torch.equal(noise.normal(2, 8, 12), expected[:, :, :12].expand(2, -1, -1))
+    assert torch.equal(noise.normal(1, 8, 20), expected[:, :, 12:32])
+    with pytest.raises(ValueError, match="40 frames, 52 are needed"):
+        noise.normal(1, 8, 20)
+    ours, again = (generate(model, tokens, *voice, noise=model.own_noise(), num_inference_steps=2).values
+                   for _ in range(2))
+    assert torch.equal(ours, again)
 
 
 def test_wrong_conditions_are_refused():
     model = build("cosyvoice2-0.5b-flow")
     tokens, speaker, past, mel = inputs(model)
-    noise = SeededNoise.from_seeds([1, 2])
     for given, words in [((tokens + 40, speaker, past, mel), "must lie below"), ((tokens, speaker[:1]), "B speakers"),
                          ((tokens, speaker[:, 1:], past, mel), "speaker vectors"),
                          ((tokens, speaker, past), "both prompt_tokens"),
                          ((tokens, speaker, past, mel[..., 1:]), "a prompt of 2 rows"),
                          ((tokens[:, :0], speaker, past, mel), "at least one")]:
         with pytest.raises(ValueError, match=words):
-            model.generate(*given, noise=noise)
+            generate(model, *given)
     with pytest.raises(ValueError, match="needs chunked=True"):
-        model.generate(tokens, speaker, past, mel, noise=noise, left_chunks=1)
+        generate(model, tokens, speaker, past, mel, left_chunks=1)
     with pytest.raises(ValueError, match="use chunked=False"):
-        build("cosyvoice-300m-flow").generate(tokens, speaker, past, mel, noise=noise, chunked=True)
+        generate(build("cosyvoice-300m-flow"), tokens, speaker, past, mel, chunked=True)
 
 
 def test_version_1_streams_windows_of_constant_cost():
     model = build("cosyvoice-300m-flow")
     tokens, *voice = inputs(model, 430, 8, rows=1)
-    stream = model.stream(tokens.split(10, dim=1), *voice, noise=SeededNoise.from_seeds([1]), num_inference_steps=1)
+    made = stream(model, tokens.split(10, dim=1), *voice, seeds=[1], num_inference_steps=1)
     parts, costs = [], []
     while True:
         with FlopCounterMode(display=False) as counter:
-            part = next(stream, None)
+            part = next(made, None)
         if part is None:
             break
         parts.append(part)
@@ -140,14 +150,15 @@ def test_tokens_to_speech(name):
     tokens, *voice = inputs(chain.flow, 21, 4, rows=1)
     options = {"num_inference_steps": 2}
     chunked = {} if name == "cosyvoice-300m" else {"chunked": True, "left_chunks": 1}
-    audio, lengths = chain.generate(tokens, *voice, noise=SeededNoise.from_seeds([1]), **options, **chunked)
-    assert audio.shape == (1, 1, chain.flow.frames(21) * chain.vocoder.hop_length)
-    assert lengths.tolist() == [audio.shape[-1]]
-    parts = list(chain.stream(tokens.split(5, dim=1), *voice, noise=SeededNoise.from_seeds([1]), left_chunks=1,
+    (audio,) = chain(tokens, *voice, generator=torch.Generator().manual_seed(1), **options, **chunked).audio
+    assert audio.shape == (chain.flow.frames(21) * chain.vocoder.hop_length,)
+    parts = list(chain.stream(tokens.split(5, dim=1), *voice, generator=torch.Generator().manual_seed(1), left_chunks=1,
                               **options))
-    streamed = torch.cat(parts, dim=2)
-    assert streamed.shape == audio.shape
+    streamed = np.concatenate([part.audio for part in parts])
+    assert streamed.shape == audio.shape and {part.sample_rate for part in parts} == {chain.sample_rate}
     if chunked:
-        torch.testing.assert_close(streamed, audio, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(streamed, audio, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match="speaks one row, got 2"):
+        chain.stream(tokens.split(5, dim=1), *inputs(chain.flow)[1:])
     with pytest.raises(ValueError, match="mel bands"):
         TokenToSpeechPipeline(chain.flow, build(f"{name}-hift", num_mels=16))

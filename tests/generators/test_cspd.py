@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from tiny import shake
+from tiny import build, shake
 
-from photophone import SeededNoise, create_model
+from photophone import ClassLabels, SeededNoise
 from photophone.core.noise import GlobalNoise
 from photophone.generators.cspd.model import (
     LastStep,
@@ -21,7 +21,7 @@ from photophone.generators.cspd.model import (
 from photophone.loading.registry import find
 
 NAME = "mar-huge-cspd-base"
-FAST = {"head_steps": "ddim8", "num_inference_steps": 6}
+FAST = {"num_inference_steps": 8, "head_sampler": "ddim", "num_order_steps": 6}
 
 
 def gaussian(mean, std, rows=1, length=20_000):
@@ -96,32 +96,36 @@ def test_rows_do_not_share_residual_draws():
 
 
 def test_a_draft_that_is_the_target_is_always_accepted():
-    model, labels, seen = twins(), torch.tensor([3, 5]), []
+    model, labels, seen = twins(), ClassLabels(torch.tensor([3, 5])), []
     options = {**FAST, "guidance_scale": 2.0}
-    alone = model.generate(labels, noise=SeededNoise.from_seeds([1, 2]), prefill=1.0, **options).values
-    both = model.generate(labels, noise=SeededNoise.from_seeds([1, 2]), prefill=0.0, num_draft_steps=1,
-                          observe=lambda ratio, accepted: seen.append((ratio, accepted)), **options).values
-    assert len(seen) == FAST["num_inference_steps"] - 1 and all(bool(accepted.all()) for _, accepted in seen)
+    alone = model.generate(labels, noise=SeededNoise.from_seeds([1, 2]), sampler=model.Sampler(prefill=1.0, **options))
+    both = model.generate_observed(labels, noise=SeededNoise.from_seeds([1, 2]),
+                                   sampler=model.Sampler(prefill=0.0, num_draft_steps=1, **options),
+                                   observe=lambda ratio, accepted: seen.append((ratio, accepted)))
+    assert len(seen) == FAST["num_order_steps"] - 1 and all(bool(accepted.all()) for _, accepted in seen)
     for ratio, _ in seen:
         torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(both, alone)
+    torch.testing.assert_close(both.values, alone.values)
 
 
 def test_verifications_come_when_they_should():
-    model, seen = shake(create_model(NAME, **find(NAME).tiny)), []
-    model.generate(torch.tensor([1]), noise=SeededNoise.from_seeds([1]), prefill=0.2, num_draft_steps=3,
-                   num_inference_steps=9, head_steps="ddim8", observe=lambda ratio, _: seen.append(ratio.shape[1]))
+    model, seen = build(NAME), []
+    sampler = model.Sampler(prefill=0.2, num_draft_steps=3, **{**FAST, "num_order_steps": 9})
+    model.generate_observed(ClassLabels(torch.tensor([1])), noise=SeededNoise.from_seeds([1]), sampler=sampler,
+                            observe=lambda ratio, _: seen.append(ratio.shape[1]))
     # steps 0 and 1 are the target's; it verifies at 3, 6 and 8
     assert len(seen) == 3 and sum(seen) == 16 - 2
 
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"num_draft_steps": 0}, "at least 1, got 0"), ({"prefill": -0.1}, "got -0.1"), ({"prefill": 1.5}, "got 1.5"),
-    ({"widening": 0.0}, "above 0, got 0.0"), ({"num_inference_steps": 17}, "1..16 steps, got 17"),
-    ({"guidance_schedule": "cosine"}, "'cosine'")], ids=str)
+    ({"widening": 0.0}, "widening .*got 0.0"), ({"num_order_steps": 17}, "1..16 steps, got 17"),
+    ({"guidance_schedule": "cosine"}, "'cosine'"), ({"joint_residual": 1}, "must be a bool, got 1")], ids=str)
 def test_settings_out_of_range_are_refused(options, words):
+    model = twins()
     with pytest.raises(ValueError, match=words):
-        twins().generate(torch.tensor([1]), noise=SeededNoise.from_seeds([1]), **{**FAST, **options})
+        model.generate(ClassLabels(torch.tensor([1])), noise=SeededNoise.from_seeds([1]),
+                       sampler=model.Sampler(**{**FAST, **options}))
 
 
 def test_models_that_do_not_fit_are_refused():

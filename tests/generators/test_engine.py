@@ -7,6 +7,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from photophone import CaptionFeatures, ClassLabels
 from photophone.core.noise import SeededNoise
 from photophone.decoding.engine import DecodingEngine, DecodingSettings
 from photophone.decoding.speculative import NGramProposer, generate_speculatively, judge
@@ -28,6 +29,10 @@ def make_model(seed=0, **config):
     return model
 
 
+def classes(*labels):
+    return ClassLabels(torch.tensor(labels))
+
+
 def seeded(*seeds):
     return SeededNoise.from_seeds(seeds)
 
@@ -43,8 +48,9 @@ SETTINGS = [DecodingSettings(guidance_scale=3.0, temperature=0.8, top_k=10),
 def alone(model, number, settings, caption=None):
     """What generate makes of a request."""
     options = {key: value for key, value in vars(settings).items() if key != "max_tokens"}
-    condition = (torch.tensor([number % 5]),) if caption is None else caption
-    return model.generate(*condition, noise=seeded(number), **options).values[:, :settings.max_tokens]
+    condition = classes(number % 5) if caption is None else caption
+    made = model.generate(condition, noise=seeded(number), sampler=model.Sampler(**options))
+    return made.values[:, :settings.max_tokens]
 
 
 @pytest.mark.parametrize("weights", [None, *WEIGHTS])
@@ -56,7 +62,7 @@ def test_a_request_gets_what_it_would_get_alone(weights, max_requests):
     engine = DecodingEngine(model, max_requests=max_requests)
     tickets, done = {}, {}
     for number, settings in enumerate(SETTINGS):
-        tickets[engine.submit(torch.tensor([number % 5]), noise=seeded(number), settings=settings)] = number
+        tickets[engine.submit(classes(number % 5), noise=seeded(number), settings=settings)] = number
         if number % 2:  # some join while others are under way
             done |= engine.step()
     done |= engine.run()
@@ -71,8 +77,8 @@ def test_captions_with_padding_share_a_batch():
     generator, captions, tickets = torch.Generator().manual_seed(0), [], []
     for number in range(3):
         mask = torch.arange(5)[None] >= number
-        captions.append((torch.randn(1, 5, 6, generator=generator) * mask[..., None], mask))
-        tickets.append(engine.submit(*captions[-1], noise=seeded(number), settings=SETTINGS[0]))
+        captions.append(CaptionFeatures(torch.randn(1, 5, 6, generator=generator) * mask[..., None], mask))
+        tickets.append(engine.submit(captions[-1], noise=seeded(number), settings=SETTINGS[0]))
     done = engine.run()
     for number, ticket in enumerate(tickets):
         assert torch.equal(done[ticket].values, alone(model, number, SETTINGS[0], captions[number]))
@@ -81,11 +87,11 @@ def test_captions_with_padding_share_a_batch():
 def test_a_cancelled_request_leaves_the_others_alone():
     model = make_model()
     engine = DecodingEngine(model, max_requests=2)
-    first, second, third = (engine.submit(torch.tensor([n]), noise=seeded(n), settings=SETTINGS[0]) for n in range(3))
+    first, second, third = (engine.submit(classes(n), noise=seeded(n), settings=SETTINGS[0]) for n in range(3))
     for _ in range(4):
         engine.step()
     engine.cancel(first)
-    fourth = engine.submit(torch.tensor([3]), noise=seeded(3), settings=SETTINGS[0])
+    fourth = engine.submit(classes(3), noise=seeded(3), settings=SETTINGS[0])
     engine.cancel(fourth)
     done = engine.run()
     assert set(done) == {second, third}
@@ -98,7 +104,7 @@ def test_a_cancelled_request_leaves_the_others_alone():
 def test_limits_name_value_limit_and_way_out():
     model = make_model()
     engine = DecodingEngine(model, max_requests=1, max_queue=1)
-    label = torch.tensor([0])
+    label = classes(0)
     for _ in range(2):
         engine.submit(label, noise=seeded(0))
     with pytest.raises(ValueError, match="2 requests wait already, the limit is 1; call step"):
@@ -108,8 +114,8 @@ def test_limits_name_value_limit_and_way_out():
         engine.submit(label, noise=seeded(0))
     engine = DecodingEngine(model)
     for condition, settings, message in (
-            (torch.tensor([0, 1]), {}, "a condition of 2 rows; submit each row"),
-            (torch.tensor([5]), {}, r"labels must lie in 0..4, got \[5\]"),
+            (classes(0, 1), {}, "a condition of 2 rows; submit each row"),
+            (classes(5), {}, r"labels must lie in 0..4, got \[5\]"),
             (label, {"max_tokens": 17}, r"max_tokens must lie in 1..16, the codes of an image, got 17"),
             (label, {"max_tokens": 0}, "got 0"), (label, {"temperature": -1.0}, "temperature"),
             (label, {"top_p": 1.5}, "top_p must lie"), (label, {"guidance_schedule": "odd"}, "'odd'")):
@@ -125,7 +131,7 @@ def test_limits_name_value_limit_and_way_out():
 @torch.no_grad()
 def test_steps_equal_the_teacher_forced_pass_in_float64():
     model = make_model().double()
-    step, labels = DecodeStep(model, 3), torch.tensor([0, 3, 4])
+    step, labels = DecodeStep(model, 3), classes(0, 3, 4)
     codes = torch.randint(0, 24, (3, 16), generator=torch.Generator().manual_seed(1))
     truth = model.teacher_logits(codes, labels)
     made = [step.prefill(model.prefix(labels), 0)]
@@ -152,7 +158,7 @@ def test_a_compiled_step_has_one_graph_for_all_steps_and_equals_the_plain_one():
     torch._dynamo.reset()
     counters.clear()
     plain, step = DecodeStep(model, 2), DecodeStep(model, 2, compiled=True)
-    prefix = model.prefix(torch.tensor([0, 1]))
+    prefix = model.prefix(classes(0, 1))
     tokens = plain.prefill(prefix, 0).argmax(-1)
     step.prefill(prefix, 0)
     for index in range(110):
@@ -161,7 +167,7 @@ def test_a_compiled_step_has_one_graph_for_all_steps_and_equals_the_plain_one():
         tokens = expected.argmax(-1)
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"] and not counters["recompiles"]
     engine = DecodingEngine(make_model(), max_requests=2, compiled=True)
-    ticket = engine.submit(torch.tensor([2]), noise=seeded(2), settings=SETTINGS[2])
+    ticket = engine.submit(classes(2), noise=seeded(2), settings=SETTINGS[2])
     assert torch.equal(engine.run()[ticket].values, alone(make_model(), 2, SETTINGS[2]))
 
 
@@ -170,7 +176,7 @@ def test_a_captured_step_equals_the_plain_one_on_a_gpu():
     model = make_model()
     engine = DecodingEngine(copy.deepcopy(model).to("cuda"), max_requests=2)
     noises = [SeededNoise.from_seeds([number], "cuda") for number in range(3)]
-    tickets = [engine.submit(torch.tensor([number]), noise=noises[number], settings=SETTINGS[2]) for number in range(3)]
+    tickets = [engine.submit(classes(number), noise=noises[number], settings=SETTINGS[2]) for number in range(3)]
     done = engine.run()
     for number, ticket in enumerate(tickets):
         assert torch.equal(done[ticket].values.cpu(), alone(model, number, SETTINGS[2]))
@@ -180,11 +186,12 @@ def test_a_captured_step_equals_the_plain_one_on_a_gpu():
 @pytest.mark.parametrize("draft", [None, "other", "same"])
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_greedy_speculation_equals_greedy_decoding(weights, draft, guidance):
-    model, labels = make_model(), torch.tensor([0, 1, 2, 3])
+    model, labels = make_model(), classes(0, 1, 2, 3)
     drafts = {"other": make_model(1, depth=1, width=16), "same": copy.deepcopy(model), None: None}
     if weights is not None:
         prepare_for_decoding(model, weights, smallest=0)
-    wanted = model.generate(labels, noise=seeded(*range(4)), guidance_scale=guidance, temperature=0.0)
+    wanted = model.generate(labels, noise=seeded(*range(4)),
+                            sampler=model.Sampler(guidance_scale=guidance, temperature=0.0))
     passes = []
     made = generate_speculatively(model, labels, noise=seeded(*range(4)), draft=drafts[draft], num_proposals=3,
                                   guidance_scale=guidance, temperature=0.0, observe=passes.append)
@@ -199,7 +206,7 @@ def test_a_row_of_speculation_does_not_depend_on_the_others():
     for proposer in (None, draft):
         def make(*rows, draft=proposer):
             noise = seeded(*(5 + row for row in rows))
-            return generate_speculatively(model, torch.tensor(rows), noise=noise, draft=draft, **options)
+            return generate_speculatively(model, classes(*rows), noise=noise, draft=draft, **options)
 
         together = make(0, 1, 2)
         for row in range(3):
@@ -226,18 +233,18 @@ def test_speculation_follows_the_law_of_the_model(proposer, guided):
     draft = make_model(4, **small, depth=1) if proposer == "draft" else None
     settings = {"guidance_scale": 2.0 if guided else 1.0, "temperature": 1.3, "top_k": 3}
     everything = torch.cartesian_prod(*[torch.arange(4)] * 4)
-    label = torch.ones(len(everything), dtype=torch.long)
+    label = ClassLabels(torch.ones(len(everything), dtype=torch.long))
     with torch.no_grad():
         logits = model.teacher_logits(everything, label).double()
         if guided:
-            null = model.teacher_logits(everything, torch.full_like(label, 5)).double()
+            null = model.teacher_logits(everything, model.null_condition(label)).double()
             logits = null + 2.0 * (logits - null)
     logits = logits / 1.3
     logits = logits.masked_fill(logits < logits.topk(3).values[..., -1:], float("-inf"))
     law = logits.softmax(-1).gather(-1, everything[..., None])[..., 0].prod(1)
     assert abs(law.sum().item() - 1) < 1e-6
-    drawn = generate_speculatively(model, torch.ones(6000, dtype=torch.long), noise=seeded(*range(6000)), draft=draft,
-                                   num_proposals=2, longest_ngram=2, **settings).values
+    drawn = generate_speculatively(model, ClassLabels(torch.ones(6000, dtype=torch.long)), noise=seeded(*range(6000)),
+                                   draft=draft, num_proposals=2, longest_ngram=2, **settings).values
     counts = torch.bincount((drawn * torch.tensor([64, 16, 4, 1])).sum(1), minlength=256)
     assert counts[law == 0].sum() == 0
     statistic, bound = chi_square(counts, law)
@@ -270,10 +277,10 @@ def test_ngrams_continue_what_was_there():
 
 
 def test_speculation_refuses_what_does_not_fit():
-    model, label = make_model(), torch.tensor([0])
+    model, label = make_model(), classes(0)
     with pytest.raises(ValueError, match=r"num_proposals must lie in 1..15, .* got 16"):
         generate_speculatively(model, label, noise=seeded(0), num_proposals=16)
     with pytest.raises(ValueError, match="must agree in num_codes, got 24 and 30"):
         generate_speculatively(model, label, noise=seeded(0), draft=make_model(num_codes=30))
     with pytest.raises(ValueError, match="labels must lie"):
-        generate_speculatively(model, torch.tensor([5]), noise=seeded(0))
+        generate_speculatively(model, classes(5), noise=seeded(0))

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny import shake
 
-from photophone import create_model
-from photophone.generators.llase_g1.model import OUTPUTS, TASKS, LLaSEG1
+from photophone import SeededNoise, Tokens, create_model
+from photophone.generators.llase_g1.model import OUTPUTS, TASKS, LLaSEG1, LLaSESampler, RecordingFeatures
 from photophone.generators.llase_g1.wavlm import LARGE_CONVS, WavLM, official_config
 from photophone.loading.registry import find
 
@@ -18,6 +18,11 @@ TINY_WAVLM = {"width": 32, "depth": 2, "num_heads": 4, "hidden": 48, "convs": [[
 def model():
     torch.manual_seed(0)
     return shake(create_model("llase-g1", **find("llase-g1").tiny), scale=0.1)
+
+
+def generate(model, features, other=None, lengths=None, **options):
+    noise = SeededNoise.from_seeds(range(len(features)))
+    return model.generate(RecordingFeatures(features, other, lengths), noise=noise, sampler=LLaSESampler(**options))
 
 
 @torch.no_grad()
@@ -35,8 +40,8 @@ def test_frames_see_no_later_frames(model):
 @torch.no_grad()
 def test_rows_behind_their_length_change_nothing_in_front(model):
     features, lengths = torch.randn(2, 7, 16), torch.tensor([4, 7])
-    tokens = model.generate(features, lengths=lengths)
-    alone = model.generate(features[:1, :4])
+    tokens = generate(model, features, lengths=lengths)
+    alone = generate(model, features[:1, :4])
     assert torch.equal(tokens.values[0, :4], alone.values[0]) and torch.equal(tokens.lengths, lengths)
 
 
@@ -51,22 +56,37 @@ def test_a_missing_recording_is_silence_of_features_and_a_short_one_is_not(model
 
 def test_outputs_have_heads_of_their_own(model):
     features = torch.randn(2, 6, 16)
-    made = [model.generate(features, output=output).values for output in OUTPUTS]
+    made = [generate(model, features, output=output).values for output in OUTPUTS]
     assert not torch.equal(*made) and {task.output for task in TASKS.values()} == set(OUTPUTS)
     with torch.no_grad():
         logits = model.main_head.logits(model.hidden(features))
     assert torch.equal(made[0], logits.argmax(-1))
 
 
+def test_codes_of_one_output_train_its_head_alone(model):
+    condition, tokens = model.example_condition(3), model.example_tokens(3)
+    whole = model.loss(tokens, condition)
+    assert set(whole.metrics) == {"main_loss", "other_loss"}
+    for row, output in enumerate(OUTPUTS):
+        values = tokens.values.clone()
+        values[:, 1 - row] = -1
+        part = model.loss(Tokens(values, tokens.lengths), condition)
+        torch.testing.assert_close(part.loss, whole.metrics[f"{output}_loss"])
+
+
 def test_misuse_is_refused(model):
     features = torch.randn(1, 6, 16)
-    for words, given, options in [("output must be", features, {"output": "third"}),
-                                  (r"must be \(B, T, 16\)", features[..., 1:], {}),
-                                  ("needs a noise source", features, {"temperature": 1.0})]:
+    with pytest.raises(ValueError, match="output must be one of main, other"):
+        LLaSESampler(output="third")
+    for given in ((features[..., 1:],), (features, features[:0])):
+        with pytest.raises(ValueError, match=r"must be \(B, T, 16\)"):
+            generate(model, *given)
+    with pytest.raises(ValueError, match="lengths must lie in 0..6"):
+        generate(model, features, lengths=torch.tensor([7]))
+    for codes, words in ((torch.zeros(1, 6), r"needs codes Long \(B, 2, T\)"),
+                         (torch.full((1, 2, 6), -1), "of one output at least")):
         with pytest.raises(ValueError, match=words):
-            model.generate(given, **options)
-    with pytest.raises(ValueError, match="training needs"):
-        model(features)
+            model.loss(Tokens(codes.long()), RecordingFeatures(features))
 
 
 def test_the_published_network_without_the_unused_text_model():

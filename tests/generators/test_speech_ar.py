@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from speech import small_speech
+from speech import RoomyNoise, small_speech
 
 from photophone.core.noise import SeededNoise
-from photophone.decoding.loop import DecodingStopped
-from photophone.generators.speech_ar.model import SpeechFlowAR, places
+from photophone.core.tokens import Tokens
+from photophone.generators.speech_ar.model import Phonemes, SpeechFlowAR, SpeechSampler, places
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 LENGTHS = (9, 4, 12, 7)
@@ -17,6 +17,11 @@ LENGTHS = (9, 4, 12, 7)
 def phonemes():
     ids = torch.randint(1, 115, (4, 12), generator=torch.Generator().manual_seed(4))
     return ids, torch.arange(12) < torch.tensor(LENGTHS)[:, None]
+
+
+def generate(model, ids, mask, seeds=(1, 2, 3, 4), durations=None, **options):
+    return model.generate(Phonemes(ids, mask, durations), noise=SeededNoise.from_seeds(seeds),
+                          sampler=SpeechSampler(**options))
 
 
 def test_places_of_tokens_in_the_text():
@@ -43,22 +48,21 @@ def test_durations_are_whole_patches_and_do_not_drift(speed):
 def test_a_row_alone_equals_its_row_in_a_padded_batch():
     model, (ids, mask) = small_speech(), phonemes()
     ids = torch.where(mask, ids, 99)  # rubbish behind the end
-    batch = model.generate(ids, mask, noise=SeededNoise.from_seeds([1, 2, 3, 4]))
+    batch = generate(model, ids, mask)
     assert batch.lengths.unique().numel() > 1
     for row, length in enumerate(LENGTHS):
-        alone = model.generate(ids[row:row + 1, :length], mask[row:row + 1, :length],
-                               noise=SeededNoise.from_seeds([row + 1]))
+        alone = generate(model, ids[row:row + 1, :length], mask[row:row + 1, :length], [row + 1])
         assert alone.lengths.item() == alone.num_tokens == batch.lengths[row]
         torch.testing.assert_close(batch.values[row, :alone.num_tokens], alone.values[0], **CLOSE)
 
 
-def test_the_stream_is_what_generate_gives_and_seeds_matter():
+def test_durations_are_those_of_the_text_and_seeds_matter():
     model, (ids, mask) = small_speech(), phonemes()
-    parts = list(model.stream(ids, mask, noise=SeededNoise.from_seeds([1, 2, 3, 4])))
-    whole = model.generate(ids, mask, noise=SeededNoise.from_seeds([1, 2, 3, 4]))
-    assert torch.equal(torch.cat([part.values for part in parts], dim=1), whole.values)
-    assert torch.equal(whole.lengths, model.durations(ids, mask).sum(1))
-    other = model.generate(ids, mask, noise=SeededNoise.from_seeds([5, 2, 3, 4]))
+    whole = generate(model, ids, mask)
+    told = model.durations(ids, mask)
+    assert torch.equal(whole.lengths, told.sum(1))
+    assert torch.equal(generate(model, ids, mask, durations=told).values, whole.values)
+    other = generate(model, ids, mask, [5, 2, 3, 4])
     assert not torch.allclose(other.values[0], whole.values[0]) and torch.equal(other.values[1], whole.values[1])
 
 
@@ -68,8 +72,8 @@ def test_faster_speech_is_shorter():
     model.duration[-1].bias.data.fill_(math.log(12))
     slow, fast = (model.durations(ids, mask, speed).sum(1) for speed in (1.0, 2.0))
     assert bool((fast < 0.6 * slow + 4).all())
-    with pytest.raises(ValueError, match="speed must be positive, got 0"):
-        next(model.stream(ids, mask, noise=SeededNoise.from_seeds(range(4)), speed=0))
+    with pytest.raises(ValueError, match="speed must be 0.5 to 2, got 0"):
+        SpeechSampler(speed=0)
 
 
 @torch.no_grad()
@@ -97,25 +101,42 @@ def test_cached_steps_equal_one_pass():
 
 def test_without_guidance_the_blank_is_not_used():
     model, (ids, mask) = small_speech(), phonemes()
-    guided, plain = (model.generate(ids, mask, noise=SeededNoise.from_seeds(range(4)), guidance_scale=scale).values
-                     for scale in (3.0, 1.0))
+    guided, plain = (generate(model, ids, mask, guidance_scale=scale).values for scale in (3.0, 1.0))
     assert not torch.allclose(guided, plain, **CLOSE)
     with torch.no_grad():
         model.blank += 1
-        again = model.generate(ids, mask, noise=SeededNoise.from_seeds(range(4)), guidance_scale=1.0).values
+        again = generate(model, ids, mask, guidance_scale=1.0).values
         model.blank -= 1
     assert torch.equal(again, plain)
 
 
-def test_a_callback_can_stop():
+def test_the_loss_of_a_row_does_not_depend_on_longer_ones():
+    """Padding costs nothing: the loss of a batch is the mean of its rows, each with its own draws."""
     model, (ids, mask) = small_speech(), phonemes()
-    with pytest.raises(DecodingStopped, match="after step 2 of"):
-        model.generate(ids, mask, noise=SeededNoise.from_seeds(range(4)), callback=lambda step, total: step == 2)
+    durations = model.durations(ids, mask)
+    lengths = durations.sum(1)
+    values = torch.randn(4, int(lengths.max()), 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        both = model.loss(Tokens(values, lengths), Phonemes(ids, mask, durations),
+                          noise=RoomyNoise([1, 2, 3, 4])).metrics["flow_loss"]
+        rows = [model.loss(Tokens(values[row:row + 1, :int(lengths[row])]),
+                           Phonemes(ids[row:row + 1], mask[row:row + 1], durations[row:row + 1]),
+                           noise=RoomyNoise([row + 1])).metrics["flow_loss"] for row in range(4)]
+    torch.testing.assert_close(both, (torch.stack(rows) * lengths).sum() / lengths.sum(), **CLOSE)
 
 
-def test_saved_weights_give_bit_equal_speech(tmp_path):
+@pytest.mark.parametrize(("change", "words"), [
+    ({"ids": torch.full((4, 12), 115)}, "must lie in 0..114"), ({"ids": torch.zeros(4, 12)}, "must be Long"),
+    ({"mask": torch.zeros(4, 12, dtype=torch.bool)}, "True up to its own end"),
+    ({"durations": torch.ones(4, 12, dtype=torch.long)}, "0 behind the mask"),
+    ({"durations": torch.ones(4, 11, dtype=torch.long)}, "durations must be Long")])
+def test_wrong_phonemes_are_refused(change, words):
+    ids, mask = phonemes()
+    with pytest.raises(ValueError, match=words):
+        small_speech().check_condition(Phonemes(**{"ids": ids, "mask": mask, **change}))
+
+
+def test_training_needs_durations():
     model, (ids, mask) = small_speech(), phonemes()
-    model.save_pretrained(tmp_path)
-    again = SpeechFlowAR.from_pretrained(tmp_path)
-    ours, loaded = (m.generate(ids, mask, noise=SeededNoise.from_seeds(range(4))).values for m in (model, again))
-    assert torch.equal(ours, loaded)
+    with pytest.raises(ValueError, match="needs the durations"):
+        model.loss(Tokens(torch.zeros(4, 8, 8)), Phonemes(ids, mask))

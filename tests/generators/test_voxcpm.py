@@ -1,14 +1,18 @@
 """VoxCPM beyond the contract: cache, padding, stopping, sequences, sizes and published settings."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from families import speech_condition
+from speech import RoomyNoise
 from tiny import shake
 
 from photophone import SeededNoise, Tokens, create_model
 from photophone.codecs.audio_vae.config import codec_config
+from photophone.generators.voxcpm.condition import SpeechSequence, append_speech
 from photophone.generators.voxcpm.config import generator_config
-from photophone.generators.voxcpm.model import AUDIO_START, REFERENCE_END, REFERENCE_START, SpeechSequence
+from photophone.generators.voxcpm.model import AUDIO_START, REFERENCE_END, REFERENCE_START
+from photophone.generators.voxcpm.sampler import VoxCPMSampler
 from photophone.heads.prefix_dit import pack_condition
 from photophone.layers.flow import sway_grid, without_first_steps
 from photophone.loading.registry import find
@@ -28,6 +32,10 @@ def model(request):
     return build(request.param)
 
 
+def generate(model, sequence, seeds, **options):
+    return model.generate(sequence, noise=SeededNoise.from_seeds(seeds), sampler=VoxCPMSampler(**options))
+
+
 def ends(model, last):
     """Let every patch be the last one, or none."""
     with torch.no_grad():
@@ -40,8 +48,8 @@ def ends(model, last):
 
 @torch.no_grad()
 def test_cached_decoding_equals_a_full_pass_for_each_patch(model):
-    sequence = speech_condition(model, 3)
-    ours = model.generate(*sequence, noise=SeededNoise.from_seeds([1, 2, 3]), **NUMBERS).values
+    sequence = model.example_condition(3)
+    ours = generate(model, sequence, [1, 2, 3], **NUMBERS).values
     noise, made = SeededNoise.from_seeds([1, 2, 3]), []
     for _ in range(4):
         lm, residual = (states[:, -1] for states in model.states(sequence))
@@ -51,39 +59,38 @@ def test_cached_decoding_equals_a_full_pass_for_each_patch(model):
                                         times=without_first_steps(sway_grid(3, dtype=torch.float32)))
         made.append(patch)
         new = torch.ones(3, 1, dtype=torch.bool)
-        ids, audio, patches, mask = sequence
-        sequence = SpeechSequence(torch.cat([ids, torch.zeros(3, 1).long()], 1), torch.cat([audio, new], 1),
-                                  torch.cat([patches, patch[:, None]], 1), torch.cat([mask, new], 1))
+        sequence = SpeechSequence(torch.cat([sequence.text_ids, torch.zeros(3, 1).long()], 1),
+                                  torch.cat([sequence.audio_mask, new], 1),
+                                  torch.cat([sequence.patches, patch[:, None]], 1),
+                                  torch.cat([sequence.mask, new], 1))
     torch.testing.assert_close(ours, torch.cat(made, dim=1), **CLOSE)
 
 
 def test_a_row_does_not_depend_on_the_padding_before_it(model):
     texts = [[5, 6, 7, 8, 9, 10], [11, 12]]
     voices = [None, torch.randn(4, 16, generator=torch.Generator().manual_seed(1))]
-    batch = model.generate(*model.prepare(texts, voices), noise=SeededNoise.from_seeds([3, 4]), **NUMBERS).values
+    batch = generate(model, model.prepare(texts, voices), [3, 4], **NUMBERS).values
     for row, seed in enumerate([3, 4]):
         sequence = model.prepare([texts[row]], [voices[row]])
         assert bool(sequence.mask.all())
-        alone = model.generate(*sequence, noise=SeededNoise.from_seeds([seed]), **NUMBERS).values
+        alone = generate(model, sequence, [seed], **NUMBERS).values
         torch.testing.assert_close(alone[0], batch[row], **CLOSE)
 
 
-def test_the_stream_gives_the_whole_patch_by_patch(model):
-    sequence = speech_condition(model, 2)
-    options = {**NUMBERS, "max_patches": torch.tensor([4, 2])}
-    whole = model.generate(*sequence, noise=SeededNoise.from_seeds([1, 2]), **options)
-    chunks = list(model.stream(*sequence, noise=SeededNoise.from_seeds([1, 2]), **options))
-    assert torch.equal(torch.cat([chunk.values for chunk in chunks], dim=1), whole.values)
+def test_rows_have_limits_of_their_own(model):
+    sequence = replace(model.example_condition(2), max_patches=torch.tensor([9, 2]))
+    whole = generate(model, sequence, [1, 2], **NUMBERS)
+    chunks = list(model.stream(sequence, noise=SeededNoise.from_seeds([1, 2]), sampler=VoxCPMSampler(**NUMBERS)))
     assert torch.equal(sum(chunk.lengths for chunk in chunks), whole.lengths)
     assert whole.lengths.tolist() == [8, 4] and all(chunk.values.shape == (2, 2, 16) for chunk in chunks)
 
 
 def test_the_stop_counts_after_the_least_number_of_patches(model):
-    sequence, noise = speech_condition(model, 1), SeededNoise.from_seeds
+    sequence = model.example_condition(1)
     options = {"num_inference_steps": 2, "max_patches": 8}
-    stopped = ends(model, True).generate(*sequence, noise=noise([1]), **options)
+    stopped = generate(ends(model, True), sequence, [1], **options)
     assert stopped.lengths.tolist() == [2 * 4]  # the official code looks from index 3 on
-    assert ends(model, False).generate(*sequence, noise=noise([1]), **options).lengths.tolist() == [2 * 8]
+    assert generate(ends(model, False), sequence, [1], **options).lengths.tolist() == [2 * 8]
 
 
 def test_the_layout_of_a_sequence(model):
@@ -103,19 +110,52 @@ def test_misuse_is_refused(model):
         with pytest.raises(ValueError, match="multiple of 2"):
             model.prepare([[1]], [wrong])
     sequence = model.prepare([[1, 2]])
-    for limit in (0, 46):
-        with pytest.raises(ValueError, match="do not fit the model's 48"):
-            model.generate(*sequence, noise=SeededNoise.from_seeds([1]), max_patches=limit)
+    with pytest.raises(ValueError, match="do not fit the model's 48"):
+        generate(model, sequence, [1], max_patches=46)
+    with pytest.raises(ValueError, match="max_patches must be at least 1, got 0"):
+        VoxCPMSampler(max_patches=0)
+    for change, words in (({"text_ids": sequence.text_ids + 128}, r"must lie in 0\.\.127"),
+                          ({"patches": sequence.patches[..., 1:]}, "patches must be float"),
+                          ({"mask": ~sequence.mask}, "padded on the left"),
+                          ({"audio_mask": sequence.audio_mask.long()}, "audio_mask must be bool"),
+                          ({"max_patches": torch.ones(2).long()}, "max_patches must be Long")):
+        with pytest.raises(ValueError, match=words):
+            generate(model, replace(sequence, **change), [1])
+    with pytest.raises(ValueError, match="whole patches of 2 tokens"):
+        model.loss(Tokens(torch.zeros(1, 3, 16)), sequence)
 
 
 def test_states_and_losses_do_not_see_what_comes_later(model):
-    sequence = speech_condition(model, 2)
-    other = sequence._replace(patches=sequence.patches.clone(), text_ids=sequence.text_ids.clone())
+    sequence = model.example_condition(2)
+    other = replace(sequence, patches=sequence.patches.clone(), text_ids=sequence.text_ids.clone())
     other.patches[:, -1], other.text_ids[:, -1] = 9.0, 9
     with torch.no_grad():
         for before, after in zip(model.states(sequence), model.states(other)):
             torch.testing.assert_close(before[:, :-1], after[:, :-1], **CLOSE)
             assert not torch.allclose(before[:, -1], after[:, -1], **CLOSE)
+
+
+def test_speech_to_learn_follows_its_text(model):
+    sequence = model.prepare([[7, 8], [9]])
+    patches = torch.arange(2 * 3 * 2 * 16).reshape(2, 3, 2, 16).float()
+    longer, target, stop = append_speech(sequence, patches, torch.tensor([1, 3]))
+    assert longer.text_ids.tolist() == [[7, 8, AUDIO_START, 0, 0, 0], [0, 9, AUDIO_START, 0, 0, 0]]
+    assert target.tolist() == [[False] * 3 + [True, False, False], [False] * 3 + [True] * 3]
+    assert stop.tolist() == [[0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1]]
+    assert longer.mask.tolist() == [[True] * 4 + [False] * 2, [False] + [True] * 5]
+    assert torch.equal(longer.patches[:, 3:], patches)
+
+
+@torch.no_grad()
+def test_the_loss_of_a_row_does_not_depend_on_longer_ones(model):
+    """The loss of a batch is the mean over the patches of its rows, each with its own draws."""
+    condition, tokens = model.example_condition(3), model.example_tokens(3)
+    both = model.loss(tokens, condition, noise=RoomyNoise([1, 2, 3]))
+    alone = [model.loss(Tokens(tokens.values[[row], :count]), condition[[row]], noise=RoomyNoise([row + 1]))
+             for row, count in enumerate(tokens.lengths.tolist())]
+    for name, value in both.metrics.items():
+        rows = torch.stack([output.metrics[name] for output in alone])
+        torch.testing.assert_close(value, (rows * tokens.lengths).sum() / tokens.lengths.sum(), **CLOSE)
 
 
 def test_version_1_adds_what_version_2_concatenates():
@@ -168,9 +208,9 @@ def test_published_settings_are_those_of_the_registry():
 
 
 def test_tokens_of_the_generator_are_those_of_the_codec():
-    codec = build("voxcpm-vae-48k", latent_dim=16)
+    codec = build("voxcpm-vae-48k")
     model = build("voxcpm-2")
-    tokens = model.generate(*speech_condition(model, 2), noise=SeededNoise.from_seeds([1, 2]), **NUMBERS)
+    tokens = generate(model, model.example_condition(2), [1, 2], **NUMBERS)
     audio = codec.decode(tokens)
     assert audio.shape == (2, 1, 8 * codec.output_hop) and codec.output_sample_rate == 48000
     prompt = torch.randn(10, 16)

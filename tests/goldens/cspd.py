@@ -6,8 +6,10 @@ import torch
 from golden import Golden, System
 from mar import mar_config
 from torch import Tensor
+from torch.nn.functional import fold
 
 from photophone.core.noise import ReplayNoise
+from photophone.generators.conditions import ClassLabels
 from photophone.generators.cspd.model import (
     LastStep,
     SpeculativeMAR,
@@ -20,7 +22,7 @@ from photophone.generators.cspd.model import (
     residual_share,
     speculative_sample,
 )
-from photophone.generators.mar.model import MAR, unpatchify
+from photophone.generators.mar.model import MAR
 from photophone.kernels.solver import combine_guidance
 from photophone.layers.gaussian_diffusion import learned_range_log_variance, posterior_mean, predict_x0
 
@@ -117,13 +119,15 @@ def run(golden: Golden, scope: str, **options) -> dict[str, Tensor]:
                          uniform=[draw.view(rows, -1) for draw in records["uniform"]],
                          permutation=records["permutation"])
     ratios = []
-    tokens = model.generate(golden["in_labels"], noise=noise, num_inference_steps=settings["num_iter"],
-                            num_draft_steps=settings["num_draft"], prefill=settings["ratio"], joint_residual=True,
-                            widening=settings["inner_temperature"], observe=lambda ratio, _: ratios.append(ratio),
-                            **options).values
+    sampler = model.Sampler(num_order_steps=settings["num_iter"], num_draft_steps=settings["num_draft"],
+                            prefill=settings["ratio"], joint_residual=True, widening=settings["inner_temperature"],
+                            **options)
+    tokens = model.generate_observed(ClassLabels(golden["in_labels"]), noise=noise, sampler=sampler,
+                                     observe=lambda ratio, _: ratios.append(ratio)).values
     sizes = settings["draft"]
     side = sizes["img_size"] // sizes["vae_stride"]
-    made = unpatchify(tokens, sizes.get("patch_size", 1), (side, side))
+    patch = sizes.get("patch_size", 1)
+    made = fold(tokens.transpose(1, 2), (side, side), patch, stride=patch)
     return {f"out_{scope}": made, f"out_{scope}_nverify": torch.tensor(len(ratios)),
             f"out_{scope}_ratios": torch.cat([ratio.flatten() for ratio in ratios]).clamp(max=1e6)}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from golden import Golden, System
 
+from photophone.core.tokens import Tokens
+from photophone.generators.conditions import CaptionFeatures, ClassLabels, Condition
 from photophone.generators.llamagen.model import LlamaGenGPT
 from photophone.kernels.sampling import filter_logits
 from photophone.layers.vqgan import ResnetBlock
@@ -42,8 +44,8 @@ def vq(golden: Golden):
         model.bottleneck.codebook_weight, model.bottleneck.beta = weights
         losses.append(model.bottleneck(to_sequence(latents)).loss)
     return {"mid_enc": features, "mid_quant_conv": latents, "out_quant": quantized,
-            "out_ids": output.indices.flatten(), "out_recon": model.reconstruct(quantized),
-            "out_recon_from_code": model.reconstruct(codes), "out_vq_losses": torch.stack(losses)}
+            "out_ids": output.indices.flatten(), "out_recon": model.decode_grid(quantized),
+            "out_recon_from_code": model.decode_grid(codes), "out_vq_losses": torch.stack(losses)}
 
 
 @system.part("out_resblock")
@@ -77,11 +79,12 @@ def captions(golden: Golden) -> torch.Tensor:
 def teacher(golden: Golden):
     classes, texts = load_gpt(golden, "c2i"), load_gpt(golden, "t2i")
     made = {"mid_freqs_c2i": classes.rotary(), "mid_freqs_t2i": texts.rotary(), "mid_t2i_cond": captions(golden),
-            "mid_t2i_cls_embed": texts.prefix(captions(golden))}
-    for kind, model, tokens, condition in (("c2i", classes, golden["in_idx"], golden["in_cls"]),
-                                           ("t2i", texts, golden["in_t2i_idx"], captions(golden))):
+            "mid_t2i_cls_embed": texts.prefix(CaptionFeatures(captions(golden)))}
+    for kind, model, tokens, condition in (
+            ("c2i", classes, golden["in_idx"], ClassLabels(golden["in_cls"])),
+            ("t2i", texts, golden["in_t2i_idx"], CaptionFeatures(captions(golden)))):
         made[f"out_{kind}_logits"] = model.teacher_logits(tokens, condition)
-        made[f"out_{kind}_loss"] = model(tokens, condition).view(golden[f"out_{kind}_loss"].shape)
+        made[f"out_{kind}_loss"] = model.loss(Tokens(tokens), condition).loss.view(golden[f"out_{kind}_loss"].shape)
     return made
 
 
@@ -92,20 +95,20 @@ def filters(golden: Golden):
             for name, given in settings.items()}
 
 
-def sampled(golden: Golden, kind: str, condition: torch.Tensor, mask: torch.Tensor | None, settings: dict):
+def sampled(golden: Golden, kind: str, condition: Condition, settings: dict) -> torch.Tensor:
     """The official draw is argmax(p / e) with exponential e; the Gumbel-max trick with uniform exp(-e) is the same."""
     interval = settings.get("cfg_interval", -1)
     noise = golden.noise(uniform=[torch.exp(-draw.double())[:, None] for draw in golden[f"in_noise_{kind}"]])
-    return load_gpt(golden, kind).generate(
-        condition, mask, noise=noise, guidance_scale=settings["cfg_scale"],
-        guidance_interval=None if interval < 0 else interval, temperature=settings["temperature"],
-        top_k=settings["top_k"], top_p=settings["top_p"]).values
+    model = load_gpt(golden, kind)
+    sampler = model.Sampler(guidance_scale=settings["cfg_scale"], guidance_interval=None if interval < 0 else interval,
+                            temperature=settings["temperature"], top_k=settings["top_k"], top_p=settings["top_p"])
+    return model.generate(condition, noise=noise, sampler=sampler).values
 
 
 @system.part("out_c2i_g*", "out_t2i_gen")
 def sampling(golden: Golden):
-    labels = golden["in_gen_cls"]
-    greedy = load_gpt(golden, "c2i").generate(labels, noise=golden.noise(), temperature=0).values
-    return {"out_c2i_gen": sampled(golden, "c2i", labels, None, golden.settings["gen"]),
-            "out_c2i_greedy_nocfg": greedy,
-            "out_t2i_gen": sampled(golden, "t2i", captions(golden), golden["in_t2i_mask"], golden.settings["gen_t2i"])}
+    labels, model = ClassLabels(golden["in_gen_cls"]), load_gpt(golden, "c2i")
+    greedy = model.generate(labels, noise=golden.noise(), sampler=model.Sampler(temperature=0)).values
+    texts = CaptionFeatures(captions(golden), golden["in_t2i_mask"].bool())
+    return {"out_c2i_gen": sampled(golden, "c2i", labels, golden.settings["gen"]), "out_c2i_greedy_nocfg": greedy,
+            "out_t2i_gen": sampled(golden, "t2i", texts, golden.settings["gen_t2i"])}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from golden import Golden, System
 from torch import Tensor
 
-from photophone.generators.llase_g1.model import LLaSEG1
+from photophone.core.noise import GlobalNoise
+from photophone.core.tokens import Tokens
+from photophone.generators.llase_g1.model import LLaSEG1, LLaSESampler, RecordingFeatures
 from photophone.generators.llase_g1.wavlm import WavLM, official_config
 
 system = System("llase_g1")
@@ -38,11 +41,15 @@ def network(golden: Golden):
         made |= {f"mid_before_final_norm__{name}": before[-1], f"mid_last_hidden__{name}": hidden,
                  f"out_logits_y__{name}": model.main_head.logits(hidden).transpose(1, 2),
                  f"out_logits_x__{name}": model.other_head.logits(hidden).transpose(1, 2)}
-    targets = {"y": {"codes": golden["in_target"]}, "x": {"other_codes": golden["in_target"]}}
-    made |= {f"out_ce_head_{channel}": model(features, **target).reshape(golden[f"out_ce_head_{channel}"].shape)
-             for channel, target in targets.items()}
-    return made | {"out_tokens_se": model.generate(features).values,
-                   "out_tokens_tse": model.generate(features, golden["in_x_short"], output="main").values}
+    target, absent = golden["in_target"], torch.full_like(golden["in_target"], -1)
+    for channel, outputs in {"y": [target, absent], "x": [absent, target]}.items():
+        loss = model.loss(Tokens(torch.stack(outputs, dim=1)), RecordingFeatures(features)).loss
+        made[f"out_ce_head_{channel}"] = loss.reshape(golden[f"out_ce_head_{channel}"].shape)
+    for name, other, output in (("se", None, "other"), ("tse", golden["in_x_short"], "main")):
+        tokens = model.generate(RecordingFeatures(features, other), noise=GlobalNoise(),
+                                sampler=LLaSESampler(output=output))
+        made[f"out_tokens_{name}"] = tokens.values
+    return made
 
 
 @system.part("*_wavlm_*")

@@ -6,10 +6,14 @@ import math
 
 import torch
 from golden import Golden, System
+from torch.nn.functional import fold, unfold
 
 from photophone.core.noise import ReplayNoise
-from photophone.decoding.loop import cosine_reveal_counts, scheduled_guidance
-from photophone.generators.mar.model import MAR, MASK_RATIO_STD, guidance_progress, patchify, unpatchify
+from photophone.core.tokens import Tokens
+from photophone.decoding.guidance import scheduled_guidance
+from photophone.decoding.loop import cosine_reveal_counts
+from photophone.generators.conditions import ClassLabels
+from photophone.generators.mar.model import MAR, MASK_RATIO_STD, guidance_progress
 from photophone.kernels.solver import combine_guidance
 from photophone.layers.gaussian_diffusion import (
     add_noise,
@@ -19,10 +23,11 @@ from photophone.layers.gaussian_diffusion import (
     posterior_mean,
     predict_x0,
 )
+from photophone.layers.normal import normal_kl
 from photophone.layers.vqgan import ResnetBlock
 from photophone.layers.vqgan_keys import convert_vqgan_keys
 from photophone.loading.checkpoints import load_strict
-from photophone.quantizers.gaussian import gaussian_kl, mean_and_logvar
+from photophone.quantizers.gaussian import mean_and_logvar
 from photophone.tokenizers.grid import to_grid, to_sequence
 from photophone.tokenizers.kl_vae.model import KLVAE
 
@@ -56,11 +61,12 @@ def vae(golden: Golden):
     size = moments.shape[2:]
     mean, logvar = mean_and_logvar(to_sequence(moments))
     (_, draw), = golden.draws("vae_sample")
-    sample = model.sample(moments, golden.noise(normal=[to_sequence(draw)]))
+    draws = golden.noise(normal=[to_sequence(draw)])
+    sample = model.bottleneck(to_sequence(moments), noise=draws).values * model.config.scaling
     return {"mid_vae_encoder": features, "out_vae_moments": moments, "out_vae_mean": to_grid(mean, size),
-            "out_vae_logvar": to_grid(logvar, size), "out_vae_kl": gaussian_kl(mean, logvar).sum(dim=(1, 2)),
+            "out_vae_logvar": to_grid(logvar, size), "out_vae_kl": normal_kl(mean, logvar).sum(dim=(1, 2)),
             "out_vae_sample_scaled": to_grid(sample, size),
-            "out_vae_decode": model.reconstruct(golden["in_latent"] / model.config.scaling * 0.2)}
+            "out_vae_decode": model.decode_grid(golden["in_latent"] / model.config.scaling * 0.2)}
 
 
 @system.part("out_resblock")
@@ -91,11 +97,15 @@ def load_mar(golden: Golden) -> MAR:
 
 
 def tokens_of(golden: Golden) -> torch.Tensor:
-    return patchify(golden["in_latent"], golden.settings["mar"].get("patch_size", 1))
+    """(B, D, h*p, w*p) to tokens (B, h*w, D*p*p): channels first, then rows and columns of the patch."""
+    patch = golden.settings["mar"].get("patch_size", 1)
+    return unfold(golden["in_latent"], patch, stride=patch).transpose(1, 2)
 
 
 def grid_of(golden: Golden, tokens: torch.Tensor) -> torch.Tensor:
-    return unpatchify(tokens, golden.settings["mar"].get("patch_size", 1), golden["in_latent"].shape[2:])
+    """Tokens of :func:`tokens_of` to (B, D, h*p, w*p)."""
+    patch = golden.settings["mar"].get("patch_size", 1)
+    return fold(tokens.transpose(1, 2), golden["in_latent"].shape[2:], patch, stride=patch)
 
 
 @system.part("mid_encoder", "out_z*", "out_patchify", "out_unpatchify")
@@ -220,14 +230,14 @@ def training_loss(golden: Golden):
     noise = golden.noise(permutation=[torch.stack(draws[:rows])],
                          uniform=[share, uniform.view(mul, rows, length).transpose(0, 1)],
                          normal=[eps.view(mul, rows, length, width).transpose(0, 1)])
-    return {"out_loss": model(tokens, golden["in_labels"], noise)}
+    return {"out_loss": model.loss(Tokens(tokens), ClassLabels(golden["in_labels"]), noise=noise).loss}
 
 
 def samples(golden: Golden, scope: str, **options) -> torch.Tensor:
     model, labels = load_mar(golden), golden["in_labels"]
     noise = replay_head(golden, scope, len(labels), orders=True)
-    return grid_of(golden, model.generate(labels, noise=noise, num_inference_steps=golden.settings["num_iter"],
-                                          **options).values)
+    sampler = model.Sampler(num_order_steps=golden.settings["num_iter"], **options)
+    return grid_of(golden, model.generate(ClassLabels(labels), noise=noise, sampler=sampler).values)
 
 
 @system.part("out_sample_*", relative=True)  # untrained heads make values of several tens
@@ -238,7 +248,7 @@ def sampling(golden: Golden):
     return {"out_sample_nocfg": samples(golden, "sample_nocfg", temperature=0.95), "out_sample_linear": linear,
             "out_sample_constant": samples(golden, "sample_constant", guidance_scale=scale,
                                            guidance_schedule="constant"),
-            "out_sample_image": vae.reconstruct(linear / vae.config.scaling)}
+            "out_sample_image": vae.decode_grid(linear / vae.config.scaling)}
 
 
 @system.part("out_masklen_*", "out_cfg3_linear_*")

@@ -15,6 +15,7 @@ from photophone import TokenToSpeechPipeline
 from photophone.codecs.hift.model import HiFT
 from photophone.core.noise import SeededNoise
 from photophone.decoding.loop import DecodingStopped
+from photophone.generators.cosyvoice.condition import FlowSampler, SpeechTokens
 
 DATA = Path(__file__).parent / "data"
 NAMES = {"cosyvoice": "cosyvoice-300m-flow", "cosyvoice2": "cosyvoice2-0.5b-flow", "cosyvoice3": "cosyvoice3-0.5b-flow"}
@@ -52,8 +53,10 @@ def seeded(*seeds):
 def test_the_published_folder_speaks_as_its_parts_do(case):
     pipeline, inputs = case
     result = pipeline(*inputs, generator=seeded(3)[0], **FAST)
-    frames = pipeline.flow.generate(*inputs, noise=SeededNoise.from_seeds([3]), guidance_scale=1.7, **FAST)
-    expected = pipeline.vocoder.decode(frames, SeededNoise.from_seeds([3]))[0, 0]
+    tokens, speaker, *prompt = inputs
+    frames = pipeline.flow.generate(SpeechTokens(tokens, speaker, None, *prompt), noise=SeededNoise.from_seeds([3]),
+                                    sampler=FlowSampler(guidance_scale=1.7, **FAST))
+    expected = pipeline.vocoder.decode(frames, noise=SeededNoise.from_seeds([3]))[0, 0]
     np.testing.assert_allclose(result.audio[0], expected.numpy(), atol=1e-6)
     assert result.sample_rate == pipeline.vocoder.sample_rate and result.model in NAMES.values()
     assert result.seeds == [3] and result.settings["guidance_scale"] == 1.7 and not result.settings["fixed_noise"]
@@ -72,13 +75,13 @@ def test_without_a_generator_versions_2_and_3_repeat_themselves(case):
 
 def test_streams_equal_the_whole(case):
     pipeline, (tokens, *voice) = case
-    options = {**FAST, "left_chunks": 1} if pipeline.flow.streams else FAST
-    chunked = {"chunked": True} if pipeline.flow.streams else {}
-    parts = list(pipeline.stream(tokens.split(3, dim=1), *voice, noise=SeededNoise.from_seeds([1]), **options))
-    whole, _ = pipeline.generate(tokens, *voice, noise=SeededNoise.from_seeds([1]), **options, **chunked)
-    streamed = torch.cat(parts, dim=2)
-    assert streamed.shape == whole.shape
-    torch.testing.assert_close(streamed, whole, rtol=1e-3, atol=1e-5)
+    options = {**FAST, "left_chunks": 1} if pipeline.flow.has_chunks else FAST
+    chunked = {"chunked": True} if pipeline.flow.has_chunks else {}
+    parts = list(pipeline.stream(tokens.split(3, dim=1), *voice, generator=seeded(1)[0], **options))
+    (whole,) = pipeline(tokens, *voice, generator=seeded(1)[0], **options, **chunked).audio
+    streamed = np.concatenate([part.audio for part in parts])
+    assert streamed.shape == whole.shape and all(part.sample_rate == pipeline.sample_rate for part in parts)
+    np.testing.assert_allclose(streamed, whole, rtol=1e-3, atol=1e-5)
 
 
 def test_callbacks_refusals_and_files(case, tmp_path):
@@ -97,6 +100,9 @@ def test_callbacks_refusals_and_files(case, tmp_path):
                            ({"temperature": 3}, "temperature must be")):
         with pytest.raises(ValueError, match=words):
             pipeline(*inputs, **options)
+    (alone,) = pipeline(*inputs, generator=seeded(result.seeds[0])[0] if not result.settings["fixed_noise"] else None,
+                        return_dict=False, **FAST)
+    np.testing.assert_array_equal(alone[0], result.audio[0])
     (file,) = result.save(tmp_path)
     assert file.name == f"speech-{result.seeds[0]}.wav" and soundfile.info(file).frames == len(result.audio[0])
     facts = json.loads(file.with_suffix(".json").read_text())

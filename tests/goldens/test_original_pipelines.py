@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5EncoderModel
 
-from photophone import ClassToImagePipeline, SeededNoise, TextToImagePipeline, Tokens
+from photophone import ClassLabels, ClassToImagePipeline, SeededNoise, TextToImagePipeline, Tokens
 from photophone.generators.mar.model import MAR
 from photophone.loading.hub import find_checkpoint
 from photophone.loading.registry import find
@@ -23,7 +23,7 @@ from photophone.text.captions import train_caption_tokenizer
 from photophone.tokenizers.kl_vae.model import KLVAE
 
 DATA = Path(__file__).parent / "data"
-FAST = {"num_inference_steps": 3, "head_steps": "ddim8"}
+FAST = {"num_order_steps": 3, "num_inference_steps": 8, "head_sampler": "ddim"}
 
 
 def seeded(*seeds):
@@ -48,7 +48,8 @@ def test_mar_runs_from_its_files():
     pipeline, (generator, vae) = mar_pipeline(), mar_settings()
     result = pipeline([1, 2], generator=seeded(3, 4), output_type="pt", **FAST)
     model = MAR.from_original(DATA / "mar" / "weights.safetensors", **generator)
-    tokens = model.generate(torch.tensor([1, 2]), noise=SeededNoise.from_seeds([3, 4]), guidance_scale=2.9, **FAST)
+    tokens = model.generate(ClassLabels(torch.tensor([1, 2])), noise=SeededNoise.from_seeds([3, 4]),
+                            sampler=model.Sampler(guidance_scale=2.9, **FAST))
     images = KLVAE.from_original(DATA / "mar" / "vae.safetensors", **vae).decode(tokens)
     torch.testing.assert_close(result.images, images, rtol=1e-4, atol=1e-5)
     assert result.model == "mar-base" and result.revision is None and "ImageNet" in result.weights_licence
@@ -63,7 +64,7 @@ def test_speculative_decoding_runs_from_two_checkpoints():
         "mar-huge-cspd-base", target=DATA / "cspd" / "weights.safetensors", draft=DATA / "cspd" / "draft.safetensors",
         vae=DATA / "mar" / "vae.safetensors", generator_config=configs, tokenizer_config=mar_settings()[1])
     size = pipeline.image_tokenizer.image_size
-    result = pipeline(999, generator=seeded(1)[0], num_inference_steps=6, head_steps="ddim8")
+    result = pipeline(999, generator=seeded(1)[0], **{**FAST, "num_order_steps": 6})
     assert result.images[0].size == (size, size) and result.settings["num_draft_steps"] == 4
 
 

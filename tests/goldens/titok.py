@@ -6,6 +6,7 @@ import torch
 from golden import Golden, System
 from torch import Tensor
 
+from photophone.generators.conditions import ClassLabels
 from photophone.generators.titok.model import (
     ImageBert,
     MaskedImageGenerator,
@@ -13,7 +14,8 @@ from photophone.generators.titok.model import (
     mask_tokens,
     masked_token_loss,
 )
-from photophone.quantizers.gaussian import gaussian_kl, mean_and_logvar
+from photophone.layers.normal import normal_kl
+from photophone.quantizers.gaussian import mean_and_logvar
 from photophone.tokenizers.titok.model import TiTok
 
 system = System("titok")
@@ -115,7 +117,7 @@ def vae(golden: Golden):
     draw = golden["in_noise_vae_000_randn"][:, :, 0].transpose(1, 2)  # (B, D, 1, N) -> (B, N, D)
     sample = model.encode(images, golden.noise(normal=[draw])).values
     return {"mid_vae_parameters": theirs(moments), "out_vae_mode": theirs(mean), "out_vae_sample": theirs(sample),
-            "out_vae_kl": gaussian_kl(mean, logvar).sum(-1), "out_vae_recon_sample": pixels(model.reconstruct(sample)),
+            "out_vae_kl": normal_kl(mean, logvar).sum(-1), "out_vae_recon_sample": pixels(model.reconstruct(sample)),
             "out_vae_recon_mode": pixels(model.reconstruct(model.encode(images).values))}
 
 
@@ -131,10 +133,13 @@ def generator(golden: Golden, name: str) -> MaskedImageGenerator:
 
 
 def generate(golden: Golden, name: str, path: str, **options) -> Tensor:
-    """Tokens from the recorded draws ``in_noise_gen_<path>_*``."""
+    """Tokens from the recorded draws ``in_noise_gen_<path>_*``; scales of "linear" and "constant" are the official ones
+    plus 1."""
     draws = [golden[key] for key in golden.names(f"in_noise_gen_{path}_*_uniform")]
-    return generator(golden, name).generate(golden["in_condition"], noise=golden.noise(uniform=draws),
-                                            num_inference_steps=golden.settings["num_sample_steps"], **options).values
+    model = generator(golden, name)
+    sampler = model.Sampler(num_order_steps=golden.settings["num_sample_steps"], **options)
+    return model.generate(ClassLabels(golden["in_condition"]), noise=golden.noise(uniform=draws),
+                          sampler=sampler).values
 
 
 @system.part("out_image_bert_*", "out_uvit_bert_*")
@@ -171,12 +176,12 @@ def generated_image(golden: Golden):
 @system.part("out_generate_*")
 def sampling(golden: Golden):
     return {
-        "out_generate_bert_linear_ids": generate(golden, "image_bert", "bert_linear", guidance_scale=4.5,
+        "out_generate_bert_linear_ids": generate(golden, "image_bert", "bert_linear", guidance_scale=1 + 4.5,
                                                  guidance_schedule="linear", temperature=9.5),
-        "out_generate_bert_constant_ids": generate(golden, "image_bert", "bert_constant", guidance_scale=4.5,
+        "out_generate_bert_constant_ids": generate(golden, "image_bert", "bert_constant", guidance_scale=1 + 4.5,
                                                    guidance_schedule="constant", temperature=1.0, annealed=True),
         "out_generate_uvit_powercos_ids": generate(golden, "uvit_bert", "uvit_powercos", guidance_scale=6.9,
                                                    guidance_schedule="power-cosine", guidance_power=3.0,
                                                    temperature=2.8),
-        "out_generate_uvit_greedy_ids": generate(golden, "uvit_bert", "uvit_greedy", guidance_scale=3.0,
+        "out_generate_uvit_greedy_ids": generate(golden, "uvit_bert", "uvit_greedy", guidance_scale=1 + 3.0,
                                                  guidance_schedule="linear", temperature=0.0)}

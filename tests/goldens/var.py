@@ -7,6 +7,7 @@ from golden import Golden, System
 
 from photophone.core.noise import ReplayNoise
 from photophone.core.tokens import Tokens
+from photophone.generators.conditions import ClassLabels
 from photophone.generators.var.model import VAR
 from photophone.kernels.sampling import filter_logits
 from photophone.quantizers.multi_scale import phi_index
@@ -40,7 +41,7 @@ def tokenizer_config(settings: dict) -> dict:
 def tokenizer(golden: Golden):
     model = golden.load(VARTokenizer, "vqvae", **tokenizer_config(golden.settings))
     quantizer, given = model.bottleneck, [golden[name] for name in golden.names("in_idx_*")]
-    features = model.latents(golden["in_image"])
+    features = model.encode_grid(golden["in_image"])
     size = features.shape[2:]
     maps, totals = quantizer.encode_scales(features)
     output = quantizer(to_sequence(features))
@@ -48,8 +49,8 @@ def tokenizer(golden: Golden):
     return {"mid_f": features, "mid_fhat_first": totals[0], "mid_fhat_last": totals[-1],
             **{f"mid_fhat_{scale}": total for scale, total in enumerate(totals)},
             **{f"out_idx_{scale}": indices for scale, indices in enumerate(maps)},
-            "out_recon": model.reconstruct(totals[-1]).clamp(-1, 1),
-            "out_idx_to_img": model.reconstruct(to_grid(decoded, size)).clamp(-1, 1),
+            "out_recon": model.decode_grid(totals[-1]).clamp(-1, 1),
+            "out_idx_to_img": model.decode_grid(to_grid(decoded, size)).clamp(-1, 1),
             "out_var_input": quantizer.generator_inputs(given), "out_vq_fhat": to_grid(output.values, size),
             "out_vq_loss": output.loss,
             "out_vq_usages": 100 * quantizer.used_shares(to_sequence(features).shape[:2].numel())}
@@ -87,12 +88,13 @@ def load_tokenizer(golden: Golden) -> VARTokenizer:
 
 @system.part("out_logits*", "out_loss*", "out_attn_bias", "out_lvl_1L")
 def teacher(golden: Golden):
-    quantizer, labels, made = load_tokenizer(golden).bottleneck, golden["in_labels"], {}
+    tokenizer, labels, made = load_tokenizer(golden), golden["in_labels"], {}
     maps = [golden[name] for name in golden.names("out_idx_[0-9]*")]
     for name, suffix in (("var", ""), ("var_shared", "_shared")):
         model = load_generator(golden, name)
-        made[f"out_logits{suffix}"] = model.teacher_logits(quantizer.generator_inputs(maps), labels)
-        made[f"out_loss{suffix}"] = model(torch.cat(maps, dim=1), labels, quantizer)
+        model.connect(tokenizer)
+        made[f"out_logits{suffix}"] = model.teacher_logits(tokenizer.bottleneck.generator_inputs(maps), labels)
+        made[f"out_loss{suffix}"] = model.loss(Tokens(torch.cat(maps, dim=1)), ClassLabels(labels)).loss
     bias = torch.where(model.attention_mask(), 0.0, MINUS_INFINITY)
     return made | {"out_attn_bias": bias, "out_lvl_1L": model.levels()[None]}
 
@@ -112,9 +114,9 @@ def replay_codes(golden: Golden, scope: str, rows: int, num_codes: int) -> Repla
 
 
 def generated(golden: Golden, name: str, noise: ReplayNoise, model: str = "var", **options) -> dict:
-    tokenizer, labels = load_tokenizer(golden), golden["in_labels"]
-    logits, codes = zip(*load_generator(golden, model).sample_scales(labels, tokenizer.bottleneck, noise=noise,
-                                                                     **options))
+    tokenizer, generator = load_tokenizer(golden), load_generator(golden, model)
+    generator.connect(tokenizer)
+    logits, codes = zip(*generator.sample_scales(golden["in_labels"], noise, generator.Sampler(**options)))
     image = tokenizer.decode(Tokens(torch.cat(codes, dim=1)))
     return {f"mid_gen_{name}_logits": torch.cat(logits, dim=1), f"out_gen_{name}_idx": torch.cat(codes, dim=1),
             f"out_gen_{name}_image": (image + 1) / 2}

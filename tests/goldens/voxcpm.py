@@ -11,8 +11,10 @@ from torch import Tensor
 from photophone.codecs.audio_vae.config import codec_config
 from photophone.codecs.audio_vae.model import AudioVAE
 from photophone.core.tokens import Tokens
+from photophone.generators.voxcpm.condition import SpeechSequence, attention_mask, positions
 from photophone.generators.voxcpm.config import generator_config
-from photophone.generators.voxcpm.model import SpeechSequence, VoxCPM, attention_mask, positions
+from photophone.generators.voxcpm.model import VoxCPM
+from photophone.generators.voxcpm.sampler import VoxCPMSampler
 from photophone.heads.prefix_dit import pack_condition
 from photophone.layers.flow import sway_grid, time_grid, without_first_steps
 
@@ -109,7 +111,7 @@ def losses(golden: Golden):
     """Draws without effect (noise on the patch before, times of MeanFlow) are not made by our loss."""
     made = {}
     for version in versions(golden):
-        model, ids = load_model(golden, version), golden[f"in_{version}_text_tokens"]
+        model = load_model(golden, version).train()  # rows lose their condition in training only
         draws = [golden[name] for name in golden.names(f"in_noise_{version}_loss_*")]
         dropped = draws[:1] if model.config.condition_drop > 0 else []
         time, eps = draws[-3], draws[-1].transpose(1, 2)
@@ -117,9 +119,8 @@ def losses(golden: Golden):
         records = {"uniform": dropped, "normal": []}
         records[times] = [*records[times], time[:, None, None]]
         records["normal"] = [*records["normal"], eps[:, None]]
-        batch = sequence(golden, version)
         made[f"out_{version}_loss_diff"], made[f"out_{version}_loss_stop"] = model.losses(
-            ids, batch.audio_mask, batch.patches, golden[f"in_{version}_loss_mask"], golden[f"in_{version}_labels"],
+            sequence(golden, version), golden[f"in_{version}_loss_mask"], golden[f"in_{version}_labels"],
             golden.noise(**records))
     return made
 
@@ -130,9 +131,10 @@ def generated(golden: Golden, version: str, kind: str, count: int) -> dict[str, 
     batch = sequence(golden, version, slice(0, 1), slice(0, count))
     noise = golden.noise(normal=[golden[name].transpose(1, 2)
                                  for name in golden.names(f"in_noise_{version}_gen_{kind}_*")])
-    tokens = model.generate(*batch, noise=noise, min_patches=settings["min_len"], max_patches=settings["max_len"],
+    sampler = VoxCPMSampler(min_patches=settings["min_len"], max_patches=settings["max_len"],
                             num_inference_steps=settings["n_timesteps"],
                             guidance_scale=told(golden, "out_vX_gen_prompt_*", r"cfg_value=([\d.]+\d)", 2.0))
+    tokens = model.generate(batch, noise=noise, sampler=sampler)
     prompt = batch.patches[batch.audio_mask].flatten(0, 1)
     whole = torch.cat([model.context(prompt), tokens.values[0]])
     shown = tokens.values[0] if version == "v2" else whole

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from golden import Golden, System
 
+from photophone.core.tokens import Tokens
+from photophone.generators.conditions import ClassLabels
 from photophone.generators.xar.model import XAR, cell_order, time_ids
 from photophone.kernels.rotary import rotate
 from photophone.layers.flow import PATHS, euler, sde_time_grid, time_grid
@@ -72,7 +74,8 @@ def grids(golden: Golden):
 
 
 def sample(golden: Golden, model: XAR, scope: str, rows: int, **options) -> torch.Tensor:
-    tokens = model.generate(golden["in_labels"][:rows], noise=golden.replay(scope), **options).values
+    tokens = model.generate(ClassLabels(golden["in_labels"][:rows]), noise=golden.replay(scope),
+                            sampler=model.Sampler(**options)).values
     return to_grid(tokens, (model.config.grid_size,) * 2)
 
 
@@ -81,7 +84,7 @@ def sampling(golden: Golden):
     model, settings, labels = load(golden), golden.settings, golden["in_labels"]
     guided, plain = settings["sample_rows"]
     both = torch.cat([labels, torch.full_like(labels, model.config.num_classes)])
-    velocity = model.cell_velocity(both, 0, None, settings["cfg"], model.caches(len(both)))
+    velocity = model.cell_velocity(both, 0, settings["cfg"], model.caches(len(both)))
     draws = len(golden.config["draws"]["sample_nocfg"]) // model.num_cells
     return {"out_sample_cfg": sample(golden, model, "sample_cfg", guided, guidance_scale=settings["cfg"],
                                      num_inference_steps=settings["num_steps"]),
@@ -94,4 +97,4 @@ def loss(golden: Golden):
     model, labels = load(golden), golden["in_labels"]
     _, times, *noises = (draw for _, draw in golden.draws("forward"))  # the first would drop labels
     noise = golden.noise(normal=[times.view(model.num_cells, len(labels)).t(), torch.cat(noises, dim=1)])
-    return {"out_loss": model(to_sequence(golden["in_latent"]), labels, noise)}
+    return {"out_loss": model.loss(Tokens(to_sequence(golden["in_latent"])), ClassLabels(labels), noise=noise).loss}

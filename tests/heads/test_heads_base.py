@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from photophone.heads import HEADS, build_head
-from photophone.heads.base import masked_mean, split_guidance
+from photophone.heads.base import split_guidance
 from photophone.kernels.solver import combine_guidance
+from photophone.layers.lengths import masked_mean
 
 
 def test_guidance_splits_and_combines():

@@ -41,7 +41,7 @@ def test_spills_and_errors_are_seen(monkeypatch, capsys):
     import kernels_aot
 
     class Case:
-        name, kernel, moved, operations, unit = "pack signs", "binary", 1e6, 1e6, "float32"
+        name, kernel, moved, operations = "pack signs", "binary", 1e6, 3e6
 
     class Kernel:
         __name__ = "binary_kernel"
@@ -50,7 +50,7 @@ def test_spills_and_errors_are_seen(monkeypatch, capsys):
     assert "SPILLS" in kernels_aot.line(Case, source, 90, kernels_aot.Compiled(32, 16, 0))
     assert "broken" in kernels_aot.line(Case, source, 90, kernels_aot.Compiled(error="broken"))
     good = kernels_aot.line(Case, source, 90, kernels_aot.Compiled(32, 0, 0))
-    assert good.split()[-1] == f"{1e6 / 3.35e12 * 1e6:.2f}" and not capsys.readouterr().out
+    assert good.split()[-3:] == ["0", "1.00", "3.0"] and not capsys.readouterr().out
 
 
 def test_types_are_those_of_tritons_launcher(monkeypatch):

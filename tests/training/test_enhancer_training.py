@@ -27,7 +27,7 @@ def build(data, seed=0, **options):
     torch.manual_seed(seed)
     mixing = MixingConfig(seconds=0.5, rooms=4, noises=(0.0, 1.0), white=1.0, babble=0.0, snr_db=(0.0, 5.0))
     task = EnhancerTask(SpeechEnhancer(**SMALL), small_codec(), data, data, (data, data), mixing, **options)
-    task.set_statistics(8)
+    task.fit_statistics(8)
     return task
 
 

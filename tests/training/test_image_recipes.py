@@ -51,11 +51,11 @@ GENERATORS = {
     "llamagen": ("llamagen-vq", {"width": 32, "depth": 1, "num_heads": 2, "hidden_multiple": 32}, {"top_k": 8}),
     "mar": ("kl-vae", {"encoder_width": 32, "encoder_depth": 1, "encoder_heads": 2, "decoder_width": 32,
                        "decoder_depth": 1, "decoder_heads": 2, "buffer_size": 2, "head_width": 32, "head_depth": 1},
-            {"head_steps": "ddim4", "num_inference_steps": 4}),
+            {"num_order_steps": 4, "num_inference_steps": 4, "head_sampler": "ddim"}),
     "xar": ("kl-vae", {"width": 32, "encoder_depth": 1, "encoder_heads": 2, "decoder_depth": 1, "decoder_heads": 2},
             {"num_inference_steps": 3}),
     "var": ("var-vq", {"width": 32, "depth": 1, "num_heads": 2}, {"top_k": 8}),
-    "titok-bert": ("titok", {"width": 32, "depth": 1, "num_heads": 2, "hidden": 64}, {"num_inference_steps": 2}),
+    "titok-bert": ("titok", {"width": 32, "depth": 1, "num_heads": 2, "hidden": 64}, {"num_order_steps": 2}),
     "sit": ("softvq", {"width": 32, "depth": 1, "num_heads": 2}, {"num_inference_steps": 4}),
 }
 
@@ -221,8 +221,8 @@ def test_mirrored_views_and_registered_names(trained, data, tmp_path):
     drawn = [task.batch(np.arange(8), np.random.default_rng(seed)) for seed in range(20)]
     for batch in drawn:
         for row in range(8):
-            assert any(torch.equal(batch["tokens"][row], both[place]) for place in (row, 64 + row))
-    assert any(not torch.equal(batch["tokens"], both[:8]) for batch in drawn)
+            assert any(torch.equal(batch["tokens"].values[row], both[place]) for place in (row, 64 + row))
+    assert any(not torch.equal(batch["tokens"].values, both[:8]) for batch in drawn)
     with pytest.raises(ValueError, match="63 token rows for 64 images"):
         Tokens(both[:63]).save(tmp_path / "few.safetensors")
         image_generator_task(config(data, {"family": "llamagen"}, {

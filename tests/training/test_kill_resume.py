@@ -120,7 +120,7 @@ def generator_trainer(parts, folder, resume=False, seed=0, **changes):
     data, vocabulary, tokenizer, tokens = parts
     torch.manual_seed(seed)
     model = FlowARGenerator(**SMALL_GENERATOR)
-    model.set_statistics(tokens.values)
+    model.fit_statistics(tokens)
     task = ImageGeneratorTask(model, Captions(vocabulary), data, tokens, image_tokenizer=tokenizer, validation=data,
                               preview_options={"num_inference_steps": 2})
     settings = {"steps": 60, "batch_size": 16, "optimizer": "muon", "learning_rate": 3e-3, "warmup_steps": 5,

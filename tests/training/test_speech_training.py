@@ -98,7 +98,7 @@ def test_durations_in_tokens_keep_every_boundary():
 def generator_trainer(speech, folder, resume=False, seed=0, **changes):
     torch.manual_seed(seed)
     model = SpeechFlowAR(**SMALL_SPEECH)
-    model.set_statistics(torch.cat(speech.values))
+    model.fit_statistics(Tokens(torch.cat(speech.values)[None]))
     settings = {"steps": 40, "batch_size": 6, "optimizer": "muon", "learning_rate": 5e-3, "warmup_steps": 5,
                 "log_every": 5, "validate_every": 20, "preview_every": 40, "checkpoint_every": 15}
     task = SpeechGeneratorTask(model, speech, speech, small_codec())

@@ -7,7 +7,7 @@ from typing import Any
 from photophone.loading.entry import ModelEntry
 
 LICENCES = {"code_licence": "Apache-2.0", "weights_licence": "Apache-2.0"}
-TINY_VAE = {"encoder_channels": 4, "encoder_strides": [2, 3], "latent_dim": 6, "decoder_channels": 16,
+TINY_VAE = {"encoder_channels": 4, "encoder_strides": [2, 3], "latent_dim": 16, "decoder_channels": 16,
             "decoder_strides": [3, 2]}
 
 

@@ -8,6 +8,7 @@ XCODEC2 = {"kind": "codec", "target": "photophone.codecs.xcodec2.model:XCodec2",
            "code_licence": "MIT",
            "weights_licence": "CC-BY-NC-4.0 as its hub page said; look there",
            "tiny": {"width": 32, "hidden": 32, "depth": 1, "num_heads": 2, "head_width": 16, "encoder_width": 2,
+                    "levels": [4, 4, 4],
                     "semantic": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
                                  "intermediate_size": 16}}}
 ENTRIES = [

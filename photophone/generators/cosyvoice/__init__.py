@@ -6,6 +6,7 @@ from typing import Any
 
 from photophone.loading.entry import Chain, ModelEntry
 
+PARAMETERS = {"1": 104_874_752, "2": 112_549_360, "3": 332_257_088}
 PAPERS = {"1": "2407.05407", "2": "2412.10117", "3": "2505.17589"}
 RELEASES = (("cosyvoice-300m", "1", "FunAudioLLM/CosyVoice-300M", ""),
             ("cosyvoice-300m-sft", "1", "FunAudioLLM/CosyVoice-300M-SFT", ", fine-tuned on some speakers"),
@@ -41,6 +42,7 @@ def _entry(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
                       f"speech tokens at {FLOWS[version]['token_rate']} Hz to mel frames, CosyVoice {version}{variant}",
                       PAPERS[version], "Apache-2.0", "Apache-2.0 as the hub page states", config=FLOWS[version],
                       hub_id=hub_id, files=("flow.pt",), tiny=TINY_FLOWS[version],
+                      tiny_sampler={"num_inference_steps": 2}, parameters=PARAMETERS[version],
                       chain=Chain({"flow": f"{name}-flow"}, ("hift", f"{name}-hift"),
                                   {"num_inference_steps": 10, "guidance_scale": 1.7},
                                   pipeline="TokenToSpeechPipeline"))

@@ -1,8 +1,13 @@
-"""Encoders of speech tokens in CosyVoice's flow: from embedded tokens (B, N, C) to the mean mel frames (B, F, mel)."""
+"""Encoders of speech tokens in CosyVoice's flow: from embedded tokens (B, N, C) to the mean mel frames (B, F, mel).
+
+Each knows how many frames it makes of tokens and whether it can go on piece by piece, so the flow asks and never needs
+to know which one it has.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +22,41 @@ MEL_RATE = (22050, 256)
 """Samples per second and per frame of CosyVoice 1."""
 
 
-def regulated_frames(tokens: int, token_rate: int) -> int:
-    """Frames of ``tokens``, rounded down as the authors do it, whose order of operations matters."""
-    return int(tokens / token_rate * MEL_RATE[0] / MEL_RATE[1])
+class TokenEncoder(nn.Module, ABC):
+    """What the flow needs of an encoder.
+
+    Attributes:
+        RATE: the setting of the flow that tells its frames, "token_rate" or "frame_ratio"; it is the third argument of
+            the constructor, behind the width of the input and the mel bands.
+        streams: it can go on where the last piece ended.
+        chunk: tokens that see each other in attention by chunks; None without attention.
+        ahead: tokens ahead that a token sees, where it streams.
+    """
+
+    RATE: ClassVar[str]
+    streams: ClassVar[bool]
+    chunk: int | None = None
+    ahead: int = 0
+
+    @abstractmethod
+    def frames(self, tokens: int) -> int:
+        """Mel frames of so many tokens."""
+
+    @abstractmethod
+    def mean_frames(self, x: Tensor, prompt: int, prompt_frames: int, sight: Sight,
+                    following: Tensor | None = None) -> Tensor:
+        """Mean frames (B, F, mel) of a prompt and of speech.
+
+        Args:
+            x: embedded tokens (B, N, C), the first ``prompt`` of them of the prompt.
+            prompt_frames: mel frames that the prompt has.
+            sight: what tokens see of each other, where there is attention.
+            following: embedded tokens (B, ahead, C) behind x, where it streams; None: x ends.
+        """
+
+    @abstractmethod
+    def train_frames(self, x: Tensor, mask: Tensor, frames: int, sight: Sight) -> Tensor:
+        """Mean frames (B, ``frames``, mel) of padded rows x (B, N, C); ``mask`` bool (B, N) is False at padding."""
 
 
 class FrameRegulator(nn.Module):
@@ -45,7 +82,7 @@ class FrameRegulator(nn.Module):
         return self.model(torch.cat(stretched, dim=2)).transpose(1, 2)
 
 
-class RegulatedEncoder(nn.Module):
+class RegulatedEncoder(TokenEncoder):
     """CosyVoice 1: a conformer, then :class:`FrameRegulator`. It sees the whole signal.
 
     Args:
@@ -56,7 +93,8 @@ class RegulatedEncoder(nn.Module):
         regulator_depth, regulator_groups: of the regulator.
     """
 
-    chunk = None
+    RATE = "token_rate"
+    streams = False
 
     def __init__(self, in_dim: int, mel_dim: int, token_rate: int, *, dim: int = 512, num_heads: int = 8,
                  hidden: int = 2048, depth: int = 6, key_bias: bool = True, regulator_depth: int = 4,
@@ -67,11 +105,16 @@ class RegulatedEncoder(nn.Module):
         self.proj = nn.Linear(dim, mel_dim)
         self.regulator = FrameRegulator(mel_dim, regulator_depth, regulator_groups)
 
-    def forward(self, x: Tensor, prompt: int, prompt_frames: int) -> Tensor:
-        """The first ``prompt`` tokens become ``prompt_frames`` frames, the others frames at the mel rate."""
+    def frames(self, tokens: int) -> int:
+        """Rounded down as the authors do it, whose order of operations matters."""
+        return int(tokens / self.token_rate * MEL_RATE[0] / MEL_RATE[1])
+
+    def mean_frames(self, x: Tensor, prompt: int, prompt_frames: int, sight: Sight,
+                    following: Tensor | None = None) -> Tensor:
+        """The prompt becomes ``prompt_frames`` frames, the speech frames at the mel rate; it always sees everything."""
         h = self.proj(self.conformer(x, Sight()))
         speech = h[:, prompt:]
-        total, edge = (regulated_frames(count, self.token_rate) for count in (speech.shape[1], EDGE_TOKENS))
+        total, edge = self.frames(speech.shape[1]), self.frames(EDGE_TOKENS)
         parts = [(speech, total)]
         if speech.shape[1] > 2 * EDGE_TOKENS:
             parts = [(speech[:, :EDGE_TOKENS], edge), (speech[:, EDGE_TOKENS:-EDGE_TOKENS], total - 2 * edge),
@@ -79,11 +122,11 @@ class RegulatedEncoder(nn.Module):
         return self.regulator([(h[:, :prompt], prompt_frames), *parts])
 
     def train_frames(self, x: Tensor, mask: Tensor, frames: int, sight: Sight) -> Tensor:
-        """All tokens of padded rows, ``mask`` Bool (B, N), stretched to ``frames`` together."""
+        """All tokens of a row are stretched to ``frames`` together."""
         return self.regulator([(self.proj(self.conformer(x, sight, mask)), frames)])
 
 
-class UpsampleEncoder(nn.Module):
+class UpsampleEncoder(TokenEncoder):
     """CosyVoice 2: a causal conformer at two rates; ``chunk`` tokens see each other and what lies before.
 
     Args:
@@ -95,25 +138,33 @@ class UpsampleEncoder(nn.Module):
             :class:`photophone.generators.cosyvoice.conformer.UpsampleConformer`.
     """
 
+    RATE = "frame_ratio"
+    streams = True
+
     def __init__(self, in_dim: int, mel_dim: int, frame_ratio: int, *, chunk: int = 25, ahead: int = 3,
                  dim: int = 512, num_heads: int = 8, hidden: int = 2048, depth: int = 6, up_depth: int = 4,
                  key_bias: bool = True) -> None:
         super().__init__()
-        self.chunk, self.ahead = chunk, ahead
+        self.frame_ratio, self.chunk, self.ahead = frame_ratio, chunk, ahead
         self.conformer = UpsampleConformer(in_dim, dim, num_heads, hidden, depth, up_depth, ahead, frame_ratio,
                                            key_bias)
         self.proj = nn.Linear(dim, mel_dim)
 
-    def forward(self, x: Tensor, sight: Sight, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        """See :class:`photophone.generators.cosyvoice.conformer.UpsampleConformer`."""
-        return self.proj(self.conformer(x, sight, mask, context))
+    def frames(self, tokens: int) -> int:
+        """So many a token."""
+        return tokens * self.frame_ratio
+
+    def mean_frames(self, x: Tensor, prompt: int, prompt_frames: int, sight: Sight,
+                    following: Tensor | None = None) -> Tensor:
+        """Prompt and speech alike."""
+        return self.proj(self.conformer(x, sight, context=following))
 
     def train_frames(self, x: Tensor, mask: Tensor, frames: int, sight: Sight) -> Tensor:
-        """Padded rows, ``mask`` Bool (B, N)."""
-        return self(x, sight, mask)[:, :frames]
+        """Padding is out of sight."""
+        return self.proj(self.conformer(x, sight, mask))[:, :frames]
 
 
-class LookaheadEncoder(nn.Module):
+class LookaheadEncoder(TokenEncoder):
     """CosyVoice 3: convolutions that see ``ahead`` tokens ahead; each token then stands for its frames.
 
     Args:
@@ -123,7 +174,8 @@ class LookaheadEncoder(nn.Module):
         ahead, hidden: of :class:`photophone.generators.cosyvoice.conformer.Lookahead`.
     """
 
-    chunk = None
+    RATE = "frame_ratio"
+    streams = True
 
     def __init__(self, in_dim: int, mel_dim: int, frame_ratio: int, *, ahead: int = 3, hidden: int = 1024) -> None:
         super().__init__()
@@ -132,13 +184,19 @@ class LookaheadEncoder(nn.Module):
         self.frame_ratio, self.ahead = frame_ratio, ahead
         self.lookahead = Lookahead(in_dim, hidden, ahead)
 
-    def forward(self, x: Tensor, sight: Sight, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        """Needs neither sight nor mask: it has no attention."""
-        return self.lookahead(x, context).repeat_interleave(self.frame_ratio, dim=1)
+    def frames(self, tokens: int) -> int:
+        """So many a token."""
+        return tokens * self.frame_ratio
+
+    def mean_frames(self, x: Tensor, prompt: int, prompt_frames: int, sight: Sight,
+                    following: Tensor | None = None) -> Tensor:
+        """Prompt and speech alike; there is no attention whose sight could be limited."""
+        return self.lookahead(x, following).repeat_interleave(self.frame_ratio, dim=1)
 
     def train_frames(self, x: Tensor, mask: Tensor, frames: int, sight: Sight) -> Tensor:
-        """Padded rows."""
-        return self(x, sight)[:, :frames]
+        """The padding of x is zero, and so is what its convolutions see behind the end."""
+        return self.mean_frames(x, 0, 0, sight)[:, :frames]
 
 
-ENCODERS: dict[str, Any] = {"regulated": RegulatedEncoder, "upsample": UpsampleEncoder, "lookahead": LookaheadEncoder}
+ENCODERS: dict[str, type[TokenEncoder]] = {"regulated": RegulatedEncoder, "upsample": UpsampleEncoder,
+                                           "lookahead": LookaheadEncoder}

@@ -13,41 +13,35 @@ Time here runs from data at 0 to noise at 1, as everywhere in this package; in t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from photophone.core.noise import GlobalNoise, Noise, SeededNoise
+from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, notify
-from photophone.generators.base import Generator
+from photophone.generators.base import Generator, LossOutput
 from photophone.generators.cosyvoice.chunked import Sight
-from photophone.generators.cosyvoice.encoders import ENCODERS, regulated_frames
+from photophone.generators.cosyvoice.condition import FixedNoise, FlowSampler, SpeechTokens
+from photophone.generators.cosyvoice.encoders import ENCODERS
 from photophone.generators.cosyvoice.keys import convert_flow_keys
 from photophone.generators.cosyvoice.mel_dit import MelDiT
 from photophone.generators.cosyvoice.unet1d import UNet1d
-from photophone.heads.base import check_temperature, split_guidance
+from photophone.heads.base import is_guided, split_guidance
 from photophone.kernels.solver import combine_guidance
 from photophone.layers.flow import cosine_grid, euler, linear_path, time_grid
+from photophone.layers.rows import equal_rows
 from photophone.layers.streaming import StreamMemory
 from photophone.loading.checkpoints import OriginalCheckpoint, State
 
 ESTIMATORS = {"unet": UNet1d, "dit": MelDiT}
 GRIDS = {"cosine": cosine_grid, "linear": time_grid}
 NOISE_BLOCK = 50
+EXAMPLE_TOKENS = 7
 MAX_PREFIX = 0.3
 """Largest part of a clip whose frames are given in training, as if they were a prompt."""
-
-
-def length_mask(lengths: Tensor | None, rows: int, size: int, device: torch.device) -> Tensor:
-    """Bool (B, size), True before each row's length, or everywhere."""
-    if lengths is None:
-        return torch.ones(rows, size, dtype=torch.bool, device=device)
-    return torch.arange(size, device=device) < lengths.to(device)[:, None]
 
 
 class CosyVoiceFlow(Generator, OriginalCheckpoint):
@@ -67,14 +61,15 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         time_schedule: of the solver, "cosine" or "linear".
         sigma_min: noise that is left on the data in training.
         drop_rate: share of training clips without condition, for guidance.
-        fixed_noise: the frames of CosyVoice 2 and 3 start from the same noise in every call, drawn once from seed 0;
-            only then have we what the authors hear.
-        fixed_frames: how many frames of it there are; longer speech needs ``noise=``.
+        fixed_noise: the authors start from :meth:`own_noise` in every call; only then have we what they hear.
+        fixed_frames: how many frames of it there are; longer speech needs another noise.
 
     Raises:
         ValueError: an unknown encoder, estimator or schedule.
     """
 
+    Condition = SpeechTokens
+    Sampler = FlowSampler
     CONTAINERS = ("state_dict",)
     DROPPED_KEYS = ("decoder.estimator.rotary_embed.inv_freq",)
 
@@ -90,11 +85,10 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
                 raise ValueError(f"expected one of {', '.join(known)}, got {name!r}")
         self.speech_embedding = nn.Embedding(vocab_size, input_dim)
         self.speaker_proj = nn.Linear(speaker_dim, mel_dim)
-        self.token_encoder = ENCODERS[encoder](
-            input_dim, mel_dim, token_rate if encoder == "regulated" else frame_ratio, **(encoder_config or {}))
+        encoder_class, rates = ENCODERS[encoder], {"token_rate": token_rate, "frame_ratio": frame_ratio}
+        self.token_encoder = encoder_class(input_dim, mel_dim, rates[encoder_class.RATE], **(encoder_config or {}))
         self.velocity_net = ESTIMATORS[estimator](**(estimator_config or {}))
         self.path = linear_path(sigma_min)
-        self._fixed: Tensor | None = None
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
@@ -103,22 +97,23 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
                 for key, value in convert_flow_keys(state).items()}
 
     @property
-    def streams(self) -> bool:
-        """Whether chunks can be made one by one and equal the whole: versions 2 and 3, with attention by chunks."""
-        return (self.config.encoder != "regulated" and self.velocity_net.streams
-                and self.velocity_net.chunk is not None)
+    def has_chunks(self) -> bool:
+        """Whether pieces can be made one by one and equal the whole: versions 2 and 3, with attention by chunks."""
+        return self.token_encoder.streams and self.velocity_net.streams and self.velocity_net.chunk is not None
 
     @property
     def step_tokens(self) -> int:
         """Tokens of the smallest piece of a stream: whole chunks of the encoder and of the estimator."""
-        self._check_streams()
+        if not self.has_chunks:
+            raise ValueError("this flow has no attention by chunks: CosyVoice 1 sees the whole clip, and a U-Net of "
+                             "several levels or one without chunk= cannot stream; use chunked=False")
         ratio = self.config.frame_ratio
         return math.lcm(self.velocity_net.chunk, ratio * (self.token_encoder.chunk or 1)) // ratio
 
     @property
     def noise_block(self) -> int:
         """Frames of noise that are drawn together."""
-        return self.step_tokens * self.config.frame_ratio if self.streams else NOISE_BLOCK
+        return self.step_tokens * self.config.frame_ratio if self.has_chunks else NOISE_BLOCK
 
     def sights(self, prompt: int, chunked: bool, left_chunks: int | None = None) -> tuple[Sight, Sight]:
         """What tokens and frames see: everything, or by chunks with ``prompt`` tokens always in sight.
@@ -137,57 +132,46 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
 
         return sight(self.token_encoder.chunk or step, 1), sight(self.velocity_net.chunk, ratio)
 
-    def _check_streams(self) -> None:
-        if not self.streams:
-            raise ValueError("this flow has no attention by chunks: CosyVoice 1 sees the whole clip, and a U-Net of "
-                             "several levels or one without chunk= cannot stream; use chunked=False")
-
     def embed(self, tokens: Tensor) -> Tensor:
-        """Speech tokens Long (B, N) to (B, N, input_dim); tokens below 0 count as 0."""
+        """Speech tokens Long (B, N) to (B, N, input_dim); tokens below 0 count as 0.
+
+        Raises:
+            ValueError: tokens outside the vocabulary.
+        """
         if tokens.numel() and int(tokens.max()) >= self.config.vocab_size:
             raise ValueError(f"speech tokens must lie below {self.config.vocab_size}, got {int(tokens.max())}")
-        return self.speech_embedding(tokens.to(self.device).clamp(min=0))
+        return self.speech_embedding(tokens.clamp(min=0))
 
     def speaker(self, vector: Tensor) -> Tensor:
         """Speaker vectors (B, speaker_dim) of any length but 0 to (B, mel_dim)."""
-        if vector.dim() != 2 or vector.shape[1] != self.config.speaker_dim:
-            raise ValueError(f"speaker vectors must be (B, {self.config.speaker_dim}), got {tuple(vector.shape)}")
-        return self.speaker_proj(F.normalize(vector.to(self.device, self.dtype), dim=1))
+        return self.speaker_proj(F.normalize(vector.to(self.dtype), dim=1))
 
-    def start(self, noise: Noise | None, rows: int, first: int, frames: int) -> Tensor:
-        """Noise (B, mel_dim, frames) from frame ``first`` on, drawn in blocks of :attr:`noise_block` frames: so pieces
-        join, and a row is the same beside longer ones.
+    def own_noise(self) -> FixedNoise:
+        """The noise that the authors start every clip from."""
+        return FixedNoise(self.config.mel_dim, self.config.fixed_frames)
 
-        Raises:
-            ValueError: no noise for a model without ``fixed_noise``, or more frames than that has.
-        """
-        mel, last = self.config.mel_dim, first + frames
-        if noise is not None:
-            blocks = [noise.normal(rows, mel, self.noise_block) for _ in range(-(-frames // self.noise_block))]
-            return torch.cat(blocks, dim=2)[:, :, :frames]
-        if not self.config.fixed_noise:
-            raise ValueError("this flow draws its start: give noise=SeededNoise.from_seeds([...])")
-        if last > self.config.fixed_frames:
-            raise ValueError(f"the fixed noise has {self.config.fixed_frames} frames, {last} are needed; give noise=")
-        if self._fixed is None:
-            self._fixed = SeededNoise.from_seeds([0]).normal(1, mel, self.config.fixed_frames)
-        return self._fixed[:, :, first:last].expand(rows, -1, -1)
+    def start(self, noise: Noise, rows: int, frames: int) -> Tensor:
+        """The next noise (B, mel_dim, frames), drawn in blocks of :attr:`noise_block` frames: so pieces join, and a row
+        is the same beside longer ones."""
+        blocks = [noise.normal(rows, self.config.mel_dim, self.noise_block)
+                  for _ in range(-(-frames // self.noise_block))]
+        return torch.cat(blocks, dim=2)[:, :, :frames]
 
     def solve(self, start: Tensor, mu: Tensor, speaker: Tensor, cond: Tensor, sight: Sight, *,
-              num_inference_steps: int = 10, guidance_scale: float = 1.7,
-              memories: list[StreamMemory] | None = None, callback: Callback | None = None) -> Tensor:
+              sampler: FlowSampler, memories: list[StreamMemory] | None = None,
+              callback: Callback | None = None) -> Tensor:
         """Mel frames float32 (B, mel_dim, T) from noise ``start``, all conditions (B, mel_dim, T) but the speaker.
 
         Args:
-            guidance_scale: 1 is no guidance; 1.7 is the rate 0.7 of the authors.
+            sampler: guidance 1.7 is the rate 0.7 of the authors.
             memories: the past of each solver step in a stream, of 2 B rows, or B without guidance.
             callback: see :func:`photophone.decoding.loop.notify`.
         """
         conditions = [mu, speaker, cond]
-        if guidance_scale != 1.0:
+        if is_guided(sampler.guidance_scale):
             conditions = [torch.cat([part, torch.zeros_like(part)]) for part in conditions]
         mu, speaker, cond = conditions
-        mask, steps = mu.new_ones(len(mu), 1, mu.shape[-1]), iter(range(num_inference_steps))
+        mask, steps = mu.new_ones(len(mu), 1, mu.shape[-1]), iter(range(sampler.num_inference_steps))
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             step = next(steps)
@@ -198,140 +182,120 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
             else:
                 with memories[step].resume():
                     out = self.velocity_net(*args).float()
-            notify(callback, step + 1, num_inference_steps)
-            return -combine_guidance(*split_guidance(out, guidance_scale), guidance_scale)
+            notify(callback, step + 1, sampler.num_inference_steps)
+            return -combine_guidance(*split_guidance(out, sampler.guidance_scale), sampler.guidance_scale)
 
         return euler(velocity, start.to(mu.device, torch.float32),
-                     GRIDS[self.config.time_schedule](num_inference_steps))
+                     GRIDS[self.config.time_schedule](sampler.num_inference_steps))
 
     def encode(self, tokens: Tensor, prompt: int, prompt_frames: int, sight: Sight,
                following: Tensor | None = None) -> Tensor:
-        """Mean frames (B, mel_dim, F) of prompt and speech tokens (B, N); see :meth:`generate`."""
-        x = self.embed(tokens)
-        if self.config.encoder == "regulated":
-            return self.token_encoder(x, prompt, prompt_frames).transpose(1, 2)
-        context = None if following is None else self.embed(following)
-        return self.token_encoder(x, sight, context=context).transpose(1, 2)
+        """Mean frames (B, mel_dim, F) of prompt and speech tokens (B, N); see :class:`SpeechTokens`."""
+        following = None if following is None else self.embed(following)
+        mu = self.token_encoder.mean_frames(self.embed(tokens), prompt, prompt_frames, sight, following)
+        return mu.transpose(1, 2)
 
     def frames(self, num_tokens: int) -> int:
         """Mel frames of ``num_tokens`` speech tokens."""
-        if self.config.encoder == "regulated":
-            return regulated_frames(num_tokens, self.config.token_rate)
-        return num_tokens * self.config.frame_ratio
+        return self.token_encoder.frames(num_tokens)
 
-    @torch.no_grad()
-    def generate(self, tokens: Tensor | Tokens, speaker: Tensor, prompt_tokens: Tensor | None = None,
-                 prompt_mel: Tensor | None = None, *, noise: Noise | None = None, callback: Callback | None = None,
-                 chunked: bool = False, left_chunks: int | None = None, num_inference_steps: int = 10,
-                 guidance_scale: float = 1.7, temperature: float = 1.0,
-                 following: Tensor | None = None) -> Tokens:
-        """Mel frames, float32 Tokens (B, F, mel_dim). Rows of different length run one after the other, as alone.
+    def check_condition(self, condition: SpeechTokens) -> None:
+        """See :meth:`SpeechTokens.check`."""
+        condition.check(self.config.vocab_size, self.config.speaker_dim, self.config.mel_dim)
+
+    def _generate(self, condition: SpeechTokens, *, noise: Noise, sampler: FlowSampler,
+                  callback: Callback | None) -> Tokens:
+        """Mel frames, float32 Tokens (B, F, mel_dim). Rows of equal length run together, without padding.
+
+        The callback counts the solver steps of all groups of rows.
+        """
+        condition = condition.with_prompt(self.config.mel_dim)
+        sights = self.sights(condition.prompt_tokens.shape[1], sampler.chunked, sampler.left_chunks)
+        counts, known = condition.counts, condition.prompt_mel.shape[1]
+        starts = sampler.temperature * self.start(noise, len(condition), known + self.frames(int(counts.max())))
+        groups = list(equal_rows(counts))
+        total, made = len(groups) * sampler.num_inference_steps, []
+        for index, (count, rows) in enumerate(groups):
+            part = condition[rows]
+            mu = self.encode(torch.cat([part.prompt_tokens, part.tokens[:, :count]], dim=1),
+                             part.prompt_tokens.shape[1], known, sights[0], part.following)
+            cond = F.pad(part.prompt_mel.transpose(1, 2), (0, mu.shape[-1] - known)).to(mu)
+            mel = self.solve(starts[rows, :, :mu.shape[-1]], mu, self.speaker(part.speaker), cond, sights[1],
+                             sampler=sampler,
+                             callback=counting_on(callback, index * sampler.num_inference_steps, total))
+            made.append(mel[:, :, known:].transpose(1, 2))
+        if len(groups) == 1:
+            return Tokens(made[0])
+        result = made[-1].new_zeros(len(condition), *made[-1].shape[1:])  # the last group has the longest rows
+        lengths = torch.zeros_like(counts)
+        for (_, rows), frames in zip(groups, made, strict=True):
+            result[rows, :frames.shape[1]], lengths[rows] = frames, frames.shape[1]
+        return Tokens(result, lengths)
+
+    def loss(self, tokens: Tokens, condition: SpeechTokens, *, noise: Noise | None = None) -> LossOutput:
+        """Error of the velocity of mel frames.
+
+        Half of the clips give their first frames as a prompt, at most ``MAX_PREFIX`` of them. Models with attention by
+        chunks see chunks in half of the batches.
 
         Args:
-            tokens: speech tokens (B, N), Tokens with lengths, or Long.
-            speaker: (B, speaker_dim).
-            prompt_tokens, prompt_mel: tokens (B, P) and frames (B, G, mel_dim) of a voice to continue, or None.
-            noise: a row for each sample; None starts a model with ``fixed_noise`` from its own.
-            callback: called after each solver step; rows of different length count on.
-            chunked, left_chunks: attention by chunks as in a stream, see :meth:`sights`.
-            num_inference_steps, guidance_scale: see :meth:`solve`.
-            temperature: factor on the noise.
-            following: Long (B, ahead), tokens that follow and of which only the look ahead knows; None: the end.
-
-        Raises:
-            ValueError: shapes that do not fit, or what the model cannot do.
+            tokens: mel frames, float (B, F, mel_dim).
+            condition: of the same clips.
+            noise: see :meth:`Generator.loss`.
         """
-        check_temperature(temperature)
-        tokens = tokens if isinstance(tokens, Tokens) else Tokens(tokens)
-        prompt_tokens, prompt_mel = self.check_prompt(len(tokens.values), prompt_tokens, prompt_mel)
-        self._check_rows(tokens, speaker)
-        sights = self.sights(prompt_tokens.shape[1], chunked, left_chunks)
-        whole = tokens.mask.sum(1).tolist()
-        same = len(set(whole)) == 1
-        starts = self.start(noise, len(whole), 0, prompt_mel.shape[1] + self.frames(max(whole)))
-        groups = [list(range(len(whole)))] if same else [[row] for row in range(len(whole))]
-        total, results = num_inference_steps * len(groups), []
-        for index, rows in enumerate(groups):
-            length = whole[rows[0]]
-            past, known = prompt_tokens[rows], prompt_mel[rows]
-            mu = self.encode(torch.cat([past, tokens.values[rows, :length].to(past.device)], dim=1), past.shape[1],
-                             known.shape[1], sights[0], None if following is None else following[rows])
-            cond = F.pad(known.transpose(1, 2), (0, mu.shape[-1] - known.shape[1])).to(mu)
-            mel = self.solve(
-                temperature * starts[rows, :, :mu.shape[-1]], mu, self.speaker(speaker[rows]), cond, sights[1],
-                num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
-                callback=self._counting(callback, index * num_inference_steps, total))
-            results.append(mel[:, :, known.shape[1]:].transpose(1, 2))
-        lengths = None if same else torch.tensor([len(result[0]) for result in results], device=self.device)
-        most = max(result.shape[1] for result in results)
-        return Tokens(torch.cat([F.pad(result, (0, 0, 0, most - result.shape[1])) for result in results]), lengths)
-
-    def stream(self, pieces: Iterable[Tensor], speaker: Tensor, prompt_tokens: Tensor | None = None,
-               prompt_mel: Tensor | None = None, **options: Any) -> Iterator[Tensor]:
-        """Mel frames (B, n, mel_dim) as soon as the tokens for them have come; see
-        :func:`photophone.generators.cosyvoice.stream.stream_mel`."""
-        from photophone.generators.cosyvoice.stream import stream_mel  # which knows this class
-
-        return stream_mel(self, pieces, speaker, prompt_tokens, prompt_mel, **options)
-
-    def forward(self, tokens: Tensor, mel: Tensor, speaker: Tensor, token_lengths: Tensor | None = None,
-                lengths: Tensor | None = None, *, noise: Noise | None = None) -> Tensor:
-        """Training loss of clips: tokens (B, N), frames (B, F, mel_dim), speakers (B, speaker_dim).
-
-        Half of the clips give their first frames as a prompt, at most ``MAX_PREFIX`` of them. Models that stream see
-        chunks in half of the batches.
-        """
-        noise = noise or GlobalNoise(self.device)
+        mel, mask = tokens.values, tokens.mask
+        noise = noise or GlobalNoise(mel.device)
         rows, size = mel.shape[:2]
-        speaker = self.speaker(speaker)
-        mask = length_mask(lengths, rows, size, mel.device)
-        token_mask = length_mask(token_lengths, rows, tokens.shape[1], mel.device)
-        chunked = self.streams and float(noise.uniform(rows)[0]) < 0.5
+        speaker = self.speaker(condition.speaker)
+        token_mask = Tokens(condition.tokens, condition.lengths).mask
+        chunked = self.has_chunks and float(noise.uniform(rows)[0]) < 0.5
         sights = self.sights(0, chunked)
-        mu = self.token_encoder.train_frames(self.embed(tokens) * token_mask[..., None], token_mask, size, sights[0])
+        embedded = self.embed(condition.tokens) * token_mask[..., None]
+        mu = self.token_encoder.train_frames(embedded, token_mask, size, sights[0])
         keep, part = noise.uniform(rows), noise.uniform(rows)
         prefix = torch.floor(part * (torch.floor(MAX_PREFIX * mask.sum(1)) + 1)) * (keep >= 0.5)
         cond = torch.where(torch.arange(size, device=mel.device) < prefix[:, None], 1, 0)[..., None] * mel
         mask = mask[:, None].to(mu.dtype)
         loss, _ = self.matching_loss(mel.transpose(1, 2).to(mu), mask, mu.transpose(1, 2) * mask, speaker,
                                      cond.transpose(1, 2).to(mu), noise, sights[1])
-        return loss
+        return LossOutput(loss)
 
     def matching_loss(self, data: Tensor, mask: Tensor, mu: Tensor, speaker: Tensor, cond: Tensor, noise: Noise,
                       sight: Sight) -> tuple[Tensor, Tensor]:
         """Masked mean squared error of the velocity, and the noised frames; all (B, mel_dim, T), mask (B, 1, T).
 
-        Draws times, noise and which rows lose their condition, in this order.
+        Draws times, noise and, in training, which rows lose their condition, in this order.
         """
         rows = len(data)
         time = noise.uniform(rows, 1, 1).to(data)  # of the papers: 0 is noise
         eps = noise.normal(*data.shape).to(data)
-        kept = (noise.uniform(rows) > self.config.drop_rate).to(data)
+        if self.training:
+            kept = (noise.uniform(rows) > self.config.drop_rate).to(data)
+            mu, speaker, cond = mu * kept[:, None, None], speaker * kept[:, None], cond * kept[:, None, None]
         noised = self.path.interpolate(data, eps, 1 - time)
-        predicted = self.velocity_net(noised, mask, mu * kept[:, None, None], time[:, 0, 0], speaker * kept[:, None],
-                                      cond * kept[:, None, None], sight)
+        predicted = self.velocity_net(noised, mask, mu, time[:, 0, 0], speaker, cond, sight)
         error = (predicted + self.path.velocity(data, eps, 1 - time)) * mask
         return error.float().square().sum() / (mask.sum() * data.shape[1]), noised
 
-    def check_prompt(self, rows: int, tokens: Tensor | None, mel: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The prompt's tokens Long (B, P) and frames (B, G, mel_dim), empty when there is none."""
-        if (tokens is None) != (mel is None):
-            raise ValueError("a prompt needs both prompt_tokens and prompt_mel")
-        if tokens is None or mel is None:
-            tokens, mel = torch.zeros(rows, 0, dtype=torch.long), torch.zeros(rows, 0, self.config.mel_dim)
-        if tokens.dim() != 2 or mel.dim() != 3 or mel.shape[2] != self.config.mel_dim or \
-                not len(tokens) == len(mel) == rows:
-            raise ValueError(f"a prompt of {rows} rows has tokens ({rows}, P) and frames ({rows}, G, "
-                             f"{self.config.mel_dim}), got {tuple(tokens.shape)} and {tuple(mel.shape)}")
-        return tokens.long().to(self.device), mel.to(self.device)
+    # for tests and measurements ---------------------------------------------------------------------------------
 
-    def _check_rows(self, tokens: Tokens, speaker: Tensor) -> None:
-        if tokens.values.dim() != 2 or tokens.is_continuous or len(speaker) != len(tokens.values):
-            raise ValueError(f"expected Long tokens (B, N) and B speakers, got {tuple(tokens.values.shape)} and "
-                             f"{len(speaker)}")
-        if not tokens.num_tokens or int(tokens.mask.sum(1).min()) < 1:
-            raise ValueError("every row needs at least one speech token")
+    def example_condition(self, rows: int, seed: int = 0) -> SpeechTokens:
+        """Six or seven tokens, and a prompt of two with their frames."""
+        generator, config = torch.Generator().manual_seed(seed), self.config
+        tokens, prompt = (torch.randint(0, config.vocab_size, (rows, count), generator=generator)
+                          for count in (EXAMPLE_TOKENS, 2))
+        speaker = torch.randn(rows, config.speaker_dim, generator=generator)
+        frames = torch.randn(rows, self.frames(2), config.mel_dim, generator=generator)
+        lengths = torch.tensor([EXAMPLE_TOKENS - row % 2 for row in range(rows)])
+        return SpeechTokens(tokens, speaker, lengths, prompt, frames)
 
-    @staticmethod
-    def _counting(callback: Callback | None, before: int, total: int) -> Callback | None:
-        return None if callback is None else lambda step, _: callback(before + step, total)
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        """The mel frames of :meth:`example_condition`."""
+        lengths = torch.tensor([self.frames(EXAMPLE_TOKENS - row % 2) for row in range(rows)])
+        shape = rows, int(lengths.max()), self.config.mel_dim
+        return Tokens(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), lengths)
+
+
+def counting_on(callback: Callback | None, before: int, total: int) -> Callback | None:
+    """The callback of a part of the sampling, of whose ``total`` steps ``before`` are done."""
+    return None if callback is None else lambda step, _: callback(before + step, total)

@@ -20,8 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from photophone.core.noise import Noise
+from photophone.generators.cosyvoice.condition import FlowSampler, SpeechTokens
 from photophone.generators.cosyvoice.encoders import EDGE_TOKENS
 from photophone.generators.cosyvoice.flow import CosyVoiceFlow
+from photophone.heads.base import is_guided
 from photophone.layers.streaming import StreamMemory
 
 LEFT_CHUNKS = 2
@@ -31,43 +33,40 @@ WINDOW_SECONDS = 2.0
 
 @torch.no_grad()
 def stream_mel(flow: CosyVoiceFlow, pieces: Iterable[Tensor], speaker: Tensor, prompt_tokens: Tensor | None = None,
-               prompt_mel: Tensor | None = None, *, noise: Noise | None = None,
-               left_chunks: int | None = LEFT_CHUNKS, num_inference_steps: int = 10, guidance_scale: float = 1.7,
-               temperature: float = 1.0) -> Iterator[Tensor]:
+               prompt_mel: Tensor | None = None, *, noise: Noise, sampler: FlowSampler | None = None
+               ) -> Iterator[Tensor]:
     """Mel frames float32 (B, n, mel_dim) for pieces of speech tokens Long (B, k) of any length k.
 
     Args:
         flow: the model.
         pieces: tokens as they come; all rows are equally long.
-        left_chunks: how many pieces of ``flow.step_tokens`` before its own a frame sees beside the prompt; None: all,
-            at a cost that grows. CosyVoice 1 ignores it.
-        speaker, prompt_tokens, prompt_mel, noise, num_inference_steps, guidance_scale, temperature: see
-            :meth:`CosyVoiceFlow.generate`.
+        speaker, prompt_tokens, prompt_mel: of :class:`SpeechTokens`.
+        noise: B rows.
+        sampler: None: the defaults with ``left_chunks=LEFT_CHUNKS``. ``chunked`` goes without saying; with
+            ``left_chunks=None`` the cost of a piece grows with the speech. CosyVoice 1 ignores both.
 
     Raises:
         ValueError: a version 2 or 3 that cannot stream, or shapes that do not fit.
     """
-    prompt = flow.check_prompt(len(speaker), prompt_tokens, prompt_mel)
-    settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-    if flow.config.encoder == "regulated":
-        yield from _Windows(flow, speaker, *prompt, noise, temperature, settings).run(pieces)
-    else:
-        yield from _Pieces(flow, speaker, *prompt, noise, temperature, settings, left_chunks).run(pieces)
+    sampler = FlowSampler(chunked=True, left_chunks=LEFT_CHUNKS) if sampler is None else sampler
+    voice = SpeechTokens(torch.zeros(len(speaker), 1, dtype=torch.long), speaker, None, prompt_tokens, prompt_mel)
+    flow.check_condition(voice)
+    stream = _Pieces if flow.token_encoder.streams else _Windows
+    yield from stream(flow, voice.to(flow.device).with_prompt(flow.config.mel_dim), noise, sampler).run(pieces)
 
 
 class _Pieces:
     """A stream of CosyVoice 2 or 3."""
 
-    def __init__(self, flow: CosyVoiceFlow, speaker: Tensor, prompt_tokens: Tensor, prompt_mel: Tensor,
-                 noise: Noise | None, temperature: float, settings: dict, left_chunks: int | None) -> None:
-        self.flow, self.noise, self.temperature, self.settings = flow, noise, temperature, settings
-        self.sights = flow.sights(prompt_tokens.shape[1], True, left_chunks)
-        self.speaker, self.prompt_mel = flow.speaker(speaker), prompt_mel.transpose(1, 2)
-        rows = len(speaker)
+    def __init__(self, flow: CosyVoiceFlow, voice: SpeechTokens, noise: Noise, sampler: FlowSampler) -> None:
+        self.flow, self.noise, self.sampler = flow, noise, sampler
+        self.sights = flow.sights(voice.prompt_tokens.shape[1], True, sampler.left_chunks)
+        self.speaker, self.prompt_mel = flow.speaker(voice.speaker), voice.prompt_mel.transpose(1, 2)
+        rows = len(voice)
         self.encoder_past = StreamMemory(flow.token_encoder, rows)
-        guided = rows * (1 if settings["guidance_scale"] == 1.0 else 2)
-        self.solver_past = [StreamMemory(flow.velocity_net, guided) for _ in range(settings["num_inference_steps"])]
-        self.waiting, self.frames = prompt_tokens, 0
+        solved = 2 * rows if is_guided(sampler.guidance_scale) else rows
+        self.solver_past = [StreamMemory(flow.velocity_net, solved) for _ in range(sampler.num_inference_steps)]
+        self.waiting, self.frames = voice.prompt_tokens, 0
 
     def run(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
         """Frames behind the prompt."""
@@ -88,8 +87,9 @@ class _Pieces:
         self.frames += size
         known = self.prompt_mel[:, :, first:self.frames]
         cond = F.pad(known, (0, size - known.shape[-1])).to(mu)
-        start = self.temperature * self.flow.start(self.noise, len(tokens), first, size)
-        mel = self.flow.solve(start, mu, self.speaker, cond, self.sights[1], memories=self.solver_past, **self.settings)
+        start = self.sampler.temperature * self.flow.start(self.noise, len(tokens), size)
+        mel = self.flow.solve(start, mu, self.speaker, cond, self.sights[1], sampler=self.sampler,
+                              memories=self.solver_past)
         fresh = mel[:, :, known.shape[-1]:]
         if fresh.shape[-1]:
             yield fresh.transpose(1, 2)
@@ -98,10 +98,9 @@ class _Pieces:
 class _Windows:
     """A stream of CosyVoice 1."""
 
-    def __init__(self, flow: CosyVoiceFlow, speaker: Tensor, prompt_tokens: Tensor, prompt_mel: Tensor,
-                 noise: Noise | None, temperature: float, settings: dict) -> None:
-        self.flow, self.noise, self.temperature, self.settings = flow, noise, temperature, settings
-        self.speaker, self.prompt_tokens, self.prompt_mel = flow.speaker(speaker), prompt_tokens, prompt_mel
+    def __init__(self, flow: CosyVoiceFlow, voice: SpeechTokens, noise: Noise, sampler: FlowSampler) -> None:
+        self.flow, self.noise, self.sampler = flow, noise, sampler
+        self.speaker, self.voice = flow.speaker(voice.speaker), voice
         self.overlap = flow.frames(EDGE_TOKENS)
         self.shared: tuple[Tensor, Tensor] | None = None
         self.fading: Tensor | None = None
@@ -109,7 +108,7 @@ class _Windows:
     def run(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
         """Frames behind the prompt."""
         hop = max(int(WINDOW_SECONDS * self.flow.config.token_rate), EDGE_TOKENS + 1)
-        waiting = self.prompt_tokens[:, :0]
+        waiting = self.voice.prompt_tokens[:, :0]
         for piece in pieces:
             waiting = torch.cat([waiting, piece.to(waiting.device)], dim=1)
             while waiting.shape[1] >= hop + EDGE_TOKENS:
@@ -121,8 +120,8 @@ class _Windows:
             yield self._window(waiting).transpose(1, 2)
 
     def _window(self, tokens: Tensor) -> Tensor:
-        mel, self.shared = generate_window(self.flow, tokens, self.speaker, self.prompt_tokens, self.prompt_mel,
-                                           self.noise, self.shared, temperature=self.temperature, **self.settings)
+        mel, self.shared = generate_window(self.flow, tokens, self.speaker, self.voice.prompt_tokens,
+                                           self.voice.prompt_mel, self.noise, self.shared, sampler=self.sampler)
         if self.fading is not None:
             window = torch.hamming_window(2 * self.overlap, periodic=False).to(mel)
             size = min(self.overlap, mel.shape[-1])
@@ -132,19 +131,19 @@ class _Windows:
 
 
 def generate_window(flow: CosyVoiceFlow, tokens: Tensor, speaker: Tensor, prompt_tokens: Tensor, prompt_mel: Tensor,
-                    noise: Noise | None, shared: tuple[Tensor, Tensor] | None = None, *, temperature: float = 1.0,
-                    **settings) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+                    noise: Noise, shared: tuple[Tensor, Tensor] | None = None, *, sampler: FlowSampler
+                    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """One window of CosyVoice 1: frames (B, mel_dim, F) of tokens after the prompt, and what the next window shares.
 
     Args:
         speaker: projected, of :meth:`CosyVoiceFlow.speaker`.
         shared: noise and mean frames (B, mel_dim, S) of the prompt and of the window before, at its end.
-        settings: of :meth:`CosyVoiceFlow.solve`.
+        sampler: its steps, guidance and temperature.
     """
     known = prompt_mel.shape[1]
     sight, _ = flow.sights(0, False)
     mu = flow.encode(torch.cat([prompt_tokens, tokens], dim=1), prompt_tokens.shape[1], known, sight)
-    start = temperature * flow.start(noise, len(tokens), 0, mu.shape[-1]).to(mu.device)
+    start = sampler.temperature * flow.start(noise, len(tokens), mu.shape[-1]).to(mu.device)
     if shared is not None:
         size = shared[0].shape[-1]
         start, mu = (torch.cat([old.to(new), new[:, :, size:]], dim=2)[:, :, :new.shape[-1]]
@@ -152,5 +151,5 @@ def generate_window(flow: CosyVoiceFlow, tokens: Tensor, speaker: Tensor, prompt
     overlap = flow.frames(EDGE_TOKENS)
     shared = tuple(torch.cat([part[:, :, :known], part[:, :, -overlap:]], dim=2) for part in (start, mu))
     cond = F.pad(prompt_mel.transpose(1, 2), (0, mu.shape[-1] - known)).to(mu)
-    mel = flow.solve(start, mu, speaker, cond, sight, **settings)
+    mel = flow.solve(start, mu, speaker, cond, sight, sampler=sampler)
     return mel[:, :, known:], shared

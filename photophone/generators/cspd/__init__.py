@@ -14,9 +14,10 @@ def _cspd(target: str, draft: str) -> ModelEntry:
                       "MIT", MAR["weights_licence"],
                       config={"target_config": mar_config(target), "draft_config": mar_config(draft)},
                       chain=Chain({"target": f"mar-{target}", "draft": f"mar-{draft}"}, ("vae", "mar-kl16"), {
-                          "num_inference_steps": 256, "num_draft_steps": 4, "prefill": 0.05, "head_steps": 100,
+                          "num_order_steps": 256, "num_draft_steps": 4, "prefill": 0.05, "num_inference_steps": 100,
                           "guidance_scale": 4.0, "guidance_schedule": "constant"}),
-                      tiny={"target_config": MAR["tiny"], "draft_config": tiny})
+                      tiny={"target_config": MAR["tiny"], "draft_config": tiny},
+                      tiny_sampler={**MAR["tiny_sampler"], "num_order_steps": 4, "num_draft_steps": 2})
 
 
 ENTRIES = [_cspd("large", "base"), _cspd("huge", "base")]

@@ -21,16 +21,11 @@ from torch import Tensor
 
 from photophone.core.noise import Noise, ReplayNoise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import (
-    Callback,
-    check_labels,
-    cosine_reveal_counts,
-    notify,
-    reveal_order,
-    scheduled_guidance,
-)
-from photophone.generators.base import Generator
-from photophone.generators.mar.model import MAR, guidance_progress, take_places
+from photophone.decoding.loop import Callback, notify, reveal_order
+from photophone.generators.base import Generator, LossOutput
+from photophone.generators.conditions import ClassLabels
+from photophone.generators.mar.model import MAR, MARSampler, guidance_progress, take_places
+from photophone.generators.sampler import option
 from photophone.heads.base import is_guided
 from photophone.loading.checkpoints import load_strict
 from photophone.loading.saved import is_saved_model
@@ -149,6 +144,22 @@ class _Denoising:
         return drawn, last
 
 
+@dataclass(frozen=True)
+class SpeculativeSampler(MARSampler):
+    """Options of :class:`SpeculativeMAR`.
+
+    Published: mar-huge with mar-base, 256 steps of the order, 4 draft steps, prefill 0.05, constant guidance 4.
+    """
+
+    num_draft_steps: int = option(8, "the target verifies at each step of the order whose number this divides, and at "
+                                     "the last", low=1)
+    prefill: float = option(0.15, "share of the order's steps that the target does alone at the start; it does at "
+                                  "least one", low=0, high=1)
+    widening: float = option(42.0, "of the Gaussians in the acceptance rule; larger accepts more", low=0.001)
+    joint_residual: bool = option(False, "draw rejected tokens again as the official code does, where rows of a batch "
+                                         "depend on each other")
+
+
 class SpeculativeMAR(Generator):
     """Classes to continuous tokens (B, N, D), as the target MAR makes them but with fewer passes of it.
 
@@ -159,6 +170,9 @@ class SpeculativeMAR(Generator):
     Raises:
         ValueError: the two do not agree.
     """
+
+    Condition = ClassLabels
+    Sampler = SpeculativeSampler
 
     @register_to_config
     def __init__(self, target_config: dict[str, Any] | None = None, draft_config: dict[str, Any] | None = None) -> None:
@@ -192,51 +206,49 @@ class SpeculativeMAR(Generator):
             load_strict(getattr(model, part), own.state_dict())
         return model.eval()
 
-    def forward(self, tokens: Tensor, labels: Tensor, noise: Noise | None = None) -> Tensor:
-        """The sum of the losses of both models; see :meth:`MAR.forward`."""
-        return self.target(tokens, labels, noise) + self.draft(tokens, labels, noise)
+    def loss(self, tokens: Tokens, condition: ClassLabels, *, noise: Noise | None = None) -> LossOutput:
+        """The sum of the losses of both models; see :meth:`MAR.loss`."""
+        return LossOutput(self.target.loss(tokens, condition, noise=noise).loss
+                          + self.draft.loss(tokens, condition, noise=noise).loss)
+
+    def check_condition(self, condition: ClassLabels) -> None:
+        self.target.check_condition(condition)
+
+    def example_condition(self, rows: int, seed: int = 0) -> ClassLabels:
+        return self.target.example_condition(rows, seed)
+
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        return self.target.example_tokens(rows, seed)
 
     @torch.no_grad()
-    def generate(self, labels: Tensor, *, noise: Noise, guidance_scale: float = 1.0,
-                 guidance_schedule: str = "linear", temperature: float = 1.0, num_inference_steps: int | None = None,
-                 head_steps: int | str | None = None, num_draft_steps: int = 8, prefill: float = 0.15,
-                 widening: float = 42.0, joint_residual: bool = False, callback: Callback | None = None,
-                 observe: Callable[[Tensor, Tensor], None] | None = None) -> Tokens:
-        """Sample tokens for each class.
-
-        Published setting: mar-huge with mar-base, 256 steps, 4 draft steps, prefill 0.05, constant guidance 4.
+    def generate_observed(self, condition: ClassLabels, *, noise: Noise, sampler: SpeculativeSampler | None = None,
+                          observe: Callable[[Tensor, Tensor], None], callback: Callback | None = None) -> Tokens:
+        """As :meth:`generate`, for measurements.
 
         Args:
-            labels, noise, guidance_scale, guidance_schedule, temperature, num_inference_steps, head_steps: see
-                :meth:`MAR.generate`.
-            num_draft_steps: the target verifies at each step whose number it divides, and at the last.
-            prefill: share of the steps that the target does alone at the start; it does at least one.
-            widening: of the Gaussians in the acceptance rule; larger accepts more.
-            joint_residual: see :func:`residual_sample`.
-            callback: called after each step of the order.
+            condition, noise, sampler, callback: see :meth:`generate`.
             observe: called after each verification with its ratios (B, k) and with bool (B, k), True for accepted
                 tokens.
-
-        Returns:
-            Tokens, float (B, N, D).
-
-        Raises:
-            ValueError: for settings out of range.
         """
-        check_labels(labels, self.target.config.num_classes)
-        check_speculation(num_draft_steps, prefill, widening)
-        counts = cosine_reveal_counts(self.target.config.num_tokens,
-                                      num_inference_steps or max(1, self.target.config.num_tokens // 4))
-        state = _Decoding(self, labels.to(self.device), is_guided(guidance_scale), noise, temperature, head_steps)
-        order = noise.permutation(len(labels), sum(counts)).to(self.device)
+        condition, sampler = self._prepare(condition, sampler)
+        return self._decode(condition, noise, sampler, callback, observe)
+
+    def _generate(self, condition: ClassLabels, *, noise: Noise, sampler: SpeculativeSampler,
+                  callback: Callback | None) -> Tokens:
+        """Tokens float (B, N, D)."""
+        return self._decode(condition, noise, sampler, callback, lambda ratio, accepted: None)
+
+    def _decode(self, condition: ClassLabels, noise: Noise, sampler: SpeculativeSampler, callback: Callback | None,
+                observe: Callable[[Tensor, Tensor], None]) -> Tokens:
+        counts = self.target.reveal_counts(sampler)
+        state = _Decoding(self, condition.labels, noise, sampler)
+        order = noise.permutation(len(condition), sum(counts)).to(self.device)
         for step, places in enumerate(reveal_order(order, counts)):
-            strength = scheduled_guidance(guidance_scale, guidance_schedule, guidance_progress(counts, step))
-            alone = step <= len(counts) * prefill
+            strength = sampler.guidance_at(guidance_progress(counts, step))
+            alone = step <= len(counts) * sampler.prefill
             state.reveal(places, strength, alone)
-            if not alone and (step % num_draft_steps == 0 or step == len(counts) - 1):
-                ratio, accepted = state.verify(strength, noise, widening, joint_residual)
-                if observe is not None:
-                    observe(ratio, accepted)
+            if not alone and (step % sampler.num_draft_steps == 0 or step == len(counts) - 1):
+                observe(*state.verify(strength, noise))
             notify(callback, step + 1, len(counts))
         return Tokens(state.values)
 
@@ -247,11 +259,10 @@ class _Decoding:
     ``masked`` places have no token yet, ``unknown`` ones none that the target has seen; (B, N) both.
     """
 
-    def __init__(self, model: SpeculativeMAR, labels: Tensor, guided: bool, noise: Noise, temperature: float,
-                 head_steps: int | str | None) -> None:
-        config = model.target.config
-        self.model, self.temperature, self.copies = model, temperature, 2 if guided else 1
-        self.respacing = config.respacing if head_steps is None else str(head_steps)
+    def __init__(self, model: SpeculativeMAR, labels: Tensor, noise: Noise, sampler: SpeculativeSampler) -> None:
+        config, guided = model.target.config, is_guided(sampler.guidance_scale)
+        self.model, self.sampler, self.copies = model, sampler, 2 if guided else 1
+        self.respacing = model.target.respacing(sampler)
         shape = (len(labels), config.num_tokens, config.token_dim)
         solver_steps = len(model.target.diffusion_head.tables(self.respacing))
         self.denoise = _Denoising(noise.normal(*shape), noise.normal(*shape[:2], solver_steps, shape[2]))
@@ -265,7 +276,8 @@ class _Decoding:
         """Tokens (B, k, D) of one model at places (B, k), given the tokens that are not masked."""
         values = self.values.to(part.dtype).repeat(self.copies, 1, 1)
         hidden = part.hidden(values, masked.repeat(self.copies, 1), self.conditions[part])
-        return self.denoise(part, hidden, places, self.temperature, guidance=strength, respacing=self.respacing)
+        return self.denoise(part, hidden, places, self.sampler.temperature, guidance=strength,
+                            respacing=self.respacing)
 
     def reveal(self, places: Tensor, strength: float, alone: bool) -> None:
         """One step of the order: the target's when it is ``alone``, else a proposal of the draft."""
@@ -278,26 +290,16 @@ class _Decoding:
             for name, part in vars(self.proposed).items():
                 _put(part, places, getattr(last, name))
 
-    def verify(self, strength: float, noise: Noise, widening: float, joint: bool) -> tuple[Tensor, Tensor]:
+    def verify(self, strength: float, noise: Noise) -> tuple[Tensor, Tensor]:
         """The target judges all that was proposed since the last time; the ratios and what was accepted, (B, k)."""
         places = (self.unknown & ~self.masked).nonzero()[:, 1].view(len(self.values), -1)
         _, wanted = self.draw(self.model.target, places, self.unknown, strength)
         given = LastStep(*(take_places(part, places) for part in vars(self.proposed).values()))
-        tokens, ratio, accepted = speculative_sample(take_places(self.values, places), given, wanted, noise, widening,
-                                                     joint)
+        tokens, ratio, accepted = speculative_sample(take_places(self.values, places), given, wanted, noise,
+                                                     self.sampler.widening, self.sampler.joint_residual)
         _put(self.values, places, tokens)
         self.unknown = self.masked.clone()
         return ratio, accepted
-
-
-def check_speculation(num_draft_steps: int, prefill: float, widening: float) -> None:
-    """Raise ValueError for settings of :meth:`SpeculativeMAR.generate` out of range."""
-    if num_draft_steps < 1:
-        raise ValueError(f"num_draft_steps must be at least 1, got {num_draft_steps}")
-    if not 0 <= prefill <= 1:
-        raise ValueError(f"prefill must lie in 0..1, got {prefill}")
-    if not widening > 0:
-        raise ValueError(f"widening must be above 0, got {widening}")
 
 
 def _put(values: Tensor, places: Tensor, new: Tensor) -> None:

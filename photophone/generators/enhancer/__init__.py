@@ -10,9 +10,9 @@ ENTRIES = [
                "noisy speech to clean speech, any rate and length, 2.2 million parameters",
                "in the line of arXiv 2503.00493 and 1904.08369", "Apache-2.0",
                "Apache-2.0; training data in its card", folder="tiny-enhance", sampler={"mix": 1.0}),
-    ModelEntry("speech-enhancer", "generator", "photophone.generators.enhancer.model:SpeechEnhancer",
+    ModelEntry("speech-enhancer", "enhancer", "photophone.generators.enhancer.model:SpeechEnhancer",
                "noisy 16 kHz speech to clean tokens of stream-codec and, by a filter, to clean speech; 4.0 M",
-               "in the line of arXiv 2503.00493 and 1904.08369", **OWN,
+               "in the line of arXiv 2503.00493 and 1904.08369", **OWN, parameters=3_989_036,
                tiny={"n_fft": 64, "hop_length": 32, "channels": [8, 8], "squeeze": 4, "width": 24, "hidden": 32,
                      "depth": 2, "token_depth": 1, "token_dim": 6, "token_hop": 80}),
 ]

@@ -6,9 +6,8 @@ parallel pass without feedback. Two points differ. The tokens are the continuous
 backbone reads hidden states and predicted tokens, and filters the noisy spectrum with complex taps over neighbouring
 frames (deep filtering, arXiv 1904.08369), so that the speaker's fine structure is kept instead of synthesised anew.
 
-It stands among the generators because it predicts tokens from a condition; the filter is a second head on the same
-backbone. The backbone sees a bounded time to both sides, so a long recording can be worked on in overlapping pieces
-that give exactly what the whole would give.
+The backbone sees a bounded time to both sides, so a long recording can be worked on in overlapping pieces that give
+exactly what the whole would give.
 
 Code and weights: Apache-2.0.
 """
@@ -16,18 +15,19 @@ Code and weights: Apache-2.0.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
-from photophone.core.noise import Noise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import Callback, notify
-from photophone.generators.base import Generator
+from photophone.generators.base import LossOutput
+from photophone.generators.enhancement import Criterion, Enhancer, squared_error
 from photophone.layers.constants import ConstantsModule
 from photophone.layers.convnext import ConvNeXtBlock
+from photophone.layers.rows import map_equal_lengths
 
 SMALLEST = 1e-5
 """Magnitudes below count as silence in the features."""
@@ -83,7 +83,7 @@ class BandBlock(nn.Module):
         return y.permute(0, 1, 3, 4, 2).reshape(rows, channels // self.up, frames, bins * self.up)
 
 
-class SpeechEnhancer(Generator):
+class SpeechEnhancer(Enhancer):
     """Noisy speech (B, 1, T) to clean speech of the same length, and to clean tokens (B, ceil(T / token_hop), D).
 
     Args:
@@ -102,6 +102,8 @@ class SpeechEnhancer(Generator):
         taps: frames that the filter combines, centred.
         token_dim, token_hop: channels of a clean token, and samples it stands for.
     """
+
+    trains = True
 
     @register_to_config
     def __init__(self, sample_rate: int = 16000, n_fft: int = 512, hop_length: int = 256, compression: float = 0.3,
@@ -147,10 +149,16 @@ class SpeechEnhancer(Generator):
         last.bias.data.view(2 * taps, 2)[taps // 2] = math.atanh(0.5 / LARGEST_TAP)  # at first, half of the input
 
     @torch.no_grad()
-    def set_token_statistics(self, values: Tensor) -> None:
-        """Normalise tokens by the mean and deviation of clean ones (M, token_dim)."""
+    def fit_statistics(self, tokens: Tokens) -> None:
+        """Normalise tokens by the mean and deviation of these clean ones, channel by channel."""
+        values = tokens.values[tokens.mask]  # (M, token_dim)
         self.token_mean.copy_(values.mean(dim=0))
         self.token_std.copy_(values.std(dim=0).clamp(min=1e-3))
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.config.sample_rate
 
     @property
     def alignment(self) -> int:
@@ -193,11 +201,14 @@ class SpeechEnhancer(Generator):
         depth = self.config.token_depth
         for block in self.blocks[:depth]:
             x = block(x)
-        count, hop, token_hop = -(-length // self.config.token_hop), self.config.hop_length, self.config.token_hop
-        at_tokens = resample_frames(x, count, token_hop / hop, TOKEN_CENTRE * token_hop / hop)
+        # Frame f is centred on sample f * hop, token n on sample (n + TOKEN_CENTRE) * token_hop. So token n lies at
+        # frame (n + TOKEN_CENTRE) * token_hop / hop, and frame f at token f * hop / token_hop - TOKEN_CENTRE.
+        hop, token_hop = self.config.hop_length, self.config.token_hop
+        num_tokens, tokens_per_frame, frames_per_token = -(-length // token_hop), hop / token_hop, token_hop / hop
+        at_tokens = resample_frames(x, num_tokens, frames_per_token, TOKEN_CENTRE * token_hop / hop)
         tokens = self.to_token(self.token_norm(at_tokens.transpose(1, 2)))  # (B, N, D)
-        known = self.from_token(tokens).transpose(1, 2)
-        x = x + resample_frames(known, x.shape[-1], hop / token_hop, -TOKEN_CENTRE)
+        known = self.from_token(tokens).transpose(1, 2)  # (B, width, N)
+        x = x + resample_frames(known, x.shape[-1], tokens_per_frame, -TOKEN_CENTRE)
         for block in self.blocks[depth:]:
             x = block(x)
         y = self.unsqueeze(self.final_norm(x.transpose(1, 2)))  # (B, F, channels * low bins)
@@ -217,65 +228,49 @@ class SpeechEnhancer(Generator):
             made = made + torch.complex(weights[:, tap], weights[:, taps + tap]) * padded[..., tap:tap + frames]
         return made
 
-    def forward(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        """Noisy speech (B, 1, T) to clean speech (B, 1, T) and normalised clean tokens (B, N, token_dim).
-
-        Unlike other generators it returns no loss: what counts is heard in the waveform, see
-        :mod:`photophone.training.tasks.enhancer`.
-        """
+    def enhance_with_tokens(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy speech (B, 1, T) to clean speech (B, 1, T) and normalised clean tokens (B, N, token_dim)."""
         length = noisy.shape[-1]
         spectrum, tokens = self.run(self.spectra.analyse(noisy[:, 0]), length)
         return self.spectra.synthesise(spectrum, length)[:, None], tokens
 
-    # for users -------------------------------------------------------------------------------------------------
-
-    def check_audio(self, audio: Tensor) -> None:
-        """Refuse what cannot be enhanced.
-
-        Raises:
-            ValueError: wrong shape or dtype, an empty batch or clip, or values that are not finite.
-        """
-        if audio.dim() != 3 or audio.shape[1] != 1 or not audio.numel():
-            raise ValueError(f"audio must have shape (B, 1, T) with T > 0, got {tuple(audio.shape)}")
-        if not audio.is_floating_point() or not torch.isfinite(audio).all():
-            raise ValueError(f"audio must be finite floats, got {audio.dtype}"
-                             + (" with NaN or infinite samples" if audio.is_floating_point() else ""))
+    def _enhance(self, audio: Tensor) -> Tensor:
+        return self.enhance_with_tokens(audio)[0]
 
     @torch.no_grad()
-    def enhance(self, audio: Tensor) -> Tensor:
-        """Clean speech float32 (B, 1, T) of noisy speech (B, 1, T), without delay.
+    def predict_tokens(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
+        """Clean tokens of noisy speech, float (B, ceil(T / token_hop), token_dim), which the codec decodes.
+
+        Args:
+            audio, lengths: see :meth:`enhance`.
 
         Raises:
             ValueError: see :meth:`check_audio`.
         """
-        self.check_audio(audio)
-        return self(audio.to(self.device))[0]
+        self.check_audio(audio, lengths)
 
-    @torch.no_grad()
-    def generate(self, audio: Tensor, *, noise: Noise | None = None, lengths: Tensor | None = None,
-                 callback: Callback | None = None) -> Tokens:
-        """Clean tokens of noisy speech, which the codec decodes.
+        def tokens_last(part: Tensor) -> Tensor:
+            return self.enhance_with_tokens(part)[1].transpose(1, 2)  # (b, D, N)
 
-        Args:
-            audio: (B, 1, T) at :attr:`sample_rate`.
-            noise: not needed; the tokens are regressed.
-            lengths: Long (B,), valid samples of each row; what lies behind is taken as silence.
-            callback: called once, when it is done.
+        made = map_equal_lengths(tokens_last, audio.to(self.device), lengths)
+        values = made.transpose(1, 2) * self.token_std.float() + self.token_mean.float()
+        counts = None if lengths is None else -(-lengths.to(self.device) // self.config.token_hop)
+        return Tokens(values, counts, sample_rate=self.sample_rate)
 
-        Returns:
-            Tokens float (B, ceil(T / token_hop), token_dim).
-        """
-        self.check_audio(audio)
-        audio = audio.to(self.device)
-        token_lengths = None
-        if lengths is not None:
-            lengths = lengths.to(self.device)
-            audio = torch.where((torch.arange(audio.shape[-1], device=self.device) < lengths[:, None])[:, None], audio,
-                                0)
-            token_lengths = -(-lengths // self.config.token_hop)
-        _, tokens = self(audio)
-        notify(callback, 1, 1)
-        return Tokens(tokens * self.token_std.float() + self.token_mean.float(), token_lengths)
+    def loss(self, noisy: Tensor, clean: Tensor, tokens: Tokens | None = None, *, criterion: Criterion = squared_error,
+             weights: Mapping[str, float] | None = None) -> LossOutput:
+        made, predicted = self.enhance_with_tokens(noisy)
+        errors = dict(criterion(made, clean))
+        if tokens is not None:
+            wanted = (tokens.values - self.token_mean) / self.token_std
+            errors["tokens"] = functional.mse_loss(predicted, wanted.to(predicted))
+        weights = weights or {}
+        loss = sum(weights.get(name, 1.0) * error for name, error in errors.items())
+        return LossOutput(loss, {name: error.detach() for name, error in errors.items()})
+
+    def example_tokens(self, audio: Tensor, seed: int = 0) -> Tokens:
+        shape = len(audio), -(-audio.shape[-1] // self.config.token_hop), self.config.token_dim
+        return Tokens(torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
 
 
 def resample_frames(x: Tensor, count: int, ratio: float, offset: float) -> Tensor:

@@ -12,19 +12,45 @@ Code and weights: Apache-2.0.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import Callback, KVCache, autoregress, collect, cosine_reveal_counts, notify
-from photophone.generators.base import Generator
+from photophone.decoding.loop import Callback, KVCache
+from photophone.generators.base import Generator, LossOutput
+from photophone.generators.classes import example_values
+from photophone.generators.conditions import CaptionIds
+from photophone.generators.flow_ar.orders import Text, build_order
+from photophone.generators.sampler import (
+    Sampler,
+    guidance_option,
+    option,
+    order_steps_option,
+    steps_option,
+    temperature_option,
+)
 from photophone.heads import build_head
 from photophone.heads.base import is_guided
 from photophone.layers.transformer import TransformerBlock
 
-ORDERS = ("raster", "next_x", "random")
+
+@dataclass(frozen=True)
+class FlowARSampler(Sampler):
+    """Options of :class:`FlowARGenerator`. A head refuses what it does not have."""
+
+    num_inference_steps: int = steps_option(20, "solver steps of the head for each cell, or each step of the order")
+    guidance_scale: float = guidance_option(3.0)
+    temperature: float = temperature_option()
+    num_order_steps: int | None = order_steps_option(None, 'steps of the order "random"; none given: a quarter of the '
+                                                           "tokens")
+    solver: str | None = option(None, "of the head; none given: euler for flow heads, ddpm for diffusion heads",
+                                choices=("euler", "heun", "midpoint", "sde", "ddpm", "ddim"))
+    time_shift: float = option(1.0, "of flow heads: larger values spend more steps near the noise", low=0.01, high=100)
+    scaled_guidance: bool = option(False, "of flow heads: guide from the null caption's velocity at its best scale")
 
 
 class FlowARGenerator(Generator):
@@ -48,17 +74,16 @@ class FlowARGenerator(Generator):
         qk_norm: RMS-normalised queries and keys.
     """
 
+    Condition = CaptionIds
+    Sampler = FlowARSampler
+
     @register_to_config
     def __init__(self, num_tokens: int = 16, token_dim: int = 32, vocab_size: int = 1536, max_text_length: int = 32,
                  width: int = 192, text_depth: int = 0, depth: int = 2, num_heads: int = 3, order: str = "next_x",
                  cell_size: int = 16, head: str = "local_dit", head_config: dict | None = None,
                  context_noise: float = 0.3, text_drop: float = 0.1, qk_norm: bool = True) -> None:
         super().__init__()
-        if order not in ORDERS:
-            raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
-        self.cell = {"raster": 1, "next_x": cell_size, "random": num_tokens}[order]
-        if num_tokens % self.cell:
-            raise ValueError(f"{num_tokens} tokens do not split into cells of {self.cell}")
+        self.order = build_order(order, num_tokens, cell_size)
         self.text_embedding = nn.Embedding(vocab_size, width)
         self.text_position = nn.Parameter(torch.randn(max_text_length, width) * 0.02)
         self.text_blocks = nn.ModuleList(TransformerBlock(width, num_heads, qk_norm=qk_norm) for _ in range(text_depth))
@@ -73,62 +98,59 @@ class FlowARGenerator(Generator):
         nn.init.normal_(self.text_embedding.weight, std=0.02)
 
     @torch.no_grad()
-    def set_statistics(self, tokens: Tensor) -> None:
+    def fit_statistics(self, tokens: Tokens) -> None:
         """Normalise tokens by the mean and deviation of ``tokens`` (M, N, D) at each position and channel."""
-        self.token_mean.copy_(tokens.mean(dim=0))
-        self.token_std.copy_(tokens.std(dim=0).clamp(min=1e-3))
+        self.token_mean.copy_(tokens.values.mean(dim=0))
+        self.token_std.copy_(tokens.values.std(dim=0).clamp(min=1e-3))
 
     # training ---------------------------------------------------------------------------------------------------
 
-    def forward(self, text_ids: Tensor, text_mask: Tensor, tokens: Tensor, null_ids: Tensor | None = None,
-                noise: Noise | None = None) -> Tensor:
-        """The loss, a scalar.
+    def loss(self, tokens: Tokens, condition: CaptionIds, *, noise: Noise | None = None) -> LossOutput:
+        """The head's loss on tokens (B, N, D) as the tokenizer made them."""
+        noise = noise or GlobalNoise(tokens.values.device)
+        text = Text(condition.ids, condition.mask)
+        if self.training and self.config.text_drop:
+            text = self.drop_captions(condition, noise)
+        targets = (tokens.values - self.token_mean) / self.token_std
+        share = self.config.context_noise * noise.uniform(len(targets), 1, 1)
+        context = (1 - share) * targets + share * noise.normal(*targets.shape)
+        return LossOutput(self.order.loss(self, text, targets, context, noise))
+
+    def drop_captions(self, condition: CaptionIds, noise: Noise) -> Text:
+        """Captions of which a share of ``text_drop`` is the null caption."""
+        drop = (noise.uniform(len(condition)) < self.config.text_drop)[:, None]
+        null = self.null_text(condition)
+        return Text(torch.where(drop, null.ids, condition.ids), torch.where(drop, null.mask, condition.mask))
+
+    def null_text(self, condition: CaptionIds) -> Text:
+        """The null caption for each row; of its tokens the first is read."""
+        mask = torch.zeros_like(condition.mask)
+        mask[:, 0] = True
+        return Text(condition.null_ids.expand(len(condition), -1), mask)
+
+    def hidden(self, text_ids: Tensor, text_mask: Tensor, embedded: Tensor) -> Tensor:
+        """Hidden states (B, N, C) of all positions in one pass.
 
         Args:
             text_ids: Long (B, L).
             text_mask: bool (B, L), True for caption tokens.
-            tokens: float (B, N, D) as the tokenizer made them.
-            null_ids: Long (L,): the null caption, which replaces a caption with probability ``text_drop``.
-            noise: random draws; torch's global state when None.
-        """
-        noise = noise or GlobalNoise(tokens.device)
-        rows, length = tokens.shape[:2]
-        if null_ids is not None:
-            drop = noise.uniform(rows) < self.config.text_drop
-            text_ids = torch.where(drop[:, None], null_ids, text_ids)
-            null_mask = torch.zeros_like(text_mask)
-            null_mask[:, 0] = True
-            text_mask = torch.where(drop[:, None], null_mask, text_mask)
-        targets = (tokens - self.token_mean) / self.token_std
-        share = self.config.context_noise * noise.uniform(rows, 1, 1)
-        context = (1 - share) * targets + share * noise.normal(*targets.shape)
-        if self.config.order == "random":
-            count = (noise.uniform(rows, 1) * length).long()  # tokens that stay visible, 0..N-1
-            masked = noise.permutation(rows, length).argsort(dim=1) >= count
-            hidden = self.hidden(text_ids, text_mask, context, masked)
-            return self.token_head.loss(hidden, targets, masked, noise=noise)
-        hidden = self.hidden(text_ids, text_mask, context)
-        return self.token_head.loss(hidden, targets, noise=noise)
-
-    def hidden(self, text_ids: Tensor, text_mask: Tensor, context: Tensor, masked: Tensor | None = None) -> Tensor:
-        """Hidden states (B, N, C) of all positions in one pass.
-
-        Args:
-            context: normalised tokens (B, N, D).
-            masked: bool (B, N) for the order "random"; None shifts the context by one cell.
+            embedded: (B, N, C), of :meth:`shift` or :meth:`hide`.
         """
         text = self.encode_text(text_ids, text_mask)
-        embedded = self.token_in(context)
-        if masked is None:
-            start = self.blank.expand(len(context), self.cell, -1)
-            embedded = torch.cat([start, embedded[:, : -self.cell]], dim=1)
-        else:
-            embedded = torch.where(masked[..., None], self.blank, embedded)
         x = torch.cat([text, embedded + self.token_position], dim=1)
-        mask = self.attention_mask(text_mask, context.shape[1])
+        mask = self.attention_mask(text_mask, embedded.shape[1])
         for block in self.blocks:
             x = block(x, mask)
         return self.norm(x[:, text.shape[1]:])
+
+    def shift(self, context: Tensor) -> Tensor:
+        """Inputs (B, N, C) of which each cell is the one before of normalised tokens (B, N, D)."""
+        start = self.blank.expand(len(context), self.order.cell, -1)
+        return torch.cat([start, self.token_in(context)[:, : -self.order.cell]], dim=1)
+
+    def hide(self, context: Tensor, masked: Tensor) -> Tensor:
+        """Inputs (B, N, C): normalised tokens (B, N, D), and blanks where bool (B, N) is True."""
+        return torch.where(masked[..., None], self.blank, self.token_in(context))
 
     def encode_text(self, text_ids: Tensor, text_mask: Tensor) -> Tensor:
         """Caption states (B, L, C)."""
@@ -140,90 +162,63 @@ class FlowARGenerator(Generator):
     def attention_mask(self, text_mask: Tensor, length: int) -> Tensor:
         """Bool (B, 1, L+N, L+N): captions see captions; tokens see captions and all cells up to their own."""
         rows, text_length = text_mask.shape
-        cells = torch.arange(length, device=text_mask.device) // self.cell
+        cells = torch.arange(length, device=text_mask.device) // self.order.cell
         mask = torch.zeros(rows, text_length + length, text_length + length, dtype=torch.bool, device=text_mask.device)
         mask[:, :, :text_length] = text_mask[:, None, :]
         mask[:, text_length:, text_length:] = cells[:, None] >= cells[None, :]
         return mask[:, None]
 
-    # sampling ---------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def generate(self, text_ids: Tensor, text_mask: Tensor, null_ids: Tensor, *, noise: Noise,
-                 guidance_scale: float = 3.0, temperature: float = 1.0, num_inference_steps: int = 20,
-                 num_order_steps: int | None = None, callback: Callback | None = None, **head_options) -> Tokens:
-        """Sample tokens for each caption.
-
-        Args:
-            text_ids: Long (B, L).
-            text_mask: bool (B, L).
-            null_ids: Long (L,), the null caption, for guidance.
-            noise: B rows.
-            guidance_scale: 1 is none.
-            temperature: of the head.
-            num_inference_steps: solver steps of the head for each cell.
-            num_order_steps: steps of the order "random" (default: a quarter of the tokens).
-            callback: called after each cell, or after each step of the order "random".
-            head_options: passed to the head's ``sample`` (solver, time_shift).
-
-        Returns:
-            Tokens, float (B, N, D), in the tokenizer's scale.
-        """
-        rows = len(text_ids)
-        if is_guided(guidance_scale):
-            null_mask = torch.zeros_like(text_mask)
-            null_mask[:, 0] = True
-            text_ids = torch.cat([text_ids, null_ids.expand(rows, -1)])
-            text_mask = torch.cat([text_mask, null_mask])
-        options = dict(guidance=guidance_scale, temperature=temperature, noise=noise,
-                       **self.token_head.step_options(num_inference_steps), **head_options)
-        if self.config.order == "random":
-            values = self._generate_masked(text_ids, text_mask, rows, num_order_steps, callback, options)
-        else:
-            values = self._generate_cells(text_ids, text_mask, callback, options)
-        return Tokens(values * self.token_std + self.token_mean)
-
-    def _generate_cells(self, text_ids: Tensor, text_mask: Tensor, callback: Callback | None, options: dict) -> Tensor:
-        config, (rows, text_length) = self.config, text_ids.shape
-        head_dim = config.width // config.num_heads
-        cache = KVCache(config.depth, rows, config.num_heads, text_length + config.num_tokens, head_dim,
-                        self.device, self.dtype)
-        self._run(self.encode_text(text_ids, text_mask), text_mask[:, None, None, :], cache)
-
-        def step(index: int, previous: Tensor | None) -> Tensor:
-            if previous is None:
-                embedded = self.blank.expand(rows, self.cell, -1)
-            else:
-                embedded = self.token_in(previous.to(self.dtype)).repeat(rows // len(previous), 1, 1)
-            position = self.token_position[index * self.cell:(index + 1) * self.cell]
-            seen = torch.ones(rows, (index + 1) * self.cell, dtype=torch.bool, device=self.device)
-            mask = torch.cat([text_mask, seen], dim=1)[:, None, None, :]
-            return self.token_head.sample(self._run(embedded + position, mask, cache), **options)
-
-        values, _ = collect(autoregress(step, config.num_tokens // self.cell, callback=callback))
-        return values
-
-    def _generate_masked(self, text_ids: Tensor, text_mask: Tensor, rows: int, num_order_steps: int | None,
-                         callback: Callback | None, options: dict) -> Tensor:
-        length, copies = self.config.num_tokens, len(text_ids) // rows
-        counts = cosine_reveal_counts(length, num_order_steps or max(1, length // 4))
-        order = options["noise"].permutation(rows, length).to(self.device)
-        values = torch.zeros(rows, length, self.config.token_dim, device=self.device)
-        masked = torch.ones(rows, length, dtype=torch.bool, device=self.device)
-        done = 0
-        for index, count in enumerate(counts):
-            hidden = self.hidden(text_ids, text_mask, values.to(self.dtype).repeat(copies, 1, 1),
-                                 masked.repeat(copies, 1))
-            chosen = order[:, done:done + count]  # (B, count) positions revealed now
-            wanted = chosen.repeat(copies, 1)[..., None].expand(-1, -1, hidden.shape[-1])
-            drawn = self.token_head.sample(hidden.gather(1, wanted), **options)
-            values.scatter_(1, chosen[..., None].expand_as(drawn), drawn)
-            masked.scatter_(1, chosen, False)
-            done += count
-            notify(callback, index + 1, len(counts))
-        return values
-
-    def _run(self, x: Tensor, mask: Tensor, cache: KVCache) -> Tensor:
+    def run_cached(self, x: Tensor, mask: Tensor, cache: KVCache) -> Tensor:
+        """Hidden states (B, n, C) of inputs (B, n, C) that stand behind those in the cache."""
         for block, layer in zip(self.blocks, cache.layers):
             x = block(x, mask, cache=layer)
         return self.norm(x)
+
+    # sampling ---------------------------------------------------------------------------------------------------
+
+    def _generate(self, condition: CaptionIds, *, noise: Noise, sampler: FlowARSampler,
+                  callback: Callback | None) -> Tokens:
+        """Tokens float (B, N, D) in the tokenizer's scale.
+
+        Raises:
+            ValueError: a solver or steps that head or order do not have.
+        """
+        text = Text(condition.ids, condition.mask)
+        if is_guided(sampler.guidance_scale):
+            null = self.null_text(condition)
+            text = Text(torch.cat([text.ids, null.ids]), torch.cat([text.mask, null.mask]))
+        options = {"guidance": sampler.guidance_scale, "temperature": sampler.temperature, "noise": noise,
+                   **self.token_head.step_options(sampler.num_inference_steps, solver=sampler.solver,
+                                                  time_shift=sampler.time_shift,
+                                                  scaled_guidance=sampler.scaled_guidance)}
+        values = self.order.sample(self, text, len(condition), sampler.num_order_steps, callback, options)
+        return Tokens(values * self.token_std + self.token_mean)
+
+    # what callers need to know ------------------------------------------------------------------------------------
+
+    def check_condition(self, condition: CaptionIds) -> None:
+        ids, longest = condition.ids, self.config.max_text_length
+        if ids.ndim != 2 or ids.dtype != torch.long or not 1 <= ids.shape[1] <= longest:
+            raise ValueError(f"caption ids must be Long (B, L) with L in 1..{longest}, got {ids.dtype} "
+                             f"{tuple(ids.shape)}")
+        if condition.mask.shape != ids.shape or condition.mask.dtype != torch.bool:
+            raise ValueError(f"the mask of captions must be bool {tuple(ids.shape)}, got {condition.mask.dtype} "
+                             f"{tuple(condition.mask.shape)}")
+        if condition.null_ids.shape != ids.shape[1:]:
+            raise ValueError(f"the null caption must be Long ({ids.shape[1]},), got {tuple(condition.null_ids.shape)}")
+        for name, given in (("caption ids", ids), ("the null caption", condition.null_ids)):
+            if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < self.config.vocab_size:
+                raise ValueError(f"{name} must lie in 0..{self.config.vocab_size - 1}, got {int(given.min())}.."
+                                 f"{int(given.max())}")
+
+    def example_condition(self, rows: int, seed: int = 0) -> CaptionIds:
+        """Captions of different lengths."""
+        length, vocabulary = self.config.max_text_length, self.config.vocab_size
+        ids = torch.randint(3, vocabulary, (rows, length), generator=torch.Generator().manual_seed(seed))
+        mask = torch.arange(length) < torch.tensor([[1 + (5 * row) % length] for row in range(rows)])
+        null = torch.zeros(length, dtype=torch.long)
+        null[0] = 1
+        return CaptionIds(ids.masked_fill(~mask, 0), mask, null)
+
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        return example_values(rows, self.config.num_tokens, self.config.token_dim, seed)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from photophone.loading.entry import AS_CODE, Chain, ModelEntry
 
 LLAMAGEN = {"kind": "generator", "target": "photophone.generators.llamagen.model:LlamaGenGPT", "paper": "2406.06525",
-            "code_licence": "MIT"}
+            "code_licence": "MIT",
+            "tiny_sampler": {"guidance_scale": 2.0, "temperature": 0.1, "top_k": 40, "top_p": 0.95}}
 LLAMAGEN_TINY = {"grid_size": 4, "num_codes": 64, "width": 32, "depth": 2, "num_heads": 2, "hidden_multiple": 32}
 LLAMAGEN_SIZES = {"b": (768, 12, 12), "l": (1024, 24, 16), "xl": (1280, 36, 20), "xxl": (1536, 48, 24),
                   "3b": (3200, 24, 32)}

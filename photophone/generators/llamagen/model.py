@@ -7,23 +7,28 @@ pictures. The tokens are those of :class:`photophone.tokenizers.llamagen_vq.mode
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import (
-    Callback,
-    KVCache,
-    StaticCache,
-    autoregress,
-    check_labels,
-    collect,
-    scheduled_guidance,
+from photophone.decoding.guidance import scheduled_guidance
+from photophone.decoding.loop import Callback, KVCache, StaticCache, autoregress, collect
+from photophone.generators.base import Generator, LossOutput
+from photophone.generators.classes import example_codes, example_labels
+from photophone.generators.conditions import CaptionFeatures, ClassLabels
+from photophone.generators.sampler import (
+    GuidedSampler,
+    option,
+    schedule_option,
+    temperature_option,
+    top_k_option,
+    top_p_option,
 )
-from photophone.generators.base import Generator
-from photophone.heads.base import check_temperature
+from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
 from photophone.layers.llama_block import LlamaBlock
 from photophone.layers.rotary import grid_rotary, with_condition_rows
@@ -39,11 +44,27 @@ KEYS = [(r"^cls_embedding\.embedding_table\.", "class_embedding."),
         (r"\.feed_forward\.w3\.", ".feed_forward.value."), (r"\.feed_forward\.w2\.", ".feed_forward.out.")]
 
 
+@dataclass(frozen=True)
+class LlamaGenSampler(GuidedSampler):
+    """Options of :class:`LlamaGenGPT`.
+
+    Published: guidance 2.0 for FID, 4.0 and top_k 2000 for looks; 7.5 and 1000 for captions. Linear guidance is none
+    for the first code and all of it for the last.
+    """
+
+    guidance_schedule: str = schedule_option("constant")
+    guidance_interval: int | None = option(None, "guidance ends after this many codes beside the first two; none "
+                                                 "given: never", low=0)
+    temperature: float = temperature_option()
+    top_k: int = top_k_option()
+    top_p: float = top_p_option()
+
+
 class LlamaGenGPT(OriginalCheckpoint, Generator):
     """Classes or captions to codes Long (B, N) of a square grid, row by row.
 
-    A condition is Long labels (B,), or with ``caption_dim`` float features (B, T, caption_dim) of a text encoder
-    (flan-t5-xl), padded on the left.
+    A condition is :class:`photophone.ClassLabels`, or with ``caption_dim`` :class:`photophone.CaptionFeatures`
+    (B, T, caption_dim) of flan-t5-xl; the null caption keeps the mask of its row.
 
     Args:
         grid_size: tokens per side.
@@ -60,6 +81,8 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
         condition_drop: share of training conditions replaced by the null one.
     """
 
+    Condition = ClassLabels | CaptionFeatures
+    Sampler = LlamaGenSampler
     CONTAINERS = ("model", "module", "state_dict")
 
     @register_to_config
@@ -71,6 +94,7 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
         super().__init__()
         hidden = int(8 * width / 3) if hidden_factor is None else int(hidden_factor * int(8 * width / 3))
         hidden = -(-hidden // hidden_multiple) * hidden_multiple
+        self.Condition = ClassLabels if caption_dim is None else CaptionFeatures
         if caption_dim is None:
             self.class_embedding = nn.Embedding(num_classes + 1, width)
         else:
@@ -102,25 +126,41 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
         table = grid_rotary(config.grid_size, config.grid_size, config.width // config.num_heads, config.rotary_base)
         return with_condition_rows(table, self.prefix_length)
 
-    def prefix(self, condition: Tensor) -> Tensor:
-        """A condition to its tokens (B, T, C).
+    def check_condition(self, condition: ClassLabels | CaptionFeatures) -> None:
+        config = self.config
+        if config.caption_dim is None:
+            condition.check(config.num_classes)
+        elif tuple(condition.features.shape[1:]) != (config.caption_length, config.caption_dim):
+            raise ValueError(f"captions must be (B, {config.caption_length}, {config.caption_dim}), got "
+                             f"{tuple(condition.features.shape)}")
+        elif condition.mask is not None and condition.mask.shape != condition.features.shape[:2]:
+            raise ValueError(f"the mask of captions must be (B, {config.caption_length}), got "
+                             f"{tuple(condition.mask.shape)}")
 
-        Raises:
-            ValueError: for a condition of another kind or shape than the model takes.
-        """
+    def prefix(self, condition: ClassLabels | CaptionFeatures) -> Tensor:
+        """A condition, which may hold the null class, to its tokens (B, T, C)."""
         if self.config.caption_dim is None:
-            check_labels(condition, self.config.num_classes + 1)
-            return self.class_embedding(condition)[:, None]
-        if tuple(condition.shape[1:]) != tuple(self.null_caption.shape):
-            raise ValueError(f"captions must be (B, {self.config.caption_length}, {self.config.caption_dim}), "
-                             f"got {tuple(condition.shape)}")
-        return self.caption_in(condition.to(self.dtype))
+            return self.class_embedding(condition.labels)[:, None]
+        return self.caption_in(condition.features.to(self.dtype))
 
-    def null_condition(self, condition: Tensor) -> Tensor:
+    def visible(self, condition: ClassLabels | CaptionFeatures) -> Tensor | None:
+        """Bool (B, T), False for padding among the tokens of :meth:`prefix`; None where there is none."""
+        if self.config.caption_dim is None or condition.mask is None:
+            return None
+        return condition.mask.bool()
+
+    def null_condition(self, condition: ClassLabels | CaptionFeatures) -> ClassLabels | CaptionFeatures:
         """The null class or caption for each row of a condition."""
         if self.config.caption_dim is None:
-            return torch.full_like(condition, self.config.num_classes)
-        return self.null_caption.to(condition).expand_as(condition)
+            return ClassLabels(torch.full_like(condition.labels, self.config.num_classes))
+        return replace(condition, features=self.null_caption.to(condition.features).expand_as(condition.features))
+
+    def drop_condition(self, condition: ClassLabels | CaptionFeatures, noise: Noise) -> ClassLabels | CaptionFeatures:
+        """A condition of a training pass: a share of ``condition_drop`` becomes the null one."""
+        null, drop = self.null_condition(condition), noise.uniform(len(condition)) < self.config.condition_drop
+        if self.config.caption_dim is None:
+            return ClassLabels(torch.where(drop, null.labels, condition.labels))
+        return replace(condition, features=torch.where(drop[:, None, None], null.features, condition.features))
 
     def attention_mask(self, caption_mask: Tensor | None) -> Tensor:
         """Bool (B or 1, 1, M, M) over T + N positions: causal, without padded caption tokens, but all see themselves.
@@ -132,7 +172,7 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
         mask = torch.ones(total, total, dtype=torch.bool, device=self.device).tril()[None]
         if caption_mask is not None:
             seen = torch.ones(len(caption_mask), 1, total, dtype=torch.bool, device=self.device)
-            seen[:, 0, : self.prefix_length] = caption_mask.to(self.device).bool()
+            seen[:, 0, : self.prefix_length] = caption_mask
             mask = (mask & seen) | torch.eye(total, dtype=torch.bool, device=self.device)
         return mask[:, None]
 
@@ -160,79 +200,61 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
         places, mask = cache.mask(x.shape[1])
         return self.hidden(x, mask, rotary[places][:, None], cache)
 
-    def guidance_at(self, index: int, scale: float, schedule: str = "constant", interval: int | None = None) -> float:
-        """Guidance of code ``index``, 1 where there is none; see :meth:`generate`."""
-        strength = scheduled_guidance(scale, schedule, index / max(1, self.config.grid_size**2 - 1))
-        return 1.0 if scale <= 1 or (interval is not None and index - 1 > interval) else strength
+    def guidance_at(self, index: int, scale: float, schedule: str = "constant", interval: int | None = None,
+                    power: float = 3.0) -> float:
+        """Guidance of code ``index``, 1 where there is none; see :class:`LlamaGenSampler`."""
+        if not is_guided(scale) or (interval is not None and index - 1 > interval):
+            return 1.0
+        return scheduled_guidance(scale, schedule, index / max(1, self.config.grid_size**2 - 1), power)
 
-    def teacher_logits(self, tokens: Tensor, condition: Tensor, caption_mask: Tensor | None = None) -> Tensor:
+    def teacher_logits(self, tokens: Tensor, condition: ClassLabels | CaptionFeatures) -> Tensor:
         """Logits (B, N, V) of all codes Long (B, N) in one pass."""
         x = torch.cat([self.prefix(condition), self.token_embedding(tokens[:, :-1])], dim=1)
         length = x.shape[1]
-        mask = self.attention_mask(caption_mask)[:, :, :length, :length]
+        mask = self.attention_mask(self.visible(condition))[:, :, :length, :length]
         hidden = self.hidden(x, mask, self.rotary()[:length])
         return self.token_head.logits(hidden[:, self.prefix_length - 1:])
 
-    def forward(self, tokens: Tensor, condition: Tensor, caption_mask: Tensor | None = None,
-                noise: Noise | None = None) -> Tensor:
-        """The loss, a scalar: cross-entropy in nats, mean over codes.
-
-        Args:
-            tokens: Long (B, N).
-            condition: see the class.
-            caption_mask: bool (B, T), True for caption tokens.
-            noise: random draws; torch's global state when None.
-        """
+    def loss(self, tokens: Tokens, condition: ClassLabels | CaptionFeatures, *,
+             noise: Noise | None = None) -> LossOutput:
+        """Cross-entropy in nats, mean over codes Long (B, N)."""
+        codes = tokens.values
         if self.training and self.config.condition_drop:
-            drop = (noise or GlobalNoise(tokens.device)).uniform(len(tokens)) < self.config.condition_drop
-            drop = drop.view(-1, *[1] * (condition.ndim - 1))
-            condition = torch.where(drop, self.null_condition(condition), condition)
-        logits = self.teacher_logits(tokens, condition, caption_mask)
-        return nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+            condition = self.drop_condition(condition, noise or GlobalNoise(codes.device))
+        logits = self.teacher_logits(codes, condition)
+        return LossOutput(nn.functional.cross_entropy(logits.flatten(0, 1), codes.flatten()))
 
-    @torch.no_grad()
-    def generate(self, condition: Tensor, caption_mask: Tensor | None = None, *, noise: Noise,
-                 guidance_scale: float = 1.0, guidance_schedule: str = "constant",
-                 guidance_interval: int | None = None, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
-                 callback: Callback | None = None) -> Tokens:
-        """Sample codes. Published settings: guidance 2.0 for FID, 4.0 and top_k 2000 for looks; 7.5, 1000 for text.
+    def example_condition(self, rows: int, seed: int = 0) -> ClassLabels | CaptionFeatures:
+        length, dim = self.config.caption_length, self.config.caption_dim
+        if dim is None:
+            return example_labels(rows, self.config.num_classes, seed)
+        mask = torch.arange(length) >= torch.tensor([[row % length] for row in range(rows)])
+        features = torch.randn(rows, length, dim, generator=torch.Generator().manual_seed(seed))
+        return CaptionFeatures(features * mask[..., None], mask)
 
-        Args:
-            condition: see the class.
-            caption_mask: bool (B, T), True for caption tokens; the null caption keeps the mask of its row.
-            noise: B rows.
-            guidance_scale: 1 or less is none.
-            guidance_schedule: "constant", or "linear" (none for the first code, all of it for the last).
-            guidance_interval: guidance ends after this many codes beside the first two; None never ends it.
-            temperature: of the logits; 0 takes the likeliest codes and draws nothing.
-            top_k, top_p: see :func:`photophone.heads.categorical.filter_logits`; 0 and 1 keep all.
-            callback: called after each code.
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        return example_codes(rows, self.config.grid_size**2, self.config.num_codes, seed)
 
-        Returns:
-            Tokens, Long (B, N).
-
-        Raises:
-            ValueError: for settings out of range, or a condition that the model does not take.
-        """
-        check_temperature(temperature)
-        if self.config.caption_dim is None:
-            check_labels(condition, self.config.num_classes)
-        config, condition, guided = self.config, condition.to(self.device), guidance_scale > 1
-        length = config.grid_size**2
-        prefix = self.prefix(condition)
+    def _generate(self, condition: ClassLabels | CaptionFeatures, *, noise: Noise, sampler: LlamaGenSampler,
+                  callback: Callback | None) -> Tokens:
+        """Codes Long (B, N)."""
+        config, rows, guided = self.config, len(condition), is_guided(sampler.guidance_scale)
+        copies = 2 if guided else 1
+        prefix, visible = self.prefix(condition), self.visible(condition)
         if guided:
             prefix = torch.cat([prefix, self.prefix(self.null_condition(condition))])
-            caption_mask = None if caption_mask is None else caption_mask.repeat(2, 1)
-        mask, rotary = self.attention_mask(caption_mask), self.rotary()
+        mask, rotary = self.attention_mask(None if visible is None else visible.repeat(copies, 1)), self.rotary()
         cache = KVCache(len(self.blocks), len(prefix), config.num_kv_heads or config.num_heads, len(rotary),
                         config.width // config.num_heads, self.device, self.dtype)
 
         def step(index: int, previous: Tensor | None) -> Tensor:
-            x = prefix if previous is None else self.token_embedding(previous).repeat(2 if guided else 1, 1, 1)
+            x = prefix if previous is None else self.token_embedding(previous).repeat(copies, 1, 1)
             start, stop = cache.length, cache.length + x.shape[1]
             hidden = self.hidden(x, mask[:, :, start:stop, :stop], rotary[start:stop], cache)[:, -1:]
-            strength = self.guidance_at(index, guidance_scale, guidance_schedule, guidance_interval)
-            return self.token_head.sample(hidden if strength != 1 else hidden[: len(condition)], noise=noise,
-                                          guidance=strength, temperature=temperature, top_k=top_k, top_p=top_p)
+            strength = self.guidance_at(index, sampler.guidance_scale, sampler.guidance_schedule,
+                                        sampler.guidance_interval, sampler.guidance_power)
+            return self.token_head.sample(hidden if is_guided(strength) else hidden[:rows], noise=noise,
+                                          guidance=strength, temperature=sampler.temperature, top_k=sampler.top_k,
+                                          top_p=sampler.top_p)
 
-        return Tokens(collect(autoregress(step, length, callback=callback))[0])
+        return Tokens(collect(autoregress(step, config.grid_size**2, callback=callback))[0])

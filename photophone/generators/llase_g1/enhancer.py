@@ -17,19 +17,21 @@ from torch.nn import functional
 from photophone.codecs.xcodec2.model import XCodec2
 from photophone.core.limits import MAX_ENHANCEMENT_PASSES
 from photophone.core.model import Model
+from photophone.core.noise import GlobalNoise
 from photophone.core.tokens import Tokens
-from photophone.generators.llase_g1.model import TASKS, LLaSEG1
+from photophone.generators.enhancement import Enhancer
+from photophone.generators.llase_g1.model import TASKS, LLaSEG1, LLaSESampler, RecordingFeatures
 from photophone.generators.llase_g1.wavlm import WavLM
 
 SMALLEST_PEAK = 1e-8
 
 
-class LLaSEEnhancer(Model):
+class LLaSEEnhancer(Enhancer):
     """Recordings float (B, 1, T) at 16 kHz to clean ones.
 
-    It fits :class:`photophone.SpeechEnhancementPipeline`. Its attention sees the whole past and its decoder the whole
-    clip, so pieces of a long recording are not what the whole would be: ``reach`` is what pieces are given before and
-    after, and neighbours are blended over ``fade_seconds``.
+    It is not trained as a whole: the network in its middle is, see :class:`LLaSEG1`. Its attention sees the whole past
+    and its decoder the whole clip, so pieces of a long recording are not what the whole would be: ``reach`` is what
+    pieces are given before and after, and neighbours are blended over ``fade_seconds``.
 
     Args:
         wavlm_config, llase_config, codec_config: arguments of :class:`WavLM`, :class:`LLaSEG1` and :class:`XCodec2`;
@@ -69,6 +71,11 @@ class LLaSEEnhancer(Model):
         return model.eval()
 
     @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.config.sample_rate
+
+    @property
     def reach(self) -> int:
         """Samples before and after a piece of a long recording that are heard too."""
         return round(self.config.context_seconds * self.config.sample_rate)
@@ -78,9 +85,8 @@ class LLaSEEnhancer(Model):
         """Over which neighbouring pieces are blended."""
         return self.config.fade_seconds
 
-    def enhance(self, audio: Tensor) -> Tensor:
-        """Noisy speech (B, 1, T) to clean speech of the same shape and level."""
-        return self.process(audio)
+    def _enhance(self, audio: Tensor) -> Tensor:
+        return self._run(audio, None, "enhance", TASKS["enhance"].passes)
 
     @torch.no_grad()
     def process(self, audio: Tensor, other: Tensor | None = None, *, task: str = "enhance",
@@ -111,10 +117,11 @@ class LLaSEEnhancer(Model):
         passes = how.passes if passes is None else passes
         if not how.passes <= passes <= MAX_ENHANCEMENT_PASSES:
             raise ValueError(f"{task} takes {how.passes} to {MAX_ENHANCEMENT_PASSES} passes, got {passes}")
-        for given in (audio, other):
-            if given is not None and (given.ndim != 3 or given.shape[1] != 1 or not given.shape[2]):
-                raise ValueError(f"recordings must be (B, 1, T) with T > 0, got {tuple(given.shape)}")
-        return self._run(audio, other, task, passes)
+        self.check_audio(audio)
+        if other is None:
+            return self._run(audio.to(self.device), None, task, passes)
+        self.check_audio(other)
+        return self._run(audio.to(self.device), other.to(self.device), task, passes)
 
     def _run(self, audio: Tensor, other: Tensor | None, task: str, passes: int) -> Tensor:
         how, length = TASKS[task], audio.shape[-1]
@@ -127,7 +134,8 @@ class LLaSEEnhancer(Model):
         features = first = self.features(audio)
         told = None if other is None else self.features(other)
         for step in range(passes):
-            codes = self.llase.generate(features, told, output=how.output)
+            codes = self.llase.generate(RecordingFeatures(features, told), noise=GlobalNoise(self.device),
+                                        sampler=LLaSESampler(output=how.output))
             made = self.codec.decode(Tokens(codes.values))[..., :audio.shape[-1]]
             if step + 1 < passes:
                 features = self.features(made)

@@ -18,13 +18,15 @@ from torch.nn import functional
 from photophone.core.noise import Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, notify
-from photophone.generators.base import Generator
-from photophone.heads.base import check_temperature
+from photophone.generators.base import Generator, LossOutput
+from photophone.generators.conditions import Condition
+from photophone.generators.sampler import Sampler, option, temperature_option
 from photophone.heads.categorical import CategoricalHead
 from photophone.layers.llama_block import LlamaStack, convert_llama_keys
 from photophone.layers.rotary import sequence_rotary
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
+EXAMPLE_FRAMES = 6
 OUTPUTS = ("main", "other")
 """Which codes: those of the main input's own channel, or of the second one, which enhancement uses."""
 KEYS = [(r"^audio_linear_y\.", "main_in."), (r"^audio_linear_x\.", "other_in."),
@@ -59,6 +61,30 @@ TASKS = {"enhance": Task("noisy speech", None, "other", True),
 """The tasks of the paper, with the official settings."""
 
 
+@dataclass(frozen=True)
+class RecordingFeatures(Condition):
+    """Features of one or two recordings.
+
+    Args:
+        features: float (B, T, F) of the main recording.
+        other: float (B, T', F) of a second one, or None.
+        lengths: Long (B,), valid frames of each row; what is behind changes nothing in front. None: all.
+    """
+
+    features: Tensor
+    other: Tensor | None = None
+    lengths: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LLaSESampler(Sampler):
+    """Options of :class:`LLaSEG1`."""
+
+    output: str = option("other", "whose codes are made, see TASKS: of the main recording's own channel, or of the "
+                                  "other one", choices=OUTPUTS)
+    temperature: float = temperature_option(0.0)
+
+
 class LLaSEG1(OriginalCheckpoint, Generator):
     """Features (B, T, F) of one or two recordings to codes Long (B, T).
 
@@ -70,6 +96,8 @@ class LLaSEG1(OriginalCheckpoint, Generator):
         eps: of the RMS norms.
     """
 
+    Condition = RecordingFeatures
+    Sampler = LLaSESampler
     CONTAINERS = ("model_state_dict",)
     DROPPED_KEYS = tuple(f"{prefix}llama.{name}" for prefix in ("", "module.")
                          for name in ("model.embed_tokens.weight", "lm_head.weight"))  # of a text model, never used
@@ -107,55 +135,56 @@ class LLaSEG1(OriginalCheckpoint, Generator):
         mask = torch.ones(length, length, dtype=torch.bool, device=embedded.device).tril()
         return self.transformer(embedded, mask, sequence_rotary(length, head_dim, device=embedded.device))
 
-    def forward(self, features: Tensor, other: Tensor | None = None, *, codes: Tensor | None = None,
-                other_codes: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """The loss, a scalar: cross-entropy in nats, mean over codes, summed over the channels that have targets.
+    def loss(self, tokens: Tokens, condition: RecordingFeatures, *, noise: Noise | None = None) -> LossOutput:
+        """Cross-entropy in nats, mean over the codes of each output, summed over the outputs.
 
         Args:
-            features, other: see :meth:`embed`.
-            codes, other_codes: Long (B, T) of clean speech on the main and the second output, or None.
-            mask: bool (B, T), True where codes count; None means all.
+            tokens: Long (B, 2, T), the codes of clean speech on the main and on the other output; below 0 where there
+                are none.
+            condition: of T frames.
+            noise: not drawn from.
 
         Raises:
-            ValueError: there are no targets.
+            ValueError: there are no codes, or not of two outputs.
         """
-        if codes is None and other_codes is None:
-            raise ValueError("training needs codes, other_codes, or both")
-        hidden = self.hidden(features, other)
-        losses = [head.loss(hidden, target, mask) for head, target in
-                  ((self.main_head, codes), (self.other_head, other_codes)) if target is not None]
-        return torch.stack(losses).sum()
+        if tokens.values.ndim != 3 or tokens.values.shape[1] != len(OUTPUTS) or tokens.is_continuous:
+            raise ValueError(f"training needs codes Long (B, {len(OUTPUTS)}, T), got {tuple(tokens.values.shape)}")
+        valid = (tokens.values >= 0) & tokens.mask[:, None]
+        if not valid.any():
+            raise ValueError("training needs codes of one output at least")
+        hidden = self.hidden(condition.features, condition.other)
+        losses = [head.loss(hidden, codes, counted) for head, codes, counted in
+                  zip((self.main_head, self.other_head), tokens.values.unbind(1), valid.unbind(1), strict=True)]
+        metrics = {f"{output}_loss": loss.detach() for output, loss in zip(OUTPUTS, losses, strict=True)}
+        return LossOutput(torch.stack(losses).sum(), metrics)
 
-    @torch.no_grad()
-    def generate(self, features: Tensor, other: Tensor | None = None, *, noise: Noise | None = None,
-                 lengths: Tensor | None = None, output: str = "other", temperature: float = 0.0,
-                 callback: Callback | None = None) -> Tokens:
-        """Codes of all frames in one pass.
+    def check_condition(self, condition: RecordingFeatures) -> None:
+        """Features of the model's width, and lengths that fit."""
+        features, width = condition.features, self.config.feature_dim
+        for given in (features, condition.other):
+            if given is not None and (given.ndim != 3 or given.shape[2] != width or len(given) != len(features)):
+                raise ValueError(f"features must be (B, T, {width}), got {tuple(given.shape)}")
+        Tokens(features, condition.lengths)  # refuses lengths that do not fit
 
-        Args:
-            features, other: see :meth:`embed`.
-            noise: B rows; needed for a temperature above 0.
-            lengths: Long (B,), valid frames of each row; what is behind changes nothing in front.
-            output: of OUTPUTS, see TASKS.
-            temperature: 0 takes the likeliest code, as the official code does.
-            callback: called once, when it is done.
-
-        Returns:
-            Tokens, Long (B, T).
-
-        Raises:
-            ValueError: for an unknown output, features of another width, or a temperature without noise.
-        """
-        check_temperature(temperature)
-        if output not in OUTPUTS:
-            raise ValueError(f"output must be one of {OUTPUTS}, got {output!r}")
-        for given in (features, other):
-            if given is not None and (given.ndim != 3 or given.shape[2] != self.config.feature_dim):
-                raise ValueError(f"features must be (B, T, {self.config.feature_dim}), got {tuple(given.shape)}")
-        if temperature > 0 and noise is None:
-            raise ValueError(f"temperature {temperature} needs a noise source; 0 needs none")
-        hidden = self.hidden(features.to(self.device), None if other is None else other.to(self.device))
-        head = self.main_head if output == "main" else self.other_head
-        codes = head.sample(hidden, temperature=temperature, noise=noise)
+    def _generate(self, condition: RecordingFeatures, *, noise: Noise, sampler: LLaSESampler,
+                  callback: Callback | None) -> Tokens:
+        """Codes Long (B, T) of all frames in one pass."""
+        hidden = self.hidden(condition.features, condition.other)
+        head = self.main_head if sampler.output == "main" else self.other_head
+        codes = head.sample(hidden, temperature=sampler.temperature, noise=noise)
         notify(callback, 1, 1)
-        return Tokens(codes, lengths)
+        return Tokens(codes, condition.lengths)
+
+    # for tests and measurements ---------------------------------------------------------------------------------
+
+    def example_condition(self, rows: int, seed: int = 0) -> RecordingFeatures:
+        """Six frames, and of a second recording four."""
+        generator, width = torch.Generator().manual_seed(seed), self.config.feature_dim
+        features, other = (torch.randn(rows, frames, width, generator=generator) for frames in (EXAMPLE_FRAMES, 4))
+        return RecordingFeatures(features, other, torch.tensor([EXAMPLE_FRAMES - row % 2 for row in range(rows)]))
+
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        """Codes of both outputs."""
+        shape, generator = (rows, len(OUTPUTS), EXAMPLE_FRAMES), torch.Generator().manual_seed(seed)
+        codes = torch.randint(0, self.config.num_codes, shape, generator=generator)
+        return Tokens(codes, torch.tensor([EXAMPLE_FRAMES - row % 2 for row in range(rows)]))

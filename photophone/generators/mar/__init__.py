@@ -11,7 +11,9 @@ MAR = {"kind": "generator", "target": "photophone.generators.mar.model:MAR", "pa
        "weights_licence": f"{AS_CODE}; trained on ImageNet",
        "tiny": {"num_tokens": 16, "token_dim": 4, "num_classes": 10, "encoder_width": 32, "encoder_depth": 1,
                 "encoder_heads": 2, "decoder_width": 48, "decoder_depth": 1, "decoder_heads": 3, "buffer_size": 4,
-                "head_width": 32, "head_depth": 1}}
+                "head_width": 32, "head_depth": 1},
+       "tiny_sampler": {"guidance_scale": 2.0, "temperature": 0.9, "num_order_steps": 3, "num_inference_steps": 8,
+                        "head_sampler": "ddim"}}
 
 
 MAR_SIZES = {"base": (768, 12, 12, 1024, 6), "large": (1024, 16, 16, 1280, 8), "huge": (1280, 20, 16, 1536, 12)}
@@ -28,7 +30,7 @@ def _mar(size: str, count: str) -> ModelEntry:
     name, scale = f"mar-{size}", {"base": 2.9, "large": 3.0, "huge": 3.2}[size]
     return ModelEntry(name, **MAR, config=mar_config(size),
                       chain=Chain({"mar": name}, ("vae", "mar-kl16"), {
-                          "num_inference_steps": 256, "head_steps": 100, "guidance_scale": scale}),
+                          "num_order_steps": 256, "num_inference_steps": 100, "guidance_scale": scale}),
                       summary=f"ImageNet classes to the tokens of mar-kl16, {count}; checkpoint-last.pth of mar_{size} "
                       "is linked at github.com/LTH14/mar")
 

@@ -7,23 +7,25 @@ trained on ImageNet. The tokens are those of :class:`photophone.tokenizers.kl_va
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import (
-    Callback,
-    check_labels,
-    cosine_reveal_counts,
-    notify,
-    reveal_order,
-    scheduled_guidance,
+from photophone.decoding.loop import Callback, cosine_reveal_counts, notify, reveal_order
+from photophone.generators.base import LossOutput
+from photophone.generators.classes import ClassGenerator, example_values
+from photophone.generators.conditions import ClassLabels
+from photophone.generators.sampler import (
+    GuidedSampler,
+    option,
+    order_steps_option,
+    steps_option,
+    temperature_option,
 )
-from photophone.generators.base import Generator
 from photophone.heads import DiffusionHead
 from photophone.heads.base import is_guided
 from photophone.layers.transformer import TransformerBlock
@@ -37,16 +39,6 @@ KEYS = [(r"^class_emb\.", "class_embedding."), (r"^fake_latent$", "null_embeddin
 MASK_RATIO_STD = 0.25
 
 
-def patchify(grid: Tensor, patch: int) -> Tensor:
-    """(B, D, h*p, w*p) to tokens (B, h*w, D*p*p): channels first, then rows and columns of the patch."""
-    return F.unfold(grid, patch, stride=patch).transpose(1, 2)
-
-
-def unpatchify(tokens: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
-    """Tokens (B, h*w, D*p*p) to (B, D, h*p, w*p); ``size`` is that of the result."""
-    return F.fold(tokens.transpose(1, 2), size, patch, stride=patch)
-
-
 def truncated_normal(uniform: Tensor, mean: float, std: float, low: float, high: float) -> Tensor:
     """Normal draws confined to [low, high], from uniform ones by the inverse distribution function."""
     first, last = (0.5 * (1 + math.erf((bound - mean) / std / math.sqrt(2))) for bound in (low, high))
@@ -54,7 +46,24 @@ def truncated_normal(uniform: Tensor, mean: float, std: float, low: float, high:
     return (mean + std * torch.special.ndtri(probability)).clamp(low, high)
 
 
-class MAR(OriginalCheckpoint, Generator):
+@dataclass(frozen=True)
+class MARSampler(GuidedSampler):
+    """Options of :class:`MAR`.
+
+    Published: 256 steps of the order, 100 of the head, linear guidance 2.9 (base), 3.0 (large) or 3.2 (huge). Linear
+    guidance rises with the share of known tokens.
+    """
+
+    num_order_steps: int | None = order_steps_option(None, "steps of the masked order; none given: a quarter of the "
+                                                           "tokens")
+    num_inference_steps: int | None = steps_option(None, "diffusion steps of the head for each token; none given: "
+                                                         "those of the config")
+    head_sampler: str = option("ddpm", "which of the training's steps the head takes: spread evenly, or with the whole "
+                                       "stride of DDIM, for numbers of steps that have one", choices=("ddpm", "ddim"))
+    temperature: float = temperature_option()
+
+
+class MAR(OriginalCheckpoint, ClassGenerator):
     """Classes to continuous tokens (B, N, D), masked and in random order.
 
     An encoder reads the known tokens, a decoder puts mask tokens in the place of the others, and the head draws
@@ -75,6 +84,7 @@ class MAR(OriginalCheckpoint, Generator):
         label_drop: share of training labels replaced by the null class.
     """
 
+    Sampler = MARSampler
     CONTAINERS = ("model_ema", "model")
 
     @register_to_config
@@ -159,70 +169,58 @@ class MAR(OriginalCheckpoint, Generator):
 
     # training ---------------------------------------------------------------------------------------------------
 
-    def forward(self, tokens: Tensor, labels: Tensor, noise: Noise | None = None) -> Tensor:
-        """The loss, a scalar: mean over masked tokens.
-
-        The share of masked tokens is drawn once for the batch. Labels are dropped in training mode only.
-
-        Args:
-            tokens: float (B, N, D).
-            labels: Long (B,).
-            noise: random draws; torch's global state when None.
-        """
-        noise, (rows, length) = noise or GlobalNoise(tokens.device), tokens.shape[:2]
-        condition = self.class_vectors(labels)
+    def loss(self, tokens: Tokens, condition: ClassLabels, *, noise: Noise | None = None) -> LossOutput:
+        """Mean over masked tokens (B, N, D); the share of masked tokens is drawn once for the batch."""
+        values, (rows, length) = tokens.values, tokens.values.shape[:2]
+        noise = noise or GlobalNoise(values.device)
+        classes = self.class_vectors(condition.labels)
         if self.training and self.config.label_drop:
             drop = noise.uniform(rows, 1) < self.config.label_drop
-            condition = torch.where(drop, self.null_embedding, condition)
+            classes = torch.where(drop, self.null_embedding, classes)
         order = noise.permutation(rows, length)
         ratio = truncated_normal(noise.uniform(1, dtype=torch.float64), 1.0, MASK_RATIO_STD,
                                  self.config.mask_ratio_min, 1.0)
-        masked = torch.zeros(rows, length, dtype=torch.bool, device=tokens.device)
+        masked = torch.zeros(rows, length, dtype=torch.bool, device=values.device)
         masked.scatter_(1, order[:, : math.ceil(length * ratio.item())], True)
-        hidden = self.hidden(tokens, masked, condition)
-        return self.diffusion_head.loss(hidden, tokens, masked, noise=noise)
+        hidden = self.hidden(values, masked, classes)
+        return LossOutput(self.diffusion_head.loss(hidden, values, masked, noise=noise))
+
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        return example_values(rows, self.config.num_tokens, self.config.token_dim, seed)
 
     # sampling ---------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def generate(self, labels: Tensor, *, noise: Noise, guidance_scale: float = 1.0,
-                 guidance_schedule: str = "linear", temperature: float = 1.0, num_inference_steps: int | None = None,
-                 head_steps: int | str | None = None, callback: Callback | None = None) -> Tokens:
-        """Sample tokens for each class.
-
-        Published settings: 256 steps, 100 solver steps, linear guidance 2.9 (base), 3.0 (large) or 3.2 (huge).
-
-        Args:
-            labels: Long (B,).
-            noise: B rows.
-            guidance_scale: 1 is none.
-            guidance_schedule: "linear" (rising with the share of known tokens) or "constant".
-            temperature: of the head.
-            num_inference_steps: steps of the masked order (default: a quarter of the tokens).
-            head_steps: solver steps of the head, or a respacing such as "ddim50" (default: the config's).
-            callback: called after each step of the order.
-
-        Returns:
-            Tokens, float (B, N, D).
+    def reveal_counts(self, sampler: MARSampler) -> list[int]:
+        """Tokens that each step of the order reveals.
 
         Raises:
-            ValueError: for settings out of range.
+            ValueError: more steps than tokens.
         """
-        check_labels(labels, self.config.num_classes)
-        rows, length, guided = len(labels), self.config.num_tokens, is_guided(guidance_scale)
+        length = self.config.num_tokens
+        return cosine_reveal_counts(length, sampler.num_order_steps or max(1, length // 4))
+
+    def respacing(self, sampler: MARSampler) -> str:
+        """The head's steps; see :func:`photophone.layers.gaussian_diffusion.space_timesteps`."""
+        if sampler.num_inference_steps is None and sampler.head_sampler == "ddpm":
+            return self.config.respacing
+        steps = sampler.num_inference_steps or len(self.diffusion_head.tables(self.config.respacing))
+        return f"ddim{steps}" if sampler.head_sampler == "ddim" else str(steps)
+
+    def _generate(self, condition: ClassLabels, *, noise: Noise, sampler: MARSampler,
+                  callback: Callback | None) -> Tokens:
+        """Tokens float (B, N, D)."""
+        rows, length, guided = len(condition), self.config.num_tokens, is_guided(sampler.guidance_scale)
         copies = 2 if guided else 1
-        condition = self.class_vectors(labels.to(self.device), with_null=guided)
-        counts = cosine_reveal_counts(length, num_inference_steps or max(1, length // 4))
+        classes = self.class_vectors(condition.labels, with_null=guided)
+        counts, respacing = self.reveal_counts(sampler), self.respacing(sampler)
         values = torch.zeros(rows, length, self.config.token_dim, device=self.device)
         masked = torch.ones(rows, length, dtype=torch.bool, device=self.device)
         order = noise.permutation(rows, length).to(self.device)
-        respacing = self.config.respacing if head_steps is None else str(head_steps)
         for step, places in enumerate(reveal_order(order, counts)):
-            hidden = self.hidden(values.to(self.dtype).repeat(copies, 1, 1), masked.repeat(copies, 1), condition)
+            hidden = self.hidden(values.to(self.dtype).repeat(copies, 1, 1), masked.repeat(copies, 1), classes)
             drawn = self.diffusion_head.sample(
-                take_places(hidden, places.repeat(copies, 1)), temperature=temperature, noise=noise,
-                guidance=scheduled_guidance(guidance_scale, guidance_schedule, guidance_progress(counts, step)),
-                respacing=respacing)
+                take_places(hidden, places.repeat(copies, 1)), temperature=sampler.temperature, noise=noise,
+                guidance=sampler.guidance_at(guidance_progress(counts, step)), respacing=respacing)
             values.scatter_(1, places[..., None].expand_as(drawn), drawn)
             masked.scatter_(1, places, False)
             notify(callback, step + 1, len(counts))

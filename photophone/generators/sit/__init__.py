@@ -16,7 +16,7 @@ def _dit(family: str, tokenizer: str, num_tokens: int, hub: str, paper: str) -> 
                       "vq_std in its config.json", paper, CODE_LICENCE, WEIGHTS_LICENCE,
                       config={"num_tokens": num_tokens}, hub_id=f"{hub}/{family.lower()}-xl_{tokenizer}",
                       files=("model.safetensors",), tiny=DIT_TINY,
-                      training_name=family.lower())
+                      tiny_sampler={"num_inference_steps": 4, "guidance_scale": 2.0}, training_name=family.lower())
 
 
 ENTRIES = [

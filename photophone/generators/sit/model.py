@@ -8,16 +8,23 @@ as stated in the hub repositories, trained on ImageNet.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from photophone.core.limits import MAX_INFERENCE_STEPS
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, notify
-from photophone.generators.base import Generator
+from photophone.generators.base import LossOutput
+from photophone.generators.classes import ClassGenerator, example_values
+from photophone.generators.conditions import ClassLabels
+from photophone.generators.sampler import Sampler, guidance_option, option, steps_option
+from photophone.heads.base import is_guided
 from photophone.kernels.adaln import gate_residual
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.adaln import AdaLNFinalLayer, adaln_projection, modulated_norm, residual_norm
 from photophone.layers.embeddings import TimestepEmbedding
 from photophone.layers.flow import PATHS, Path, euler, euler_maruyama, heun, sde_time_grid, time_grid
@@ -34,8 +41,7 @@ from photophone.layers.transformer import Attention, FeedForward
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
-CLASS_DROPOUT = 0.1
-SAMPLERS = ("euler", "heun", "sde")
+SOLVERS = ("euler", "heun", "sde")
 WEIGHTINGS = ("uniform", "lognormal")
 
 
@@ -72,11 +78,12 @@ class AdaLNZeroBlock(nn.Module):
         return gate_residual(x, gate2, self.feed_forward(normed))
 
 
-class LatentDiT(OriginalCheckpoint, Generator):
+class LatentDiT(OriginalCheckpoint, ClassGenerator):
     """The network of both: noisy tokens, a time and a class to one output a token.
 
     Args of the families' configs: ``num_tokens`` N, ``token_dim`` D, ``num_classes``, ``width``, ``depth``,
-    ``num_heads``; ``token_mean`` and ``token_std``, numbers or one for each channel, bring tokens to unit variance.
+    ``num_heads``; ``token_mean`` and ``token_std``, numbers or one for each channel, bring tokens to unit variance;
+    ``label_drop``, share of training labels replaced by "no class".
     """
 
     def _build(self, num_tokens: int, token_dim: int, out_dim: int, num_classes: int, width: int, depth: int,
@@ -106,17 +113,14 @@ class LatentDiT(OriginalCheckpoint, Generator):
         return tuple(torch.as_tensor(value, device=self.device, dtype=torch.float32)
                      for value in (self.config.token_mean, self.config.token_std))
 
-    def check_labels(self, labels: Tensor) -> None:
-        """Raise ValueError unless labels are Long (B,) in 0..num_classes - 1."""
-        classes = self.config.num_classes
-        if labels.ndim != 1 or labels.dtype != torch.long or not bool(((labels >= 0) & (labels < classes)).all()):
-            raise ValueError(f"labels must be Long (B,) in 0..{classes - 1}, got {labels.dtype} "
-                             f"{tuple(labels.shape)}: {labels.flatten()[:8].tolist()}")
+    def fit_statistics(self, tokens: Tokens) -> None:
+        """Normalise by the mean and deviation of each channel, unless the config has statistics already."""
+        if (self.config.token_mean, self.config.token_std) == (0.0, 1.0):
+            self.register_to_config(token_mean=tokens.values.mean(dim=(0, 1)).tolist(),
+                                    token_std=tokens.values.std(dim=(0, 1)).tolist())
 
-    def drop_labels(self, labels: Tensor, noise: Noise) -> Tensor:
-        """A tenth of the labels replaced by "no class"."""
-        dropped = noise.uniform(len(labels)).to(labels.device) < CLASS_DROPOUT
-        return labels.masked_fill(dropped, self.config.num_classes)
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        return example_values(rows, self.config.num_tokens, self.config.token_dim, seed)
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
@@ -133,21 +137,38 @@ def line_positions(length: int, width: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()
 
 
+@dataclass(frozen=True)
+class SiTSampler(Sampler):
+    """Options of :class:`SiT`."""
+
+    num_inference_steps: int = steps_option(250, "solver steps; heun evaluates the network twice a step, sde needs at "
+                                                 "least 2")
+    guidance_scale: float = guidance_option(1.75)
+    guidance_from: float = option(0.0, "least time at which guidance acts; noise is at 1, tokens are at 0", low=0,
+                                  high=1)
+    guidance_until: float = option(0.7, "greatest time at which guidance acts", low=0, high=1)
+    solver: str = option("sde", "of the flow: of order 1, of order 2, or stochastic", choices=SOLVERS)
+
+
 class SiT(LatentDiT):
     """Flow matching: the network predicts the velocity, t runs from tokens at 0 to noise at 1.
 
     Args:
-        num_tokens, token_dim, num_classes, width, depth, num_heads, token_mean, token_std: see :class:`LatentDiT`.
+        num_tokens, token_dim, num_classes, width, depth, num_heads, token_mean, token_std, label_drop: see
+            :class:`LatentDiT`.
         path: "linear" or "cosine"; see :data:`photophone.layers.flow.PATHS`.
 
     Raises:
         ValueError: for an unknown path.
     """
 
+    Sampler = SiTSampler
+
     @register_to_config
     def __init__(self, num_tokens: int = 64, token_dim: int = 32, num_classes: int = 1000, width: int = 1152,
                  depth: int = 28, num_heads: int = 16, path: str = "linear",
-                 token_mean: float | Sequence[float] = 0.0, token_std: float | Sequence[float] = 1.0) -> None:
+                 token_mean: float | Sequence[float] = 0.0, token_std: float | Sequence[float] = 1.0,
+                 label_drop: float = 0.1) -> None:
         super().__init__()
         if path not in PATHS:
             raise ValueError(f"path must be one of {', '.join(PATHS)}, got {path!r}")
@@ -161,124 +182,111 @@ class SiT(LatentDiT):
         output = self.predict(PATHS[path].interpolate(x0, eps, t), t.flatten(), labels)
         return (output - PATHS[path].velocity(x0, eps, t)).square().mean(dim=(1, 2))
 
-    def forward(self, labels: Tensor, tokens: Tensor, noise: Noise | None = None,
-                weighting: str = "lognormal") -> Tensor:
-        """Training loss: labels Long (B,), tokens (B, N, D) as the tokenizer makes them."""
-        noise = noise or GlobalNoise(tokens.device)
-        mean, std = self.statistics()
-        return self.loss_per_row(self.drop_labels(labels, noise), (tokens - mean) / std, noise, self.config.path,
-                                 weighting).mean()
+    def loss(self, tokens: Tokens, condition: ClassLabels, *, noise: Noise | None = None) -> LossOutput:
+        """Squared error of the velocity of tokens (B, N, D), at lognormal noise levels."""
+        noise = noise or GlobalNoise(tokens.values.device)
+        labels, (mean, std) = self.drop_labels(condition.labels, noise), self.statistics()
+        x0 = (tokens.values - mean) / std
+        return LossOutput(self.loss_per_row(labels, x0, noise, self.config.path, "lognormal").mean())
 
-    def integrate(self, x: Tensor, labels: Tensor, noise: Noise | None = None, *, sampler: str, num_steps: int,
-                  guidance_scale: float, guidance_interval: Sequence[float], path: Path,
+    def integrate(self, x: Tensor, labels: Tensor, noise: Noise, sampler: SiTSampler, path: Path,
                   callback: Callback | None = None) -> Tensor:
-        """Noise x (B, N, D) to normalised tokens, float64; the network runs in its own dtype.
-
-        Raises:
-            ValueError: an unknown sampler.
-        """
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
-        low, high = guidance_interval
-        null, calls = torch.full_like(labels, self.config.num_classes), 0
-        total = 2 * num_steps - 1 if sampler == "heun" else num_steps
+        """Noise x (B, N, D) to normalised tokens, float64; the network runs in its own dtype."""
+        steps, calls = sampler.num_inference_steps, 0
+        total = 2 * steps - 1 if sampler.solver == "heun" else steps
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             nonlocal calls
-            guide = guidance_scale > 1 and low <= float(t) <= high
-            rows = (x.repeat(2, 1, 1), torch.cat([labels, null])) if guide else (x, labels)
+            acts = sampler.guidance_from <= float(t) <= sampler.guidance_until
+            guided = acts and is_guided(sampler.guidance_scale)
+            rows = (x.repeat(2, 1, 1), torch.cat([labels, self.null_labels(labels)])) if guided else (x, labels)
             times = t.to(x.device).expand(len(rows[0])).to(self.dtype)
             output = self.predict(rows[0].to(self.dtype), times, rows[1]).double()
             calls += 1
             notify(callback, calls, total)
-            if not guide:
-                return output
-            cond, uncond = output.chunk(2)
-            return uncond + guidance_scale * (cond - uncond)
+            cond, uncond = output.chunk(2) if guided else (output, None)
+            return combine_guidance(cond, uncond, sampler.guidance_scale)
 
-        if sampler == "sde":
-            return euler_maruyama(velocity, x.double(), sde_time_grid(num_steps),
+        if sampler.solver == "sde":
+            return euler_maruyama(velocity, x.double(), sde_time_grid(steps),
                                   lambda: noise.normal(*x.shape).to(x.device).double(), path)
-        return (heun if sampler == "heun" else euler)(velocity, x.double(), time_grid(num_steps))
+        return (heun if sampler.solver == "heun" else euler)(velocity, x.double(), time_grid(steps))
 
-    @torch.no_grad()
-    def generate(self, labels: Tensor, *, noise: Noise, callback: Callback | None = None,
-                 num_inference_steps: int = 250, guidance_scale: float = 1.75,
-                 guidance_interval: Sequence[float] = (0.0, 0.7), sampler: str = "sde") -> Tokens:
-        """Tokens float32 (B, N, D) of classes Long (B,).
-
-        Args:
-            num_inference_steps: of the sampler; "heun" evaluates the network twice a step, "sde" needs at least 2.
-            guidance_scale: 1 is none.
-            guidance_interval: lowest and highest time at which guidance acts.
-            sampler: one of SAMPLERS.
+    def _generate(self, condition: ClassLabels, *, noise: Noise, sampler: SiTSampler,
+                  callback: Callback | None) -> Tokens:
+        """Tokens float32 (B, N, D).
 
         Raises:
-            ValueError: for labels that are no classes, an unknown sampler, or too few steps.
+            ValueError: too few steps for the solver.
         """
-        self.check_labels(labels)
-        labels = labels.to(self.device)
-        x = noise.normal(len(labels), self.config.num_tokens, self.config.token_dim).to(self.device)
-        x = self.integrate(x, labels, noise, sampler=sampler, num_steps=num_inference_steps, callback=callback,
-                           guidance_scale=guidance_scale, guidance_interval=guidance_interval,
-                           path=PATHS[self.config.path])
+        x = noise.normal(len(condition), self.config.num_tokens, self.config.token_dim).to(self.device)
+        x = self.integrate(x, condition.labels, noise, sampler, PATHS[self.config.path], callback)
         mean, std = self.statistics()
         return Tokens(x.float() * std + mean)
+
+
+@dataclass(frozen=True)
+class DiTSampler(Sampler):
+    """Options of :class:`DiT`."""
+
+    num_inference_steps: int = option(250, "of the 1000 steps of training", low=1, high=MAX_INFERENCE_STEPS)
+    guidance_scale: float = guidance_option(1.5)
 
 
 class DiT(LatentDiT):
     """Diffusion in 1000 steps: the network predicts noise and the place of the variance in its range.
 
     Args:
-        num_tokens, token_dim, num_classes, width, depth, num_heads, token_mean, token_std: see :class:`LatentDiT`.
+        num_tokens, token_dim, num_classes, width, depth, num_heads, token_mean, token_std, label_drop: see
+            :class:`LatentDiT`.
         schedule: of the noise, "cosine" or "linear".
 
     Raises:
         ValueError: for an unknown schedule.
     """
 
+    Sampler = DiTSampler
+
     @register_to_config
     def __init__(self, num_tokens: int = 64, token_dim: int = 32, num_classes: int = 1000, width: int = 1152,
                  depth: int = 28, num_heads: int = 16, schedule: str = "cosine",
-                 token_mean: float | Sequence[float] = 0.0, token_std: float | Sequence[float] = 1.0) -> None:
+                 token_mean: float | Sequence[float] = 0.0, token_std: float | Sequence[float] = 1.0,
+                 label_drop: float = 0.1) -> None:
         super().__init__()
         if schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
         self._build(num_tokens, token_dim, 2 * token_dim, num_classes, width, depth, num_heads)
         self.positions.copy_(line_positions(num_tokens, width))
 
-    def forward(self, labels: Tensor, tokens: Tensor, noise: Noise | None = None) -> Tensor:
-        """Training loss: labels Long (B,), tokens (B, N, D) as the tokenizer makes them."""
-        noise = noise or GlobalNoise(tokens.device)
+    def loss(self, tokens: Tokens, condition: ClassLabels, *, noise: Noise | None = None) -> LossOutput:
+        """Squared error of the noise plus variational bound of tokens (B, N, D), one step a row."""
+        noise, values = noise or GlobalNoise(tokens.values.device), tokens.values
         tables, (mean, std) = diffusion_tables(self.config.schedule), self.statistics()
-        labels, x0 = self.drop_labels(labels, noise), (tokens - mean) / std
-        step = (noise.uniform(len(labels)) * len(tables)).long().to(tokens.device)
+        labels, x0 = self.drop_labels(condition.labels, noise), (values - mean) / std
+        step = (noise.uniform(len(labels)) * len(tables)).long().to(values.device)
         eps = noise.normal(*x0.shape).to(x0)
         output = self.predict(add_noise(tables, x0, eps, step), step, labels)
         mse, bound = diffusion_losses(tables, output, x0, eps, step[:, None].expand(x0.shape[:2]))
-        return (mse + bound).mean()
+        return LossOutput((mse + bound).mean())
 
-    @torch.no_grad()
-    def generate(self, labels: Tensor, *, noise: Noise, callback: Callback | None = None,
-                 num_inference_steps: int = 250, guidance_scale: float = 1.5) -> Tokens:
-        """Tokens float32 (B, N, D) of classes Long (B,), by DDPM on a part of the steps; guides the noise alone.
-
-        Raises:
-            ValueError: for labels that are no classes, or more steps than training had.
-        """
-        self.check_labels(labels)
-        labels, tables = labels.to(self.device), diffusion_tables(self.config.schedule,
-                                                                  respacing=str(num_inference_steps))
+    def _generate(self, condition: ClassLabels, *, noise: Noise, sampler: DiTSampler,
+                  callback: Callback | None) -> Tokens:
+        """Tokens float32 (B, N, D), by DDPM on a part of the steps; guides the noise alone."""
+        labels = condition.labels
+        copies = 2 if is_guided(sampler.guidance_scale) else 1
+        classes = torch.cat([labels, self.null_labels(labels)]) if copies == 2 else labels
+        tables = diffusion_tables(self.config.schedule, respacing=str(sampler.num_inference_steps))
         shape = (len(labels), self.config.num_tokens, self.config.token_dim)
-        null, x = torch.full_like(labels, self.config.num_classes), noise.normal(*shape).to(self.device)
+        x = noise.normal(*shape).to(self.device)
         for step in reversed(range(len(tables))):
-            times = tables.timesteps[step].to(self.device).expand(2 * len(labels))
-            output = self.predict(x.repeat(2, 1, 1).to(self.dtype), times, torch.cat([labels, null])).float()
-            (cond, variance), (uncond, _) = (half.chunk(2, dim=-1) for half in output.chunk(2))
-            eps = uncond + guidance_scale * (cond - uncond)
+            times = tables.timesteps[step].to(self.device).expand(len(classes))
+            output = self.predict(x.repeat(copies, 1, 1).to(self.dtype), times, classes).float()
+            eps, variance = output.chunk(2, dim=-1)  # the variance is that of the conditional rows
+            uncond = eps[len(labels):] if copies == 2 else None
+            eps = combine_guidance(eps[:len(labels)], uncond, sampler.guidance_scale)
             x = posterior_mean(tables, predict_x0(tables, x, eps, step), x, step)
             if step:
-                spread = torch.exp(0.5 * learned_range_log_variance(tables, variance, step))
+                spread = torch.exp(0.5 * learned_range_log_variance(tables, variance[:len(labels)], step))
                 x = x + spread * noise.normal(*shape).to(self.device)
             notify(callback, len(tables) - step, len(tables))
         mean, std = self.statistics()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from photophone.loading.entry import ModelEntry
+from photophone.loading.entry import OWN, ModelEntry
 
-CLASSES = {"speech-ar": "photophone.generators.speech_ar.model:SpeechFlowAR"}
 ENTRIES = [
     ModelEntry("photophone/tiny-speech", "pipeline", "photophone.pipelines.text_to_speech:TextToSpeechPipeline",
                "English text to 16 kHz speech of one synthetic voice, streaming, 7.9 million parameters",
                "in the line of arXiv 2502.03930", "Apache-2.0", "Apache-2.0; training data in its card",
                folder="tiny-speech",
                sampler={"num_inference_steps": 8, "guidance_scale": 1.5, "temperature": 1.0}),
+    ModelEntry("speech-flow-ar", "generator", "photophone.generators.speech_ar.model:SpeechFlowAR",
+               "English phonemes to the tokens of stream-codec, streaming; the class of photophone/tiny-speech, 4.3 M",
+               "in the line of arXiv 2502.03930", **OWN, parameters=4_304_825,
+               tiny={"token_dim": 8, "text_width": 32, "text_depth": 1, "aligned_depth": 1, "width": 32, "depth": 2,
+                     "num_heads": 2, "window": 4, "cond_width": 16,
+                     "head_config": {"width": 32, "depth": 1, "num_heads": 2}},
+               tiny_sampler={"num_inference_steps": 2}),
 ]

@@ -11,16 +11,20 @@ Code and weights: Apache-2.0.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
+from photophone.core.limits import SPEED_RANGE
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import Callback, KVCache, notify
-from photophone.generators.base import Generator
+from photophone.decoding.loop import Callback, KVCache, collect, notify
+from photophone.generators.base import Generator, LossOutput
+from photophone.generators.conditions import Condition
+from photophone.generators.sampler import Sampler, guidance_option, option, steps_option, temperature_option
 from photophone.heads import build_head
 from photophone.heads.base import is_guided
 from photophone.layers.llama_block import LlamaBlock
@@ -31,8 +35,40 @@ MAX_PATCHES = 4096
 """Of one sentence; at 40 tokens a second and patches of 4 it is nearly seven minutes."""
 
 
-class MaskedConvNeXt(nn.Module):
-    """ConvNeXt block over a padded sequence (B, N, C), not causal; padding is zero for the convolution."""
+@dataclass(frozen=True)
+class Phonemes(Condition):
+    """Sentences as phonemes.
+
+    Args:
+        ids: Long (B, L) of the phoneme table.
+        mask: bool (B, L), True for phonemes: each row from its first place to its own end.
+        durations: Long (B, L), tokens that each phoneme takes, 0 behind the mask; each row sums to whole patches.
+            Training needs them; in sampling None lets the model tell them from the text.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    durations: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SpeechSampler(Sampler):
+    """Options of :class:`SpeechFlowAR`."""
+
+    num_inference_steps: int = steps_option(8, "solver steps of each patch")
+    guidance_scale: float = guidance_option(2.0)
+    temperature: float = temperature_option()
+    speed: float = option(1.0, "1 is the voice's own speed, 2 is twice as fast; given durations stay",
+                          low=SPEED_RANGE[0], high=SPEED_RANGE[1])
+
+
+class PhonemeBlock(nn.Module):
+    """A ConvNeXt block over a padded sequence (B, N, C), not causal; padding is zero for the convolution.
+
+    It is the function of :class:`photophone.layers.convnext.ConvNeXtBlock`, whose weights have the same names. That one
+    works on (B, C, N) and fuses the last step, which rounds otherwise in the last bit: the published voice would not
+    say the same samples again.
+    """
 
     def __init__(self, width: int, hidden: int, kernel_size: int = 7) -> None:
         super().__init__()
@@ -85,6 +121,10 @@ class SpeechFlowAR(Generator):
         condition_drop: share of training patches whose text and backbone are blanked, for guidance in the head.
     """
 
+    Condition = Phonemes
+    Sampler = SpeechSampler
+    streams = True
+
     @register_to_config
     def __init__(self, num_symbols: int = 115, token_dim: int = 24, patch_size: int = 4, text_width: int = 192,
                  text_depth: int = 3, aligned_depth: int = 2, width: int = 224, depth: int = 2, num_heads: int = 4,
@@ -93,12 +133,12 @@ class SpeechFlowAR(Generator):
                  condition_drop: float = 0.1) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_symbols, text_width)
-        self.text_blocks = nn.ModuleList(MaskedConvNeXt(text_width, 2 * text_width) for _ in range(text_depth))
+        self.text_blocks = nn.ModuleList(PhonemeBlock(text_width, 2 * text_width) for _ in range(text_depth))
         self.text_attention = TransformerBlock(text_width, 4, mlp_ratio=2, qk_norm=True)
         self.text_norm = nn.LayerNorm(text_width)
         self.duration = nn.Sequential(nn.Linear(text_width, text_width), nn.GELU(), nn.Linear(text_width, 1))
         self.place_in = nn.Linear(4, text_width)
-        self.aligned_blocks = nn.ModuleList(MaskedConvNeXt(text_width, 2 * text_width) for _ in range(aligned_depth))
+        self.aligned_blocks = nn.ModuleList(PhonemeBlock(text_width, 2 * text_width) for _ in range(aligned_depth))
         self.aligned_norm = nn.LayerNorm(text_width)
         self.patch_text = nn.Linear(patch_size * text_width, width)
         self.patch_in = nn.Linear(patch_size * token_dim, width)
@@ -116,8 +156,9 @@ class SpeechFlowAR(Generator):
         nn.init.normal_(self.embedding.weight, std=0.1)
 
     @torch.no_grad()
-    def set_statistics(self, values: Tensor) -> None:
-        """Normalise tokens by the mean and deviation of ``values`` (M, D), channel by channel."""
+    def fit_statistics(self, tokens: Tokens) -> None:
+        """Normalise tokens by the mean and deviation of these, channel by channel."""
+        values = tokens.values[tokens.mask]  # (M, D)
         self.token_mean.copy_(values.mean(dim=0))
         self.token_std.copy_(values.std(dim=0).clamp(min=1e-3))
 
@@ -181,37 +222,48 @@ class SpeechFlowAR(Generator):
             known = torch.where(blank[..., None, None], self.blank, known)
         return (known + self.cond_past(past).unflatten(-1, (self.config.patch_size, -1))).flatten(1, 2)
 
-    def forward(self, ids: Tensor, mask: Tensor, durations: Tensor, tokens: Tensor,
-                noise: Noise | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, a scalar, and its parts.
+    def loss(self, tokens: Tokens, condition: Phonemes, *, noise: Noise | None = None) -> LossOutput:
+        """Flow loss of the patches and error of the logarithms of the durations, one to one.
 
         Args:
-            ids, mask: phonemes Long and Bool (B, L).
-            durations: tokens of each phoneme, Long (B, L); each row sums to whole patches.
             tokens: float (B, N, D) of the codec; N is the largest sum of durations.
-            noise: random draws; torch's global state when None.
+            condition: with durations.
+            noise: see :meth:`Generator.loss`.
+
+        Raises:
+            ValueError: there are no durations, or tokens of other shape than they tell.
         """
-        noise = noise or GlobalNoise(tokens.device)
-        text = self.encode_text(ids, mask)
-        spoken = mask & (durations > 0)
+        noise, durations = noise or GlobalNoise(tokens.values.device), condition.durations
+        if durations is None:
+            raise ValueError("training needs the durations of the phonemes")
+        if tokens.values.shape[1] != int(durations.sum(dim=1).max()):
+            raise ValueError(f"durations of {int(durations.sum(dim=1).max())} tokens for {tokens.num_tokens} tokens")
+        text = self.encode_text(condition.ids, condition.mask)
+        spoken = condition.mask & (durations > 0)
         target = durations.clamp(1, self.config.max_duration).to(text.dtype).log()
         errors = functional.smooth_l1_loss(self.log_durations(text), target, reduction="none", beta=0.25)
         duration_loss = errors[spoken].mean()
-        aligned = self.align(text, durations)  # (B, N, C)
+        flow_loss = self._flow_loss(tokens.values, durations, self.align(text, durations), noise)
+        return LossOutput(flow_loss + duration_loss,
+                          {"flow_loss": flow_loss.detach(), "duration_loss": duration_loss.detach()})
+
+    def _flow_loss(self, tokens: Tensor, durations: Tensor, aligned: Tensor, noise: Noise) -> Tensor:
+        """Of tokens (B, N, D) and the text laid out in time (B, N, C)."""
+        size = self.config.patch_size
         values = (tokens - self.token_mean) / self.token_std
-        rows, count = len(values), values.shape[1] // self.config.patch_size
-        valid = torch.arange(count, device=values.device) * self.config.patch_size < durations.sum(1, keepdim=True)
+        rows, count = len(values), values.shape[1] // size
+        ends = durations.sum(1, keepdim=True)
+        valid = torch.arange(count, device=values.device) * size < ends  # (B, T)
         share = self.config.context_noise * noise.uniform(rows, count, 1)
         patches = self._patches(values)
         noised = (1 - share) * patches + share * noise.normal(*patches.shape)
         past = torch.cat([self.start.expand(rows, 1, -1), noised[:, :-1]], dim=1)
         hidden = self._backbone(self.patch_in(past) + self.patch_text(self._patches(aligned)))
-        blank = noise.uniform(rows, count) < self.config.condition_drop
+        blank = noise.uniform(rows, count) < self.config.condition_drop if self.training else None
         conditions = self._conditions(hidden, aligned, past, blank)
-        chosen = valid.repeat_interleave(self.config.patch_size, dim=1)
-        # All valid patches of the batch side by side: the head spends nothing on padding.
-        flow_loss = self.token_head.loss(conditions[chosen][None], values[chosen][None], noise=noise)
-        return flow_loss + duration_loss, {"flow_loss": flow_loss, "duration_loss": duration_loss}
+        # All valid patches of the batch are rows of their own: the head spends nothing on padding.
+        whole_patches = conditions.unflatten(1, (-1, size))[valid], values.unflatten(1, (-1, size))[valid]
+        return self.token_head.loss(*whole_patches, noise=noise.parts((ends[:, 0] // size).tolist()))
 
     def _backbone(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """(B, T, width), after the T' patches in the cache: each patch sees itself and ``window - 1`` before it."""
@@ -227,33 +279,48 @@ class SpeechFlowAR(Generator):
 
     # sampling ---------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def stream(self, ids: Tensor, mask: Tensor, *, noise: Noise, speed: float = 1.0, guidance_scale: float = 2.0,
-               temperature: float = 1.0, num_inference_steps: int = 8, callback: Callback | None = None,
-               **head_options) -> Iterator[Tokens]:
-        """Patch after patch of each row.
+    def check_condition(self, condition: Phonemes) -> None:
+        """Phonemes of the table, each row from its first place on; durations of whole patches, where given."""
+        ids, mask, durations = condition.ids, condition.mask, condition.durations
+        if ids.ndim != 2 or ids.dtype != torch.long or not ids.numel():
+            raise ValueError(f"phonemes must be Long (B, L), got {ids.dtype} {tuple(ids.shape)}")
+        if not 0 <= int(ids.min()) <= int(ids.max()) < self.config.num_symbols:
+            raise ValueError(f"phonemes must lie in 0..{self.config.num_symbols - 1}, got "
+                             f"{int(ids.min())}..{int(ids.max())}")
+        if mask.shape != ids.shape or mask.dtype != torch.bool or not mask[:, 0].all() or (mask[:, 1:] > mask[:, :-1]
+                                                                                          ).any():
+            raise ValueError(f"the mask must be bool {tuple(ids.shape)}, each row True up to its own end")
+        if durations is None:
+            return
+        if durations.shape != ids.shape or durations.dtype != torch.long or int(durations.min()) < 0:
+            raise ValueError(f"durations must be Long {tuple(ids.shape)} of at least 0")
+        totals = durations.sum(dim=1)
+        if durations[~mask].any() or (totals % self.config.patch_size).any() or not totals.all():
+            raise ValueError(f"durations must be 0 behind the mask and sum to whole patches of "
+                             f"{self.config.patch_size}, got sums of {totals.tolist()}")
 
-        Args:
-            ids, mask: phonemes Long and Bool (B, L), each row from its first symbol on.
-            noise: B rows.
-            speed: 1 is the voice's own.
-            guidance_scale: 1 is none; only the head runs twice.
-            temperature: of the head.
-            num_inference_steps: solver steps of each patch.
-            callback: called after each patch.
-            head_options: passed to the head's ``sample``.
+    def _generate(self, condition: Phonemes, *, noise: Noise, sampler: SpeechSampler,
+                  callback: Callback | None) -> Tokens:
+        return Tokens(*collect(self._steps(condition, noise, sampler, callback)))
 
-        Yields:
-            Tokens, float (B, P, D) with lengths (B,): 0 for rows that have ended.
+    def _stream(self, condition: Phonemes, *, noise: Noise, sampler: SpeechSampler,
+                callback: Callback | None) -> Iterator[Tokens]:
+        """Patches float (B, P, D), with lengths P, or 0 for rows that have ended."""
+        for values, alive in self._steps(condition, noise, sampler, callback):
+            yield Tokens(values, alive.long() * values.shape[1])
+
+    def _steps(self, condition: Phonemes, noise: Noise, sampler: SpeechSampler,
+               callback: Callback | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Patches (B, P, D), and bool (B,), True for rows that have not ended.
 
         Raises:
-            ValueError: a speed that is not positive, or a text of more than MAX_PATCHES patches.
+            ValueError: a text of more than MAX_PATCHES patches.
         """
-        if not speed > 0:
-            raise ValueError(f"speed must be positive, got {speed}")
-        config, rows = self.config, len(ids)
-        text = self.encode_text(ids, mask)
-        durations = self._round_durations(self.log_durations(text), mask, speed)
+        config, rows = self.config, len(condition)
+        text = self.encode_text(condition.ids, condition.mask)
+        durations = condition.durations
+        if durations is None:
+            durations = self._round_durations(self.log_durations(text), condition.mask, sampler.speed)
         aligned = self.align(text, durations)
         ends = durations.sum(dim=1) // config.patch_size  # patches of each row
         total = int(ends.max())
@@ -263,8 +330,8 @@ class SpeechFlowAR(Generator):
         head_dim = config.width // config.num_heads
         dtype = self.dtype  # looks through all weights: once, not for each patch
         cache = KVCache(config.depth, rows, config.num_heads, total, head_dim, self.device, dtype)
-        options = dict(guidance=guidance_scale, temperature=temperature, noise=noise,
-                       **self.token_head.step_options(num_inference_steps), **head_options)
+        options = dict(guidance=sampler.guidance_scale, temperature=sampler.temperature, noise=noise,
+                       **self.token_head.step_options(sampler.num_inference_steps))
         past = self.start.expand(rows, 1, -1)
         blank = torch.ones(rows, 1, dtype=torch.bool, device=self.device)
         with self.token_head.remember_times():
@@ -272,20 +339,30 @@ class SpeechFlowAR(Generator):
                 hidden = self._backbone(self.patch_in(past) + patch_text[:, index:index + 1], cache)
                 part = aligned[:, index * config.patch_size:(index + 1) * config.patch_size]
                 conditions = self._conditions(hidden, part, past)
-                if is_guided(guidance_scale):
+                if is_guided(sampler.guidance_scale):
                     conditions = torch.cat([conditions, self._conditions(hidden, part, past, blank)])
                 values = self.token_head.sample(conditions, **options)  # (B, P, D)
-                past = self._patches(values)
-                if config.sampling_noise:
-                    share = config.sampling_noise
-                    past = (1 - share) * past + share * noise.normal(*past.shape)
-                past = past.to(dtype)
-                lengths = (index < ends).long() * config.patch_size
-                yield Tokens(values * self.token_std.float() + self.token_mean.float(), lengths)
+                past = self._blurred(self._patches(values), noise).to(dtype)
+                yield values * self.token_std.float() + self.token_mean.float(), index < ends
                 notify(callback, index + 1, total)
 
-    def generate(self, ids: Tensor, mask: Tensor, *, noise: Noise, callback: Callback | None = None,
-                 **options) -> Tokens:
-        """All patches of :meth:`stream` as one: float (B, N, D) with lengths (B,)."""
-        parts = list(self.stream(ids, mask, noise=noise, callback=callback, **options))
-        return Tokens(torch.cat([part.values for part in parts], dim=1), sum(part.lengths for part in parts))
+    def _blurred(self, patches: Tensor, noise: Noise) -> Tensor:
+        """A patch as the next one sees it: mixed with a little noise, as in training."""
+        share = self.config.sampling_noise
+        return (1 - share) * patches + share * noise.normal(*patches.shape) if share else patches
+
+    # for tests and measurements ---------------------------------------------------------------------------------
+
+    def example_condition(self, rows: int, seed: int = 0) -> Phonemes:
+        generator, length = torch.Generator().manual_seed(seed), 6
+        ids = torch.randint(1, self.config.num_symbols, (rows, length), generator=generator)
+        mask = torch.arange(length) < torch.tensor([[length - row % 3] for row in range(rows)])
+        durations = torch.randint(1, 4, (rows, length), generator=generator) * mask
+        last = mask.sum(dim=1, keepdim=True) - 1
+        missing = -durations.sum(dim=1, keepdim=True) % self.config.patch_size
+        return Phonemes(ids, mask, durations.scatter_add(1, last, missing))
+
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        lengths = self.example_condition(rows, seed).durations.sum(dim=1)
+        shape = rows, int(lengths.max()), self.config.token_dim
+        return Tokens(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), lengths)

@@ -7,6 +7,7 @@ repositories, trained on ImageNet and meant for research.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +19,21 @@ from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback
 from photophone.decoding.masked import decode_masked
-from photophone.generators.base import Generator
+from photophone.generators.base import LossOutput
+from photophone.generators.classes import ClassGenerator, example_codes
+from photophone.generators.conditions import ClassLabels
+from photophone.generators.sampler import (
+    GuidedSampler,
+    guidance_option,
+    option,
+    order_steps_option,
+    temperature_option,
+)
 from photophone.layers.transformer import TransformerBlock
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
-LABEL_SMOOTHING, UNMASKED_WEIGHT, CLASS_DROPOUT = 0.1, 0.1, 0.1
+LABEL_SMOOTHING, UNMASKED_WEIGHT = 0.1, 0.1
 """Of the official training."""
 
 
@@ -38,21 +48,48 @@ def mask_tokens(tokens: Tensor, mask_id: int, noise: Noise) -> tuple[Tensor, Ten
 
 def masked_token_loss(logits: Tensor, tokens: Tensor, masked: Tensor, smoothing: float = LABEL_SMOOTHING,
                       unmasked_weight: float = UNMASKED_WEIGHT) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of logits (B, N, K), where tokens that were visible count less, and the share of right ones."""
+    """Cross-entropy of logits (B, N, K), and the share of right tokens.
+
+    Args:
+        logits: (B, N, K).
+        tokens: Long (B, N).
+        masked: bool (B, N), True where the network did not see the token.
+        smoothing: of the labels.
+        unmasked_weight: of tokens that were visible.
+
+    Returns:
+        The weighted mean of the losses; the mean over rows of the accuracy on each row's masked places.
+    """
     losses = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none", label_smoothing=smoothing)
     weights = torch.where(masked, 1.0, unmasked_weight)
-    right = (logits.argmax(dim=-1) == tokens).float().mean()
-    return (losses * weights).sum() / (weights.sum() + 1e-8), right
+    right = (logits.argmax(dim=-1) == tokens) & masked
+    accuracy = (right.sum(dim=1) / masked.sum(dim=1).clamp(min=1)).mean()
+    return (losses * weights).sum() / (weights.sum() + 1e-8), accuracy
 
 
-class MaskedImageGenerator(OriginalCheckpoint, Generator):
+@dataclass(frozen=True)
+class MaskedImageSampler(GuidedSampler):
+    """Options of :class:`ImageBert` and :class:`UViTBert`.
+
+    Published: 8 steps, linear guidance 5.5 and temperature 9.5 (l32); 8, 4.0 and 11.0 (b64); 64 steps, power-cosine
+    guidance 6.9 and temperature 2.8 (s128). Scales of "linear" and "constant" are one more than the official ones, for
+    which 0 is none.
+    """
+
+    guidance_scale: float = guidance_option(5.5)
+    num_order_steps: int = order_steps_option(8, "steps that each keep the surest tokens and mask the rest again")
+    temperature: float = temperature_option(9.5, MAX_MASKED_TEMPERATURE)
+    annealed: bool = option(False, "divide the logits by a number that falls from 1.3 to 0.5")
+
+
+class MaskedImageGenerator(OriginalCheckpoint, ClassGenerator):
     """Tokens of an image from its class.
 
     The vocabulary holds the codes, then the mask, then the classes, then "no class". The sequence is the class, then
-    the tokens. A family's config has ``num_tokens``, ``num_codes`` and ``num_classes``.
+    the tokens. A family's config has ``num_tokens``, ``num_codes``, ``num_classes`` and ``label_drop``.
     """
 
-    MAX_TEMPERATURE = MAX_MASKED_TEMPERATURE
+    Sampler = MaskedImageSampler
 
     @property
     def mask_id(self) -> int:
@@ -68,34 +105,29 @@ class MaskedImageGenerator(OriginalCheckpoint, Generator):
         classes = labels + self.config.num_codes + 1
         return self.transform(torch.cat([classes[:, None], ids], dim=1))[:, 1:]
 
-    def forward(self, labels: Tensor, tokens: Tensor, noise: Noise | None = None) -> Tensor:
-        """Training loss: labels Long (B,), tokens Long (B, N); a tenth of the labels is dropped."""
-        noise = noise or GlobalNoise(tokens.device)
-        ids, masked = mask_tokens(tokens, self.mask_id, noise)
-        dropped = noise.uniform(len(labels)).to(labels.device) < CLASS_DROPOUT
-        return masked_token_loss(self.logits(ids, labels.masked_fill(dropped, self.config.num_classes)), tokens,
-                                 masked)[0]
+    def loss(self, tokens: Tokens, condition: ClassLabels, *, noise: Noise | None = None) -> LossOutput:
+        """Cross-entropy of a random share of hidden tokens Long (B, N); visible ones count a tenth.
 
-    @torch.no_grad()
-    def generate(self, labels: Tensor, *, noise: Noise, callback: Callback | None = None, num_inference_steps: int = 8,
-                 guidance_scale: float = 4.5, guidance_schedule: str = "linear", guidance_power: float = 3.0,
-                 temperature: float = 9.5, annealed: bool = False) -> Tokens:
-        """Tokens Long (B, N) of classes Long (B,); see :func:`photophone.decoding.masked.decode_masked`.
-
-        Raises:
-            ValueError: for labels that are no classes, and for settings out of range.
+        ``metrics`` has ``right_codes``, the share of hidden tokens that are the likeliest.
         """
-        classes = self.config.num_classes
-        if labels.ndim != 1 or labels.dtype != torch.long or not bool(((labels >= 0) & (labels < classes)).all()):
-            raise ValueError(f"labels must be Long (B,) in 0..{classes - 1}, got {labels.dtype} "
-                             f"{tuple(labels.shape)}: {labels.flatten()[:8].tolist()}")
-        labels = labels.to(self.device)
-        null = torch.full_like(labels, classes)
+        noise = noise or GlobalNoise(tokens.values.device)
+        ids, masked = mask_tokens(tokens.values, self.mask_id, noise)
+        labels = self.drop_labels(condition.labels, noise)
+        loss, right = masked_token_loss(self.logits(ids, labels), tokens.values, masked)
+        return LossOutput(loss, {"right_codes": right})
+
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        return example_codes(rows, self.config.num_tokens, self.config.num_codes, seed)
+
+    def _generate(self, condition: ClassLabels, *, noise: Noise, sampler: MaskedImageSampler,
+                  callback: Callback | None) -> Tokens:
+        """Codes Long (B, N)."""
+        labels = condition.labels
+        null = self.null_labels(labels)
         return Tokens(decode_masked(
             lambda ids, conditional: self.logits(ids, labels if conditional else null), len(labels),
-            self.config.num_tokens, self.mask_id, noise=noise, num_steps=num_inference_steps,
-            guidance=guidance_schedule,
-            guidance_scale=guidance_scale, guidance_power=guidance_power, temperature=temperature, annealed=annealed,
+            self.config.num_tokens, self.mask_id, noise=noise, num_steps=sampler.num_order_steps,
+            guidance=sampler.guidance_at, temperature=sampler.temperature, annealed=sampler.annealed,
             callback=callback, device=self.device))
 
 
@@ -105,11 +137,12 @@ class ImageBert(MaskedImageGenerator):
     Args:
         num_tokens, num_codes, num_classes: N, K and classes.
         width, depth, num_heads, hidden: of the transformer and its feed-forward.
+        label_drop: share of training labels replaced by "no class".
     """
 
     @register_to_config
     def __init__(self, num_tokens: int = 32, num_codes: int = 4096, num_classes: int = 1000, width: int = 768,
-                 depth: int = 24, num_heads: int = 16, hidden: int = 3072) -> None:
+                 depth: int = 24, num_heads: int = 16, hidden: int = 3072, label_drop: float = 0.1) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_codes + num_classes + 2, width)
         self.positions = nn.Parameter(0.02 * torch.randn(num_tokens + 1, width))
@@ -146,6 +179,7 @@ class UViTBert(MaskedImageGenerator):
     Args:
         num_tokens, num_codes, num_classes: N, K and classes.
         width, depth, num_heads, hidden: of the transformer and its feed-forward; depth even, without the middle block.
+        label_drop: share of training labels replaced by "no class".
 
     Raises:
         ValueError: for an odd depth.
@@ -153,7 +187,7 @@ class UViTBert(MaskedImageGenerator):
 
     @register_to_config
     def __init__(self, num_tokens: int = 128, num_codes: int = 4096, num_classes: int = 1000, width: int = 1024,
-                 depth: int = 20, num_heads: int = 16, hidden: int = 4096) -> None:
+                 depth: int = 20, num_heads: int = 16, hidden: int = 4096, label_drop: float = 0.1) -> None:
         super().__init__()
         if depth % 2:
             raise ValueError(f"depth must be even, got {depth}")

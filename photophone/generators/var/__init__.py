@@ -10,7 +10,8 @@ VAR = {"kind": "generator", "target": "photophone.generators.var.model:VAR", "pa
        "code_licence": "MIT",
        "weights_licence": f"{AS_CODE}; trained on ImageNet", "hub_id": "FoundationVision/var",
        "tiny": {"scales": [1, 2, 4], "token_width": 8, "num_codes": 64, "num_classes": 10, "width": 32, "depth": 2,
-                "num_heads": 2}}
+                "num_heads": 2},
+       "tiny_sampler": {"guidance_scale": 2.0, "temperature": 0.1, "top_k": 40, "top_p": 0.95}}
 
 
 def _var(depth: int, count: str, pixels: int = 256, **config: Any) -> ModelEntry:

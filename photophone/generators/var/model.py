@@ -7,6 +7,8 @@ apart; trained on ImageNet. The tokens are those of :class:`photophone.tokenizer
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -14,10 +16,13 @@ from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import Callback, KVCache, check_labels, notify, scheduled_guidance
-from photophone.generators.base import Generator
+from photophone.decoding.loop import Callback, KVCache, notify
+from photophone.generators.base import LossOutput
+from photophone.generators.classes import ClassGenerator, example_codes
+from photophone.generators.conditions import ClassLabels
+from photophone.generators.sampler import GuidedSampler, temperature_option, top_k_option, top_p_option
 from photophone.generators.var.attention import VARAttention
-from photophone.heads.base import check_temperature, is_guided
+from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
 from photophone.kernels.sampling import draw
 from photophone.kernels.solver import combine_guidance
@@ -26,6 +31,9 @@ from photophone.layers.adaln_block import AdaLNBlock
 from photophone.layers.transformer import FeedForward
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.multi_scale import MultiScaleVQ
+
+if TYPE_CHECKING:
+    from photophone.tokenizers.base import ImageTokenizer
 
 KEYS = [(r"^word_embed\.", "token_in."), (r"^class_emb\.", "class_embedding."), (r"^pos_start$", "start_position"),
         (r"^pos_1LC$", "position"), (r"^lvl_embed\.", "level_embedding."),
@@ -36,11 +44,24 @@ KEYS = [(r"^word_embed\.", "token_in."), (r"^class_emb\.", "class_embedding."), 
         (r"\.ffn\.fc2\.", ".feed_forward.2."), (r"\.ada_lin\.", ".modulation."), (r"\.ada_gss$", ".offset")]
 
 
-class VAR(OriginalCheckpoint, Generator):
+@dataclass(frozen=True)
+class VARSampler(GuidedSampler):
+    """Options of :class:`VAR`.
+
+    Published: guidance 2.5 (one more than the official ``cfg``), top_k 900, top_p 0.96. Linear guidance is none for the
+    first scale and all of it for the last.
+    """
+
+    temperature: float = temperature_option()
+    top_k: int = top_k_option()
+    top_p: float = top_p_option()
+
+
+class VAR(OriginalCheckpoint, ClassGenerator):
     """Classes to multi-scale codes Long (B, L): all codes of a scale at once, given all coarser scales.
 
-    The model reads the sum of the coarser maps, which the tokenizer's quantizer makes from codes: methods take it as
-    ``quantizer`` (``VARTokenizer.bottleneck``).
+    The model reads the sum of the coarser maps, which the quantizer of its tokenizer makes from codes: :meth:`connect`
+    gives it the tokenizer.
 
     Args:
         scales: sides of the index maps.
@@ -54,6 +75,7 @@ class VAR(OriginalCheckpoint, Generator):
         label_drop: share of training labels replaced by the null class.
     """
 
+    Sampler = VARSampler
     DROPPED_KEYS = ("lvl_1L", "attn_bias_for_masking", "blocks.*.attn.zero_k_bias")  # tables and zeros
 
     @register_to_config
@@ -63,6 +85,7 @@ class VAR(OriginalCheckpoint, Generator):
                  shared_adaln: bool = False, label_drop: float = 0.1) -> None:
         super().__init__()
         self.sizes = [scale**2 for scale in scales]
+        self._tokenizer: tuple[ImageTokenizer, ...] = ()  # in a tuple, so that it is no part of the model's weights
 
         def block() -> AdaLNBlock:
             return AdaLNBlock(VARAttention(width, num_heads, cosine), FeedForward(width, mlp_ratio), width,
@@ -86,6 +109,31 @@ class VAR(OriginalCheckpoint, Generator):
         """Official keys to ours; the offsets of shared modulations (1, 1, 6, C) become flat."""
         return {key: value.flatten() if key.endswith(".offset") else value
                 for key, value in rename_keys(state, KEYS).items()}
+
+    def connect(self, tokenizer: ImageTokenizer) -> None:
+        """Read the quantizer of this tokenizer from now on; it stays where it is and is not saved with the model.
+
+        Raises:
+            ValueError: a tokenizer of other scales, codes or width.
+        """
+        quantizer, config = tokenizer.bottleneck, self.config
+        wanted = {"scales": tuple(config.scales), "num_codes": config.num_codes, "token_width": config.token_width}
+        given = {"scales": tuple(tokenizer.config.get("scales", ())), "num_codes": quantizer.codebook_size,
+                 "token_width": quantizer.dim}
+        if given != wanted:
+            raise ValueError(f"the model needs a tokenizer of {wanted}, {type(tokenizer).__name__} has {given}")
+        self._tokenizer = (tokenizer,)
+
+    @property
+    def quantizer(self) -> MultiScaleVQ:
+        """Of the tokenizer that :meth:`connect` was given.
+
+        Raises:
+            ValueError: it was given none.
+        """
+        if not self._tokenizer:
+            raise ValueError("VAR reads the quantizer of its tokenizer; call connect(tokenizer) first")
+        return self._tokenizer[0].bottleneck
 
     # backbone ---------------------------------------------------------------------------------------------------
 
@@ -121,20 +169,19 @@ class VAR(OriginalCheckpoint, Generator):
         scale, shift = self.head_modulation(condition).chunk(2, dim=-1)
         return self.token_head.logits(modulated_norm(self.head_norm, x, shift, scale))
 
-    def forward(self, tokens: Tensor, labels: Tensor, quantizer: MultiScaleVQ, noise: Noise | None = None) -> Tensor:
-        """The loss, a scalar: cross-entropy in nats, mean over all codes.
+    def loss(self, tokens: Tokens, condition: ClassLabels, *, noise: Noise | None = None) -> LossOutput:
+        """Cross-entropy in nats, mean over all codes Long (B, L).
 
-        Args:
-            tokens: Long (B, L).
-            labels: Long (B,).
-            quantizer: of the tokenizer.
-            noise: random draws; torch's global state when None.
+        Raises:
+            ValueError: the model knows no tokenizer.
         """
-        noise, rows = noise or GlobalNoise(tokens.device), len(tokens)
-        if self.training and self.config.label_drop:
-            labels = torch.where(noise.uniform(rows) < self.config.label_drop, self.config.num_classes, labels)
-        logits = self.teacher_logits(quantizer.generator_inputs(quantizer.split(tokens)), labels)
-        return nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+        codes, quantizer = tokens.values, self.quantizer
+        labels = self.drop_labels(condition.labels, noise or GlobalNoise(codes.device))
+        logits = self.teacher_logits(quantizer.generator_inputs(quantizer.split(codes)), labels)
+        return LossOutput(nn.functional.cross_entropy(logits.flatten(0, 1), codes.flatten()))
+
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        return example_codes(rows, sum(self.sizes), self.config.num_codes, seed)
 
     def teacher_logits(self, values: Tensor, labels: Tensor) -> Tensor:
         """Logits (B, L, V) of all scales in one pass; values (B, L - first, D) of ``generator_inputs``."""
@@ -145,63 +192,41 @@ class VAR(OriginalCheckpoint, Generator):
     # sampling ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def sample_scales(self, labels: Tensor, quantizer: MultiScaleVQ, *, noise: Noise, guidance_scale: float = 1.0,
-                      guidance_schedule: str = "linear", temperature: float = 1.0, top_k: int = 0,
-                      top_p: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Sample scale by scale; arguments as in :meth:`generate`.
+    def sample_scales(self, labels: Tensor, noise: Noise, sampler: VARSampler) -> Iterator[tuple[Tensor, Tensor]]:
+        """Sample scale by scale for labels Long (B,).
 
         Yields:
             Guided logits (B, n, V) before any filter, and the codes Long (B, n), of each scale.
         """
-        rows, guided, last = len(labels), is_guided(guidance_scale), len(self.sizes) - 1
+        quantizer, rows, last = self.quantizer, len(labels), len(self.sizes) - 1
+        guided = is_guided(sampler.guidance_scale)
         if guided:
-            labels = torch.cat([labels, torch.full_like(labels, self.config.num_classes)])
+            labels = torch.cat([labels, self.null_labels(labels)])
         classes, heads = self.class_embedding(labels), self.config.num_heads
         cache = KVCache(len(self.blocks), len(labels), heads, sum(self.sizes), self.config.width // heads,
                         self.device, self.dtype)
         values, total = None, 0
         for scale in range(last + 1):
             out = self.logits(self.embed(values, classes, scale, scale + 1), classes, cache=cache)
-            strength = scheduled_guidance(guidance_scale, guidance_schedule, scale / max(1, last))
             cond, uncond = out.chunk(2) if guided else (out, None)
-            logits = combine_guidance(cond, uncond, strength)
-            codes = draw(logits, None, 1.0, noise, temperature=temperature, top_k=top_k, top_p=top_p)
+            logits = combine_guidance(cond, uncond, sampler.guidance_at(scale / max(1, last)))
+            codes = draw(logits, None, 1.0, noise, temperature=sampler.temperature, top_k=sampler.top_k,
+                         top_p=sampler.top_p)
             yield logits, codes
             total = total + quantizer.enlarge(quantizer.look_up(codes), scale)
             if scale < last:
                 coarser = quantizer.shrink(total, scale + 1).flatten(2).transpose(1, 2)  # (B, D, s, s) -> (B, ss, D)
                 values = coarser.to(self.dtype).repeat(len(labels) // rows, 1, 1)
 
-    def generate(self, labels: Tensor, *, quantizer: MultiScaleVQ, noise: Noise, guidance_scale: float = 1.0,
-                 guidance_schedule: str = "linear", temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
-                 callback: Callback | None = None) -> Tokens:
-        """Sample codes for each class. Published settings: guidance 2.5, top_k 900, top_p 0.96.
-
-        Args:
-            labels: Long (B,).
-            quantizer: of the tokenizer.
-            noise: B rows.
-            guidance_scale: 1 is none: the official code's ``cfg`` is one less.
-            guidance_schedule: "linear" (none for the first scale, all of it for the last) or "constant".
-            temperature: of the logits; 0 takes the likeliest codes and draws nothing.
-            top_k, top_p: see :func:`photophone.heads.categorical.filter_logits`; 0 and 1 keep all.
-            callback: called after each scale.
-
-        Returns:
-            Tokens, Long (B, L).
+    def _generate(self, condition: ClassLabels, *, noise: Noise, sampler: VARSampler,
+                  callback: Callback | None) -> Tokens:
+        """Codes Long (B, L).
 
         Raises:
-            ValueError: for settings out of range, or another quantizer than the model was made for.
+            ValueError: the model knows no tokenizer.
         """
-        check_labels(labels, self.config.num_classes)
-        check_temperature(temperature)
-        if list(quantizer.scales) != list(self.config.scales) or quantizer.codebook_size != self.config.num_codes:
-            raise ValueError(f"the model needs scales {list(self.config.scales)} and {self.config.num_codes} codes, "
-                             f"the quantizer has {list(quantizer.scales)} and {quantizer.codebook_size}")
         maps = []
-        for _, codes in self.sample_scales(labels.to(self.device), quantizer, noise=noise, top_k=top_k, top_p=top_p,
-                                           guidance_scale=guidance_scale, guidance_schedule=guidance_schedule,
-                                           temperature=temperature):
+        for _, codes in self.sample_scales(condition.labels, noise, sampler):
             maps.append(codes)
             notify(callback, len(maps), len(self.sizes))
         return Tokens(torch.cat(maps, dim=1))

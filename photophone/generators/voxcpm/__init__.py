@@ -45,25 +45,26 @@ def _local(depth: int, **options: Any) -> dict[str, Any]:
     return {"width": 1024, "depth": depth, "num_heads": 16, "hidden": 4096, **options}
 
 
-def _voxcpm(name: str, vae: str, summary: str, hub_id: str, file: str, config: dict[str, Any],
+def _voxcpm(name: str, vae: str, summary: str, hub_id: str, file: str, parameters: int, config: dict[str, Any],
             paper: str = "2509.24650") -> ModelEntry:
     chain = Chain({"voxcpm": name}, ("vae", vae), {"num_inference_steps": 10, "guidance_scale": 2.0},
                   pipeline="TextToSpeechPipeline", text_tokenizer=hub_id)
     return ModelEntry(name, "generator", "photophone.generators.voxcpm.model:VoxCPM", summary, paper, **LICENCES,
-                      config=config, hub_id=hub_id, files=(file,), tiny=TINY, chain=chain)
+                      config=config, hub_id=hub_id, files=(file,), tiny=TINY, chain=chain, parameters=parameters,
+                      tiny_sampler={"num_inference_steps": 3, "max_patches": 3, "min_patches": 3})
 
 
 ENTRIES = [
     _voxcpm("voxcpm-0.5b", "voxcpm-vae-16k",
             "Chinese and English text to the tokens of voxcpm-vae-16k, 0.65B parameters",
-            "openbmb/VoxCPM-0.5B", "pytorch_model.bin", {"rotary_factors": FACTORS_64}),
+            "openbmb/VoxCPM-0.5B", "pytorch_model.bin", 652_287_296, {"rotary_factors": FACTORS_64}),
     _voxcpm("voxcpm-1.5", "voxcpm-vae-44k",
             "Chinese and English text to the tokens of voxcpm-vae-44k, 0.80B parameters",
-            "openbmb/VoxCPM1.5", "model.safetensors",
+            "openbmb/VoxCPM1.5", "model.safetensors", 801_729_856,
             {"rotary_factors": FACTORS_64, "patch_size": 4, "residual_depth": 8, "local_encoder": _local(8),
              "local_dit": _local(8)}),
     _voxcpm("voxcpm-2", "voxcpm-vae-48k", "text of 30 languages to the tokens of voxcpm-vae-48k, 2.29B parameters",
-            "openbmb/VoxCPM2", "model.safetensors",
+            "openbmb/VoxCPM2", "model.safetensors", 2_290_004_544,
             {"width": 2048, "depth": 28, "hidden": 6144, "head_dim": 128, "rotary_factors": FACTORS_128,
              "patch_size": 4, "residual_depth": 8, "residual_rotary": False, "code_dim": 512,
              "local_encoder": _local(12, head_dim=128), "local_dit": _local(12, head_dim=128), "concatenate": True,

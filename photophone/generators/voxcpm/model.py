@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -21,9 +21,11 @@ from torch.nn import functional
 
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import Callback, KVCache, autoregress
-from photophone.generators.base import Generator
+from photophone.decoding.loop import Callback, KVCache, autoregress, collect
+from photophone.generators.base import Generator, LossOutput
+from photophone.generators.voxcpm.condition import SpeechSequence, append_speech, attention_mask, positions
 from photophone.generators.voxcpm.config import generator_config
+from photophone.generators.voxcpm.sampler import VoxCPMSampler
 from photophone.heads.base import is_guided
 from photophone.heads.prefix_dit import PrefixDiTHead, pack_condition
 from photophone.layers.flow import sway_grid, without_first_steps
@@ -46,22 +48,6 @@ KEYS = [(r"^base_lm\.embed_tokens\.", "text_embedding."), (r"^feat_encoder\.in_p
         (r"^fsq_layer\.out_proj\.", "state_bottleneck.project_out."), (r"^enc_to_lm_proj\.", "patch_to_lm."),
         (r"^lm_to_dit_proj\.", "lm_to_head."), (r"^res_to_dit_proj\.", "residual_to_head."),
         (r"^fusion_concat_proj\.", "fuse.")]
-
-
-class SpeechSequence(NamedTuple):
-    """What the model reads: rows padded on the left.
-
-    Attributes:
-        text_ids: Long (B, L), 0 at patches.
-        audio_mask: bool (B, L), True at patches.
-        patches: float (B, L, P, D), 0 at text.
-        mask: bool (B, L), False at padding.
-    """
-
-    text_ids: Tensor
-    audio_mask: Tensor
-    patches: Tensor
-    mask: Tensor
 
 
 class PatchEncoder(nn.Module):
@@ -105,6 +91,9 @@ class VoxCPM(OriginalCheckpoint, Generator):
         time_distribution: of the flow times in training.
     """
 
+    Condition = SpeechSequence
+    Sampler = VoxCPMSampler
+    streams = True
     CONTAINERS = ("state_dict",)
     DROPPED_KEYS = ("audio_vae.*",)  # a codec of its own
 
@@ -218,30 +207,43 @@ class VoxCPM(OriginalCheckpoint, Generator):
 
     # training ---------------------------------------------------------------------------------------------------
 
-    def forward(self, text_ids: Tensor, audio_mask: Tensor, patches: Tensor, target_mask: Tensor, stop: Tensor,
-                noise: Noise | None = None) -> Tensor:
-        """The loss, a scalar: both of :meth:`losses` together. Rows are padded on the right."""
-        return torch.stack(self.losses(text_ids, audio_mask, patches, target_mask, stop, noise)).sum()
+    def loss(self, tokens: Tokens, condition: SpeechSequence, *, noise: Noise | None = None) -> LossOutput:
+        """Flow loss of the patches and cross-entropy of the stop, one to one.
 
-    def losses(self, text_ids: Tensor, audio_mask: Tensor, patches: Tensor, target_mask: Tensor, stop: Tensor,
+        Args:
+            tokens: float (B, N, D), the speech to be learned; rows are whole patches, one at least.
+            condition: its text, and perhaps a voice in front.
+            noise: see :meth:`Generator.loss`.
+
+        Raises:
+            ValueError: tokens that are not whole patches.
+        """
+        values, size = tokens.values, self.config.patch_size
+        counts = tokens.mask.sum(dim=1)
+        if values.shape[1] % size or (counts % size).any() or not counts.all():
+            raise ValueError(f"speech must be whole patches of {size} tokens, got {counts.tolist()}")
+        sequence, target_mask, stop = append_speech(condition, values.unflatten(1, (-1, size)), counts // size)
+        flow, wrong = self.losses(sequence, target_mask, stop, noise)
+        return LossOutput(torch.stack([flow, wrong]).sum(),
+                          {"flow_loss": flow.detach(), "stop_loss": wrong.detach()})
+
+    def losses(self, sequence: SpeechSequence, target_mask: Tensor, stop: Tensor,
                noise: Noise | None = None) -> tuple[Tensor, Tensor]:
         """Flow loss of the patches and cross-entropy of the stop, both mean over the positions that count.
 
         Args:
-            text_ids: Long (B, L).
-            audio_mask: bool (B, L), True at patches.
-            patches: float (B, L, P, D).
+            sequence: what is said, patches to be learned included; padding on either side.
             target_mask: bool (B, L), True at patches to be learned.
             stop: Long (B, L), 1 where a patch is the last.
-            noise: random draws, B * L rows; torch's global state when None.
+            noise: random draws; torch's global state when None.
         """
-        noise = noise or GlobalNoise(patches.device)
-        everything = torch.ones_like(audio_mask)  # no position sees the padding, which is behind
-        lm, residual = self.states(SpeechSequence(text_ids, audio_mask, patches, everything))
+        patches = sequence.patches
+        noise = (noise or GlobalNoise(patches.device)).parts([patches.shape[1]] * len(patches))
+        lm, residual = self.states(sequence)
         lm, residual = (functional.pad(states[:, :-1], (0, 0, 1, 0)) for states in (lm, residual))
         previous = functional.pad(patches[:, :-1], (0, 0, 0, 0, 1, 0))
         condition = self.head_condition(lm, residual).flatten(0, 1)  # (B, L, C) -> (BL, C)
-        if self.config.condition_drop > 0:
+        if self.training and self.config.condition_drop > 0:
             keep = noise.uniform(len(condition)) > self.config.condition_drop
             condition = condition * keep[:, None].to(condition)
         hidden = pack_condition(condition, previous.flatten(0, 1))
@@ -275,21 +277,8 @@ class VoxCPM(OriginalCheckpoint, Generator):
             if reference is not None:
                 parts = [[REFERENCE_START], self.split_patches(reference), [REFERENCE_END], *parts]
             rows.append(parts if prompt is None else [*parts, self.split_patches(prompt)])
-        lengths = [sum(len(part) for part in parts) for parts in rows]
-        shape = (len(rows), max(lengths))
-        ids = torch.zeros(shape, dtype=torch.long, device=self.device)
-        audio, mask = (torch.zeros(shape, dtype=torch.bool, device=self.device) for _ in range(2))
-        patches = torch.zeros(*shape, self.config.patch_size, self.config.token_dim, device=self.device)
-        for row, (parts, length) in enumerate(zip(rows, lengths, strict=True)):
-            place = shape[1] - length
-            mask[row, place:] = True
-            for part in parts:
-                here = slice(place, place := place + len(part))
-                if isinstance(part, Tensor):
-                    patches[row, here], audio[row, here] = part, True
-                else:
-                    ids[row, here] = torch.tensor(part, device=self.device)
-        return SpeechSequence(ids, audio, patches, mask)
+        patch = self.config.patch_size, self.config.token_dim
+        return SpeechSequence.of_parts(rows, patch).to(self.device)
 
     def split_patches(self, tokens: Tensor) -> Tensor:
         """Tokens (N, D) to patches (N / P, P, D).
@@ -308,54 +297,32 @@ class VoxCPM(OriginalCheckpoint, Generator):
         """The end of a prompt (N, D) that is decoded in front of the generated tokens and then cut off."""
         return prompt[-self.config.context_patches * self.config.patch_size:]
 
-    @torch.no_grad()
-    def generate(self, text_ids: Tensor, audio_mask: Tensor, patches: Tensor, mask: Tensor | None = None, *,
-                 noise: Noise, **options: Any) -> Tokens:
-        """Sample speech. The arguments in front are a :class:`SpeechSequence`.
+    def check_condition(self, condition: SpeechSequence) -> None:
+        """Ids of the vocabulary and patches of P tokens of D channels, in rows that end together."""
+        condition.check(self.config.vocab_size, (self.config.patch_size, self.config.token_dim))
 
-        Args:
-            noise: B rows.
-            options: of :meth:`stream`.
+    def _generate(self, condition: SpeechSequence, *, noise: Noise, sampler: VoxCPMSampler,
+                  callback: Callback | None) -> Tokens:
+        """Tokens float (B, N, D), without those of prompts."""
+        return Tokens(*collect(self._patches(condition, noise, sampler, callback)))
 
-        Returns:
-            Tokens, float (B, N, D), without those of prompts.
-        """
-        parts = list(self.stream(text_ids, audio_mask, patches, mask, noise=noise, **options))
-        return Tokens(torch.cat([part.values for part in parts], dim=1), sum(part.lengths for part in parts))
-
-    @torch.no_grad()
-    def stream(self, text_ids: Tensor, audio_mask: Tensor, patches: Tensor, mask: Tensor | None = None, *,
-               noise: Noise, guidance_scale: float = 2.0, num_inference_steps: int = 10, temperature: float = 1.0,
-               sway: float = 1.0, zero_star: bool = True, min_patches: int = 2,
-               max_patches: int | Tensor | None = None, callback: Callback | None = None) -> Iterator[Tokens]:
-        """As :meth:`generate`, patch by patch: Tokens (B, P, D) with lengths P, or 0 for rows that have ended.
-
-        Args:
-            guidance_scale: 1 is none; published models use 2.0.
-            num_inference_steps: solver steps of a patch; the network runs at one less with ``zero_star``.
-            temperature: of the noise a patch starts from.
-            sway: see :func:`photophone.layers.flow.sway_grid`.
-            zero_star: CFG-Zero*, see :func:`photophone.layers.flow.zero_star`.
-            min_patches: the stop counts after this many further ones.
-            max_patches: at most so many, an int or Long (B,) for each row; None: what fits.
-            callback: called after each patch.
-
-        Raises:
-            ValueError: the sequence is longer than the model's.
-        """
-        times = sway_grid(num_inference_steps, sway, torch.float32)
-        options = {"guidance": guidance_scale, "temperature": temperature, "noise": noise,
-                   "times": without_first_steps(times) if zero_star else times, "scaled_guidance": zero_star}
-        sequence = SpeechSequence(text_ids, audio_mask.bool(), patches,
-                                  torch.ones_like(audio_mask).bool() if mask is None else mask)
-        for values, alive in self._patches(sequence, options, min_patches, max_patches, callback):
+    def _stream(self, condition: SpeechSequence, *, noise: Noise, sampler: VoxCPMSampler,
+                callback: Callback | None) -> Iterator[Tokens]:
+        """Patches float (B, P, D) with lengths P, or 0 for rows that have ended."""
+        for values, alive in self._patches(condition, noise, sampler, callback):
             yield Tokens(values, alive.long() * values.shape[1])
 
-    def _patches(self, sequence: SpeechSequence, options: dict[str, Any], min_patches: int,
-                 max_patches: int | Tensor | None, callback: Callback | None) -> Iterator[tuple[Tensor, Tensor]]:
-        text_ids, guided = sequence.text_ids, is_guided(options["guidance"])
-        limit, steps = self._limits(text_ids, max_patches)
-        caches = self._caches(*text_ids.shape, steps)
+    def _patches(self, sequence: SpeechSequence, noise: Noise, sampler: VoxCPMSampler,
+                 callback: Callback | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Patches (B, P, D), and bool (B,), True for rows that have not ended."""
+        times = sway_grid(sampler.num_inference_steps, sampler.sway, torch.float32)
+        options = {"guidance": sampler.guidance_scale, "temperature": sampler.temperature, "noise": noise,
+                   "times": without_first_steps(times) if sampler.zero_star else times,
+                   "scaled_guidance": sampler.zero_star}
+        guided = is_guided(sampler.guidance_scale)
+        limit = self._limits(sequence, sampler.max_patches)
+        steps = int(limit.max())
+        caches = self._caches(*sequence.text_ids.shape, steps)
         lm, residual = (states[:, -1] for states in self.states(sequence, caches))
         seen, last = sequence.mask, sequence.patches[:, -1]
 
@@ -372,7 +339,7 @@ class VoxCPM(OriginalCheckpoint, Generator):
 
         def stop(index: int, values: Tensor) -> Tensor:
             ended = self.stop_logits(lm).argmax(dim=-1) == 1
-            return (ended & (index > min_patches)) | (index + 1 >= limit)
+            return (ended & (index > sampler.min_patches)) | (index + 1 >= limit)
 
         yield from autoregress(step, steps, stop=stop, callback=callback)
 
@@ -386,27 +353,39 @@ class VoxCPM(OriginalCheckpoint, Generator):
                                     rotary if self.config.residual_rotary else None, caches[1].layers)
         return lm[:, 0], residual[:, 0], seen
 
-    def _limits(self, text_ids: Tensor, max_patches: int | Tensor | None) -> tuple[Tensor, int]:
-        room = self.config.max_length - text_ids.shape[1]
-        limit = torch.as_tensor(room if max_patches is None else max_patches, device=self.device)
+    def _limits(self, sequence: SpeechSequence, max_patches: int | None) -> Tensor:
+        """How many patches each row speaks at most, Long (B,).
+
+        Raises:
+            ValueError: the sequence and so many patches are longer than the model's.
+        """
+        length = sequence.text_ids.shape[1]
+        room = self.config.max_length - length
+        limit = torch.full((len(sequence),), room if max_patches is None else max_patches, device=self.device)
+        if sequence.max_patches is not None:
+            limit = torch.minimum(limit, sequence.max_patches)
         if room < 1 or not 1 <= int(limit.min()) <= int(limit.max()) <= room:
-            raise ValueError(f"{text_ids.shape[1]} positions and {limit.tolist()} patches do not fit the model's "
+            raise ValueError(f"{length} positions and {limit.tolist()} patches do not fit the model's "
                              f"{self.config.max_length}; shorten the text or the voice, or lower max_patches")
-        return limit, int(limit.max())
+        return limit
 
     def _caches(self, rows: int, length: int, steps: int) -> list[KVCache]:
         config = self.config
         return [KVCache(depth, rows, config.num_kv_heads, length + steps, self.head_width, self.device, self.dtype)
                 for depth in (config.depth, config.residual_depth)]
 
+    # for tests and measurements ---------------------------------------------------------------------------------
 
-def positions(mask: Tensor) -> Tensor:
-    """Positions Long (B, L) of rows whose padding is False in mask (B, L)."""
-    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    def example_condition(self, rows: int, seed: int = 0) -> SpeechSequence:
+        """Texts of different lengths, two of three with speech to continue."""
+        config, generator = self.config, torch.Generator().manual_seed(seed)
+        texts = [torch.randint(config.vocab_size, (2 + row % 5,), generator=generator).tolist() for row in range(rows)]
+        voices = [torch.randn(config.patch_size * (row % 3), config.token_dim, generator=generator)
+                  for row in range(rows)]
+        return self.prepare(texts, [voice if len(voice) else None for voice in voices]).to("cpu")
 
-
-def attention_mask(mask: Tensor) -> Tensor:
-    """Bool (B, 1, L, L): each position sees itself and what is before it, but no padding."""
-    causal = torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
-    itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)  # a row without any key would be NaN
-    return ((causal & mask[:, None]) | itself)[:, None]
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        """Speech of one to three patches."""
+        config, generator = self.config, torch.Generator().manual_seed(seed)
+        values = torch.randn(rows, 3 * config.patch_size, config.token_dim, generator=generator)
+        return Tokens(values, torch.tensor([config.patch_size * (1 + row % 3) for row in range(rows)]))

@@ -8,7 +8,8 @@ XAR = {"kind": "generator", "target": "photophone.generators.xar.model:XAR", "pa
        "code_licence": "none stated (the repository has no licence file); ours is written anew under Apache-2.0",
        "weights_licence": "none stated; trained on ImageNet", "hub_id": "OliverRen/xAR",
        "tiny": {"grid_size": 4, "token_dim": 4, "num_classes": 10, "width": 32, "encoder_depth": 1,
-                "encoder_heads": 2, "decoder_depth": 1, "decoder_heads": 4}}
+                "encoder_heads": 2, "decoder_depth": 1, "decoder_heads": 4},
+       "tiny_sampler": {"guidance_scale": 2.0, "temperature": 0.9, "num_inference_steps": 3}}
 
 
 def _xar(size: str, count: str, width: int, depth: int, heads: int) -> ModelEntry:

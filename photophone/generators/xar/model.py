@@ -7,14 +7,22 @@ those of :class:`photophone.tokenizers.kl_vae.model.KLVAE` ("mar-kl16").
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from photophone.core.limits import MAX_INFERENCE_STEPS
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import Callback, check_labels, notify, scheduled_guidance
-from photophone.generators.base import Generator
+from photophone.decoding.loop import Callback, notify
+from photophone.generators.base import LossOutput
+from photophone.generators.classes import ClassGenerator, example_values
+from photophone.generators.conditions import ClassLabels
+from photophone.generators.sampler import GuidedSampler, option, temperature_option
+from photophone.heads.base import is_guided
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.adaln_block import AdaLNBlock
 from photophone.layers.embeddings import TimestepEmbedding
 from photophone.layers.flow import PATHS, Velocity, euler_maruyama, sde_time_grid
@@ -43,7 +51,19 @@ def time_ids(t: Tensor) -> Tensor:
     return (t.float() * 1000).long()
 
 
-class XAR(OriginalCheckpoint, Generator):
+@dataclass(frozen=True)
+class XARSampler(GuidedSampler):
+    """Options of :class:`XAR`.
+
+    Published: 40 steps at guidance 2.7 (base), 50 at 2.3 (large) and 2.2 (huge). Linear guidance is none for the first
+    cell and all of it for the last.
+    """
+
+    num_inference_steps: int = option(50, "stochastic solver steps for each cell", low=2, high=MAX_INFERENCE_STEPS)
+    temperature: float = temperature_option()
+
+
+class XAR(OriginalCheckpoint, ClassGenerator):
     """Classes to continuous tokens (B, N, D), cell by cell; attention is full inside a cell and causal over cells.
 
     Args:
@@ -61,6 +81,7 @@ class XAR(OriginalCheckpoint, Generator):
         ValueError: the grid does not split into cells.
     """
 
+    Sampler = XARSampler
     DROPPED_KEYS = ("mask", "*.attn.rope.*")  # tables that follow from the sizes
 
     @register_to_config
@@ -132,24 +153,20 @@ class XAR(OriginalCheckpoint, Generator):
             x = block(x, condition, mask, rotary, next(caches))
         return self.token_out(self.decoder_norm(x))
 
-    def forward(self, tokens: Tensor, labels: Tensor, noise: Noise | None = None) -> Tensor:
-        """The loss, a scalar: squared error of the velocity, each cell at its own logit-normal time.
-
-        Args:
-            tokens: float (B, N, D), row by row.
-            labels: Long (B,).
-            noise: random draws; torch's global state when None.
-        """
-        noise, rows = noise or GlobalNoise(tokens.device), len(tokens)
-        if self.training and self.config.label_drop:
-            labels = torch.where(noise.uniform(rows) < self.config.label_drop, self.config.num_classes, labels)
-        data = tokens[:, cell_order(self.config.grid_size, self.config.cells_per_side)]
+    def loss(self, tokens: Tokens, condition: ClassLabels, *, noise: Noise | None = None) -> LossOutput:
+        """Squared error of the velocity of tokens (B, N, D), row by row, each cell at its own logit-normal time."""
+        noise, rows = noise or GlobalNoise(tokens.values.device), len(tokens)
+        labels = self.drop_labels(condition.labels, noise)
+        data = tokens.values[:, cell_order(self.config.grid_size, self.config.cells_per_side)]
         t = torch.sigmoid(noise.normal(rows, self.num_cells))
         eps = noise.normal(*data.shape)
         spread = t.repeat_interleave(self.cell_size, dim=1)[..., None]  # (B, cells) -> (B, N, 1)
-        noisy, target = (function(data, eps, spread) for function in (PATHS["linear"].interpolate,
-                                                                      PATHS["linear"].velocity))
-        return (self.velocity(noisy, self.condition(labels, time_ids(t))) - target).square().mean()
+        path = PATHS["linear"]
+        made = self.velocity(path.interpolate(data, eps, spread), self.condition(labels, time_ids(t)))
+        return LossOutput((made - path.velocity(data, eps, spread)).square().mean())
+
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        return example_values(rows, self.config.grid_size**2, self.config.token_dim, seed)
 
     # sampling ---------------------------------------------------------------------------------------------------
 
@@ -160,65 +177,52 @@ class XAR(OriginalCheckpoint, Generator):
         return [LayerCache(rows, count, self.config.grid_size**2, self.config.width // count, self.device, self.dtype)
                 for count in heads]
 
-    def cell_velocity(self, labels: Tensor, index: int, previous: Tensor | None, guidance: float,
-                      cache: list[LayerCache]) -> Velocity:
-        """dx/dt of one cell as a solver wants it, guided.
-
-        The first call also feeds the finished cell before, at time 0, so that the cache holds it from then on.
+    def feed(self, cell: Tensor, labels: Tensor, index: int, cache: list[LayerCache]) -> None:
+        """Put a finished cell into caches that hold the cells before it; it is seen at time 0, without noise.
 
         Args:
-            labels: Long (B,), or (2B,) with the null class in the second half, which means guidance.
+            cell: (B, cell, D).
+            labels: Long (B,), or (2B,) with the null class in the second half.
             index: of the cell.
-            previous: the cell before (B, cell, D), None for the first.
-            guidance: 1 or less is none.
             cache: rows as labels.
         """
-        fed = [] if previous is None else [previous]
+        cells = cell.to(self.dtype).repeat(len(labels) // len(cell), 1, 1)
+        self.velocity(cells, self.condition(labels, torch.zeros_like(labels)[:, None]), index, cache)
 
+    def cell_velocity(self, labels: Tensor, index: int, guidance: float, cache: list[LayerCache]) -> Velocity:
+        """dx/dt of one cell as a solver wants it, guided; a pure function of x and t.
+
+        Args:
+            labels: Long (B,), or (2B,) with the null class in the second half, which guidance needs.
+            index: of the cell.
+            guidance: 1 is none.
+            cache: rows as labels; holds all cells before this one, and is left as it is.
+        """
         def velocity(x: Tensor, t: Tensor) -> Tensor:
-            cells = torch.cat([*fed, x.float()], dim=1).to(self.dtype).repeat(len(labels) // len(x), 1, 1)
-            ids = torch.tensor([[0] * len(fed) + [int(time_ids(t))]], device=x.device).expand(len(labels), -1)
-            out = self.velocity(cells, self.condition(labels, ids), index - len(fed), cache)
+            cells = x.float().to(self.dtype).repeat(len(labels) // len(x), 1, 1)
+            ids = torch.full((len(labels), 1), int(time_ids(t)), device=x.device)
+            out = self.velocity(cells, self.condition(labels, ids), index, cache).to(x.dtype)
             for layer in cache:
-                layer.truncate(index * self.cell_size)
-            fed.clear()
-            out = out[:, -self.cell_size:].to(x.dtype)
+                layer.truncate(index * self.cell_size)  # the blocks stored the noisy cell behind the finished ones
             cond, uncond = out[: len(x)], out[len(x):]
-            return uncond + guidance * (cond - uncond) if guidance > 1 else cond
+            return combine_guidance(cond, uncond if is_guided(guidance) else None, guidance)
 
         return velocity
 
-    @torch.no_grad()
-    def generate(self, labels: Tensor, *, noise: Noise, guidance_scale: float = 1.0,
-                 guidance_schedule: str = "linear", temperature: float = 1.0, num_inference_steps: int = 50,
-                 callback: Callback | None = None) -> Tokens:
-        """Sample tokens for each class. Published settings: 40 steps at 2.7 (base), 50 at 2.3 (large), 2.2 (huge).
-
-        Args:
-            labels: Long (B,).
-            noise: B rows.
-            guidance_scale: 1 is none.
-            guidance_schedule: "linear" (none for the first cell, all of it for the last) or "constant".
-            temperature: scales the noise of the steps, not the initial noise.
-            num_inference_steps: stochastic solver steps for each cell, at least 2.
-            callback: called after each cell.
-
-        Returns:
-            Tokens, float (B, N, D), row by row.
-
-        Raises:
-            ValueError: for settings out of range.
-        """
-        check_labels(labels, self.config.num_classes)
-        rows, labels, guided = len(labels), labels.to(self.device), guidance_scale > 1
-        if guided:
-            labels = torch.cat([labels, torch.full_like(labels, self.config.num_classes)])
+    def _generate(self, condition: ClassLabels, *, noise: Noise, sampler: XARSampler,
+                  callback: Callback | None) -> Tokens:
+        """Tokens float (B, N, D), row by row."""
+        rows, labels = len(condition), condition.labels
+        if is_guided(sampler.guidance_scale):
+            labels = torch.cat([labels, self.null_labels(labels)])
         cache, cells, shape = self.caches(len(labels)), [], (rows, self.cell_size, self.config.token_dim)
         for index in range(self.num_cells):
-            scale = scheduled_guidance(guidance_scale, guidance_schedule, index / max(1, self.num_cells - 1))
-            velocity = self.cell_velocity(labels, index, cells[-1] if cells else None, scale, cache)
-            x = euler_maruyama(velocity, noise.normal(*shape).double(), sde_time_grid(num_inference_steps),
-                               lambda: temperature * noise.normal(*shape, dtype=torch.float64))
+            if cells:
+                self.feed(cells[-1], labels, index - 1, cache)
+            strength = sampler.guidance_at(index / max(1, self.num_cells - 1))
+            x = euler_maruyama(self.cell_velocity(labels, index, strength, cache), noise.normal(*shape).double(),
+                               sde_time_grid(sampler.num_inference_steps),
+                               lambda: sampler.temperature * noise.normal(*shape, dtype=torch.float64))
             cells.append(x.float())
             notify(callback, index + 1, self.num_cells)
         places = cell_order(self.config.grid_size, self.config.cells_per_side).argsort()

@@ -6,7 +6,7 @@ from photophone.loading.entry import AS_CODE, ModelEntry
 
 LLAMAGEN_VQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.llamagen_vq.model:LlamaGenVQ",
                "paper": "2406.06525", "code_licence": "MIT",
-               "tiny": {"image_size": 32, "channels": 32, "multipliers": [1, 2], "blocks": 1, "z_channels": 32,
+               "tiny": {"image_size": 8, "channels": 32, "multipliers": [1, 2], "blocks": 1, "z_channels": 32,
                         "num_codes": 64}}
 LLAMAGEN_VQ16 = {"image_size": 256, "channels": 128, "multipliers": [1, 1, 2, 2, 4], "blocks": 2, "z_channels": 256,
                  "token_width": 8, "num_codes": 16384, "l2_norm": True}

@@ -7,8 +7,8 @@ from photophone.loading.entry import AS_CODE, ModelEntry
 VAR_VQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.var_vq.model:VARTokenizer", "paper": "2404.02905",
           "code_licence": "MIT", "weights_licence": f"{AS_CODE}; trained on OpenImages",
           "hub_id": "FoundationVision/var", "files": ("vae_ch160v4096z32.pth",),
-          "tiny": {"image_size": 32, "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "token_width": 8,
-                   "num_codes": 64, "scales": [1, 2, 4, 8]}}
+          "tiny": {"image_size": 16, "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "token_width": 8,
+                   "num_codes": 64, "scales": [1, 2, 4], "num_phis": 2}}
 VAR_VQ16 = {"channels": 160, "multipliers": [1, 1, 2, 2, 4], "blocks": 2, "token_width": 32, "num_codes": 4096,
             "num_phis": 4}
 ENTRIES = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -26,8 +27,8 @@ class Task(ABC):
     num_examples: int
 
     @abstractmethod
-    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Examples on the CPU.
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+        """Examples on the CPU: by name, tensors or what else has ``to(device)``, such as tokens and conditions.
 
         Args:
             indices: (B,) numbers of examples, from 0 to below ``num_examples``.
@@ -35,7 +36,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Any], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch.
 
         Args:

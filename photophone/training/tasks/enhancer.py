@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,18 @@ from torch.nn import functional
 
 from photophone.codecs.stream_codec.model import StreamCodec
 from photophone.core.pictures import grid, spectrogram
+from photophone.core.tokens import Tokens
 from photophone.data.mixing import MixingConfig, NoisyMixer
 from photophone.data.speech import SpeechDataset
 from photophone.evaluation.metrics.audio import si_sdr
+from photophone.generators.enhancement import LEVEL
 from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.training.loop.task import Task
 from photophone.training.losses.audio import stft
 from photophone.training.losses.speech_features import WhisperFeatures, feature_distance
 
 SMALLEST = 1e-4
-"""Magnitudes under it count as silence, where the noisy recording has a level of about 0.05."""
-LEVEL = 0.05
+"""Magnitudes under it count as silence, where the noisy recording is at LEVEL."""
 VALIDATION_MIXES = 24
 
 
@@ -148,34 +150,38 @@ class EnhancerTask(Task):
         self.examples = np.concatenate([own, more[np.linspace(0, len(more) - 1, wanted).astype(int)]])
         self.num_examples = len(self.examples)
 
-    def set_statistics(self, count: int = 64) -> None:
+    def fit_statistics(self, count: int = 64) -> None:
         """Normalise tokens by those of ``count`` crops of clean speech."""
         rng = np.random.default_rng(0)
         clips = self.examples[np.linspace(0, len(self.examples) - 1, count).astype(int)]
         crops = self.mixer.speech.crops(clips, self.mixer.length, rng)
-        tokens = torch.cat([self.codec.encode(part).values.flatten(0, 1) for part in crops.split(8)])
-        self.model.set_token_statistics(tokens)
+        tokens = torch.cat([self.codec.encode(part).values for part in crops.split(8)])
+        self.model.fit_statistics(Tokens(tokens))
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
         noisy, clean = self.mixer.batch(self.examples[indices], rng)
         return {"noisy": noisy, "clean": clean}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        noisy, weights = batch["noisy"], self.weights
-        target = polish(batch["clean"], weights.polish_db)
-        made, tokens = model(noisy)
+        noisy, target = batch["noisy"], polish(batch["clean"], self.weights.polish_db)
+        tokens = self.codec.to(noisy.device).encode(target)
+        output = model(noisy, target, tokens, criterion=self.criterion(noisy), weights=asdict(self.weights))
+        return output.loss, output.metrics
+
+    def criterion(self, noisy: Tensor) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
+        """Errors of enhanced speech, at the level that brings each noisy recording (B, 1, T) to LEVEL."""
         scale = LEVEL / noisy.square().mean(dim=-1, keepdim=True).sqrt().clamp(min=1e-5)
-        terms = self.measure.to(noisy.device)(made * scale, target * scale)
-        truth = self.codec.to(noisy.device).encode(target).values
-        truth = (truth - self.model.token_mean) / self.model.token_std
-        terms["tokens"] = functional.mse_loss(tokens, truth.to(tokens))
-        if self.features is not None:
-            network = self.features.to(noisy.device)
-            with torch.no_grad():
-                wanted = network(target)
-            terms["words"] = feature_distance(network(made), wanted)
-        loss = sum(getattr(weights, name) * value for name, value in terms.items())
-        return loss, terms
+
+        def errors(made: Tensor, clean: Tensor) -> dict[str, Tensor]:
+            terms = self.measure.to(made.device)(made * scale, clean * scale)
+            if self.features is not None:
+                network = self.features.to(made.device)
+                with torch.no_grad():
+                    wanted = network(clean)
+                terms["words"] = feature_distance(network(made), wanted)
+            return terms
+
+        return errors
 
     def pairs(self, count: int) -> list[tuple[Tensor, Tensor]]:
         """The first held-apart mixtures, always the same, each noisy and clean (1, 1, T)."""
@@ -190,7 +196,7 @@ class EnhancerTask(Task):
         for noisy, clean in self.pairs(VALIDATION_MIXES):
             batch = {"noisy": noisy.to(model.device), "clean": clean.to(model.device)}
             loss, terms = self.loss(model, batch, step=0)  # no term changes with the step
-            made = model(noisy.to(model.device))[0].cpu()
+            made = model.enhance(noisy).cpu()
             gain = (si_sdr(clean[0, 0].numpy(), made[0, 0].numpy()) - si_sdr(clean[0, 0].numpy(), noisy[0, 0].numpy()))
             for name, value in {"loss": loss, **terms, "si_sdr_gain": gain}.items():
                 if math.isfinite(value):  # a mixture without noise has no gain
@@ -201,9 +207,9 @@ class EnhancerTask(Task):
         """Spectrograms of held-apart mixtures: noisy, enhanced, clean."""
         if self.validation is None:
             return None
-        rate, pictures = model.config.sample_rate, []
+        rate, pictures = model.sample_rate, []
         for noisy, clean in self.pairs(4):
-            made = model(noisy.to(model.device))[0].cpu()
+            made = model.enhance(noisy).cpu()
             pictures += [spectrogram(wave[0, 0], rate, size=(320, 160)) for wave in (noisy, made, clean)]
         return grid(pictures, columns=3)
 

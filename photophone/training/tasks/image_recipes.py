@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from photophone.core.tokens import Tokens
 from photophone.data.images import ImageDataset
+from photophone.generators.conditions import CaptionIds, condition_kinds
 from photophone.loading.saved import open_saved
 from photophone.text.captions import train_caption_tokenizer
 from photophone.tokenizers.base import ImageTokenizer
@@ -16,13 +17,13 @@ from photophone.tokenizers.maskgit_vqgan.model import MaskGITVQGAN
 from photophone.tokenizers.titok.model import TiTok
 from photophone.training.loop.config import TrainConfig
 from photophone.training.losses.adversary import Adversary
+from photophone.training.losses.alignment import Alignment
 from photophone.training.losses.discriminators import augment, build_discriminator
 from photophone.training.losses.feature_networks import build_feature_network
 from photophone.training.losses.image import PerceptualLoss
-from photophone.training.tasks.image_conditions import Captions, Condition, build_condition
+from photophone.training.tasks.image_conditions import Captions, build_condition
 from photophone.training.tasks.image_generator import ImageGeneratorTask, token_sizes
 from photophone.training.tasks.image_tokenizer import ImageTokenizerTask, ReconstructionWeights
-from photophone.training.tasks.image_tokenizer_parts import Alignment
 from photophone.training.tasks.models import GENERATORS, TOKENIZERS, build_model, choose_class
 from photophone.training.tasks.titok_stage_one import StageOneTask
 
@@ -50,8 +51,7 @@ def build_alignment(settings: dict[str, Any], model: ImageTokenizer) -> Alignmen
     """From ``network`` and the further arguments of :class:`Alignment`."""
     options = dict(settings)
     network = build_feature_network(options.pop("network", "efficientnet_lite0"))
-    width = model.bottleneck.dim if model.token_dim is None else model.token_dim
-    return Alignment(network, width, model.image_size, **options)
+    return Alignment(network, model.values_dim, model.image_size, **options)
 
 
 def caption_vocabulary(data: ImageDataset, size: int, length: int) -> PreTrainedTokenizerFast:
@@ -102,9 +102,9 @@ def image_tokenizer_task(config: TrainConfig) -> ImageTokenizerTask | StageOneTa
 
 def contrastive_vocabulary(model: ImageTokenizer, data: ImageDataset) -> PreTrainedTokenizerFast:
     """A vocabulary that leaves the model's last id for the end of a caption."""
-    if "text_vocab_size" not in model.config:
+    if not model.reads_captions:
         raise ValueError(f"contrastive: {type(model).__name__} reads no captions; use the family unitok-clip")
-    return caption_vocabulary(data, model.config.text_vocab_size - 1, model.config.text_length - 1)
+    return caption_vocabulary(data, model.config.text_vocab_size - 1, model.caption_length - 1)
 
 
 def image_generator_task(config: TrainConfig) -> ImageGeneratorTask:
@@ -125,32 +125,22 @@ def image_generator_task(config: TrainConfig) -> ImageGeneratorTask:
     tokenizer = open_saved(settings.pop("image_tokenizer"), ImageTokenizer)
     validation = ImageDataset(config.validation) if config.validation else None
     folder = Path(config.init_from) / "token_generator" if config.init_from else None
-    model_class, _ = choose_class({} if folder else config.model, GENERATORS, "flow-ar")
     if folder is not None:
         model = build_model(config.model, GENERATORS, "flow-ar", init_from=folder)
         model_class = type(model)
+    else:
+        model_class, _ = choose_class(config.model, GENERATORS, "flow-ar")
     chosen, keep = settings.pop("condition", None) or {}, settings.pop("keep_caption", 0.6)
-    reads_captions = model_class.__name__ == "FlowARGenerator"
-    condition: Condition | None = None if reads_captions else build_condition(chosen, model_class, data)
-    sizes = token_sizes(tokenizer) | (condition.sizes if condition else {})
+    learns_vocabulary = CaptionIds in condition_kinds(model_class.Condition)  # of a size that the model has
+    condition = None if learns_vocabulary else build_condition(chosen, model_class, data)
     if folder is None:
-        sizes |= token_statistics(model_class, tokens)
+        sizes = token_sizes(tokenizer) | (condition.sizes if condition else {})
         model = build_model(config.model, GENERATORS, "flow-ar", sizes=sizes)
-        if hasattr(model, "set_statistics"):
-            model.set_statistics(tokens.values)
+        model.fit_statistics(tokens)
     if condition is None:
         condition = Captions(caption_tokenizer(config, model, data), keep)
     return ImageGeneratorTask(model, condition, data, tokens, image_tokenizer=tokenizer, validation=validation,
                               **settings)
-
-
-def token_statistics(model_class: type, tokens: Tokens) -> dict[str, list[float]]:
-    """Mean and deviation of each channel, for generators whose config holds them (SiT and DiT)."""
-    import inspect
-
-    if "token_mean" not in inspect.signature(model_class.__init__).parameters or not tokens.is_continuous:
-        return {}
-    return {"token_mean": tokens.values.mean(dim=(0, 1)).tolist(), "token_std": tokens.values.std(dim=(0, 1)).tolist()}
 
 
 def caption_tokenizer(config: TrainConfig, model: Any, data: ImageDataset) -> PreTrainedTokenizerBase:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +69,8 @@ def build_model(settings: dict[str, Any], families: dict[str, str], default: str
         model = model_class.from_pretrained(init_from, **arguments)
     else:
         model_class, arguments = choose_class(settings, families, default)
-        known = inspect.signature(model_class.__init__).parameters
-        given = {key: value for key, value in settings.items() if key in sizes}
-        arguments |= {key: value for key, value in sizes.items() if key in known and key not in given}
+        known = model_class.config_keys() - settings.keys()
+        arguments |= {key: value for key, value in sizes.items() if key in known}
         model = model_class(**arguments)
     for key, value in sizes.items():
         own = model.config.get(key, value)

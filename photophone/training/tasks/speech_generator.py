@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from photophone.core.noise import SeededNoise
 from photophone.core.pictures import grid, spectrogram
 from photophone.core.tokens import Tokens
 from photophone.data.speech import SpeechDataset
+from photophone.generators.speech_ar.model import Phonemes, SpeechFlowAR
+from photophone.layers.lengths import length_mask
 from photophone.text.phonemes import encode_phonemes
 from photophone.training.loop.task import Task
 
@@ -62,27 +65,32 @@ class AlignedSpeech:
         return len(self.ids)
 
     def batch(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """Arguments of the generator's forward."""
+        """Phonemes ``ids``, ``mask`` and ``durations``, and codec ``tokens``; see :func:`speech_of`."""
         def pad(parts: list[Tensor]) -> Tensor:
             return nn.utils.rnn.pad_sequence([parts[i] for i in indices], batch_first=True)
 
         durations = pad(self.durations)
-        lengths = torch.tensor([len(self.ids[i]) for i in indices])
-        mask = torch.arange(durations.shape[1]) < lengths[:, None]
+        mask = length_mask(torch.tensor([len(self.ids[i]) for i in indices]), durations.shape[1])
         return {"ids": pad(self.ids), "mask": mask, "durations": durations, "tokens": pad(self.values)}
+
+
+def speech_of(batch: dict[str, Tensor]) -> tuple[Tokens, Phonemes]:
+    """Tokens and condition of a batch of :meth:`AlignedSpeech.batch`."""
+    tokens = Tokens(batch["tokens"], batch["durations"].sum(dim=1))
+    return tokens, Phonemes(batch["ids"], batch["mask"], batch["durations"])
 
 
 class SpeechGeneratorTask(Task):
     """Phonemes to codec tokens.
 
     Args:
-        model: its forward returns (loss, metrics), see :class:`photophone.generators.speech_ar.model.SpeechFlowAR`.
+        model: of phonemes.
         data: training speech.
         validation: held-apart speech, or None.
         codec: for previews, or None.
     """
 
-    def __init__(self, model: nn.Module, data: AlignedSpeech, validation: AlignedSpeech | None = None,
+    def __init__(self, model: SpeechFlowAR, data: AlignedSpeech, validation: AlignedSpeech | None = None,
                  codec: AudioCodec | None = None) -> None:
         self.model, self.data, self.validation, self.codec = model, data, validation, codec
         self.num_examples = len(data)
@@ -91,7 +99,8 @@ class SpeechGeneratorTask(Task):
         return self.data.batch(indices)
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return model(**batch)
+        output = model(*speech_of(batch))
+        return output.loss, output.metrics
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Losses on held-apart clips with the same draws each time."""
@@ -102,8 +111,8 @@ class SpeechGeneratorTask(Task):
             batch = self.validation.batch(np.arange(start, min(start + 16, len(self.validation))))
             with torch.random.fork_rng():
                 torch.manual_seed(start)
-                _, metrics = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
-            for name, value in metrics.items():
+                output = model(*speech_of({name: tensor.to(model.device) for name, tensor in batch.items()}))
+            for name, value in output.metrics.items():
                 totals.setdefault(f"validation_{name}", []).append(float(value))
         return {name: float(np.mean(values)) for name, values in totals.items()}
 
@@ -114,8 +123,8 @@ class SpeechGeneratorTask(Task):
         rows = min(4, len(self.validation))
         batch = self.validation.batch(np.arange(rows))
         noise = SeededNoise.from_seeds(range(rows), model.device)
-        made = model.generate(batch["ids"].to(model.device), batch["mask"].to(model.device), noise=noise)
-        real = Tokens(batch["tokens"], batch["durations"].sum(dim=1))
+        real, phonemes = speech_of(batch)
+        made = model.generate(replace(phonemes, durations=None), noise=noise)
         pictures = []
         for row in range(rows):
             for tokens in (real, made):
