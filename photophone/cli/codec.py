@@ -35,7 +35,6 @@ def encode(audio: Annotated[list[Path], typer.Argument(help="Audio files; severa
            output: TokensOption = TOKENS_FILE, device: DeviceOption = "cpu", quiet: QuietOption = False,
            as_json: JsonOption = False) -> None:
     """Turn speech into tokens. Models that stream both ways work in chunks; all others are given the whole clip."""
-
     import torch
     from torch.nn.utils.rnn import pad_sequence
 

@@ -41,7 +41,9 @@ def prepare_images(sources: list[Path], output: Path, size: int) -> tuple[int, i
     Returns:
         (images written, corrupt images skipped)
     """
-    images, rows, skipped = [], [], 0
+    images = []
+    rows = []
+    skipped = 0
     for source in sources:
         for data, fields in read_source(source):
             try:
@@ -91,7 +93,8 @@ class ImageDataset:
         except (OSError, SafetensorError, KeyError) as error:
             raise ValueError(f"{path} is not a prepared image file ({error}); make one with "
                              "scripts/prepare_images.py") from error
-        shape, dtype = tuple(self.images.shape), self.images.dtype
+        shape = tuple(self.images.shape)
+        dtype = self.images.dtype
         if dtype != torch.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
             raise ValueError(f"{path} must hold images uint8 (N, H, H, 3), got {dtype} {shape}")
         if len(self.fields) != len(self.images):

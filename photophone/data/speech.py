@@ -59,7 +59,10 @@ def prepare_speech(sources: list[Path], output: Path, sample_rate: int, split: s
     Returns:
         (clips written, corrupt clips skipped)
     """
-    audio, offsets, lines, skipped = [], [0], [], 0
+    audio = []
+    offsets = [0]
+    lines = []
+    skipped = 0
     for clip in tqdm(clips_of(sources, split, max_seconds, phonemize), unit="clip", dynamic_ncols=True):
         if isinstance(clip, ValueError):
             skipped += 1
@@ -89,11 +92,15 @@ class SpeechDataset:
 
     def __init__(self, *paths: str | Path) -> None:
         self.fields: list[dict] = []
-        parts, offsets, rates = [], [], set()
+        parts = []
+        offsets = []
+        rates = set()
         for path in map(Path, paths):
             try:
                 tensors = load_file(path)
-                audio, bounds, rate = tensors["audio"], tensors["offsets"], int(tensors["sample_rate"])
+                audio = tensors["audio"]
+                bounds = tensors["offsets"]
+                rate = int(tensors["sample_rate"])
                 fields = read_lines(path.with_suffix(".jsonl"))
             except (OSError, SafetensorError, KeyError) as error:
                 raise ValueError(f"{path} is not a prepared speech file ({error}); make one with "
@@ -128,7 +135,8 @@ class SpeechDataset:
         """A random part of each clip, float (B, 1, length); shorter clips are padded with zeros at a random place."""
         crops = torch.zeros(len(indices), 1, length)
         for row, index in enumerate(indices):
-            first, last = int(self.offsets[index]), int(self.offsets[index + 1])
+            first = int(self.offsets[index])
+            last = int(self.offsets[index + 1])
             space = last - first - length
             if space >= 0:
                 start = first + int(rng.integers(space + 1))
