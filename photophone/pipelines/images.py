@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +10,6 @@ from typing import Any, Self
 from PIL import Image
 from torch import Tensor
 
-from photophone.core.files import atomic_write
 from photophone.core.limits import MAX_IMAGES_PER_CALL
 from photophone.core.noise import SeededNoise
 from photophone.core.pictures import to_pil
@@ -22,13 +19,14 @@ from photophone.generators.sampler import Sampler
 from photophone.loading.chains import check_chain, find_sources
 from photophone.loading.registry import load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
+from photophone.pipelines.output import MediaOutput, file_with_facts, unique_names
 from photophone.tokenizers.base import ImageTokenizer
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 @dataclass
-class ImageOutput:
+class ImageOutput(MediaOutput):
     """Images and what is needed to make them again.
 
     Attributes:
@@ -36,18 +34,17 @@ class ImageOutput:
             [-1, 1]; "latent" the :class:`photophone.Tokens`.
         prompts: of each image; None where images come from classes.
         seeds: of each image; ``torch.Generator().manual_seed(seed)`` makes it again.
+        class_labels: of each image; None where images come from prompts.
         settings: options of the sampler.
         model, revision, weights_licence: of the weights.
-        class_labels: of each image; None where images come from prompts.
     """
+
+    SUFFIXES = (".png",)
+    NOUN = "images"
 
     images: Any
     prompts: list[str] | None
     seeds: list[int]
-    settings: dict[str, Any] = field(default_factory=dict)
-    model: str | None = None
-    revision: str | None = None
-    weights_licence: str | None = None
     class_labels: list[int] | None = None
 
     @property
@@ -55,35 +52,26 @@ class ImageOutput:
         """What the images were made from: "prompt" or "class_label", and the value of each image."""
         return ("prompt", self.prompts) if self.prompts is not None else ("class_label", self.class_labels)
 
+    def names(self) -> list[str]:
+        """Prompt or class, and seed."""
+        kind, values = self.conditions
+        return unique_names([value if kind == "prompt" else f"class {value}" for value in values], self.seeds, "image")
+
+    def facts(self, row: int) -> dict[str, Any]:
+        """What the JSON beside a file says of one image."""
+        kind, values = self.conditions
+        return {kind: values[row], "seed": self.seeds[row], **self.settings, **self.origin}
+
     def save(self, path: str | Path) -> list[Path]:
-        """Write PNG files, each with a JSON of its settings beside it, atomically.
-
-        Args:
-            path: a ``.png`` file for one image, else a folder, which is made when it is missing.
-
-        Returns:
-            The PNG files.
-
-        Raises:
-            ValueError: output that is not PIL, or several images for one file name.
-        """
+        """See :meth:`MediaOutput.save`; only PIL images can be saved."""
         if not (isinstance(self.images, list) and self.images and isinstance(self.images[0], Image.Image)):
             raise ValueError("only images of output_type 'pil' can be saved")
-        path, (kind, values) = Path(path), self.conditions
-        if path.suffix.lower() == ".png":
-            if len(self.images) != 1:
-                raise ValueError(f"{len(self.images)} images do not fit one file {path}; give a folder")
-            files = [path]
-        else:
-            files = [path / f"{name}.png" for name in unique_names(
-                [value if kind == "prompt" else f"class {value}" for value in values], self.seeds)]
-        for file, image, value, seed in zip(files, self.images, values, self.seeds):
-            facts = {kind: value, "seed": seed, **self.settings, "model": self.model, "revision": self.revision,
-                     "weights_licence": self.weights_licence}
-            with atomic_write(file) as png, atomic_write(file.with_suffix(".json")) as beside:
-                image.save(png, format="PNG")
-                beside.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
-        return files
+        return super().save(path)
+
+    def write(self, row: int, file: Path) -> None:
+        """A PNG file."""
+        with file_with_facts(file, self.facts(row)) as partial:
+            self.images[row].save(partial, format="PNG")
 
 
 class ImagePipeline(Pipeline):
@@ -165,7 +153,7 @@ class ImagePipeline(Pipeline):
         images: Any = tokens
         if output_type != "latent":
             images = convert_images(self.image_tokenizer.decode(tokens), output_type)
-        return ImageOutput(images, prompts, seeds, sampler.settings(), **self.source,
+        return ImageOutput(images, prompts, seeds, settings=sampler.settings(), **self.source,
                            weights_licence=self.weights_licence, class_labels=class_labels)
 
 
@@ -191,21 +179,3 @@ def convert_images(images: Tensor, output_type: str) -> Any:
     if output_type == "np":
         return ((images.float() + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()
     return to_pil(images)
-
-
-def unique_names(prompts: list[str], seeds: list[int]) -> list[str]:
-    """File names ``PROMPT-SEED``, numbered where prompts differ in what a file name leaves out."""
-    names: list[str] = []
-    for prompt, seed in zip(prompts, seeds):
-        first = name = f"{slug(prompt)}-{seed}"
-        count = 1
-        while name in names:
-            count += 1
-            name = f"{first}-{count}"
-        names.append(name)
-    return names
-
-
-def slug(text: str, limit: int = 40) -> str:
-    """A file name from a prompt: letters and digits joined by dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-") or "image"
