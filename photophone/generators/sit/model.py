@@ -23,9 +23,8 @@ from photophone.generators.classes import ClassGenerator, example_values
 from photophone.generators.conditions import ClassLabels
 from photophone.generators.sampler import Sampler, guidance_option, option, steps_option
 from photophone.heads.base import is_guided
-from photophone.kernels.adaln import gate_residual
 from photophone.kernels.solver import combine_guidance
-from photophone.layers.adaln import AdaLNFinalLayer, adaln_projection, modulated_norm, residual_norm
+from photophone.layers.adaln import AdaLNFinalLayer, Modulation, adaln_projection, modulated_block
 from photophone.layers.embeddings import TimestepEmbedding
 from photophone.layers.flow import PATHS, Path, euler, euler_maruyama, heun, sde_time_grid, time_grid
 from photophone.layers.gaussian_diffusion import (
@@ -72,10 +71,8 @@ class AdaLNZeroBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x (B, N, W) -> (B, N, W)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(condition)[:, None].chunk(6, dim=-1)
-        attended = self.attention(modulated_norm(self.norm1, x, shift1, scale1))
-        x, normed = residual_norm(self.norm2, x, gate1, attended, shift2, scale2)
-        return gate_residual(x, gate2, self.feed_forward(normed))
+        modulation = Modulation(*self.adaLN_modulation(condition)[:, None].chunk(6, dim=-1))  # (B, 1, W) each
+        return modulated_block(x, modulation, self.norm1, self.attention, self.norm2, self.feed_forward)
 
 
 class LatentDiT(OriginalCheckpoint, ClassGenerator):
