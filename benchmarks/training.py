@@ -38,7 +38,7 @@ def steps(pipeline: pp.TextToImagePipeline) -> dict[str, Callable[[], Tensor]]:
     captions = torch.randint(5, model.config.vocab_size, (96, 12), generator=generator)
     tokens = torch.randn(96, model.config.num_tokens, model.config.token_dim, generator=generator)
     condition = pp.CaptionIds(captions, torch.ones_like(captions, dtype=torch.bool), captions[0])
-    return {"tokenizer": lambda: (tokenizer(images)[0].float() - images).square().mean(),
+    return {"tokenizer": lambda: (tokenizer(images).media.float() - images).square().mean(),
             "generator": lambda: model(pp.Tokens(tokens), condition).loss}
 
 

@@ -61,8 +61,7 @@ def test_official_weights_run_with_their_config(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["focalcodec-causal-2k", "voxcpm-vae-44k"])
-def test_chunks_equal_the_whole(monkeypatch, name):
-    monkeypatch.setattr(commands, "CHUNK_SECONDS", 0.005)
+def test_chunks_equal_the_whole(name):
     entry = find(name)
     torch.manual_seed(0)
     model = create_model(entry.name, **entry.tiny).eval()
@@ -70,11 +69,11 @@ def test_chunks_equal_the_whole(monkeypatch, name):
     lengths = torch.tensor([1630, 901])
     with torch.no_grad():
         whole = model.encode(audio, lengths)
-        chunks = commands.encode_in_chunks(model, audio, lengths)
+        chunks = model.encode_long(audio, lengths, chunk_seconds=0.005)
         assert torch.equal(chunks.lengths, whole.lengths)
         for row, length in enumerate(whole.lengths.tolist()):
             torch.testing.assert_close(chunks.values[row, :length], whole.values[row, :length], rtol=1e-4, atol=1e-5)
-        made = commands.decode_in_chunks(model, whole[1])
+        made = model.decode_long(whole[1], chunk_seconds=0.005)
         alone = model.decode(Tokens(whole.values[1:, :int(whole.lengths[1])]))
     torch.testing.assert_close(made, alone, rtol=1e-4, atol=1e-5)
 

@@ -1,26 +1,25 @@
 """What every registered codec must do: a codec is tested by being registered."""
 
+import copy
+import inspect
 import pickle
 from dataclasses import replace
 
 import pytest
 import torch
-from tiny import Hostile, shake
+from elsewhere import AWAY, Elsewhere
+from tiny import Hostile, build, distinct
 
 from photophone import Tokens, create_model, list_models
+from photophone.codecs.base import AudioCodec
+from photophone.codecs.vocoder import Vocoder
 from photophone.loading.registry import find
 
-CODECS = [entry.name for entry in list_models("codec")]
+CODECS = distinct("codec")
+STREAMS = [name for name in CODECS if build(name).streams]
+ENCODES = [name for name in CODECS if build(name).streams_encode]
+TRAINS = [name for name in CODECS if build(name).trains]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
-_BUILT = {}
-
-
-def build(name):
-    """The registered codec, made small where its entry says how, with random weights, built once."""
-    if name not in _BUILT:
-        torch.manual_seed(0)
-        _BUILT[name] = shake(create_model(name, **find(name).tiny), scale=0.02)
-    return _BUILT[name]
 
 
 def waves(model, rows=3, hops=9):
@@ -84,31 +83,96 @@ def test_a_padded_batch_equals_its_rows(name):
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_chunks_decode_to_the_whole(name):
+def test_tokens_say_where_they_come_from(name):
     model = build(name)
-    tokens = model.encode(waves(model, 2, 9 * model.stream_chunk))
-    if not model.streams:
-        with pytest.raises(ValueError, match="cannot stream"), model.streaming():
-            pass
-        return
-    one_book = tokens.values.dim() == 2
-    values = tokens.values if tokens.is_continuous or one_book else tokens.values.transpose(1, 2)  # time second
-    parts = []
-    with model.streaming(2):
-        sizes = [size * model.stream_chunk for size in (1, 3, 2, 1)]
-        for part in values.split([*sizes, values.shape[1] - sum(sizes)], dim=1):
-            chunk = Tokens(part if tokens.is_continuous or one_book else part.transpose(1, 2))
-            parts.append(model.decode(chunk))
-    torch.testing.assert_close(torch.cat(parts, dim=-1), model.decode(tokens), **CLOSE)
-    torch.testing.assert_close(model.decode(tokens), model.decode(tokens), rtol=0, atol=0)  # no state stays behind
+    audio = waves(model, 2)
+    tokens = model.encode(audio)
+    assert tokens.sample_rate == model.sample_rate and tokens.lengths is None
+    lengths = torch.tensor([audio.shape[-1], audio.shape[-1] - model.hop_length])
+    assert torch.equal(model.encode(audio, lengths).lengths, model.token_lengths(lengths))
 
 
 @pytest.mark.parametrize("name", CODECS)
+def test_a_model_on_another_device_moves_what_it_is_given(name):
+    model = build(name)
+    audio = waves(model, 2)
+    lengths = torch.tensor([audio.shape[-1], audio.shape[-1] - 2 * model.hop_length])
+    tokens = model.encode(audio, lengths)
+    wave = model.decode(tokens)
+    with Elsewhere():
+        far = copy.deepcopy(model).to(AWAY)
+        made, drawn = far.encode(audio, lengths), far.decode(tokens)
+        assert made.values.device == made.lengths.device == drawn.device == AWAY
+        torch.testing.assert_close(made.to("cpu").values, tokens.values, **CLOSE)
+        torch.testing.assert_close(drawn.to("cpu"), wave, **CLOSE)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_encode_and_decode_keep_no_gradients(name):
+    model = build(name)
+    tokens = model.encode(waves(model, 1).requires_grad_(True))
+    assert not tokens.values.requires_grad and not model.decode(tokens).requires_grad
+
+
+def test_families_leave_the_checks_to_the_base():
+    for entry in {entry.target: entry for entry in list_models("codec")}.values():
+        family = entry.load_class()
+        assert family.encode is AudioCodec.encode and family.decode is Vocoder.decode
+        assert set(inspect.signature(family._encode).parameters) == {"self", "audio", "lengths"}
+        own = set(inspect.signature(family._decode).parameters) - {"self", "tokens"}
+        assert own == set(family.decode_options), family
+        assert family.trains == (family.forward is not AudioCodec.forward)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_unknown_options_are_refused(name):
+    model = build(name)
+    with pytest.raises(TypeError, match="takes no colour"):
+        model.decode(model.encode(waves(model, 1)), colour=1)
+
+
+def pieces_of(tokens, model):
+    """The tokens in pieces of several sizes."""
+    axis = 1 if tokens.is_continuous else -1
+    sizes = [size * model.stream_chunk for size in (1, 3, 2, 1)]
+    return [Tokens(part) for part in tokens.values.split([*sizes, tokens.num_tokens - sum(sizes)], dim=axis)]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_pieces_stream_to_the_whole(name):
+    model = build(name)
+    tokens = model.encode(waves(model, 2, 9 * model.stream_chunk))
+    parts = list(model.stream(pieces_of(tokens, model)))
+    torch.testing.assert_close(torch.cat(parts, dim=-1), model.decode(tokens), **CLOSE)
+    torch.testing.assert_close(model.decode(tokens), model.decode(tokens), rtol=0, atol=0)  # no state stays behind
+    assert not list(model.stream([]))
+
+
+@pytest.mark.parametrize("name", [name for name in STREAMS if not build(name).delay])
+def test_chunks_decode_to_the_whole(name):
+    model = build(name)
+    tokens = model.encode(waves(model, 2, 9 * model.stream_chunk))
+    with model.streaming(2):
+        parts = [model.decode(piece) for piece in pieces_of(tokens, model)]
+    torch.testing.assert_close(torch.cat(parts, dim=-1), model.decode(tokens), **CLOSE)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_models_that_cannot_stream_say_so(name):
+    model = build(name)
+    if not model.streams or model.delay:
+        with pytest.raises(ValueError, match="cannot stream"), model.streaming():
+            pass
+    if not model.streams:
+        with pytest.raises(ValueError, match="cannot stream"):
+            next(model.stream([model.encode(waves(model, 1))]))
+    assert not model.delay or model.streams
+
+
+@pytest.mark.parametrize("name", ENCODES)
 def test_chunks_encode_to_the_whole(name):
     """Chunks of clips of whole hops; only the last one may be shorter."""
     model = build(name)
-    if not model.streams_encode:
-        return
     step = model.stream_chunk * model.hop_length
     audio = waves(model, 2, 9 * model.stream_chunk)[..., :-step // 2]
     whole = model.encode(audio).values
@@ -118,14 +182,59 @@ def test_chunks_encode_to_the_whole(name):
     torch.testing.assert_close(model.encode(audio).values, whole, rtol=0, atol=0)  # no state stays behind
 
 
+@pytest.mark.parametrize("name", CODECS)
+def test_long_clips_equal_the_whole(name):
+    """In chunks where the model streams, as a whole where it does not; each row as alone."""
+    model = build(name)
+    audio = waves(model, 2, 6 * model.stream_chunk)
+    lengths = torch.tensor([audio.shape[-1], audio.shape[-1] - 3 * model.hop_length])
+    chunk = 2 * model.stream_chunk * model.hop_length / model.sample_rate
+    whole = model.encode(audio, lengths)
+    made = model.encode_long(audio, lengths, chunk_seconds=chunk)
+    assert torch.equal(made.lengths, whole.lengths) and made.sample_rate == model.sample_rate
+    axis = 1 if whole.is_continuous else -1
+    for row, count in enumerate(whole.lengths.tolist()):
+        torch.testing.assert_close(made[row].values.narrow(axis, 0, count), whole[row].values.narrow(axis, 0, count),
+                                   **CLOSE)
+    torch.testing.assert_close(model.decode_long(whole, chunk_seconds=chunk)[..., :int(model.audio_lengths(whole)[0])],
+                               model.decode(whole)[..., :int(model.audio_lengths(whole)[0])], **CLOSE)
+
+
+@pytest.mark.parametrize("name", TRAINS)
+def test_codecs_train(name):
+    """Loss and metrics are finite scalars, and every weight that is not frozen gets a gradient."""
+    torch.manual_seed(0)
+    model = create_model(name, **find(name).tiny).train()
+    audio = waves(model, 2, 9 * model.stream_chunk)
+    output = model(audio)
+    assert output.media.dim() == 3 and output.loss.shape == () and output.media.dtype == torch.float32
+    if model.output_sample_rate == model.sample_rate:
+        assert 0 < output.media.shape[-1] <= audio.shape[-1]
+    (output.media.square().mean() + output.loss).backward()
+    assert all(bool(value.isfinite().all()) for value in (output.loss, *output.metrics.values()))
+    assert not any(value.requires_grad for value in output.metrics.values())
+    assert [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None] == []
+
+
+@pytest.mark.parametrize("name", [name for name in CODECS if name not in TRAINS])
+def test_codecs_that_do_not_train_say_so(name):
+    with pytest.raises(ValueError, match="no training pass"):
+        build(name)(waves(build(name), 1))
+
+
 def test_the_causal_families_stream():
     """What must not be lost: each decodes in chunks, and those with a causal encoder encode in chunks."""
-    streams = {name for name in CODECS if build(name).streams}
-    encodes = {name for name in CODECS if build(name).streams_encode}
-    causal = {name for name in CODECS if name.startswith("focalcodec-causal")}
-    vae = {name for name in CODECS if name.startswith("voxcpm-vae")}
-    assert streams >= causal | vae | {"mimi-8", "mimi-32", "stream-codec"} and len(causal) == len(vae) == 3
-    assert encodes >= causal | vae
+    families = {entry.name: entry for entry in list_models("codec")}
+    causal = [name for name in families if name.startswith(("focalcodec-causal", "voxcpm-vae"))]
+    assert len(causal) == 6
+    for name in causal:
+        model = build(name)
+        assert model.streams and model.streams_encode and not model.delay
+    for name in ("mimi-8", "mimi-32", "stream-codec"):
+        assert build(name).streams and not build(name).delay
+    for name in families:
+        if name.endswith("-hift"):
+            assert build(name).streams and build(name).delay > 0
 
 
 @pytest.mark.parametrize("name", CODECS)

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from photophone.cli.common import DeviceOption, JsonOption, QuietOption, app
 from photophone.cli.evaluate import evaluate
 
-if TYPE_CHECKING:
-    from photophone.codecs.base import AudioCodec
-
-CHUNK_SECONDS = 10
-"""What models that stream are given at a time."""
 LONG_SECONDS = 60
 CodecOption = Annotated[str, typer.Option("--model", "-m", help="Registered codec, photophone/tiny-speech, or saved "
                                                               "folder.")]
@@ -48,8 +43,8 @@ def encode(audio: Annotated[list[Path], typer.Argument(help="Audio files; severa
     if longest > LONG_SECONDS and not codec.streams_encode and not quiet:
         print(f"{model} is given the whole of {longest:.0f} s at once; it cannot be fed in chunks", file=sys.stderr)
     lengths = torch.tensor([len(clip) for clip in clips])
-    batch = pad_sequence(clips, batch_first=True)[:, None].to(device)
-    tokens = replace(encode_in_chunks(codec, batch, lengths.to(device)).to("cpu"), sample_rate=codec.sample_rate)
+    batch = pad_sequence(clips, batch_first=True)[:, None]
+    tokens = codec.encode_long(batch, lengths).to("cpu")
     if model in REGISTRY:  # the path of a folder means nothing elsewhere
         tokens = replace(tokens, model=model)
     tokens.save(output)
@@ -86,7 +81,7 @@ def decode(tokens: Annotated[Path, typer.Argument(help="File of tokens.")],
     files = []
     for index in range(len(given)):
         row = given[index]
-        samples = decode_in_chunks(codec, row.to(device))[0, 0, :int(codec.audio_lengths(row)[0])]
+        samples = codec.decode_long(row)[0, 0, :int(codec.audio_lengths(row)[0])]
         file = output if len(given) == 1 else output.with_stem(f"{output.stem}-{index + 1}")
         write_audio(file, samples, codec.output_sample_rate)
         files.append({"file": str(file), "seconds": round(len(samples) / codec.output_sample_rate, 3)})
@@ -133,46 +128,3 @@ def is_unpublished(model: str) -> bool:
     from photophone.loading.registry import REGISTRY
 
     return model in REGISTRY and REGISTRY[model].folder is None
-
-
-def encode_in_chunks(codec: AudioCodec, audio, lengths):
-    """Tokens of audio (B, 1, T), in chunks of ``CHUNK_SECONDS`` where the codec streams and rows are equally long."""
-    import torch
-
-    from photophone.core.tokens import Tokens
-
-    step = codec.stream_chunk * codec.hop_length
-    step *= max(1, round(CHUNK_SECONDS * codec.sample_rate / step))
-    axis = 0 if codec.codebook_size is None else -1  # of time in a row
-    with torch.no_grad():
-        if not codec.streams_encode or audio.shape[-1] <= step:
-            return codec.encode(audio, lengths)
-        rows = []
-        for row, length in zip(audio, lengths.tolist()):
-            with codec.streaming(1):
-                rows.append(torch.cat([codec.encode(part[None]).values[0]
-                                       for part in row[:, :length].split(step, dim=-1)], dim=axis))
-    counts = codec.token_lengths(lengths)
-    longest = int(counts.max())
-    values = torch.stack([torch.nn.functional.pad(row, (0, 0) * (axis == 0) + (0, longest - row.shape[axis]))
-                          for row in rows])
-    return Tokens(values, counts)
-
-
-def decode_in_chunks(codec: AudioCodec, tokens):
-    """Audio of one row of tokens, in chunks of ``CHUNK_SECONDS`` where the codec streams."""
-    import torch
-
-    from photophone.core.tokens import Tokens
-
-    count = int(tokens.mask.sum())
-    axis = 1 if tokens.is_continuous else -1
-    values = tokens.values.narrow(axis, 0, count)
-    whole = Tokens(values, None, tokens.model, tokens.sample_rate)
-    step = codec.stream_chunk * max(1, round(CHUNK_SECONDS * codec.frame_rate / codec.stream_chunk))
-    with torch.no_grad():
-        codec.check_tokens(whole)
-        if not codec.streams or count <= step:
-            return codec.decode(whole)
-        with codec.streaming(1):
-            return torch.cat([codec.decode(Tokens(part)) for part in values.split(step, dim=axis)], dim=-1)

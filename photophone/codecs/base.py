@@ -3,98 +3,99 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from photophone.core.tokens import Tokens
+from photophone.codecs.vocoder import CHUNK_SECONDS, Vocoder
+from photophone.core.noise import Noise
+from photophone.core.token_model import Reconstruction
+from photophone.core.tokens import TokenFormat, Tokens
 from photophone.layers.lengths import keep_valid, length_mask
-from photophone.layers.streaming import streaming
-from photophone.quantizers.model import QuantizedModel
+from photophone.layers.mel import MelSpectrogram
 
 
-class AudioCodec(QuantizedModel):
+class AudioCodec(Vocoder):
     """Waveforms float ``(B, 1, T)`` in [-1, 1] at :attr:`sample_rate` to :class:`Tokens` and back.
 
-    A family has a ``sample_rate`` in its config and a quantizer ``bottleneck``, or overrides the properties that speak
-    of it, and implements :attr:`hop_length`, :meth:`encode` and :meth:`decode`. A clip of ``t`` samples has
+    A family implements what a :class:`Vocoder` does, and :meth:`_encode`; one with a quantizer also inherits
+    :class:`photophone.quantizers.model.QuantizedModel`, which has the token format. A clip of ``t`` samples has
     ``ceil(t / hop_length)`` tokens, and decodes to that many whole hops; a family that differs overrides
-    :meth:`token_lengths` and :meth:`audio_lengths`.
+    :meth:`token_lengths` and :meth:`audio_lengths`. :meth:`encode` checks what it is given, moves it to the model,
+    switches gradients off and says where the tokens come from, and is the same for all.
     """
 
-    streams: bool = False
-    """True where decoding chunks of tokens within :meth:`streaming` equals decoding the whole."""
-    stream_chunk: int = 1
-    """Tokens that every chunk but the last must be a multiple of."""
     streams_encode: bool = False
     """True where encoding chunks within :meth:`streaming` equals encoding the whole, in steps of ``stream_chunk *
     hop_length`` samples."""
-    needs_weights: bool = True
-    """False where nothing is trained."""
+    trains: ClassVar[bool] = False
+    """True where :meth:`forward` is a training pass."""
 
-    @property
-    def sample_rate(self) -> int:
-        """Samples per second."""
-        return self.config.sample_rate
-
-    @property
-    def output_sample_rate(self) -> int:
-        """Samples per second of what :meth:`decode` makes; another than :attr:`sample_rate` in codecs that raise it."""
-        return self.sample_rate
-
-    @property
-    @abstractmethod
-    def hop_length(self) -> int:
-        """Samples per token."""
-
-    @property
-    def frame_rate(self) -> float:
-        """Tokens per second."""
-        return self.sample_rate / self.hop_length
-
-    @abstractmethod
+    @torch.no_grad()
     def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
         """Waveforms to tokens.
 
         Args:
-            audio: (B, 1, T) in [-1, 1].
+            audio: (B, 1, T) in [-1, 1], on any device.
             lengths: Long (B,), valid samples per row, or None when every row is full. What lies behind a row's
                 length does not change its tokens, as far as the architecture allows.
+
+        Raises:
+            ValueError: audio or lengths that :meth:`check_audio` refuses, or a model that only decodes.
         """
+        self.check_audio(audio, lengths)
+        audio = audio.to(self.device)  # in its own dtype: spectra are computed in float32, whatever the model's is
+        lengths = None if lengths is None else lengths.to(self.device)
+        counts = None if lengths is None else self.token_lengths(lengths)
+        tokens = self._encode(audio, lengths)
+        return replace(tokens, lengths=counts, model=self.published_name, sample_rate=self.sample_rate)
 
     @abstractmethod
-    def decode(self, tokens: Tokens) -> Tensor:
-        """Tokens to waveforms (B, 1, T); row b is valid up to ``audio_lengths(tokens)[b]``, and zero behind."""
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
+        """:meth:`encode` of the family: audio and lengths are checked and on the model's device. The base adds the
+        tokens' lengths, model and sample rate."""
+
+    def encode_long(self, audio: Tensor, lengths: Tensor | None = None, *,
+                    chunk_seconds: float = CHUNK_SECONDS) -> Tokens:
+        """As :meth:`encode`; where the model has ``streams_encode``, row by row in chunks of about ``chunk_seconds``,
+        so that memory does not grow with the clip. All other models are given the whole clip."""
+        step = self.stream_chunk * self.hop_length
+        step *= max(1, round(chunk_seconds * self.sample_rate / step))
+        if not self.streams_encode or audio.shape[-1] <= step:
+            return self.encode(audio, lengths)
+        self.check_audio(audio, lengths)
+        if lengths is None:
+            lengths = torch.full((len(audio),), audio.shape[-1])
+        axis, rows = 0 if self.token_format.is_continuous else -1, []  # of time in a row
+        for row, length in zip(audio, lengths.tolist()):
+            with self.streaming(1):
+                parts = [self.encode(part[None]).values[0] for part in row[:, :length].split(step, dim=-1)]
+            rows.append(torch.cat(parts, dim=axis))
+        counts = self.token_lengths(lengths.to(self.device))
+        missing = [int(counts.max()) - row.shape[axis] for row in rows]
+        values = torch.stack([functional.pad(row, (0, 0) * (axis == 0) + (0, count))
+                              for row, count in zip(rows, missing)])
+        return Tokens(values, counts, self.published_name, self.sample_rate)
+
+    def forward(self, audio: Tensor, noise: Noise | None = None) -> Reconstruction:
+        """One training pass of whole hops of audio (B, 1, T).
+
+        Raises:
+            ValueError: a family that is not trained here.
+        """
+        raise ValueError(f"{type(self).__name__} has no training pass here; it runs with published weights")
 
     def token_lengths(self, lengths: Tensor) -> Tensor:
         """Tokens of clips of ``lengths`` samples, Long (B,)."""
         return -(-lengths // self.hop_length)
 
-    def audio_lengths(self, tokens: Tokens) -> Tensor:
-        """Samples that each row of ``tokens`` decodes to, Long (B,)."""
-        return tokens.mask.sum(1) * self.hop_length
-
-    def streaming(self, batch_size: int = 1) -> AbstractContextManager[None]:
-        """Within the context, each :meth:`decode` continues the last one, for ``batch_size`` rows.
-
-        Raises:
-            ValueError: the architecture sees the whole clip and cannot stream.
-        """
-        if not self.streams:
-            raise ValueError(f"{type(self).__name__} cannot stream: it sees the whole clip at once; decode the whole")
-        return streaming(self, batch_size)
-
     def whole_hops(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Audio (B, 1, T) with zeros behind the end of each row and up to a multiple of the hop."""
         mask = None if lengths is None else length_mask(lengths.to(audio.device), audio.shape[-1])
         return functional.pad(keep_valid(audio, mask), (0, -audio.shape[-1] % self.hop_length))
-
-    def silence_behind(self, audio: Tensor, tokens: Tokens) -> Tensor:
-        """Decoded audio (B, 1, T) with zeros behind the end of each row."""
-        mask = None if tokens.lengths is None else length_mask(self.audio_lengths(tokens), audio.shape[-1])
-        return keep_valid(audio, mask)
 
     def check_audio(self, audio: Tensor, lengths: Tensor | None = None) -> None:
         """Refuse what :meth:`encode` cannot read.
@@ -116,28 +117,29 @@ class AudioCodec(QuantizedModel):
         if not (int(lengths.min()) >= 1 and int(lengths.max()) <= audio.shape[-1]):
             raise ValueError(f"lengths must lie in 1..{audio.shape[-1]}, got {lengths.tolist()}")
 
-    def check_tokens(self, tokens: Tokens) -> None:
-        """Refuse tokens of another model, shape or kind, with codes outside the codebook, or with NaN or infinity.
 
-        Raises:
-            ValueError: names what was expected and what came.
-        """
-        values, own = tokens.values, self.published_name
-        if own and tokens.model and tokens.model != own:
-            raise ValueError(f"the tokens were made by {tokens.model}, they cannot be decoded by {own}")
-        if tokens.sample_rate not in (None, self.sample_rate):
-            raise ValueError(f"the tokens are of audio at {tokens.sample_rate} Hz, this codec reads {self.sample_rate}")
-        if self.codebook_size is None:
-            if not tokens.is_continuous or values.shape[2] != self.token_dim:
-                raise ValueError(f"this codec decodes float tokens (B, N, {self.token_dim}), "
-                                 f"got {values.dtype} {tuple(values.shape)}")
-            if not torch.isfinite(values).all():
-                raise ValueError("the tokens hold NaN or infinite values")
-            return
-        books = 1 if values.dim() == 2 else values.shape[1]
-        if tokens.is_continuous or values.dim() - 2 != (self.num_codebooks > 1) or books != self.num_codebooks:
-            shape = "(B, N)" if self.num_codebooks == 1 else f"(B, {self.num_codebooks}, N)"
-            raise ValueError(f"this codec decodes Long tokens {shape}, got {values.dtype} {tuple(values.shape)}")
-        if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < self.codebook_size):
-            raise ValueError(f"codes must lie in 0..{self.codebook_size - 1}, "
-                             f"got {int(values.min())}..{int(values.max())}")
+class MelVocoder(AudioCodec):
+    """A vocoder of log-mel frames as a codec: its tokens are the frames (B, N, num_mels).
+
+    A family has ``num_mels`` in its config, and its constructor builds ``mel``.
+    """
+
+    mel: MelSpectrogram
+    fills_last_hop: ClassVar[bool] = False
+    """True where an unfinished last hop is filled up with silence, False where it has no frame."""
+
+    @property
+    def token_format(self) -> TokenFormat:
+        return TokenFormat(token_dim=self.config.num_mels)
+
+    def token_lengths(self, lengths: Tensor) -> Tensor:
+        if self.fills_last_hop:
+            lengths = -(-lengths // self.hop_length) * self.hop_length
+        return self.mel.frames(lengths)
+
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
+        if self.fills_last_hop:
+            audio = self.whole_hops(audio, lengths)
+            lengths = None if lengths is None else -(-lengths // self.hop_length) * self.hop_length
+        frames = self.mel(audio[:, 0], lengths).transpose(1, 2)  # (B, N, num_mels)
+        return Tokens(frames if lengths is None else frames[:, :int(self.mel.frames(lengths).max())])

@@ -17,14 +17,6 @@ class WrappedCodec(OriginalCheckpoint, AudioCodec):
     hops.
     """
 
-    @property
-    def num_codebooks(self) -> int:
-        return self.config.num_codebooks
-
-    @property
-    def token_dim(self) -> None:
-        return None
-
     def check_books(self, most: int) -> None:
         """Refuse more codebooks than there are."""
         if not 1 <= self.config.num_codebooks <= most:

@@ -130,3 +130,57 @@ class Tokens:
         if rate is not None and not rate.isdecimal():
             raise ValueError(f"{path} names no sample rate but {rate!r}")
         return cls(tensors["values"], tensors.get("lengths"), made_by, None if rate is None else int(rate))
+
+
+@dataclass(frozen=True)
+class TokenFormat:
+    """What the tokens of a model are like.
+
+    Args:
+        token_dim: width D of a continuous token; None for discrete tokens.
+        codebook_size: codes of a codebook; None for continuous tokens.
+        num_codebooks: Q, codes of a token.
+
+    Raises:
+        ValueError: for tokens that are both continuous and discrete, or neither.
+    """
+
+    token_dim: int | None = None
+    codebook_size: int | None = None
+    num_codebooks: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.token_dim is None) == (self.codebook_size is None):
+            raise ValueError(f"tokens have either a width or a codebook, got token_dim={self.token_dim} and "
+                             f"codebook_size={self.codebook_size}")
+
+    @property
+    def is_continuous(self) -> bool:
+        """True for float tokens."""
+        return self.codebook_size is None
+
+    def check(self, tokens: Tokens, num_tokens: int | None = None, reader: str = "the model") -> None:
+        """Refuse tokens of another shape or kind, with codes outside the codebook, or with NaN or infinity.
+
+        Args:
+            tokens: to look at.
+            num_tokens: N, where it is fixed.
+            reader: who refuses, for the message.
+
+        Raises:
+            ValueError: names what was expected and what came.
+        """
+        values, count = tokens.values, tokens.num_tokens if num_tokens is None else num_tokens
+        books = () if self.num_codebooks == 1 else (self.num_codebooks,)
+        shape = (count, self.token_dim) if self.is_continuous else (*books, count)
+        if tokens.is_continuous != self.is_continuous or tuple(values.shape[1:]) != shape:
+            words = "N" if num_tokens is None else str(num_tokens)
+            sizes = (words, str(self.token_dim)) if self.is_continuous else (*map(str, books), words)
+            raise ValueError(f"{reader} decodes {'float' if self.is_continuous else 'Long'} tokens "
+                             f"(B, {', '.join(sizes)}), got {values.dtype} {tuple(values.shape)}")
+        if self.is_continuous:
+            if not torch.isfinite(values).all():
+                raise ValueError("the tokens hold NaN or infinite values")
+        elif values.numel() and not (int(values.min()) >= 0 and int(values.max()) < self.codebook_size):
+            raise ValueError(f"codes must lie in 0..{self.codebook_size - 1}, "
+                             f"got {int(values.min())}..{int(values.max())}")

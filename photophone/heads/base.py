@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
@@ -103,19 +102,6 @@ def split_guidance(hidden: Tensor, guidance: Guidance) -> tuple[Tensor, Tensor |
     if isinstance(guidance, Tensor) and tuple(guidance.shape) != (cond.shape[0],):
         raise ValueError(f"a guidance tensor must have shape ({cond.shape[0]},), got {tuple(guidance.shape)}")
     return cond, uncond
-
-
-def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of values ``(...)`` where mask ``(...)`` is True; 0 when it is nowhere.
-
-    Raises:
-        ValueError: when the shapes differ.
-    """
-    if mask is None:
-        return values.mean()
-    if mask.shape != values.shape:
-        raise ValueError(f"mask of shape {tuple(mask.shape)} for values of shape {tuple(values.shape)}")
-    return torch.where(mask.bool(), values, 0).sum() / mask.sum().clamp(min=1)
 
 
 def check_tokens(hidden: Tensor, target: Tensor, token_dim: int) -> None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
-from photophone.heads.base import Guidance, Head, check_temperature, masked_mean, split_guidance
+from photophone.heads.base import Guidance, Head, check_temperature, split_guidance
 from photophone.kernels.sampling import (  # noqa: F401 - the filters are part of the head's interface
     draw,
     draw_categorical,
@@ -16,6 +16,7 @@ from photophone.kernels.sampling import (  # noqa: F401 - the filters are part o
     filter_top_k,
     filter_top_p,
 )
+from photophone.layers.lengths import masked_mean
 
 
 def draw_nucleus(logits: Tensor, noise: Noise, *, top_p: float = 0.8, top_k: int = 25) -> Tensor:

@@ -16,7 +16,6 @@ from photophone.heads.base import (
     check_temperature,
     check_tokens,
     combine_guidance,
-    masked_mean,
     split_guidance,
 )
 from photophone.heads.mlp import AdaLNMLP
@@ -30,6 +29,7 @@ from photophone.layers.gaussian_diffusion import (
     predict_x0,
     step_numbers,
 )
+from photophone.layers.lengths import masked_mean
 
 SAMPLERS = ("ddpm", "ddim")
 

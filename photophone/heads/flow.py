@@ -16,7 +16,6 @@ from photophone.heads.base import (
     check_temperature,
     check_tokens,
     combine_guidance,
-    masked_mean,
     split_guidance,
 )
 from photophone.heads.mlp import AdaLNMLP
@@ -31,6 +30,7 @@ from photophone.layers.flow import (
     time_grid,
     zero_star,
 )
+from photophone.layers.lengths import masked_mean
 
 TIME_DISTRIBUTIONS = ("uniform", "logit_normal")
 FLOW_SOLVERS = (*SOLVERS, "sde")

@@ -12,10 +12,10 @@ from photophone.heads.base import (
     check_temperature,
     check_tokens,
     combine_guidance,
-    masked_mean,
     split_guidance,
 )
 from photophone.layers.gaussian import normal_nll
+from photophone.layers.lengths import masked_mean
 
 
 class GaussianHead(Head):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 
-def normal_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor | float, log_var2: Tensor | float) -> Tensor:
-    """KL(N(mean1, exp(log_var1)) || N(mean2, exp(log_var2))) of each element; the arguments broadcast."""
+def normal_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor | float = 0.0, log_var2: Tensor | float = 0.0) -> Tensor:
+    """KL(N(mean1, exp(log_var1)) || N(mean2, exp(log_var2))) of each element; the arguments broadcast, and the second
+    distribution is N(0, 1) where it is left out."""
     log_ratio = log_var1 - log_var2
     squared = (mean1 - mean2) ** 2
     scaled = squared * (torch.exp(-log_var2) if isinstance(log_var2, Tensor) else math.exp(-log_var2))

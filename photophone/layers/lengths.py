@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +17,25 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 def keep_valid(x: Tensor, mask: Tensor | None) -> Tensor:
     """``x`` (B, C, T) with zeros where ``mask`` (B, T) is False: what zero padding of each row alone would give."""
     return x if mask is None else torch.where(mask[:, None], x, 0)
+
+
+def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the valid entries of ``x``; 0 when there are none.
+
+    Args:
+        x: (B, N, ...), or any shape.
+        mask: (B, N), or of the shape of ``x``: True where it is valid; None: everywhere.
+
+    Raises:
+        ValueError: for a mask of other axes.
+    """
+    if mask is None:
+        return x.mean() if x.numel() else x.sum()
+    if mask.dim() < min(x.dim(), 2) or mask.shape != x.shape[:mask.dim()]:
+        raise ValueError(f"mask of shape {tuple(mask.shape)} for values of shape {tuple(x.shape)}")
+    valid = mask.bool().reshape(*mask.shape, *[1] * (x.dim() - mask.dim()))
+    entries = math.prod(x.shape[mask.dim():])  # that one element of the mask speaks of
+    return torch.where(valid, x, 0).sum() / (mask.sum() * entries).clamp(min=1)
 
 
 def reflect_pad(x: Tensor, left: int, right: int | Tensor, lengths: Tensor | None = None) -> Tensor:

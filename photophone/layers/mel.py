@@ -38,6 +38,9 @@ def mel_filters(sample_rate: int, n_fft: int, num_mels: int, *, f_min: float = 0
                 scale: str = "htk", norm: str | None = None) -> Tensor:
     """Triangular filters float32 (n_fft / 2 + 1, num_mels), computed in float64.
 
+    torchaudio's ``melscale_fbanks`` computes the same in float32, which is up to 7e-6 away: other bits of every mel,
+    and more than official codecs, which take librosa's float64 filters, may differ by.
+
     Args:
         sample_rate, n_fft: of the spectrum.
         num_mels: filters, evenly spaced in mels.

@@ -21,6 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
+WEIGHT_NORM = ((r"\.weight_g$", ".parametrizations.weight.original0"),
+               (r"\.weight_v$", ".parametrizations.weight.original1"))
+"""Rules of :func:`rename_keys` from the names of torch's old weight normalisation to those of the new one."""
 SAFE_GLOBALS = (argparse.Namespace,)
 """Classes a checkpoint may hold beside tensors: many keep their training arguments, which are only attributes."""
 SHOWN = 5

@@ -138,7 +138,7 @@ class TokenToSpeechPipeline(Pipeline):
                                temperature=temperature, chunked=True, left_chunks=left_chunks)
         noise, source_noise, _ = self._noise(generator, 1)
         frames = stream_mel(self.flow, pieces, speaker, prompt_tokens, prompt_mel, noise=noise, sampler=sampler)
-        return self._chunks(self.vocoder.stream(frames, noise=source_noise))
+        return self._chunks(self.vocoder.stream(map(Tokens, frames), noise=source_noise))
 
     def _chunks(self, parts: Iterable[Tensor]) -> Iterator[SpeechChunk]:
         for audio in parts:  # (1, 1, k)

@@ -176,10 +176,9 @@ def valid_rows(x: Tensor, mask: Tensor | None) -> Tensor:
     return x.flatten(0, 1) if mask is None else x[mask]  # (B, N, ...) -> (M, ...)
 
 
-def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the valid tokens of ``(B, N, ...)``; 0 when there are none."""
-    rows = valid_rows(x, mask)
-    return rows.sum() / max(rows.numel(), 1)
+def stack_books(indices: list[Tensor]) -> Tensor:
+    """Q index maps (B, N) as ``(B, Q, N)``, or the only one as ``(B, N)``."""
+    return indices[0] if len(indices) == 1 else torch.stack(indices, dim=1)
 
 
 def project(layer: nn.Linear | nn.Identity, x: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
+from photophone.layers.lengths import masked_mean
 from photophone.quantizers.base import (
     Quantizer,
     QuantizerOutput,
-    masked_mean,
     noise_or_global,
     project,
     straight_through,

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from photophone.core.noise import Noise
 from photophone.kernels.pack import quantize_signs
+from photophone.layers.lengths import masked_mean
 from photophone.quantizers.base import (
     Quantizer,
     QuantizerOutput,
     check_positive,
-    masked_mean,
     straight_through,
     usage_metrics,
     valid_rows,

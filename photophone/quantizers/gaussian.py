@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from photophone.core.noise import Noise
+from photophone.layers.gaussian import normal_kl
 from photophone.quantizers.base import Quantizer, QuantizerOutput, noise_or_global, valid_rows
 
 MIN_LOGVAR, MAX_LOGVAR = -30.0, 20.0
@@ -19,11 +20,6 @@ def mean_and_logvar(x: Tensor) -> tuple[Tensor, Tensor]:
     """Split ``(..., 2C)`` into mean and log variance clamped to [-30, 20], ``(..., C)`` each."""
     mean, logvar = x.chunk(2, dim=-1)
     return mean, logvar.clamp(MIN_LOGVAR, MAX_LOGVAR)
-
-
-def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL divergence from N(mean, exp(logvar)) to N(0, 1), element by element, in nats."""
-    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar)
 
 
 class GaussianBottleneck(Quantizer):
@@ -53,7 +49,7 @@ class GaussianBottleneck(Quantizer):
         if self.training or noise is not None:
             draws = noise_or_global(noise, x).normal(*mean.shape).to(x.device)
             values = mean + torch.exp(0.5 * logvar) * draws
-        kl = valid_rows(gaussian_kl(mean, logvar), mask).sum() / max(len(x), 1)
+        kl = valid_rows(normal_kl(mean, logvar), mask).sum() / max(len(x), 1)
         return QuantizerOutput(values, None, self.kl_weight * kl, {"kl": kl.detach()})
 
     def _encode(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from photophone.core.noise import Noise
 from photophone.kernels.dispatch import choose
 from photophone.kernels.vq import lookup
-from photophone.quantizers.base import Quantizer, QuantizerOutput
+from photophone.quantizers.base import Quantizer, QuantizerOutput, stack_books
 from photophone.quantizers.vq import VectorQuantizer
 
 
@@ -41,7 +41,7 @@ class MultiCodebookVQ(Quantizer):
         loss = torch.stack([o.loss for o in outputs]).mean()
         metrics = {name: torch.stack([o.metrics[name] for o in outputs]).mean() for name in outputs[0].metrics}
         values = torch.cat([o.values for o in outputs], dim=-1)
-        return QuantizerOutput(values, self._stack([o.indices for o in outputs]), loss, metrics)
+        return QuantizerOutput(values, stack_books([o.indices for o in outputs]), loss, metrics)
 
     def _as_seen(self, x: Tensor) -> Tensor:
         return torch.cat([book._as_seen(part)
@@ -57,12 +57,9 @@ class MultiCodebookVQ(Quantizer):
             books = torch.stack([book.codebook for book in self.codebooks])
             rows = x.flatten(0, 1).unflatten(-1, (self.num_codebooks, -1)).transpose(0, 1)  # (Q, B N, D/Q)
             found = lookup(rows, books, cosine=first.cosine)
-            return self._stack(list(found.indices.unflatten(1, x.shape[:2])))
-        return self._stack([book.encode(part) for book, part in zip(self.codebooks, parts)])
+            return stack_books(list(found.indices.unflatten(1, x.shape[:2])))
+        return stack_books([book.encode(part) for book, part in zip(self.codebooks, parts)])
 
     def _decode(self, tokens: Tensor) -> Tensor:
         books = tokens[:, None] if tokens.ndim == 2 else tokens  # (B, Q, N)
         return torch.cat([book.decode(books[:, number]) for number, book in enumerate(self.codebooks)], dim=-1)
-
-    def _stack(self, indices: list[Tensor]) -> Tensor:
-        return indices[0] if len(indices) == 1 else torch.stack(indices, dim=1)  # (B, N) or (B, Q, N)

@@ -16,6 +16,7 @@ from photophone.quantizers.base import (
     QuantizerOutput,
     noise_or_global,
     project,
+    stack_books,
     straight_through,
 )
 from photophone.quantizers.vq import VectorQuantizer
@@ -81,7 +82,7 @@ class ResidualVQ(Quantizer):
         if self.projection == "shared":
             total = project(self.project_out[0], total)
         metrics = {name: torch.stack([o.metrics[name] for o in outputs]).mean() for name in outputs[0].metrics}
-        return QuantizerOutput(total, _stack([o.indices for o in outputs]), sum(o.loss for o in outputs), metrics)
+        return QuantizerOutput(total, stack_books([o.indices for o in outputs]), sum(o.loss for o in outputs), metrics)
 
     def _encode(self, x: Tensor) -> Tensor:
         residual = x if self.projection != "shared" else project(self.project_in[0], x)
@@ -89,12 +90,12 @@ class ResidualVQ(Quantizer):
         if self.projection != "stage" and not first.l2_norm and choose("vq", residual, first.codebook) == "triton":
             books = torch.stack([stage.codebook for stage in self.stages])
             found = residual_lookup(residual.flatten(0, 1), books, cosine=first.cosine)
-            return _stack(list(found.indices.unflatten(1, x.shape[:2])))
+            return stack_books(list(found.indices.unflatten(1, x.shape[:2])))
         indices = []
         for number, stage in enumerate(self.stages):
             indices.append(stage.encode(self._into(number, residual)))
             residual = residual - self._out_of(number, stage.decode(indices[-1]))
-        return _stack(indices)
+        return stack_books(indices)
 
     def _decode(self, tokens: Tensor) -> Tensor:
         books = tokens[:, None] if tokens.ndim == 2 else tokens  # (B, Q, N)
@@ -116,8 +117,3 @@ class ResidualVQ(Quantizer):
         draws = noise_or_global(noise, x).uniform(len(x), 2).to(x.device)
         count = 1 + (draws[:, 1] * self.num_codebooks).long()  # 1..Q: draws lie below 1
         return torch.where(draws[:, 0] < self.quantizer_dropout, count, self.num_codebooks)
-
-
-def _stack(indices: list[Tensor]) -> Tensor:
-    """Q index maps (B, N) as ``(B, Q, N)``, or the only one as ``(B, N)``."""
-    return indices[0] if len(indices) == 1 else torch.stack(indices, dim=1)

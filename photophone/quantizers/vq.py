@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from photophone.core.noise import Noise
 from photophone.kernels.dispatch import choose
 from photophone.kernels.vq import lookup, nearest_code
+from photophone.layers.lengths import masked_mean
 from photophone.quantizers import codebook_updates as updates
 from photophone.quantizers.base import (
     Quantizer,
     QuantizerOutput,
     check_positive,
     entropy_terms,
-    masked_mean,
     noise_or_global,
     straight_through,
     usage_metrics,

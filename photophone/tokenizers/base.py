@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from photophone.core.noise import Noise
+from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
 from photophone.quantizers.model import QuantizedModel
 
@@ -15,8 +18,10 @@ from photophone.quantizers.model import QuantizedModel
 class ImageTokenizer(QuantizedModel):
     """Images float ``(B, 3, H, W)`` in [-1, 1] to :class:`Tokens` and back.
 
-    A family has an ``image_size`` in its config and a quantizer ``bottleneck``, which the properties below speak of,
-    and implements :attr:`num_tokens`, :meth:`encode` and :meth:`decode`. Saving, loading and hub download come from
+    A family has an ``image_size`` in its config and a quantizer ``bottleneck``, and implements :attr:`num_tokens`,
+    :meth:`latents` and :meth:`reconstruct`; one that puts more between images and tokens overrides :meth:`_encode` and
+    :meth:`_decode`. :meth:`encode` and :meth:`decode` check what they are given, move it to the model and switch
+    gradients off, and are the same for all. Saving, loading and hub download come from
     :class:`photophone.core.model.Model`.
     """
 
@@ -24,6 +29,8 @@ class ImageTokenizer(QuantizedModel):
     """Beginnings of the names of all weights that tokens depend on."""
     LAST_LAYER: ClassVar[str] = "decoder.conv_out"
     """Name of the layer that draws the pixels."""
+    reads_captions: ClassVar[bool] = False
+    """True where the model compares images with captions: it has ``caption_length`` and :meth:`match_captions`."""
 
     @property
     def image_size(self) -> int:
@@ -35,23 +42,91 @@ class ImageTokenizer(QuantizedModel):
     def num_tokens(self) -> int:
         """Tokens per image."""
 
-    @abstractmethod
-    def encode(self, images: Tensor) -> Tokens:
-        """Images (B, 3, H, W) in [-1, 1] to tokens."""
+    @property
+    def fixed_length(self) -> int:
+        """:attr:`num_tokens`."""
+        return self.num_tokens
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, noise: Noise | None = None, **options: Any) -> Tokens:
+        """Images to tokens.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1], on any device.
+            noise: makes Gaussian tokens draws from their distributions, a row for each image; None: their means.
+                Other tokens have nothing to draw.
+            options: those of the family, see ``encode_options`` and its ``_encode``.
+
+        Raises:
+            ValueError: images that :meth:`check_images` refuses.
+            TypeError: options of another family.
+        """
+        self.check_options(options, self.encode_options)
+        self.check_images(images)
+        tokens = self._encode(images.to(self.device, self.dtype), noise, **options)
+        return replace(tokens, model=self.published_name)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tokens, **options: Any) -> Tensor:
+        """Tokens, on any device, to images (B, 3, H, W) in [-1, 1], clamped.
+
+        Raises:
+            ValueError: tokens that :meth:`check_tokens` refuses.
+            TypeError: options of another family, see ``decode_options``.
+        """
+        self.check_options(options, self.decode_options)
+        self.check_tokens(tokens)
+        return self._decode(tokens.to(self.device), **options).clamp(-1, 1)
 
     @abstractmethod
-    def decode(self, tokens: Tokens) -> Tensor:
-        """Tokens to images (B, 3, H, W) in [-1, 1], clamped."""
+    def latents(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] to what the bottleneck reads, (B, N, D), with gradients."""
+
+    @abstractmethod
+    def reconstruct(self, values: Tensor) -> Tensor:
+        """Values of the bottleneck (B, N, D) to images (B, 3, H, W), not clamped, with gradients."""
+
+    def forward(self, images: Tensor, noise: Noise | None = None) -> Reconstruction:
+        """One training pass of images (B, 3, H, W) in [-1, 1]."""
+        output = self.bottleneck(self.latents(images), noise=noise)
+        return Reconstruction(self.reconstruct(output.values), output.loss, output.metrics, output.values)
+
+    def _encode(self, images: Tensor, noise: Noise | None) -> Tokens:
+        """:meth:`encode` of the family: images are checked and on the model's device, in its dtype."""
+        latents = self.latents(images)
+        if noise is not None and self.token_format.is_continuous:
+            return Tokens(self.bottleneck(latents, noise=noise).values)
+        return Tokens(self.bottleneck.encode(latents))
+
+    def _decode(self, tokens: Tokens) -> Tensor:
+        """:meth:`decode` of the family: tokens are checked and on the model's device; the base clamps."""
+        return self.reconstruct(self.bottleneck.decode(tokens.values).to(self.dtype))
+
+    # for training -----------------------------------------------------------------------------------------------
 
     @property
     def last_layer(self) -> nn.Parameter:
         """Weight of the layer that draws the pixels, where losses are weighed against each other (arXiv 2012.09841)."""
         return self.get_submodule(self.LAST_LAYER).weight
 
+    @property
+    def values_dim(self) -> int:
+        """Channels D of :meth:`reconstruct`'s input."""
+        return self.bottleneck.dim if self.token_dim is None else self.token_dim
+
+    @property
+    def crop_stride(self) -> int | None:
+        """Pixels that the sides of a training crop must be a multiple of; None: only whole images can be read."""
+        return None
+
     def freeze_encoder(self) -> None:
         """Let training change the decoder alone, so that tokens stay as they are."""
         for name, weight in self.named_parameters():
             weight.requires_grad_(not name.startswith(self.ENCODER_PARTS))
+
+    def fit_statistics(self, images: Tensor) -> None:
+        """Set what follows from the tokens of these images (B, 3, H, W) and is not learned: called when training ends.
+        Most families have nothing to set."""
 
     def check_images(self, images: Tensor) -> None:
         """Refuse what :meth:`encode` cannot read.
@@ -69,28 +144,3 @@ class ImageTokenizer(QuantizedModel):
             low, high = torch.aminmax(images.detach())
             if not (low >= -1.001 and high <= 1.001):  # also false for NaN
                 raise ValueError(f"images must lie in [-1, 1], got values from {low:.4g} to {high:.4g}")
-
-    def check_tokens(self, tokens: Tokens) -> None:
-        """Refuse tokens of another model, shape or kind, with codes outside the codebook, or with NaN or infinity.
-
-        Raises:
-            ValueError: names what was expected and what came.
-        """
-        values, own = tokens.values, self.published_name
-        if own and tokens.model and tokens.model != own:
-            raise ValueError(f"the tokens were made by {tokens.model}, they cannot be decoded by {own}")
-        if self.codebook_size is None:
-            expected = (self.num_tokens, self.token_dim)
-            if not tokens.is_continuous or tuple(values.shape[1:]) != expected:
-                raise ValueError(f"this tokenizer decodes float tokens (B, {expected[0]}, {expected[1]}), "
-                                 f"got {values.dtype} {tuple(values.shape)}")
-            if not torch.isfinite(values).all():
-                raise ValueError("the tokens hold NaN or infinite values")
-            return
-        expected = (self.num_tokens,) if self.num_codebooks == 1 else (self.num_codebooks, self.num_tokens)
-        if tokens.is_continuous or tuple(values.shape[1:]) != expected:
-            raise ValueError(f"this tokenizer decodes Long tokens (B, {', '.join(map(str, expected))}), "
-                             f"got {values.dtype} {tuple(values.shape)}")
-        if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < self.codebook_size):
-            raise ValueError(f"codes must lie in 0..{self.codebook_size - 1}, "
-                             f"got {int(values.min())}..{int(values.max())}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 from torch import Tensor, nn
 
-from photophone.core.noise import Noise
-from photophone.core.tokens import Tokens
 from photophone.layers.vqgan_keys import convert_vqgan_keys
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.base import Quantizer
@@ -28,7 +27,7 @@ class GridTokenizer(OriginalCheckpoint, ImageTokenizer):
 
     A family's constructor builds the five modules below and calls :meth:`check_image_size`; its config has
     ``image_size`` and ``multipliers``. :meth:`encode` and :meth:`decode` keep to the one size of the config;
-    :meth:`latents` and :meth:`reconstruct` take any.
+    :meth:`encode_grid` and :meth:`decode_grid` take any.
     """
 
     encoder: nn.Module
@@ -51,6 +50,10 @@ class GridTokenizer(OriginalCheckpoint, ImageTokenizer):
     def num_tokens(self) -> int:
         return self.grid_size**2
 
+    @property
+    def crop_stride(self) -> int | None:
+        return self.stride
+
     def check_image_size(self) -> None:
         """Refuse a config whose images do not divide into cells.
 
@@ -70,28 +73,18 @@ class GridTokenizer(OriginalCheckpoint, ImageTokenizer):
             (r"^post_quant_conv\.", "from_latent."),
         ])
 
-    def latents(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] to what the bottleneck reads, (B, D, h, w)."""
+    def encode_grid(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] to the grid (B, D, h, w) that the bottleneck reads as a sequence."""
         return self.to_latent(self.encoder(images))
 
-    def reconstruct(self, values: Tensor) -> Tensor:
-        """Values of the bottleneck (B, C, h, w) to images (B, 3, H, W), not clamped."""
+    def decode_grid(self, values: Tensor) -> Tensor:
+        """A grid of values of the bottleneck (B, C, h, w) to images (B, 3, H, W), not clamped."""
         return self.decoder(self.from_latent(values))
 
-    def forward(self, images: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """One training pass: images (B, 3, H, W) in [-1, 1] to (reconstruction, bottleneck loss, metrics)."""
-        latents = self.latents(images)
-        output = self.bottleneck(to_sequence(latents), noise=noise)
-        return self.reconstruct(to_grid(output.values, latents.shape[2:])), output.loss, output.metrics
+    def latents(self, images: Tensor) -> Tensor:
+        return to_sequence(self.encode_grid(images))
 
-    @torch.no_grad()
-    def encode(self, images: Tensor) -> Tokens:
-        self.check_images(images)
-        latents = self.latents(images.to(self.device, self.dtype))
-        return Tokens(self.bottleneck.encode(to_sequence(latents)), model=self.published_name)
-
-    @torch.no_grad()
-    def decode(self, tokens: Tokens) -> Tensor:
-        self.check_tokens(tokens)
-        values = self.bottleneck.decode(tokens.values.to(self.device)).to(self.dtype)
-        return self.reconstruct(to_grid(values, (self.grid_size, self.grid_size))).clamp(-1, 1)
+    def reconstruct(self, values: Tensor) -> Tensor:
+        """Values (B, hw, C) of a square grid to images, not clamped."""
+        side = math.isqrt(values.shape[1])
+        return self.decode_grid(to_grid(values, (side, side)))

@@ -38,7 +38,8 @@ def load(golden: Golden) -> BiCodec:
 def codec(golden: Golden):
     model = load(golden)
     speaker, mels = model.speaker_encoder, model.mel_spectrogram(golden["in_ref_wav"])
-    latents, (vector, voice) = model.latents(golden["in_feat"].transpose(1, 2)), speaker.latents(mels)
+    latents, voice = model.latents(golden["in_feat"].transpose(1, 2)), speaker.latents(mels)
+    vector, _ = speaker.speaker_encoder(mels)
     semantic, voice_codes = model.bottleneck.encode(latents), model.voice_codes(golden["in_ref_wav"])
     told, values = speaker.voice(speaker.quantizer.decode(voice_codes)), model.bottleneck.decode(semantic)
     audio, frames = model.synthesize(values, told)
@@ -54,7 +55,7 @@ def codec(golden: Golden):
 def training(golden: Golden):
     model = load(golden)
     features = golden["in_feat"].transpose(1, 2)
-    audio, predicted, output = model(features, golden["in_ref_wav"])
+    audio, predicted, output = model.predict(features, golden["in_ref_wav"])
     step = model.bottleneck.train()(model.latents(features))
     active = model.update_usage(step.indices)
     return {"out_fwd_recons": audio, "out_fwd_pred_feat": predicted,

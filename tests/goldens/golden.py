@@ -26,7 +26,13 @@ Parts of one system can be added one by one: until then their tensors are misses
 with the same shape and kind (integer, bool or float) and
 
 - integers and bools: it is equal;
-- floats: max |difference| <= tolerance (1e-5 unless the part says otherwise); infinities must match, NaN never passes.
+- floats: max |difference| <= tolerance (1e-5 unless the part says otherwise), or 16 float32 roundings of the largest
+  |expected| of the tensor where that is more, which it is above 5.2; infinities must match, NaN never passes.
+
+Why the second: float32 cannot do better. A sum is as exact as its largest terms, so where values reach 36 (an encoder
+of xcodec2) or 60 (hertz), the official result itself is 5 to 6 such roundings away from what the same code makes in
+float64, in small values as in large ones, and another processor or thread count moves it by as much. In tensors of
+smaller values the plain tolerance decides.
 
 A part runs under ``torch.no_grad()``. What it raises makes its tensors misses, and the other parts still run.
 """
@@ -52,6 +58,10 @@ HERE = Path(__file__).parent
 KINDS = {"randn": "normal", "randn_like": "normal", "rand": "uniform", "rand_like": "uniform",
          "np.random.shuffle result": "permutation"}
 """Functions that official code drew from, and the kind of :class:`ReplayNoise` that repeats them."""
+
+
+ROUNDINGS = 16 * torch.finfo(torch.float32).eps
+"""What float32 may lose, as a share of the largest value of a tensor."""
 
 
 class Golden:
@@ -235,8 +245,9 @@ def judge(name: str, expected: Tensor, made: Tensor | None, part: Part, error: s
     if kind_of(expected) != "float":
         passed, tolerance = bool(same.all()), "equal"
     else:
-        passed = (relative if part.relative else difference) <= part.tolerance  # NaN fails
-        tolerance = f"{part.tolerance:g} {'rel' if part.relative else 'abs'}"
+        allowed = part.tolerance if part.relative else max(part.tolerance, ROUNDINGS * largest)
+        passed = (relative if part.relative else difference) <= allowed  # NaN fails
+        tolerance = f"{allowed:.3g} {'rel' if part.relative else 'abs'}"
     return Verdict(name, shape, "ok" if passed and error is None else "MISS", difference, relative, tolerance,
                    error or "")
 

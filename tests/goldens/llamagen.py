@@ -44,8 +44,8 @@ def vq(golden: Golden):
         model.bottleneck.codebook_weight, model.bottleneck.beta = weights
         losses.append(model.bottleneck(to_sequence(latents)).loss)
     return {"mid_enc": features, "mid_quant_conv": latents, "out_quant": quantized,
-            "out_ids": output.indices.flatten(), "out_recon": model.reconstruct(quantized),
-            "out_recon_from_code": model.reconstruct(codes), "out_vq_losses": torch.stack(losses)}
+            "out_ids": output.indices.flatten(), "out_recon": model.decode_grid(quantized),
+            "out_recon_from_code": model.decode_grid(codes), "out_vq_losses": torch.stack(losses)}
 
 
 @system.part("out_resblock")

@@ -15,6 +15,7 @@ from photophone.decoding.loop import cosine_reveal_counts
 from photophone.generators.conditions import ClassLabels
 from photophone.generators.mar.model import MAR, MASK_RATIO_STD, guidance_progress
 from photophone.heads.base import combine_guidance
+from photophone.layers.gaussian import normal_kl
 from photophone.layers.gaussian_diffusion import (
     add_noise,
     diffusion_losses,
@@ -26,7 +27,7 @@ from photophone.layers.gaussian_diffusion import (
 from photophone.layers.vqgan import ResnetBlock
 from photophone.layers.vqgan_keys import convert_vqgan_keys
 from photophone.loading.checkpoints import load_strict
-from photophone.quantizers.gaussian import gaussian_kl, mean_and_logvar
+from photophone.quantizers.gaussian import mean_and_logvar
 from photophone.tokenizers.grid import to_grid, to_sequence
 from photophone.tokenizers.kl_vae.model import KLVAE
 
@@ -60,11 +61,12 @@ def vae(golden: Golden):
     size = moments.shape[2:]
     mean, logvar = mean_and_logvar(to_sequence(moments))
     (_, draw), = golden.draws("vae_sample")
-    sample = model.sample(moments, golden.noise(normal=[to_sequence(draw)]))
+    draws = golden.noise(normal=[to_sequence(draw)])
+    sample = model.bottleneck(to_sequence(moments), noise=draws).values * model.config.scaling
     return {"mid_vae_encoder": features, "out_vae_moments": moments, "out_vae_mean": to_grid(mean, size),
-            "out_vae_logvar": to_grid(logvar, size), "out_vae_kl": gaussian_kl(mean, logvar).sum(dim=(1, 2)),
+            "out_vae_logvar": to_grid(logvar, size), "out_vae_kl": normal_kl(mean, logvar).sum(dim=(1, 2)),
             "out_vae_sample_scaled": to_grid(sample, size),
-            "out_vae_decode": model.reconstruct(golden["in_latent"] / model.config.scaling * 0.2)}
+            "out_vae_decode": model.decode_grid(golden["in_latent"] / model.config.scaling * 0.2)}
 
 
 @system.part("out_resblock")
@@ -246,7 +248,7 @@ def sampling(golden: Golden):
     return {"out_sample_nocfg": samples(golden, "sample_nocfg", temperature=0.95), "out_sample_linear": linear,
             "out_sample_constant": samples(golden, "sample_constant", guidance_scale=scale,
                                            guidance_schedule="constant"),
-            "out_sample_image": vae.reconstruct(linear / vae.config.scaling)}
+            "out_sample_image": vae.decode_grid(linear / vae.config.scaling)}
 
 
 @system.part("out_masklen_*", "out_cfg3_linear_*")

@@ -8,11 +8,13 @@ from torch import nn
 
 from photophone.generators.sit.model import DiT, LatentDiT, SiT
 from photophone.layers.flow import PATHS
+from photophone.layers.gaussian import normal_kl
 from photophone.layers.latent_vit import LatentEncoder
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
 from photophone.loading.checkpoints import load_strict, rename_keys
-from photophone.quantizers.gaussian import gaussian_kl, mean_and_logvar
-from photophone.tokenizers.softvq.model import SoftVQTokenizer, alignment_loss
+from photophone.quantizers.gaussian import mean_and_logvar
+from photophone.tokenizers.softvq.model import SoftVQTokenizer
+from photophone.training.losses.alignment import alignment_loss
 
 system = System("softvq")
 VIT_SIZES = ("embed_dim", "depth", "num_heads")
@@ -53,7 +55,7 @@ def softvq(golden: Golden):
             "out_softvq_indices": best.reshape(rows, books, -1), "out_softvq_avg_probs": shares.mean(),
             "out_softvq_max_probs": shares.max(-1).values.mean(),
             "out_softvq_cos": torch.cosine_similarity(hidden, values, dim=-1).mean(),
-            "out_softvq_recon": model.reconstruct(values), "out_softvq_forward": model.eval()(golden["in_image"])[0],
+            "out_softvq_recon": model.reconstruct(values), "out_softvq_forward": model.eval()(golden["in_image"]).media,
             "out_softvq_train_quant": trained.values, "out_softvq_train_entropy_loss": trained.loss,
             **({"out_softvq_repa_loss": repa(golden, values)} if golden.settings["softvq"].get("repa") else {})}
 
@@ -80,7 +82,7 @@ def repa(golden: Golden, values: torch.Tensor) -> torch.Tensor:
     images = ((golden["in_image"] + 1) / 2 - mean) / std
     cells = network.patch_embed(images).flatten(2).transpose(1, 2)
     features = network.run(cells, network.latent_tokens.expand(len(images), -1, -1))[0]
-    return args["repa_loss_weight"] * alignment_loss(projection(values), features)
+    return args["repa_loss_weight"] * alignment_loss(values, features, projection, args["repa_align"])
 
 
 @system.part("out_maetok_*")
@@ -88,7 +90,7 @@ def maetok(golden: Golden):
     model = golden.load(SoftVQTokenizer, "maetok", **tokenizer_config(golden, "maetok", "none"))
     latents = model.encode(golden["in_image"]).values
     return {"out_maetok_latents": latents, "out_maetok_recon": model.reconstruct(latents),
-            "out_maetok_forward": model(golden["in_image"])[0]}
+            "out_maetok_forward": model(golden["in_image"]).media}
 
 
 @system.part("out_kl_*")
@@ -96,9 +98,9 @@ def kl(golden: Golden):
     model = golden.load(SoftVQTokenizer, "kl", **tokenizer_config(golden, "kl", "gaussian"))
     images = golden["in_image"]
     mean, logvar = mean_and_logvar(model.latents(images))
-    return {"out_kl_mean": mean, "out_kl_logvar": logvar, "out_kl_kl": gaussian_kl(mean, logvar).sum(dim=(1, 2)),
+    return {"out_kl_mean": mean, "out_kl_logvar": logvar, "out_kl_kl": normal_kl(mean, logvar).sum(dim=(1, 2)),
             "out_kl_sample": model.encode(images, golden.noise(normal=[golden["in_noise_kl_000_randn"]])).values,
-            "out_kl_recon_mode": model.reconstruct(mean), "out_kl_loss": model(images)[1]}
+            "out_kl_recon_mode": model.reconstruct(mean), "out_kl_loss": model(images).loss}
 
 
 def network(golden: Golden, family: type[LatentDiT], name: str) -> LatentDiT:

@@ -29,14 +29,15 @@ def verdict(folder, expected, made, **options):
     return found
 
 
+SMALL = torch.tensor([1.0, -0.5])
 ONE = torch.tensor([1.0, -100.0])
 INFINITE = torch.tensor([1.0, float("-inf")])
 
 
 @pytest.mark.parametrize("expected,made,status", [
-    (ONE, ONE.double() + 9e-6, "ok"),
-    (ONE, ONE.double() + 11e-6, "MISS"),
-    (ONE, ONE + 1e-4, "MISS"),
+    (SMALL, SMALL.double() + 9e-6, "ok"),
+    (SMALL, SMALL.double() + 11e-6, "MISS"),
+    (SMALL, SMALL + 1e-4, "MISS"),
     (ONE, None, "MISS"),
     (ONE, ONE[None], "MISS"),
     (ONE, ONE.long(), "MISS"),
@@ -56,6 +57,14 @@ def test_tolerances(tmp_path):
     assert verdict(tmp_path, ONE, ONE + 9e-5, tolerance=1e-4).status == "ok"
     assert verdict(tmp_path, ONE, ONE + 9e-4, relative=True).status == "ok"
     assert verdict(tmp_path, ONE, ONE + 2e-3, relative=True).status == "MISS"
+
+
+def test_large_values_may_miss_by_their_rounding_and_small_ones_may_not(tmp_path):
+    """Below 5.2 the tolerance of 1e-5 decides; above, 16 roundings of the largest value, in small values as well."""
+    for largest, miss, status in ((1.0, 1.1e-5, "MISS"), (5.0, 1.1e-5, "MISS"), (36.0, 2.7e-5, "ok"),
+                                  (36.0, 7.5e-5, "MISS"), (80.0, 1.4e-4, "ok"), (80.0, 1.6e-4, "MISS")):
+        expected = torch.tensor([largest, 0.5], dtype=torch.float64)
+        assert verdict(tmp_path, expected, expected + torch.tensor([0, miss])).status == status, (largest, miss)
 
 
 def test_what_no_part_answers_for_is_a_miss_and_skips_carry_their_reason(tmp_path):

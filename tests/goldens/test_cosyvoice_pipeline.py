@@ -56,7 +56,7 @@ def test_the_published_folder_speaks_as_its_parts_do(case):
     tokens, speaker, *prompt = inputs
     frames = pipeline.flow.generate(SpeechTokens(tokens, speaker, None, *prompt), noise=SeededNoise.from_seeds([3]),
                                     sampler=FlowSampler(guidance_scale=1.7, **FAST))
-    expected = pipeline.vocoder.decode(frames, SeededNoise.from_seeds([3]))[0, 0]
+    expected = pipeline.vocoder.decode(frames, noise=SeededNoise.from_seeds([3]))[0, 0]
     np.testing.assert_allclose(result.audio[0], expected.numpy(), atol=1e-6)
     assert result.sample_rate == pipeline.vocoder.sample_rate and result.model in NAMES.values()
     assert result.seeds == [3] and result.settings["guidance_scale"] == 1.7 and not result.settings["fixed_noise"]

@@ -14,7 +14,8 @@ from photophone.generators.titok.model import (
     mask_tokens,
     masked_token_loss,
 )
-from photophone.quantizers.gaussian import gaussian_kl, mean_and_logvar
+from photophone.layers.gaussian import normal_kl
+from photophone.quantizers.gaussian import mean_and_logvar
 from photophone.tokenizers.titok.model import TiTok
 
 system = System("titok")
@@ -116,7 +117,7 @@ def vae(golden: Golden):
     draw = golden["in_noise_vae_000_randn"][:, :, 0].transpose(1, 2)  # (B, D, 1, N) -> (B, N, D)
     sample = model.encode(images, golden.noise(normal=[draw])).values
     return {"mid_vae_parameters": theirs(moments), "out_vae_mode": theirs(mean), "out_vae_sample": theirs(sample),
-            "out_vae_kl": gaussian_kl(mean, logvar).sum(-1), "out_vae_recon_sample": pixels(model.reconstruct(sample)),
+            "out_vae_kl": normal_kl(mean, logvar).sum(-1), "out_vae_recon_sample": pixels(model.reconstruct(sample)),
             "out_vae_recon_mode": pixels(model.reconstruct(model.encode(images).values))}
 
 

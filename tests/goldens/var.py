@@ -41,7 +41,7 @@ def tokenizer_config(settings: dict) -> dict:
 def tokenizer(golden: Golden):
     model = golden.load(VARTokenizer, "vqvae", **tokenizer_config(golden.settings))
     quantizer, given = model.bottleneck, [golden[name] for name in golden.names("in_idx_*")]
-    features = model.latents(golden["in_image"])
+    features = model.encode_grid(golden["in_image"])
     size = features.shape[2:]
     maps, totals = quantizer.encode_scales(features)
     output = quantizer(to_sequence(features))
@@ -49,8 +49,8 @@ def tokenizer(golden: Golden):
     return {"mid_f": features, "mid_fhat_first": totals[0], "mid_fhat_last": totals[-1],
             **{f"mid_fhat_{scale}": total for scale, total in enumerate(totals)},
             **{f"out_idx_{scale}": indices for scale, indices in enumerate(maps)},
-            "out_recon": model.reconstruct(totals[-1]).clamp(-1, 1),
-            "out_idx_to_img": model.reconstruct(to_grid(decoded, size)).clamp(-1, 1),
+            "out_recon": model.decode_grid(totals[-1]).clamp(-1, 1),
+            "out_idx_to_img": model.decode_grid(to_grid(decoded, size)).clamp(-1, 1),
             "out_var_input": quantizer.generator_inputs(given), "out_vq_fhat": to_grid(output.values, size),
             "out_vq_loss": output.loss,
             "out_vq_usages": 100 * quantizer.used_shares(to_sequence(features).shape[:2].numel())}

@@ -32,10 +32,10 @@ def codec(golden: Golden):
     return {"mid_encoder": model.latents(audio).transpose(1, 2), "out_features": values,
             "out_codes": tokens.values[None], "mid_embed": embedded, "mid_posnet": model.backbone.pos_net(embedded),
             "mid_backbone": model.backbone(values, torch.tensor([first])),
-            "out_audio": model.decode(tokens, first)[:, 0],
+            "out_audio": model.decode(tokens, condition=first)[:, 0],
             "out_features_from_codes": model.bottleneck.decode(given).transpose(1, 2),
-            "out_audio_from_codes": model.decode(Tokens(given), second)[:, 0],
-            "out_codes_odd": odd_tokens.values[None], "out_audio_odd": model.decode(odd_tokens, first)[:, 0]}
+            "out_audio_from_codes": model.decode(Tokens(given), condition=second)[:, 0],
+            "out_codes_odd": odd_tokens.values[None], "out_audio_odd": model.decode(odd_tokens, condition=first)[:, 0]}
 
 
 @system.part("out_train_*")

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from photophone.heads import HEADS, build_head
-from photophone.heads.base import combine_guidance, masked_mean, split_guidance
+from photophone.heads.base import combine_guidance, split_guidance
+from photophone.layers.lengths import masked_mean
 
 
 def test_guidance_splits_and_combines():

@@ -98,7 +98,8 @@ def test_the_decoder_is_told_a_range_of_rates(condition):
 def test_training_draws_latents_and_counts_their_divergence():
     model = tiny().train()
     audio = torch.randn(2, 1, 60)
-    sound, loss, metrics = model(audio)
+    output = model(audio)
+    sound, loss, metrics = output.media, output.loss, output.metrics
     assert sound.shape == (2, 1, 150) and bool(loss > 0) and bool(metrics["kl"] > 0)
     (sound.square().mean() + loss).backward()
     assert not [name for name, weight in model.named_parameters() if weight.grad is None]

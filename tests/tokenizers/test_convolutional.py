@@ -38,9 +38,10 @@ def test_published_sizes(name):
 def test_training_pass_has_gradients_everywhere_and_agrees_with_the_tokens(name):
     model = tiny(name).train()
     pictures = images(model)
-    reconstruction, loss, metrics = model(pictures, noise=SeededNoise.from_seeds([0, 1]))
-    assert reconstruction.shape == pictures.shape and not any(value.requires_grad for value in metrics.values())
-    (reconstruction.square().mean() + loss).backward()
+    output = model(pictures, noise=SeededNoise.from_seeds([0, 1]))
+    reconstruction = output.media
+    assert reconstruction.shape == pictures.shape
+    (reconstruction.square().mean() + output.loss).backward()
     assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
     if model.codebook_size is not None:
         decoded = model.eval().decode(model.encode(pictures))
@@ -50,11 +51,11 @@ def test_training_pass_has_gradients_everywhere_and_agrees_with_the_tokens(name)
 @pytest.mark.parametrize("name", ["llamagen-vq16-c2i", "maskgit-vqgan-f16", "mar-kl16"])
 def test_latents_and_reconstructions_of_other_sizes(name):
     model = tiny(name)
-    latents = model.latents(torch.zeros(1, 3, 24, 40))
+    latents = model.encode_grid(torch.zeros(1, 3, 24, 40))
     side = model.stride
     assert latents.shape[2:] == (24 // side, 40 // side)
     values = model.bottleneck.decode(model.bottleneck.encode(to_sequence(latents)))
-    assert model.reconstruct(to_grid(values, latents.shape[2:])).shape == (1, 3, 24, 40)
+    assert model.decode_grid(to_grid(values, latents.shape[2:])).shape == (1, 3, 24, 40)
 
 
 def test_grid_and_sequence_are_inverse_and_row_by_row():
@@ -66,20 +67,20 @@ def test_grid_and_sequence_are_inverse_and_row_by_row():
 def test_kl_tokens_are_scaled_means_or_draws():
     model = tiny("mar-kl16")
     pictures = images(model)
-    mean, logvar = mean_and_logvar(to_sequence(model.latents(pictures)))
+    mean, logvar = mean_and_logvar(model.latents(pictures))
     tokens = model.encode(pictures)
     torch.testing.assert_close(tokens.values, mean * 0.2325)
     draws = SeededNoise.from_seeds([5, 6]).normal(*mean.shape)
     drawn = model.encode(pictures, noise=SeededNoise.from_seeds([5, 6])).values
     torch.testing.assert_close(drawn, (mean + torch.exp(0.5 * logvar) * draws) * 0.2325)
-    expected = model.reconstruct(to_grid(mean, (model.grid_size,) * 2)).clamp(-1, 1)
+    expected = model.reconstruct(mean).clamp(-1, 1)
     torch.testing.assert_close(model.decode(tokens), expected)
 
 
 def test_maskgit_works_on_pixels_from_zero_to_one():
     model = tiny("maskgit-vqgan-f16")
     pictures = images(model)
-    torch.testing.assert_close(model.latents(pictures), model.encoder((pictures + 1) / 2))
+    torch.testing.assert_close(model.encode_grid(pictures), model.encoder((pictures + 1) / 2))
 
 
 def test_var_scales_must_end_at_the_grid():

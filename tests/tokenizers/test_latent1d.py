@@ -38,8 +38,17 @@ def test_noise_is_added_in_training_alone():
     model = build(latent_noise=0.5)
     latents, noise = model.encode(images()).values, torch.randn(2, 4, 8)
     expected = model.reconstruct(latents + 0.5 * noise)
-    torch.testing.assert_close(model.train()(images(), ReplayNoise(normal=[noise]))[0], expected)
-    torch.testing.assert_close(model.eval()(images(), ReplayNoise())[0], model.reconstruct(latents))
+    torch.testing.assert_close(model.train()(images(), ReplayNoise(normal=[noise])).media, expected)
+    torch.testing.assert_close(model.eval()(images(), ReplayNoise()).media, model.reconstruct(latents))
+
+
+def test_a_gaussian_bottleneck_follows_the_noise():
+    model = build(quantizer="gaussian", latent_noise=0.0)
+    mean, log_variance = model.latents(images()).chunk(2, dim=-1)
+    draws = torch.randn(2, 4, 8)
+    expected = mean + (0.5 * log_variance).exp() * draws
+    torch.testing.assert_close(model.train()(images(), ReplayNoise(normal=[draws])).values, expected)
+    torch.testing.assert_close(model.eval().encode(images(), ReplayNoise(normal=[draws])).values, expected)
 
 
 def test_a_frozen_encoder_keeps_its_latents():
@@ -50,7 +59,7 @@ def test_a_frozen_encoder_keeps_its_latents():
     fixed = {name: weight.clone() for name, weight in model.named_parameters() if not weight.requires_grad}
     optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
     for _ in range(3):
-        loss = (model.train()(images())[0] - images()).square().mean()
+        loss = (model.train()(images()).media - images()).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -4,13 +4,13 @@ import pytest
 import torch
 from tiny import shake
 
-from photophone import SeededNoise
+from photophone import ReplayNoise, SeededNoise
 from photophone.layers.latent_vit import LatentEncoder, unpatchify
 from photophone.layers.rope2d import MixedRope2d, rotate_pairs
 from photophone.layers.transformer import FEED_FORWARDS, TransformerBlock
 from photophone.layers.vit_keys import convert_vit_keys
 from photophone.loading.registry import create_model, find
-from photophone.tokenizers.softvq.model import alignment_loss, truncated_shares
+from photophone.tokenizers.softvq.model import truncated_shares
 from photophone.tokenizers.unitok.model import UniTokCLIP, code_shares, update_usage
 
 TOKENS = {"titok-l32": 32, "titok-s128": 128, "titok-sl256-vq8k": 256, "titok-bl64-vae-c16": 64, "softvq-l-64": 64,
@@ -44,6 +44,14 @@ def test_stage_one_of_titok_predicts_codes_and_no_images():
     torch.testing.assert_close(loss, expected)
     with pytest.raises(ValueError, match="stage-1 model predicts codes"):
         model.decode(model.encode(pictures))
+
+
+def test_stage_one_of_a_gaussian_titok_follows_the_noise():
+    model = tiny("titok-l32", proxy_decoder=None, num_codes=None, l2_norm=False)
+    codes, draws = torch.zeros(2, 256).long(), torch.randn(2, 8, 6)
+    mean, log_variance = model.latents(images(model)).chunk(2, dim=-1)
+    logits, _, _ = model.proxy_loss(images(model), codes, ReplayNoise(normal=[draws]))
+    torch.testing.assert_close(logits, model.proxy_logits(mean + (0.5 * log_variance).exp() * draws))
 
 
 def test_scrambled_latents_are_a_reshape():
@@ -97,14 +105,6 @@ def test_truncated_shares_have_the_quantiles_of_the_cut_normal():
     kept = normal[(normal >= 0.4) & (normal <= 0.6)]
     points = torch.tensor([0.0, 0.25, 0.5, 0.75, 0.999])
     torch.testing.assert_close(truncated_shares(points, 0.4, 0.6), kept.quantile(points), rtol=0, atol=3e-3)
-
-
-def test_alignment_is_minus_one_for_features_that_agree():
-    features = torch.randn(2, 4, 5)
-    repeated = features.repeat_interleave(3, dim=1)
-    assert float(alignment_loss(features, 2 * repeated)) == pytest.approx(-1.0)
-    with pytest.raises(ValueError, match="5 patches do not split among 4"):
-        alignment_loss(features, torch.randn(2, 5, 5))
 
 
 def test_unitok_vectors_and_use_of_codes():

@@ -20,12 +20,14 @@ from torch.nn.utils.parametrizations import weight_norm
 from photophone.codecs.audio_vae.config import codec_config
 from photophone.codecs.base import AudioCodec
 from photophone.core.noise import Noise
+from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
 from photophone.layers.causal_conv import CausalConv1d
 from photophone.layers.dac_conv import DACDecoder, DACEncoder, normed_conv
 from photophone.layers.snake import Snake
-from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
+from photophone.loading.checkpoints import WEIGHT_NORM, OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.gaussian import GaussianBottleneck
+from photophone.quantizers.model import QuantizedModel
 
 RATE_CONDITIONS = ("scale_bias", "add", "concat")
 
@@ -71,7 +73,7 @@ class RateCondition(nn.Module):
         return self.out_layer(x)
 
 
-class AudioVAE(OriginalCheckpoint, AudioCodec):
+class AudioVAE(OriginalCheckpoint, QuantizedModel, AudioCodec):
     """Waveforms (B, 1, T) to tokens (B, N, D), the means of Gaussian latents, and back.
 
     Args:
@@ -94,6 +96,8 @@ class AudioVAE(OriginalCheckpoint, AudioCodec):
     DROPPED_KEYS = ("*decoder.sr_bin_boundaries",)  # rate_boundaries, which the config holds
     streams = True
     streams_encode = True
+    trains = True
+    decode_options = ("rate",)
 
     @register_to_config
     def __init__(self, sample_rate: int = 16000, output_sample_rate: int | None = None, encoder_channels: int = 128,
@@ -138,8 +142,7 @@ class AudioVAE(OriginalCheckpoint, AudioCodec):
             (r"^encoder\.block\.(\d+)\.", lambda match: f"encoder.stages.{int(match[1]) - 1}."),
             (r"^decoder\.model\.(\d+)\.", decoder_layer),
             (r"^decoder\.sr_cond_model\.(\d+)\.", lambda match: f"rate_conditions.{int(match[1]) - first}."),
-            (r"\.block\.", "."), (r"\.weight_g$", ".parametrizations.weight.original0"),
-            (r"\.weight_v$", ".parametrizations.weight.original1")])
+            (r"\.block\.", "."), *WEIGHT_NORM])
 
     @property
     def hop_length(self) -> int:
@@ -173,24 +176,17 @@ class AudioVAE(OriginalCheckpoint, AudioCodec):
         rate_range = torch.tensor([bisect.bisect_left(self.config.rate_boundaries, rate)], device=x.device)
         return self.decoder(x, lambda stage, y: self.rate_conditions[stage](y, rate_range)).float()
 
-    def forward(self, audio: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Reconstruction of whole hops of audio (B, 1, T) from a draw of the latents, KL loss, metrics."""
+    def forward(self, audio: Tensor, noise: Noise | None = None) -> Reconstruction:
+        """One training pass of whole hops of audio (B, 1, T), through a draw of the latents."""
         output = self.bottleneck(self.moments(audio), noise=noise)
-        return self.synthesize(output.values), output.loss, output.metrics
+        return Reconstruction(self.synthesize(output.values), output.loss, output.metrics, output.values)
 
-    @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
-        self.check_audio(audio, lengths)
-        values = self.bottleneck.encode(self.moments(self.whole_hops(audio.to(self.device), lengths)))
-        return Tokens(values, None if lengths is None else self.token_lengths(lengths.to(values.device)),
-                      self.published_name)
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
+        return Tokens(self.bottleneck.encode(self.moments(self.whole_hops(audio, lengths))))
 
-    @torch.no_grad()
-    def decode(self, tokens: Tokens, rate: int | None = None) -> Tensor:
-        """Tokens to waveforms (B, 1, N * output_hop); see :meth:`AudioCodec.decode` and :meth:`synthesize`."""
-        self.check_tokens(tokens)
-        tokens = tokens.to(self.device)
-        return self.silence_behind(self.synthesize(tokens.values, rate), tokens)
+    def _decode(self, tokens: Tokens, rate: int | None = None) -> Tensor:
+        """``rate`` is that of :meth:`synthesize`."""
+        return self.synthesize(tokens.values, rate)
 
     def audio_lengths(self, tokens: Tokens) -> Tensor:
         return tokens.mask.sum(1) * self.output_hop

@@ -103,11 +103,15 @@ class ECAPA(nn.Module):
         self.bn = nn.BatchNorm1d(6 * channels)
         self.linear = nn.Linear(6 * channels, dim)
 
-    def forward(self, mels: Tensor) -> tuple[Tensor, Tensor]:
+    def frames(self, mels: Tensor) -> Tensor:
+        """Mel frames (B, num_mels, T) to frames (B, 3 * channels, T)."""
         x = self.layer1(mels)
         outputs = []
         for layer in (self.layer2, self.layer3, self.layer4):
             x = layer(x)
             outputs.append(x)
-        frames = functional.relu(self.conv(torch.cat(outputs, dim=1)))
+        return functional.relu(self.conv(torch.cat(outputs, dim=1)))
+
+    def forward(self, mels: Tensor) -> tuple[Tensor, Tensor]:
+        frames = self.frames(mels)
         return self.linear(self.bn(self.pool(frames))), frames

@@ -26,13 +26,23 @@ from photophone.codecs.base import AudioCodec
 from photophone.codecs.bicodec.ecapa import ECAPA
 from photophone.codecs.bicodec.frame_nets import FrameDecoder, FrameEncoder
 from photophone.codecs.bicodec.perceiver import PerceiverResampler
-from photophone.codecs.rows import map_equal_lengths
+from photophone.core.noise import Noise
+from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
 from photophone.layers.dac_conv import DACDecoder
 from photophone.layers.mel import MelSpectrogram
-from photophone.loading.checkpoints import OriginalCheckpoint, State, fold_weight_norm, read_state, rename_keys
+from photophone.layers.rows import map_equal_lengths
+from photophone.loading.checkpoints import (
+    WEIGHT_NORM,
+    OriginalCheckpoint,
+    State,
+    fold_weight_norm,
+    read_state,
+    rename_keys,
+)
 from photophone.quantizers.base import QuantizerOutput
 from photophone.quantizers.fsq import FSQ
+from photophone.quantizers.model import QuantizedModel
 from photophone.quantizers.residual import ResidualVQ
 
 MEL = {"n_fft": 1024, "window_length": 640, "hop_length": 320, "f_min": 10.0, "num_mels": 128}
@@ -81,17 +91,16 @@ class SpeakerEncoder(nn.Module):
         self.quantizer = FSQ(levels, latent_dim)
         self.project = nn.Linear(latent_dim * num_tokens, dim)
 
-    def latents(self, mels: Tensor) -> tuple[Tensor, Tensor]:
-        """The vector of ECAPA (B, dim), which only training uses, and what is quantized (B, num_tokens, latent_dim)."""
-        vector, frames = self.speaker_encoder(mels)
-        return vector, self.perceiver_sampler(frames.transpose(1, 2))
+    def latents(self, mels: Tensor) -> Tensor:
+        """What is quantized, (B, num_tokens, latent_dim)."""
+        return self.perceiver_sampler(self.speaker_encoder.frames(mels).transpose(1, 2))
 
     def voice(self, values: Tensor) -> Tensor:
         """Quantized latents (B, num_tokens, latent_dim) to the voice vector (B, dim)."""
         return self.project(values.transpose(1, 2).flatten(1).to(self.project.weight.dtype))  # channels count slowest
 
 
-class BiCodec(OriginalCheckpoint, AudioCodec):
+class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
     """Waveforms (B, 1, T) to codes (B, N), the first ``speaker["num_tokens"]`` of which say the voice, and back.
 
     Args:
@@ -108,6 +117,7 @@ class BiCodec(OriginalCheckpoint, AudioCodec):
         commitment, codebook_weight, dead_below: of its loss, and the average use below which a code counts as dead.
     """
 
+    trains = True
     DROPPED_KEYS = ("mel_transformer.*",)
     """Constants of the config."""
 
@@ -129,6 +139,21 @@ class BiCodec(OriginalCheckpoint, AudioCodec):
         self.prenet = FrameDecoder(**prenet_config)
         self.postnet = FrameDecoder(**postnet_config)
         self.decoder = DACDecoder(**wave)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Fix what :meth:`forward` does not train."""
+        voice = self.speaker_encoder.speaker_encoder
+        for part in (self.wav2vec2, voice.pool, voice.bn, voice.linear):
+            if part is not None:
+                part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch, but wav2vec2 never drops anything."""
+        super().train(mode)
+        if self.wav2vec2 is not None:
+            self.wav2vec2.eval()
+        return self
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
@@ -145,8 +170,7 @@ class BiCodec(OriginalCheckpoint, AudioCodec):
         state = rename_keys(state, [
             (r"^decoder\.model\.(\d+)\.", decoder_layer), (r"^(decoder\..*?)\.block\.", r"\1."),
             (r"^(decoder\.stages\.\d+\.\d+)\.block\.", r"\1."),
-            (r"^((?:decoder|wav2vec2)\..*)weight_g$", r"\1parametrizations.weight.original0"),
-            (r"^((?:decoder|wav2vec2)\..*)weight_v$", r"\1parametrizations.weight.original1"),
+            *WEIGHT_NORM,  # what is left of it
             (r"^quantizer\.in_project", "bottleneck.project_in.0"),
             (r"^quantizer\.out_project", "bottleneck.project_out.0"),
             (r"^quantizer\.codebook\.weight$", "bottleneck.stages.0.codebook"), (r"^quantizer\.cluster", "cluster"),
@@ -227,25 +251,42 @@ class BiCodec(OriginalCheckpoint, AudioCodec):
     def voice_codes(self, reference: Tensor) -> Tensor:
         """Reference clips (B, T) to voice codes Long (B, num_voice_tokens)."""
         mels = self.mel_spectrogram(reference).to(self.dtype)
-        return self.speaker_encoder.quantizer.encode(self.speaker_encoder.latents(mels)[1])
+        return self.speaker_encoder.quantizer.encode(self.speaker_encoder.latents(mels))
 
     def synthesize(self, values: Tensor, voice: Tensor) -> tuple[Tensor, Tensor]:
         """Semantic values (B, N, latent_dim) and voice vectors (B, dim) to audio (B, 1, T) and frames (B, C, T')."""
         frames = self.prenet(values.transpose(1, 2).to(self.dtype), voice)
         return self.decoder(frames + voice[:, :, None]).float(), frames
 
-    def forward(self, features: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, QuantizerOutput]:
+    def predict(self, features: Tensor, reference: Tensor,
+                noise: Noise | None = None) -> tuple[Tensor, Tensor, QuantizerOutput]:
         """What training compares: audio (B, 1, T), predicted features (B, feature_dim, F), and the quantizer's output.
 
         Args:
             features: float (B, feature_dim, F).
             reference: clips of the same voice (B, T).
+            noise: of the quantizers.
         """
-        output = self.bottleneck(self.latents(features))
+        output = self.bottleneck(self.latents(features), noise=noise)
         mels = self.mel_spectrogram(reference).to(self.dtype)
-        voice = self.speaker_encoder.voice(self.speaker_encoder.quantizer(self.speaker_encoder.latents(mels)[1]).values)
-        audio, frames = self.synthesize(output.values, voice)
+        voice = self.speaker_encoder.latents(mels)
+        vector = self.speaker_encoder.voice(self.speaker_encoder.quantizer(voice, noise=noise).values)
+        audio, frames = self.synthesize(output.values, vector)
         return audio, self.postnet(frames), output
+
+    def forward(self, audio: Tensor, noise: Noise | None = None) -> Reconstruction:
+        """One training pass of audio (B, 1, T), whose loss is that of the quantizer and the mean squared error of the
+        predicted features. wav2vec2 stays as it is, and so does the vector of the voice that ECAPA makes: the loss of
+        that one is not published."""
+        clips = self._level(audio[:, 0].float())
+        with torch.no_grad():
+            features = self.semantic_features(clips)
+        made, predicted, output = self.predict(features, self.reference(clips), noise)
+        error = nn.functional.mse_loss(predicted.float(), features.float())
+        metrics = {**output.metrics, "feature_error": error.detach()}
+        if self.training:
+            metrics["codes_alive"] = self.update_usage(output.indices).float()
+        return Reconstruction(made, output.loss + error, metrics, output.values)
 
     @torch.no_grad()
     def update_usage(self, indices: Tensor) -> Tensor:
@@ -254,30 +295,24 @@ class BiCodec(OriginalCheckpoint, AudioCodec):
         self.cluster_size.lerp_(counts, 1 - USAGE_DECAY)
         return (self.cluster_size > self.config.dead_below).sum()
 
-    @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
-        """Waveforms to codes; see :meth:`AudioCodec.encode`.
-
-        Raises:
-            ValueError: wrong audio, or a model without features.
-        """
+    def check_audio(self, audio: Tensor, lengths: Tensor | None = None) -> None:
+        """As in the base; a model without features reads none."""
         self._features()
-        self.check_audio(audio, lengths)
-        audio, lengths = audio.to(self.device), None if lengths is None else lengths.to(self.device)
-        values = map_equal_lengths(self._encode_full, audio, lengths)
-        return Tokens(values, None if lengths is None else self.token_lengths(lengths), self.published_name)
+        super().check_audio(audio, lengths)
 
-    @torch.no_grad()
-    def decode(self, tokens: Tokens) -> Tensor:
-        """Codes to waveforms (B, 1, T); see :meth:`AudioCodec.decode`."""
-        self.check_tokens(tokens)
-        tokens = tokens.to(self.device)
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
+        return Tokens(map_equal_lengths(self._encode_full, audio, lengths))
+
+    def _decode(self, tokens: Tokens) -> Tensor:
         return map_equal_lengths(self._decode_full, tokens.values, tokens.lengths)
 
+    def _level(self, audio: Tensor) -> Tensor:
+        if not self.config.volume_normalized:
+            return audio
+        return torch.stack([normalize_volume(row) for row in audio])
+
     def _encode_full(self, audio: Tensor) -> Tensor:
-        audio = audio[:, 0].float()
-        if self.config.volume_normalized:
-            audio = torch.stack([normalize_volume(row) for row in audio])
+        audio = self._level(audio[:, 0].float())
         whole = nn.functional.pad(audio, (0, max(self._field - audio.shape[1], 0)))
         semantic = self.bottleneck.encode(self.latents(self.semantic_features(whole)))
         return torch.cat([self.voice_codes(self.reference(audio)), semantic], dim=1)

@@ -18,9 +18,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 from transformers import DacConfig, DacModel
 
-from photophone.codecs.rows import fill_up, map_equal_lengths
 from photophone.codecs.wrapped import WrappedCodec, to_books, to_values
-from photophone.core.tokens import Tokens
+from photophone.core.tokens import TokenFormat, Tokens
+from photophone.layers.rows import fill_up, map_equal_lengths
 from photophone.loading.checkpoints import State, fold_weight_norm
 
 UNIT_REACH = 3 * (1 + 3 + 9)
@@ -98,18 +98,16 @@ class DAC(WrappedCodec):
         return self.model.config.hop_length
 
     @property
-    def codebook_size(self) -> int:
-        return self.model.config.codebook_size
+    def token_format(self) -> TokenFormat:
+        return TokenFormat(codebook_size=self.model.config.codebook_size, num_codebooks=self.config.num_codebooks)
 
     def embed(self, codes: Tensor) -> Tensor:
         """Codes (B, Q, N) to what the decoder reads, (B, N, hidden_size)."""
         return self.model.quantizer.from_codes(codes)[0].transpose(1, 2)
 
-    @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
-        self.check_audio(audio, lengths)
-        audio = self.whole_hops(audio.to(self.device), lengths)
-        counts = None if lengths is None else self.token_lengths(lengths.to(audio.device))
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
+        counts = None if lengths is None else self.token_lengths(lengths)
+        audio = self.whole_hops(audio, lengths)
         reach = encoder_reach(self.model.config.downsampling_ratios)
 
         def run(part: Tensor) -> Tensor:
@@ -120,12 +118,9 @@ class DAC(WrappedCodec):
             return in_chunks(run, rows, chunk, reach, self.hop_length, 1)
 
         codes = map_equal_lengths(whole, audio, None if counts is None else counts * self.hop_length)
-        return Tokens(to_values(codes), counts, self.published_name)
+        return Tokens(to_values(codes))
 
-    @torch.no_grad()
-    def decode(self, tokens: Tokens) -> Tensor:
-        self.check_tokens(tokens)
-        tokens = tokens.to(self.device)
+    def _decode(self, tokens: Tokens) -> Tensor:
         reach = decoder_reach(self.model.config.upsampling_ratios)
 
         def run(codes: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from photophone.codecs.base import AudioCodec
 from photophone.codecs.dmel.griffin_lim import griffin_lim
-from photophone.core.tokens import Tokens
+from photophone.core.tokens import TokenFormat, Tokens
 from photophone.layers.constants import ConstantsModule
 from photophone.layers.istft import ISTFT
 from photophone.layers.lengths import length_mask
@@ -110,16 +110,8 @@ class DMel(OriginalCheckpoint, AudioCodec):
         return self.mel.hop_length
 
     @property
-    def codebook_size(self) -> int:
-        return 2**self.config.bits
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.config.num_mels
-
-    @property
-    def token_dim(self) -> None:
-        return None
+    def token_format(self) -> TokenFormat:
+        return TokenFormat(codebook_size=2**self.config.bits, num_codebooks=self.config.num_mels)
 
     def token_lengths(self, lengths: Tensor) -> Tensor:
         return self.mel.frames(lengths)
@@ -127,24 +119,21 @@ class DMel(OriginalCheckpoint, AudioCodec):
     def audio_lengths(self, tokens: Tokens) -> Tensor:
         return (tokens.mask.sum(1) - 1).clamp(min=0) * self.hop_length
 
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
-        self.check_audio(audio, lengths)
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
         values = self.levels.nearest(self.mel(audio[:, 0], lengths))  # (B, num_mels, N)
-        if lengths is None:
-            return Tokens(values, None, self.published_name)
-        counts = self.token_lengths(lengths)
-        values = values.masked_fill(~length_mask(counts, values.shape[-1])[:, None], 0)
-        return Tokens(values, counts, self.published_name)
+        if lengths is not None:
+            values = values.masked_fill(~length_mask(self.token_lengths(lengths), values.shape[-1])[:, None], 0)
+        return Tokens(values)
 
     def log_mels(self, tokens: Tokens) -> Tensor:
         """The log10 mels (B, num_mels, N) that tokens stand for."""
         self.check_tokens(tokens)
-        return self.levels.table[tokens.values]
+        return self.levels.table[tokens.values.to(self.device)]
 
-    def decode(self, tokens: Tokens) -> Tensor:
+    def _decode(self, tokens: Tokens) -> Tensor:
         # in float64: Griffin-Lim makes the rounding of float32 audible, which differs with rows and threads
         mels = 10 ** self.log_mels(tokens).double().transpose(1, 2)  # (B, N, num_mels)
         magnitude = (mels @ torch.linalg.pinv(self.mel.filters.double())).clamp(min=0)  # (B, N, bins)
         audio = griffin_lim(magnitude, self.mel, self.istft, self.config.iterations,
                             mask=None if tokens.lengths is None else tokens.mask)
-        return self.silence_behind(audio[:, None].float(), tokens)
+        return audio[:, None].float()

@@ -20,15 +20,13 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from transformers import EncodecConfig, EncodecModel
 
-from photophone.codecs.rows import map_equal_lengths
 from photophone.codecs.wrapped import WrappedCodec, to_books, to_values
-from photophone.core.tokens import Tokens
+from photophone.core.tokens import TokenFormat, Tokens
 from photophone.layers.istft import ISTFTHead
+from photophone.layers.rows import map_equal_lengths
 from photophone.layers.vocos_backbone import VocosBackbone
-from photophone.loading.checkpoints import State, read_state, rename_keys
+from photophone.loading.checkpoints import WEIGHT_NORM, State, read_state, rename_keys
 
-WEIGHT_NORM = [(r"\.weight_g$", ".parametrizations.weight.original0"),
-               (r"\.weight_v$", ".parametrizations.weight.original1")]
 BANDWIDTH_BOOKS = (2, 4, 8, 16)
 """Codebooks of the four conditions of Vocos: 1.5, 3, 6 and 12 kbit/s."""
 
@@ -66,25 +64,20 @@ class EnCodec(WrappedCodec):
         return math.prod(self.model.config.upsampling_ratios)
 
     @property
-    def codebook_size(self) -> int:
-        return self.model.config.codebook_size
+    def token_format(self) -> TokenFormat:
+        return TokenFormat(codebook_size=self.model.config.codebook_size, num_codebooks=self.config.num_codebooks)
 
     def embed(self, codes: Tensor) -> Tensor:
         """Codes (B, Q, N) to what the decoder reads, (B, N, hidden_size)."""
         return self.model.quantizer.decode(codes.transpose(0, 1)).transpose(1, 2).to(self.dtype)
 
-    @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
-        self.check_audio(audio, lengths)
-        audio = self.whole_hops(audio.to(self.device), lengths)
-        counts = None if lengths is None else self.token_lengths(lengths.to(audio.device))
-        return Tokens(to_values(self._rows(self._codes, audio, counts, self.hop_length)), counts, self.published_name)
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
+        counts = None if lengths is None else self.token_lengths(lengths)
+        audio = self.whole_hops(audio, lengths)
+        return Tokens(to_values(self._rows(self._codes, audio, counts, self.hop_length)))
 
-    @torch.no_grad()
-    def decode(self, tokens: Tokens) -> Tensor:
-        self.check_tokens(tokens)
-        tokens = tokens.to(self.device)
-        return self.silence_behind(self._rows(self._audio, to_books(tokens.values), tokens.lengths), tokens)
+    def _decode(self, tokens: Tokens) -> Tensor:
+        return self._rows(self._audio, to_books(tokens.values), tokens.lengths)
 
     def _codes(self, audio: Tensor) -> Tensor:
         residual, codes = self.model.encoder(audio.to(self.dtype)), []
@@ -157,8 +150,5 @@ class VocosEnCodec(EnCodec):
         condition = torch.tensor([BANDWIDTH_BOOKS.index(codes.shape[1])], device=codes.device)
         return self.head(self.backbone(features.transpose(1, 2), condition, mask), mask)[:, None]
 
-    @torch.no_grad()
-    def decode(self, tokens: Tokens) -> Tensor:
-        self.check_tokens(tokens)
-        tokens = tokens.to(self.device)
+    def _decode(self, tokens: Tokens) -> Tensor:
         return self.synthesize(to_books(tokens.values), None if tokens.lengths is None else tokens.mask)

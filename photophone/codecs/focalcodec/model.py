@@ -26,6 +26,7 @@ from photophone.layers.vocos_backbone import VocosBackbone
 from photophone.layers.wavlm import WavLM
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.binary import BSQ
+from photophone.quantizers.model import QuantizedModel
 
 OLD_STAGES = (r"^(compressor\.layers\.\d+)\.0\.", r"\1.downscale."), \
              (r"^(compressor\.layers\.\d+)\.1\.", r"\1.focal_block."), \
@@ -59,7 +60,7 @@ class WaveNeXtHead(nn.Module):
         return self.out(x).float().flatten(1).clamp(-1, 1)
 
 
-class FocalCodec(OriginalCheckpoint, AudioCodec):
+class FocalCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
     """See the module; a tuple of stages has one value each.
 
     Args:
@@ -81,6 +82,7 @@ class FocalCodec(OriginalCheckpoint, AudioCodec):
         ValueError: sizes that do not fit each other.
     """
 
+    decode_options = ("voice", "neighbours")
     DROPPED_KEYS = ("encoder.encoder.norm.*", "quantizer.mask")  # of release 0.0.1, not used
 
     @register_to_config
@@ -208,22 +210,24 @@ class FocalCodec(OriginalCheckpoint, AudioCodec):
     def audio_lengths(self, tokens: Tokens) -> Tensor:
         return tokens.mask.sum(1) * self.samples_per_token
 
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
         """Long (B, N). Within :meth:`streaming`, each call continues the last one, in steps of
         ``stream_chunk * hop_length`` samples; only the last may be shorter."""
-        self.check_audio(audio, lengths)
         wave = self.whole_hops(audio, lengths) if self.config.causal else audio
         features = self.encoder(wave[:, 0].to(self.dtype), lengths)
         frames = None if lengths is None else self.encoder.frames(lengths)
         values = self.bottleneck.encode(self.compressor(features, frames))
-        if lengths is None:
-            return Tokens(values, None, self.published_name)
-        counts = self.token_lengths(lengths)
-        return Tokens(values.masked_fill(~length_mask(counts, values.shape[1]), 0), counts, self.published_name)
+        if lengths is not None:
+            values = values.masked_fill(~length_mask(self.token_lengths(lengths), values.shape[1]), 0)
+        return Tokens(values)
 
+    @torch.no_grad()
     def features(self, tokens: Tokens) -> Tensor:
         """The WavLM features (B, F, width) that tokens stand for."""
         self.check_tokens(tokens)
+        return self._features(tokens.to(self.device))
+
+    def _features(self, tokens: Tokens) -> Tensor:
         return self.decompressor(self.bottleneck.decode(tokens.values).to(self.dtype), tokens.lengths)
 
     def vocode(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -232,7 +236,7 @@ class FocalCodec(OriginalCheckpoint, AudioCodec):
         frames = self.vocoder["backbone"](features.to(self.dtype).transpose(1, 2), mask=mask)
         return self.vocoder["head"](frames, mask)[:, None]
 
-    def decode(self, tokens: Tokens, voice: Tensor | None = None, neighbours: int = 4) -> Tensor:
+    def _decode(self, tokens: Tokens, voice: Tensor | None = None, neighbours: int = 4) -> Tensor:
         """Audio of tokens.
 
         Args:
@@ -241,11 +245,11 @@ class FocalCodec(OriginalCheckpoint, AudioCodec):
                 nearest ones, which converts the voice.
             neighbours: how many.
         """
-        features = self.features(tokens)
+        features = self._features(tokens)
         if voice is not None:
-            features = nearest(features, voice, neighbours).mean(2)
+            features = nearest(features, voice.to(features.device), neighbours).mean(2)
         lengths = None if tokens.lengths is None else tokens.lengths * math.prod(self.config.upscale_factors)
-        return self.silence_behind(self.vocode(features, lengths), tokens)
+        return self.vocode(features, lengths)
 
 
 def nearest(features: Tensor, voice: Tensor, neighbours: int) -> Tensor:

@@ -13,24 +13,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from photophone.codecs.base import AudioCodec
+from photophone.codecs.base import MelVocoder
 from photophone.codecs.hift.harmonic_source import HarmonicSource, SourceState
 from photophone.codecs.hift.network import HiFTTrunk, PitchPredictor, trunk_reach
 from photophone.core.noise import Noise, SeededNoise
 from photophone.core.tokens import Tokens
 from photophone.layers.mel import MelSpectrogram
-from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
+from photophone.layers.rows import equal_rows
+from photophone.loading.checkpoints import WEIGHT_NORM, OriginalCheckpoint, State, rename_keys
 
 THREE = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
 
 
-class HiFT(AudioCodec, OriginalCheckpoint):
+class HiFT(OriginalCheckpoint, MelVocoder):
     """Log-mel frames (B, F, num_mels) to speech (B, 1, F * hop).
 
     Args:
@@ -47,6 +47,8 @@ class HiFT(AudioCodec, OriginalCheckpoint):
         mel_f_max: upper end of the mel bands in Hz; None: half the sample rate.
     """
 
+    streams = True
+    decode_options = ("noise",)
     CONTAINERS = ("state_dict",)
 
     @register_to_config
@@ -79,8 +81,7 @@ class HiFT(AudioCodec, OriginalCheckpoint):
             (r"^f0_predictor\.", "pitch."),
             (r"^m_source\.l_linear\.", "source.linear."),
             (r"^(conv_|ups\.|source_downs\.|source_resblocks\.|resblocks\.)", r"trunk.\1"),
-            (r"\.weight_g$", ".parametrizations.weight.original0"),
-            (r"\.weight_v$", ".parametrizations.weight.original1"),
+            *WEIGHT_NORM,
         ])
 
     @property
@@ -88,73 +89,42 @@ class HiFT(AudioCodec, OriginalCheckpoint):
         return math.prod(self.config.rates) * self.config.spectrum_hop
 
     @property
-    def token_dim(self) -> int:
-        return self.config.num_mels
-
-    @property
-    def codebook_size(self) -> None:
-        return None
-
-    @property
-    def num_codebooks(self) -> int:
-        return 1
-
-    @property
     def delay(self) -> int:
         """Frames that have come before :meth:`stream` makes the samples of the first."""
         return self.reach[1] + self.pitch.reach[1] + self.source.ahead
 
-    def token_lengths(self, lengths: Tensor) -> Tensor:
-        return self.mel.frames(lengths)
-
-    def streaming(self, batch_size: int = 1) -> AbstractContextManager[None]:
-        """Always refused: samples come some frames late, so :meth:`decode` cannot continue; see :meth:`stream`."""
-        raise ValueError(f"{type(self).__name__} cannot stream through decode(): its samples come {self.delay} frames "
-                         "late; use stream()")
-
-    @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
-        """Waveforms (B, 1, T) to log-mel frames; whole hops only. See :meth:`AudioCodec.encode`."""
-        self.check_audio(audio, lengths)
-        if int((torch.tensor([audio.shape[-1]]) if lengths is None else lengths).min()) < self.hop_length:
+    def check_audio(self, audio: Tensor, lengths: Tensor | None = None) -> None:
+        """As in the base, and clips of less than a frame."""
+        super().check_audio(audio, lengths)
+        if (audio.shape[-1] if lengths is None else int(lengths.min())) < self.hop_length:
             raise ValueError(f"audio needs at least one frame of {self.hop_length} samples")
-        audio = audio.to(self.device)
-        lengths = None if lengths is None else lengths.to(self.device)
-        counts = None if lengths is None else self.token_lengths(lengths)
-        frames = self.mel(audio[:, 0], lengths).transpose(1, 2)
-        frames = frames[:, :frames.shape[1] if counts is None else int(counts.max())]
-        return Tokens(frames, counts, self.published_name)
 
-    @torch.no_grad()
-    def decode(self, tokens: Tokens, noise: Noise | None = None) -> Tensor:
-        """Log-mel frames to waveforms (B, 1, T). Rows of different length run one after the other, as alone.
+    def _decode(self, tokens: Tokens, noise: Noise | None = None) -> Tensor:
+        """Waveforms (B, 1, T). Rows of different length run one after the other, as alone.
 
         Args:
+            tokens: log-mel frames.
             noise: of the source; None: seed 0 for each row.
         """
-        self.check_tokens(tokens)
-        tokens = tokens.to(self.device)
-        rows, whole = len(tokens.values), tokens.mask.sum(1).tolist()
+        rows, counts = len(tokens), tokens.mask.sum(1)
         noise = noise or SeededNoise.from_seeds([0] * rows)
-        state, grain = self.source.begin(noise, rows), self.source.draw(noise, rows, max(whole, default=0))
+        state, grain = self.source.begin(noise, rows), self.source.draw(noise, rows, int(counts.max()))
         audio = torch.zeros(rows, 1, tokens.num_tokens * self.hop_length, device=self.device)
-        groups = [list(range(rows))] if len(set(whole)) == 1 else [[row] for row in range(rows)]
-        for group in groups:
-            count = whole[group[0]]
-            if count:
-                mel = tokens.values[group, :count].transpose(1, 2)
-                begin = SourceState(state.turns[group], state.begin[group])
-                source, _ = self.source(self.pitch(mel), grain[group, :count * self.hop_length], begin)
-                audio[group, :, :count * self.hop_length] = self.trunk(mel, source)
+        for count, group in equal_rows(counts.cpu()):  # state and grain lie where the noise was drawn
+            mel = tokens.values[group, :count].transpose(1, 2)
+            begin = SourceState(state.turns[group], state.begin[group])
+            source, _ = self.source(self.pitch(mel), grain[group, :count * self.hop_length], begin)
+            audio[group, :, :count * self.hop_length] = self.trunk(mel, source)
         return audio
 
-    def stream(self, pieces: Iterable[Tensor], noise: Noise | None = None) -> Iterator[Tensor]:
-        """Waveforms (B, 1, k) for pieces of mel frames (B, n, num_mels), :attr:`delay` frames late; see
-        :meth:`decode`."""
+    @torch.no_grad()
+    def stream(self, pieces: Iterable[Tokens], noise: Noise | None = None) -> Iterator[Tensor]:
+        """As in the base. Samples come :attr:`delay` frames late; the last waveform brings what was still missing."""
         vocoder: HiFTStream | None = None
         for piece in pieces:
+            self.check_tokens(piece)
             vocoder = vocoder or HiFTStream(self, noise or SeededNoise.from_seeds([0] * len(piece)), len(piece))
-            audio = vocoder.push(piece)
+            audio = vocoder.push(piece.values)
             if audio.shape[-1]:
                 yield audio
         if vocoder is not None:

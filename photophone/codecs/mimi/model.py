@@ -9,6 +9,7 @@ them remembers what it needs, so chunks of codes decode to what the whole decode
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -19,13 +20,14 @@ from transformers.models.mimi.modeling_mimi import (
     MimiConvTranspose1d,
     MimiDecoder,
     MimiEncoder,
+    MimiEuclideanCodebook,
     MimiResnetBlock,
     MimiSplitResidualVectorQuantizer,
     MimiTransformerModel,
 )
 
 from photophone.codecs.wrapped import WrappedCodec, to_books, to_values
-from photophone.core.tokens import Tokens
+from photophone.core.tokens import TokenFormat, Tokens
 from photophone.layers.streaming import StreamingLayer
 from photophone.loading.checkpoints import State, rename_keys
 
@@ -120,35 +122,35 @@ class Mimi(WrappedCodec):
         return math.prod(self.mimi_config.upsampling_ratios) * self.config.latent_stride
 
     @property
-    def codebook_size(self) -> int:
-        return self.mimi_config.codebook_size
+    def token_format(self) -> TokenFormat:
+        return TokenFormat(codebook_size=self.mimi_config.codebook_size, num_codebooks=self.config.num_codebooks)
 
     def embed(self, codes: Tensor) -> Tensor:
         """Codes (B, Q, N) to what the decoder reads, (B, N, hidden_size)."""
         return self.quantizer.decode(codes).transpose(1, 2).to(self.dtype)
 
-    @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
-        self.check_audio(audio, lengths)
-        audio = self.whole_hops(audio.to(self.device), lengths)
+    def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
+        super()._apply(fn, recurse)
+        for module in self.quantizer.modules():
+            if isinstance(module, MimiEuclideanCodebook):
+                module._embed = None  # a table that transformers keeps of the weights, on their old device
+        return self
+
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
+        audio = self.whole_hops(audio, lengths)
         x = self.encoder(audio.to(self.dtype)).transpose(1, 2)
         x = self.encoder_transformer(x, use_cache=False).last_hidden_state
         codes = self.quantizer.encode(self.downsample(x.transpose(1, 2)), self.num_codebooks).transpose(0, 1)
-        return Tokens(to_values(codes), None if lengths is None else self.token_lengths(lengths.to(codes.device)),
-                      self.published_name)
+        return Tokens(to_values(codes))
 
-    @torch.no_grad()
-    def decode(self, tokens: Tokens) -> Tensor:
-        """Codes to waveforms; within :meth:`streaming`, each call continues the last one."""
-        self.check_tokens(tokens)
-        tokens = tokens.to(self.device)
+    def _decode(self, tokens: Tokens) -> Tensor:
         x = self.embed(to_books(tokens.values)).transpose(1, 2)
         if self.memory.stream_state is None:
             x = self.decoder_transformer(self.upsample(x).transpose(1, 2), use_cache=False).last_hidden_state
             audio = self.decoder(x.transpose(1, 2))
         else:
             audio = self._decode_chunk(x)
-        return self.silence_behind(audio.float(), tokens)
+        return audio.float()
 
     def _decode_chunk(self, x: Tensor) -> Tensor:
         memory = self.memory

@@ -16,15 +16,17 @@ from torch import Tensor, nn
 
 from photophone.codecs.base import AudioCodec
 from photophone.core.noise import Noise
+from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
 from photophone.layers.causal_conv import CausalConv1d, CausalConvTranspose1d
 from photophone.layers.convnext import ConvNeXtBlock
 from photophone.layers.istft import ISTFTHead
 from photophone.layers.mel import MelSpectrogram
 from photophone.quantizers import build_quantizer
+from photophone.quantizers.model import QuantizedModel
 
 
-class StreamCodec(AudioCodec):
+class StreamCodec(QuantizedModel, AudioCodec):
     """Speech (B, 1, T) to tokens at ``sample_rate / (frame_length * frames_per_token)`` a second, and back.
 
     Args:
@@ -44,6 +46,7 @@ class StreamCodec(AudioCodec):
     """
 
     streams = True
+    trains = True
 
     @register_to_config
     def __init__(self, sample_rate: int = 16000, frame_length: int = 200, window: int = 800,
@@ -83,6 +86,16 @@ class StreamCodec(AudioCodec):
                     nn.init.zeros_(module.bias)
 
     @property
+    def device(self) -> torch.device:
+        """As in diffusers, which looks through all modules first; that takes longer than a short chunk can spare."""
+        return self.decoder_norm.weight.device
+
+    @property
+    def fade_in(self) -> int:
+        """The first frames of synthesis overlap with nothing before them."""
+        return max(self.config.window - self.hop_length, 0)
+
+    @property
     def hop_length(self) -> int:
         return self.config.frame_length * self.config.frames_per_token
 
@@ -102,23 +115,14 @@ class StreamCodec(AudioCodec):
         x = self.decoder(values.transpose(1, 2).to(self.decoder_norm.weight.dtype))
         return self.head(self.decoder_norm(x.transpose(1, 2)))[:, None]
 
-    def forward(self, audio: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Reconstruction (B, 1, T) of whole hops of audio, the bottleneck's loss and its metrics."""
+    def forward(self, audio: Tensor, noise: Noise | None = None) -> Reconstruction:
+        """One training pass of whole hops of audio (B, 1, T)."""
         output = self.bottleneck(self.latents(audio), noise=noise)
-        return self.synthesize(output.values), output.loss, output.metrics
+        return Reconstruction(self.synthesize(output.values), output.loss, output.metrics, output.values)
 
-    @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
-        """Waveforms (B, 1, T) to tokens; see :meth:`AudioCodec.encode`. Silence is assumed after the end."""
-        self.check_audio(audio, lengths)
-        values = self.bottleneck.encode(self.latents(self.whole_hops(audio.to(self.device), lengths)))
-        return Tokens(values, None if lengths is None else self.token_lengths(lengths.to(values.device)),
-                      self.published_name)
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
+        """Silence is assumed after the end."""
+        return Tokens(self.bottleneck.encode(self.latents(self.whole_hops(audio, lengths))))
 
-    @torch.no_grad()
-    def decode(self, tokens: Tokens) -> Tensor:
-        """Tokens to waveforms (B, 1, N * hop); see :meth:`AudioCodec.decode`."""
-        self.check_tokens(tokens)
-        tokens = tokens.to(self.decoder_norm.weight.device)  # self.device takes longer than a short chunk can spare
-        audio = self.synthesize(self.bottleneck.decode(tokens.values))
-        return self.silence_behind(audio, tokens).clamp(-1, 1)
+    def _decode(self, tokens: Tokens) -> Tensor:
+        return self.synthesize(self.bottleneck.decode(tokens.values)).clamp(-1, 1)

@@ -10,7 +10,9 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from photophone.codecs.base import AudioCodec
+from photophone.codecs.base import MelVocoder
+from photophone.core.noise import Noise
+from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
 from photophone.layers.istft import ISTFTHead
 from photophone.layers.mel import MelSpectrogram
@@ -18,7 +20,7 @@ from photophone.layers.vocos_backbone import VocosBackbone
 from photophone.loading.checkpoints import OriginalCheckpoint
 
 
-class Vocos(OriginalCheckpoint, AudioCodec):
+class Vocos(OriginalCheckpoint, MelVocoder):
     """Waveforms (B, 1, T) to natural log-mel frames (B, N, num_mels), and back.
 
     With centred frames a clip has a frame more than it has hops, and decodes to whole hops.
@@ -35,6 +37,9 @@ class Vocos(OriginalCheckpoint, AudioCodec):
         ValueError: frames that leave gaps, or that lie unevenly around their hops.
     """
 
+    trains = True
+    fills_last_hop = True
+    decode_options = ("condition",)
     CONTAINERS = ("state_dict",)
     DROPPED_KEYS = ("feature_extractor.mel_spec.*", "head.istft.window")  # constants of the config
 
@@ -55,21 +60,6 @@ class Vocos(OriginalCheckpoint, AudioCodec):
     def hop_length(self) -> int:
         return self.config.hop_length
 
-    @property
-    def token_dim(self) -> int:
-        return self.config.num_mels
-
-    @property
-    def codebook_size(self) -> None:
-        return None
-
-    @property
-    def num_codebooks(self) -> int:
-        return 1
-
-    def token_lengths(self, lengths: Tensor) -> Tensor:
-        return super().token_lengths(lengths) + (self.config.padding == "center")
-
     def audio_lengths(self, tokens: Tokens) -> Tensor:
         frames = tokens.mask.sum(1) - int(self.config.padding == "center")
         return frames.clamp(min=0) * self.hop_length
@@ -84,28 +74,13 @@ class Vocos(OriginalCheckpoint, AudioCodec):
         x = self.backbone(mels.transpose(1, 2).to(self.dtype), told, mask)
         return self.head(x, mask)[:, None]
 
-    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """For training: audio (B, 1, T) of whole hops through its mel frames, a bottleneck's loss of zero, and no
-        metrics."""
+    def forward(self, audio: Tensor, noise: Noise | None = None) -> Reconstruction:
+        """One training pass of whole hops of audio (B, 1, T), through their mel frames; nothing is drawn."""
         made = self.synthesize(self.mel(audio[:, 0]).transpose(1, 2))
-        return made, made.new_zeros(()), {}
+        return Reconstruction(made, made.new_zeros(()))
 
-    @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
-        """Audio to its mel frames; see :meth:`AudioCodec.encode`. The last hop is filled up with silence."""
-        self.check_audio(audio, lengths)
-        audio = self.whole_hops(audio.to(self.device), lengths)[:, 0]
-        if lengths is None:
-            return Tokens(self.mel(audio).transpose(1, 2), None, self.published_name)
-        hops = -(-lengths.to(audio.device) // self.hop_length)
-        mels = self.mel(audio, hops * self.hop_length).transpose(1, 2)
-        return Tokens(mels, self.token_lengths(lengths.to(audio.device)), self.published_name)
-
-    @torch.no_grad()
-    def decode(self, tokens: Tokens, condition: int | None = None) -> Tensor:
-        """Mel frames to waveforms; see :meth:`AudioCodec.decode` and :meth:`synthesize`."""
-        self.check_tokens(tokens)
-        tokens = tokens.to(self.device)
+    def _decode(self, tokens: Tokens, condition: int | None = None) -> Tensor:
+        """``condition`` is that of :meth:`synthesize`; None: the first, where there are some."""
         condition = 0 if condition is None and self.config.num_conditions else condition
         mask = None if tokens.lengths is None else tokens.mask
         return self.synthesize(tokens.values, mask, condition)

@@ -19,17 +19,19 @@ from torch import Tensor
 from photophone.codecs.base import AudioCodec
 from photophone.codecs.wavtokenizer.seanet import SEANetEncoder
 from photophone.core.noise import Noise
+from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
 from photophone.layers.istft import ISTFTHead
 from photophone.layers.vocos_backbone import VocosBackbone
 from photophone.loading.checkpoints import OriginalCheckpoint, State, fold_weight_norm, rename_keys
+from photophone.quantizers.model import QuantizedModel
 from photophone.quantizers.vq import VectorQuantizer
 
 COMMITMENT = 1000.0
 """Weight of the quantizer's loss in training."""
 
 
-class WavTokenizer(OriginalCheckpoint, AudioCodec):
+class WavTokenizer(OriginalCheckpoint, QuantizedModel, AudioCodec):
     """Waveforms (B, 1, T) to codes (B, N), and back.
 
     Args:
@@ -48,6 +50,9 @@ class WavTokenizer(OriginalCheckpoint, AudioCodec):
     DROPPED_KEYS = ("feature_extractor.encodec.decoder.*", "head.istft.window", "multiperioddisc.*",
                     "multiresddisc.*", "dac.*", "dacdiscriminator.*", "melspec_loss.*")
     """A decoder that is never called, a constant, discriminators and losses."""
+
+    trains = True
+    decode_options = ("condition",)
 
     @register_to_config
     def __init__(self, sample_rate: int = 24000, encoder_channels: int = 32,
@@ -101,25 +106,16 @@ class WavTokenizer(OriginalCheckpoint, AudioCodec):
         x = self.backbone(values.transpose(1, 2).to(self.dtype), told, mask)
         return self.head(x, mask)[:, None]
 
-    def forward(self, audio: Tensor, noise: Noise | None = None,
-                condition: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Reconstruction of audio (B, 1, T), filled up to whole hops, the quantizer's loss and its metrics."""
+    def forward(self, audio: Tensor, noise: Noise | None = None) -> Reconstruction:
+        """One training pass of audio (B, 1, T), filled up to whole hops, under the first condition."""
         output = self.bottleneck(self.latents(audio), noise=noise)
-        return self.synthesize(output.values, condition=condition), output.loss, output.metrics
+        return Reconstruction(self.synthesize(output.values), output.loss, output.metrics, output.values)
 
-    @torch.no_grad()
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
-        """Waveforms to codes; see :meth:`AudioCodec.encode`. An unfinished last hop is mirrored."""
-        self.check_audio(audio, lengths)
-        audio = audio.to(self.device)
-        codes = self.bottleneck.encode(self.latents(audio, lengths))
-        return Tokens(codes, None if lengths is None else self.token_lengths(lengths.to(codes.device)),
-                      self.published_name)
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
+        """An unfinished last hop is mirrored."""
+        return Tokens(self.bottleneck.encode(self.latents(audio, lengths)))
 
-    @torch.no_grad()
-    def decode(self, tokens: Tokens, condition: int = 0) -> Tensor:
-        """Codes to waveforms (B, 1, N * hop); see :meth:`AudioCodec.decode`. Official inference has condition 0."""
-        self.check_tokens(tokens)
-        tokens = tokens.to(self.device)
+    def _decode(self, tokens: Tokens, condition: int = 0) -> Tensor:
+        """``condition`` is that of :meth:`synthesize`; official inference has 0."""
         mask = None if tokens.lengths is None else tokens.mask
         return self.synthesize(self.bottleneck.decode(tokens.values), mask, condition)

@@ -19,8 +19,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.codecs.base import AudioCodec
-from photophone.core.tokens import Tokens
-from photophone.loading.checkpoints import OriginalCheckpoint, State, read_state, rename_keys
+from photophone.core.tokens import TokenFormat, Tokens
+from photophone.layers.rows import fill_up, map_equal_lengths
+from photophone.loading.checkpoints import OriginalCheckpoint, State, fold_weight_norm, read_state, rename_keys
 
 ENCODERS = ("semantic_encoder", "semantic_adapter", "acoustic_encoder", "fc_encoder")
 """Parts that only encoding needs."""
@@ -134,10 +135,7 @@ class XCodec2(OriginalCheckpoint, AudioCodec):
             return dict(state)
         if not any(key.startswith("generator.") for key in state):  # transformers' own
             return {f"codec.{key}": value for key, value in state.items()}
-        state = rename_keys(state, RULES)
-        for key in [key for key in state if key.endswith(".weight_g")]:
-            size, direction = state.pop(key), state.pop(key[:-1] + "v")
-            state[key[:-2]] = torch._weight_norm(direction, size, 0)
+        state = fold_weight_norm(rename_keys(state, RULES))
         for key in [key for key in state if ".c_attn." in key]:
             query, third, value = state.pop(key).chunk(3)
             parts = {"q": half_split(query, num_heads), "k": half_split(third, num_heads), "v": value}
@@ -149,44 +147,28 @@ class XCodec2(OriginalCheckpoint, AudioCodec):
         return math.prod(self.config.ratios)
 
     @property
-    def codebook_size(self) -> int:
-        return math.prod(self.config.levels)
-
-    @property
-    def num_codebooks(self) -> int:
-        return 1
-
-    @property
-    def token_dim(self) -> None:
-        return None
+    def token_format(self) -> TokenFormat:
+        return TokenFormat(codebook_size=math.prod(self.config.levels))
 
     def token_lengths(self, lengths: Tensor) -> Tensor:
         """A clip of whole hops gets one token more, as in the official code."""
         return lengths // self.hop_length + 1
 
-    def encode(self, audio: Tensor, lengths: Tensor | None = None) -> Tokens:
+    def check_audio(self, audio: Tensor, lengths: Tensor | None = None) -> None:
+        """As in the base; a model that only decodes reads none."""
         if self.config.decodes_only:
             raise ValueError("this X-Codec 2 only decodes; load it with decodes_only=False to encode")
-        self.check_audio(audio, lengths)
-        if lengths is None:
-            return Tokens(self._encode_equal(audio), None, self.published_name)
-        counts = self.token_lengths(lengths)
-        values = torch.zeros(len(audio), int(counts.max()), dtype=torch.long, device=audio.device)
-        for length in lengths.unique().tolist():
-            rows = lengths == length
-            values[rows, :length // self.hop_length + 1] = self._encode_equal(audio[rows, :, :length])
-        return Tokens(values, counts, self.published_name)
+        super().check_audio(audio, lengths)
 
-    def decode(self, tokens: Tokens) -> Tensor:
-        self.check_tokens(tokens)
-        counts = tokens.mask.sum(1)
-        audio = torch.zeros(len(tokens), 1, tokens.num_tokens * self.hop_length, device=tokens.values.device)
-        for count in counts.unique().tolist():
-            if count:
-                rows = counts == count
-                made = self.codec.decode(tokens.values[rows, None, :count]).audio_values
-                audio[rows, :, :count * self.hop_length] = made.float()
-        return audio
+    def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
+        return Tokens(map_equal_lengths(self._encode_equal, audio, lengths))
+
+    def _decode(self, tokens: Tokens) -> Tensor:
+        audio = map_equal_lengths(self._decode_equal, tokens.values[:, None], tokens.lengths)
+        return fill_up(audio, tokens.num_tokens * self.hop_length)
+
+    def _decode_equal(self, codes: Tensor) -> Tensor:
+        return self.codec.decode(codes).audio_values.float()
 
     def quantize(self, audio: Tensor, semantic: Tensor) -> Tensor:
         """Codes Long (B, N) of audio (B, 1, N * hop) and features (B, N, C) of w2v-bert's layer 16."""

@@ -15,7 +15,7 @@ from photophone.core.noise import Noise
 from photophone.core.tokens import Tokens
 from photophone.layers.vqgan import Decoder, Encoder
 from photophone.quantizers.gaussian import GaussianBottleneck, mean_and_logvar
-from photophone.tokenizers.grid import GridTokenizer, to_grid, to_sequence
+from photophone.tokenizers.grid import GridTokenizer
 
 
 class KLVAE(GridTokenizer):
@@ -57,28 +57,17 @@ class KLVAE(GridTokenizer):
                                blocks=blocks + 1 if decoder_blocks is None else decoder_blocks,
                                attention_levels=decoder_attention_levels)
 
-    @torch.no_grad()
-    def encode(self, images: Tensor, noise: Noise | None = None) -> Tokens:
-        """Images (B, 3, H, W) in [-1, 1] to scaled tokens: the means, or with ``noise`` draws from the posterior."""
-        self.check_images(images)
-        return Tokens(self.sample(self.latents(images.to(self.device, self.dtype)), noise), model=self.published_name)
+    def _encode(self, images: Tensor, noise: Noise | None) -> Tokens:
+        """Scaled tokens."""
+        return Tokens(super()._encode(images, noise).values * self.config.scaling)
+
+    def _decode(self, tokens: Tokens) -> Tensor:
+        return self.reconstruct(tokens.values.to(self.dtype) / self.config.scaling)
 
     @torch.no_grad()
-    def decode(self, tokens: Tokens) -> Tensor:
-        self.check_tokens(tokens)
-        values = tokens.values.to(self.device, self.dtype) / self.config.scaling
-        return self.reconstruct(to_grid(values, (self.grid_size, self.grid_size))).clamp(-1, 1)
-
-    @torch.no_grad()
-    def fit_scaling(self, images: Tensor) -> None:
+    def fit_statistics(self, images: Tensor) -> None:
         """Set ``scaling`` so that drawn tokens of these images (B, 3, H, W) have unit variance, as latent diffusion
         does with its first batch."""
-        parts = [to_sequence(self.latents(part.to(self.device, self.dtype))) for part in images.split(32)]
+        parts = [self.latents(part.to(self.device, self.dtype)) for part in images.split(32)]
         mean, log_variance = mean_and_logvar(torch.cat(parts).float())
         self.register_to_config(scaling=float((mean.var() + log_variance.exp().mean()).rsqrt()))
-
-    def sample(self, moments: Tensor, noise: Noise | None = None) -> Tensor:
-        """Moments (B, 2D, h, w) of :meth:`latents` to scaled tokens (B, hw, D)."""
-        sequence = to_sequence(moments)
-        values = self.bottleneck.encode(sequence) if noise is None else self.bottleneck(sequence, noise=noise).values
-        return values * self.config.scaling

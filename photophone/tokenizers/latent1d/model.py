@@ -14,6 +14,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
+from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
 from photophone.layers.transformer import TransformerBlock
 from photophone.quantizers import build_quantizer
@@ -75,6 +76,7 @@ class Latent1DTokenizer(ImageTokenizer):
     """
 
     ENCODER_PARTS = (*ImageTokenizer.ENCODER_PARTS, "to_grid")
+    encode_options = ("refine_steps",)
 
     @register_to_config
     def __init__(self, image_size: int = 64, num_tokens: int = 16, token_dim: int = 32, width: int = 256,
@@ -145,18 +147,17 @@ class Latent1DTokenizer(ImageTokenizer):
         grid = grid.transpose(1, 2).unflatten(2, (self.grid, self.grid))  # (B, hw, C) -> (B, C, h, w)
         return self.to_pixels(grid.contiguous(memory_format=torch.channels_last))
 
-    def forward(self, images: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """One training pass: images (B, 3, H, W) in [-1, 1] to (reconstruction, quantizer loss, metrics)."""
-        output = self.bottleneck(self.latents(images))
+    def forward(self, images: Tensor, noise: Noise | None = None) -> Reconstruction:
+        """One training pass of images (B, 3, H, W) in [-1, 1]; ``noise`` is added to continuous latents."""
+        output = self.bottleneck(self.latents(images), noise=noise)
         values = output.values
         if self.codebook_size is None and self.config.latent_noise and self.training:
             noise = noise or GlobalNoise(values.device)
             values = values + self.config.latent_noise * noise.normal(*values.shape, dtype=values.dtype)
-        return self.reconstruct(values), output.loss, output.metrics
+        return Reconstruction(self.reconstruct(values), output.loss, output.metrics, output.values)
 
-    @torch.no_grad()
-    def encode(self, images: Tensor, refine_steps: int = 0) -> Tokens:
-        """Images (B, 3, H, W) in [-1, 1] to tokens.
+    def _encode(self, images: Tensor, noise: Noise | None, refine_steps: int = 0) -> Tokens:
+        """Tokens of images.
 
         Args:
             refine_steps: gradient steps on continuous latents towards a smaller squared error of their decoded image
@@ -164,17 +165,15 @@ class Latent1DTokenizer(ImageTokenizer):
                 of what it misses. Each costs about two decodings.
 
         Raises:
-            ValueError: images of another form, or ``refine_steps`` for a discrete tokenizer.
+            ValueError: ``refine_steps`` below 0, or for a discrete tokenizer.
         """
-        self.check_images(images)
-        images = images.to(self.dtype)
-        latents = self.latents(images)
-        if refine_steps:
-            if self.codebook_size is not None or refine_steps < 0:
-                raise ValueError(f"refine_steps {refine_steps} is not possible: it must be 0 or more, and 0 for "
-                                 f"discrete tokens (this tokenizer has {self.codebook_size} codes)")
-            latents = self.refine(latents, images, refine_steps)
-        return Tokens(self.bottleneck.encode(latents), model=self.published_name)
+        if not refine_steps:
+            return super()._encode(images, noise)
+        if self.codebook_size is not None or refine_steps < 0:
+            raise ValueError(f"refine_steps {refine_steps} is not possible: it must be 0 or more, and 0 for "
+                             f"discrete tokens (this tokenizer has {self.codebook_size} codes)")
+        latents = self.refine(self.latents(images), images, refine_steps)
+        return Tokens(self.bottleneck.encode(latents))
 
     def refine(self, latents: Tensor, images: Tensor, steps: int, rate: float = 0.05) -> Tensor:
         """Latents (B, N, D) after ``steps`` of Adam (arXiv 1412.6980) on the logarithm of each image's squared error.
@@ -193,10 +192,3 @@ class Latent1DTokenizer(ImageTokenizer):
             update = (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
             latents = (latents - rate * update).detach()
         return latents
-
-    @torch.no_grad()
-    def decode(self, tokens: Tokens) -> Tensor:
-        self.check_tokens(tokens)
-        values = tokens.values.to(self.device)
-        latents = self.bottleneck.decode(values.to(self.dtype) if tokens.is_continuous else values)
-        return self.reconstruct(latents.to(self.dtype)).clamp(-1, 1)

@@ -50,8 +50,8 @@ class MaskGITVQGAN(GridTokenizer):
         self.from_latent = nn.Identity()
         self.decoder = Decoder(in_channels=token_width, **sizes)
 
-    def latents(self, images: Tensor) -> Tensor:
-        return super().latents((images + 1) / 2)
+    def encode_grid(self, images: Tensor) -> Tensor:
+        return super().encode_grid((images + 1) / 2)
 
-    def reconstruct(self, values: Tensor) -> Tensor:
-        return super().reconstruct(values) * 2 - 1
+    def decode_grid(self, values: Tensor) -> Tensor:
+        return super().decode_grid(values) * 2 - 1

@@ -10,7 +10,8 @@ SOFTVQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.softvq.mod
           "files": ("model.safetensors",)}
 SOFTVQ_TINY = {"image_size": 32, "num_tokens": 8, "token_width": 6, "encoder_size": [64, 1, 2],
                "decoder_size": [64, 1, 2], "encoder_patch": 8, "decoder_patch": 8, "layer_scale": 1.0}
-VIT_SIZES = {"b": [768, 12, 12], "l": [1024, 24, 16]}
+VIT_SIZES = {"s": [384, 12, 6], "b": [768, 12, 12], "l": [1024, 24, 16]}
+"""Official sizes: width, blocks, heads. No model of the smallest is published."""
 
 
 def _softvq(sizes: str, tokens: int, image_size: int = 256) -> ModelEntry:

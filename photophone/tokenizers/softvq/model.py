@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
+from photophone.core.token_model import Reconstruction
 from photophone.layers.latent_vit import LatentDecoder, LatentEncoder, unpatchify
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
 from photophone.loading.checkpoints import State, rename_keys
@@ -22,9 +22,9 @@ from photophone.quantizers.base import Quantizer, noise_or_global
 from photophone.quantizers.gaussian import GaussianBottleneck, NoQuantizer
 from photophone.quantizers.soft import SoftVQ
 from photophone.tokenizers.latent import LatentTokenizer, grid_side
+from photophone.tokenizers.softvq import VIT_SIZES
 
-SMALL, BASE, LARGE = (384, 12, 6), (768, 12, 12), (1024, 24, 16)
-"""Official sizes: width, blocks, heads."""
+LARGE = tuple(VIT_SIZES["l"])
 DROP_SPREAD = 0.25
 """Standard deviation of the normal distribution that shares of hidden patches are cut from."""
 
@@ -34,22 +34,6 @@ def truncated_shares(uniform: Tensor, lowest: float, highest: float) -> Tensor:
     below = torch.special.ndtr(torch.tensor((lowest - highest) / DROP_SPREAD, dtype=torch.float64)).item()
     quantile = torch.special.ndtri(below + (0.5 - below) * uniform.double())
     return (highest + DROP_SPREAD * quantile).clamp(lowest, highest).float()
-
-
-def alignment_loss(projected: Tensor, features: Tensor) -> Tensor:
-    """REPA (arXiv 2410.06940) on latent tokens: negative mean cosine of what the tokens say and a teacher's features.
-
-    Args:
-        projected: (B, N, C) of the tokens; each stands for ``L / N`` patches that follow each other.
-        features: (B, L, C) of the teacher's patches.
-
-    Raises:
-        ValueError: N does not divide L.
-    """
-    if features.shape[1] % projected.shape[1]:
-        raise ValueError(f"{features.shape[1]} patches do not split among {projected.shape[1]} tokens")
-    repeated = projected.repeat_interleave(features.shape[1] // projected.shape[1], dim=1)
-    return -F.cosine_similarity(repeated, features, dim=-1, eps=1e-12).mean()
 
 
 def build_bottleneck(kind: str, width: int, *, num_codewords: int, num_codebooks: int, tau: float, l2_norm: bool,
@@ -76,7 +60,7 @@ class SoftVQTokenizer(LatentTokenizer):
         num_tokens: latent tokens N.
         token_width: width D of a token.
         kind: "soft_vq" (SoftVQ-VAE), "gaussian" (its KL variant) or "none" (MAETok).
-        encoder_size, decoder_size: width, blocks and heads: SMALL, BASE or LARGE.
+        encoder_size, decoder_size: width, blocks and heads, see VIT_SIZES.
         encoder_patch, decoder_patch: pixels per side of a patch.
         num_codewords, num_codebooks, tau, l2_norm, entropy_weight: see :class:`photophone.quantizers.soft.SoftVQ`.
         kl_weight: of the Gaussian's loss.
@@ -133,12 +117,13 @@ class SoftVQTokenizer(LatentTokenizer):
         counts = torch.ceil(shares * places)
         return noise.uniform(rows, places).argsort(dim=1).argsort(dim=1) < counts[:, None]
 
-    def forward(self, images: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def forward(self, images: Tensor, noise: Noise | None = None) -> Reconstruction:
+        """One training pass of images (B, 3, H, W) in [-1, 1], which hides patches with ``drop_patches``."""
         dropped = None
         if self.training and self.config.drop_patches is not None:
             dropped = self.choose_dropped(len(images), noise_or_global(noise, images)).to(images.device)
         output = self.bottleneck(self.latents(images, dropped), noise=noise)
-        return self.reconstruct(output.values), output.loss, output.metrics
+        return Reconstruction(self.reconstruct(output.values), output.loss, output.metrics, output.values)
 
     @staticmethod
     def convert_state_dict(state: State) -> State:

@@ -10,14 +10,15 @@ TITOK = {"kind": "image_tokenizer", "target": "photophone.tokenizers.titok.model
                   "decoder_size": [64, 1, 2], "encoder_patch": 8, "decoder_patch": 2, "proxy_codes": 48,
                   "proxy_decoder": {"channels": 64, "multipliers": [1, 1], "blocks": 1, "token_width": 8}}}
 TITOK_TINY_PIXELS = {**TITOK["tiny"], "decoder_patch": 8, "proxy_codes": None, "proxy_decoder": None}
-TITOK_SIZES = {"s": [512, 8, 8], "b": [768, 12, 12], "l": [1024, 24, 16]}
+VIT_SIZES = {"s": [512, 8, 8], "b": [768, 12, 12], "l": [1024, 24, 16]}
+"""Official sizes: width, blocks, heads."""
 
 
 def _titok(name: str, encoder: str, decoder: str, tokens: int, codes: int | None, width: int,
            legacy: bool = False) -> ModelEntry:
     """A published TiTok; ``legacy`` is the two-stage model."""
     config = {"num_tokens": tokens, "num_codes": codes, "token_width": width, "l2_norm": legacy,
-              "encoder_size": TITOK_SIZES[encoder], "decoder_size": TITOK_SIZES[decoder]}
+              "encoder_size": VIT_SIZES[encoder], "decoder_size": VIT_SIZES[decoder]}
     kind = f"{tokens} Gaussian tokens of {width} dimensions" if codes is None else f"{tokens} codes of {codes:,}"
     options = dict(TITOK)
     if not legacy:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from photophone.core.noise import Noise
 from photophone.layers.latent_vit import LatentDecoder, LatentEncoder, unpatchify
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
 from photophone.layers.vqgan import Decoder
@@ -25,9 +26,9 @@ from photophone.quantizers.vq import VectorQuantizer
 from photophone.tokenizers.grid import to_grid
 from photophone.tokenizers.latent import LatentTokenizer, grid_side
 from photophone.tokenizers.maskgit_vqgan.model import MaskGITVQGAN, maskgit_style
+from photophone.tokenizers.titok import VIT_SIZES
 
-SMALL, BASE, LARGE = (512, 8, 8), (768, 12, 12), (1024, 24, 16)
-"""Official sizes: width, blocks, heads."""
+LARGE = tuple(VIT_SIZES["l"])
 PIXEL_DECODER = {"channels": 128, "multipliers": [1, 1, 2, 2, 4], "blocks": 2, "token_width": 256}
 """The decoder of MaskGIT-VQGAN that the published two-stage weights end in."""
 
@@ -45,7 +46,7 @@ class TiTok(LatentTokenizer):
         token_width: width of a code, or of a Gaussian token.
         num_codes: codes in the codebook; None for Gaussian tokens.
         l2_norm: tokens and codes are unit vectors.
-        encoder_size, decoder_size: width, blocks and heads: SMALL, BASE or LARGE.
+        encoder_size, decoder_size: width, blocks and heads, see VIT_SIZES.
         encoder_patch, decoder_patch: pixels per side of a patch, and of a cell of the decoder.
         scrambles_latents: the encoder's output (N, width) is read as (width, N) without a transpose, which mixes
             tokens and channels: a mistake of the first models that their weights depend on.
@@ -151,17 +152,19 @@ class TiTok(LatentTokenizer):
         # Nearly constant maps are normalised next, so rounding shows: keep the official order of the sum.
         return self.pixel_network(torch.einsum("bkhw,kc->bchw", probabilities, self.pixel_codebook)) * 2 - 1
 
-    def proxy_loss(self, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def proxy_loss(self, images: Tensor, codes: Tensor,
+                   noise: Noise | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Training loss of stage 1.
 
         Args:
             images: (B, 3, H, W) in [-1, 1].
             codes: Long (B, hw), the teacher's codes of the same images.
+            noise: of a Gaussian bottleneck.
 
         Returns:
             Logits (B, hw, proxy_codes); cross-entropy plus the bottleneck's loss; metrics.
         """
-        output = self.bottleneck(self.latents(images))
+        output = self.bottleneck(self.latents(images), noise=noise)
         logits = self.proxy_logits(output.values)
         return logits, F.cross_entropy(logits.flatten(0, 1), codes.flatten()) + output.loss, output.metrics
 

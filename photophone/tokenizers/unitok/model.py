@@ -6,6 +6,7 @@ stated apart; trained on DataComp-1B.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +23,8 @@ from photophone.tokenizers.latent import LatentTokenizer, grid_side
 from photophone.tokenizers.unitok.vitamin import ConvStem, ConvTail
 
 STRIDE = 16
+MOST_SCALE = 100
+"""Limit of CLIP's learned scale."""
 USAGE_WARM_UP = 100
 """Batches after which averages of the codes' use move ten times slower."""
 
@@ -187,6 +190,7 @@ class UniTokCLIP(UniTok):
     """
 
     DROPPED_KEYS = UniTok.DROPPED_KEYS[:2]
+    reads_captions = True
 
     @register_to_config
     def __init__(self, text_width: int = 768, text_heads: int = 12, text_layers: int = 12,
@@ -232,3 +236,22 @@ class UniTokCLIP(UniTok):
         x = self.text_norm(x)[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)]
         vectors = x @ self.text_projection
         return F.normalize(vectors, dim=-1) if normalize else vectors
+
+    @property
+    def caption_length(self) -> int:
+        """Most ids of a caption."""
+        return self.config.text_length
+
+    def match_captions(self, values: Tensor, captions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What CLIP's loss compares.
+
+        Args:
+            values: of the bottleneck (B, N, D).
+            captions: Long (B, L), see :meth:`encode_text`.
+
+        Returns:
+            Unit vectors of images and of captions, float32 (B, embed_dim), and the scale of their products.
+        """
+        images, texts = self.pool(self.from_latent(values)), self.encode_text(captions)
+        scale = self.logit_scale.clamp(0, math.log(MOST_SCALE)).exp()
+        return F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1), scale

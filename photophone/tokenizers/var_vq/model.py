@@ -57,6 +57,11 @@ class VARTokenizer(GridTokenizer):
     def num_tokens(self) -> int:
         return self.bottleneck.num_indices
 
+    @property
+    def crop_stride(self) -> None:
+        """The scales fix the number of tokens."""
+        return None
+
     @staticmethod
     def convert_state_dict(state: State) -> State:
         """Official keys to ours; the convolutions have another name for each way of sharing them."""

@@ -1,7 +1,7 @@
 """Losses of image tokenizers beside those of pixels and of the quantizers, and their schedules.
 
-Papers: perceptual distance 1801.03924, adaptive adversarial weight 2012.09841, alignment with a frozen network's
-features 2410.06940 (its form on tokens stands in :func:`photophone.tokenizers.softvq.model.alignment_loss`).
+Papers: perceptual distance 1801.03924, adaptive adversarial weight 2012.09841, contrastive loss 2103.00020. Alignment
+with a frozen network's features stands in :mod:`photophone.training.losses.alignment`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from photophone.codecs.base import AudioCodec
 from photophone.core.pictures import grid, spectrogram
+from photophone.core.token_model import Reconstruction
 from photophone.data.speech import SpeechDataset
 from photophone.training.loop.task import Task
 from photophone.training.losses.adversary import Adversary, SpectralDiscriminator
@@ -48,7 +49,7 @@ class CodecInTraining(nn.Module):
         super().__init__()
         self.codec, self.adversary = codec, adversary
 
-    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def forward(self, audio: Tensor) -> Reconstruction:
         """See the codec's own forward."""
         return self.codec(audio)
 
@@ -57,15 +58,21 @@ class CodecTask(Task):
     """Reconstruction of crops of audio through their tokens.
 
     Args:
-        codec: its forward returns (reconstruction, bottleneck loss, metrics).
+        codec: one that ``trains`` and makes audio at the rate that it reads.
         data: training speech.
         validation: held-apart speech, or None.
         weights: of the loss terms.
         freeze_encoder: train the decoder alone, for tokens that a generator already depends on.
+
+    Raises:
+        ValueError: a codec that cannot be trained here, or data at another rate.
     """
 
     def __init__(self, codec: AudioCodec, data: SpeechDataset, validation: SpeechDataset | None = None,
                  weights: CodecWeights | None = None, freeze_encoder: bool = False) -> None:
+        if not codec.trains or codec.output_sample_rate != codec.sample_rate:
+            raise ValueError(f"{type(codec).__name__} cannot be trained here: it must have a training pass and make "
+                             f"audio at the {codec.sample_rate} Hz that it reads")
         for part in filter(None, (data, validation)):
             if part.sample_rate != codec.sample_rate:
                 raise ValueError(f"the data is at {part.sample_rate} Hz, the codec at {codec.sample_rate} Hz; prepare "
@@ -80,7 +87,7 @@ class CodecTask(Task):
         self.spectral = SpectralLoss(codec.sample_rate)
         hop = codec.hop_length
         self.crop = max(1, round(self.weights.crop_seconds * codec.sample_rate / hop)) * hop
-        self.warm_up = getattr(codec.config, "window", hop) - hop  # samples that fade in
+        self.codec, self.adversary = codec, adversary
         if freeze_encoder:
             codec.freeze_encoder()
 
@@ -94,14 +101,15 @@ class CodecTask(Task):
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         audio, weights = batch["audio"], self.weights
-        made, quantizer_loss, metrics = model(audio)
-        made, audio = made[..., self.warm_up:], audio[..., self.warm_up:]
+        output = model(audio)
+        made, metrics = output.media, output.metrics
+        compared = slice(self.codec.fade_in, made.shape[-1])  # codecs may lose the end of a clip
+        made, audio = made[..., compared], audio[..., compared]
         terms = self.spectral.to(audio.device)(made, audio)
-        loss = weights.mel * terms["mel"] + weights.magnitude * terms["magnitude"] + weights.quantizer * quantizer_loss
+        loss = weights.mel * terms["mel"] + weights.magnitude * terms["magnitude"] + weights.quantizer * output.loss
         metrics = {**metrics, **terms}
-        adversary = self.model.adversary
-        if adversary is not None:
-            game = adversary(made, audio)
+        if self.adversary is not None:
+            game = self.adversary(made, audio)
             loss = loss + (game["discriminator"] + weights.adversarial * game["adversarial"]
                            + weights.features * game["features"])
             metrics |= game

@@ -17,13 +17,13 @@ from photophone.tokenizers.maskgit_vqgan.model import MaskGITVQGAN
 from photophone.tokenizers.titok.model import TiTok
 from photophone.training.loop.config import TrainConfig
 from photophone.training.losses.adversary import Adversary
+from photophone.training.losses.alignment import Alignment
 from photophone.training.losses.discriminators import augment, build_discriminator
 from photophone.training.losses.feature_networks import build_feature_network
 from photophone.training.losses.image import PerceptualLoss
 from photophone.training.tasks.image_conditions import Captions, build_condition
 from photophone.training.tasks.image_generator import ImageGeneratorTask, token_sizes
 from photophone.training.tasks.image_tokenizer import ImageTokenizerTask, ReconstructionWeights
-from photophone.training.tasks.image_tokenizer_parts import Alignment
 from photophone.training.tasks.models import GENERATORS, TOKENIZERS, build_model, choose_class
 from photophone.training.tasks.titok_stage_one import StageOneTask
 
@@ -51,8 +51,7 @@ def build_alignment(settings: dict[str, Any], model: ImageTokenizer) -> Alignmen
     """From ``network`` and the further arguments of :class:`Alignment`."""
     options = dict(settings)
     network = build_feature_network(options.pop("network", "efficientnet_lite0"))
-    width = model.bottleneck.dim if model.token_dim is None else model.token_dim
-    return Alignment(network, width, model.image_size, **options)
+    return Alignment(network, model.values_dim, model.image_size, **options)
 
 
 def caption_vocabulary(data: ImageDataset, size: int, length: int) -> PreTrainedTokenizerFast:
@@ -103,9 +102,9 @@ def image_tokenizer_task(config: TrainConfig) -> ImageTokenizerTask | StageOneTa
 
 def contrastive_vocabulary(model: ImageTokenizer, data: ImageDataset) -> PreTrainedTokenizerFast:
     """A vocabulary that leaves the model's last id for the end of a caption."""
-    if "text_vocab_size" not in model.config:
+    if not model.reads_captions:
         raise ValueError(f"contrastive: {type(model).__name__} reads no captions; use the family unitok-clip")
-    return caption_vocabulary(data, model.config.text_vocab_size - 1, model.config.text_length - 1)
+    return caption_vocabulary(data, model.config.text_vocab_size - 1, model.caption_length - 1)
 
 
 def image_generator_task(config: TrainConfig) -> ImageGeneratorTask:

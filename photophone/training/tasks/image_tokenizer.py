@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from photophone.core.pictures import grid, to_pil
+from photophone.core.token_model import Reconstruction
 from photophone.data.images import ImageDataset
-from photophone.quantizers.multi_scale import MultiScaleVQ
 from photophone.text.captions import encode_captions, normalize_caption
 from photophone.tokenizers.base import ImageTokenizer
-from photophone.tokenizers.grid import GridTokenizer
-from photophone.tokenizers.kl_vae.model import KLVAE
-from photophone.tokenizers.unitok.model import UniTokCLIP
 from photophone.training.loop.task import Task
 from photophone.training.losses.adversary import Adversary
-from photophone.training.losses.image import PerceptualLoss, Ramp, adaptive_weight
-from photophone.training.tasks.image_tokenizer_parts import Alignment, TokenizerInTraining, tokenizer_of
+from photophone.training.losses.alignment import Alignment
+from photophone.training.losses.image import PerceptualLoss, Ramp, adaptive_weight, contrastive_loss
 
 
 @dataclass
@@ -73,25 +70,13 @@ def check_crop(model: ImageTokenizer, crop: int) -> None:
     """Refuse crops that the tokenizer cannot read.
 
     Raises:
-        ValueError: a tokenizer with a fixed number of tokens, or a crop that is no multiple of the stride.
+        ValueError: a tokenizer that reads whole images only, or a crop that is no multiple of the stride.
     """
-    if not isinstance(model, GridTokenizer) or isinstance(model.bottleneck, MultiScaleVQ):
+    stride = model.crop_stride
+    if stride is None:
         raise ValueError(f"crop: {type(model).__name__} reads images of {model.image_size} pixels only; leave crop out")
-    if not 0 < crop <= model.image_size or crop % model.stride:
-        raise ValueError(f"crop must be a multiple of the stride {model.stride} up to {model.image_size}, got {crop}")
-
-
-def fill_codebook(model: ImageTokenizer, images: Tensor) -> None:
-    """Fill the codebook with latents of images (B, 3, H, W); see
-    :meth:`photophone.quantizers.base.Quantizer.start_codebook`."""
-    given: list[Tensor] = []  # a hook, because families differ in what stands between encoder and bottleneck
-    watch = model.bottleneck.register_forward_pre_hook(lambda module, arguments: given.append(arguments[0]))
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        watch.remove()
-    model.bottleneck.start_codebook(given[0])
+    if not 0 < crop <= model.image_size or crop % stride:
+        raise ValueError(f"crop must be a multiple of the stride {stride} up to {model.image_size}, got {crop}")
 
 
 def random_crops(images: Tensor, size: int, rng: np.random.Generator) -> Tensor:
@@ -100,18 +85,41 @@ def random_crops(images: Tensor, size: int, rng: np.random.Generator) -> Tensor:
     return torch.stack([image[:, top:top + size, left:left + size] for image, (top, left) in zip(images, places)])
 
 
+class TokenizerInTraining(nn.Module):
+    """A tokenizer with what is trained beside it: what the loop optimises, saves and averages."""
+
+    def __init__(self, tokenizer: ImageTokenizer, adversary: Adversary | None, alignment: Alignment | None) -> None:
+        super().__init__()
+        self.tokenizer, self.adversary, self.alignment = tokenizer, adversary, alignment
+
+    def forward(self, images: Tensor, features: Tensor | None = None, captions: Tensor | None = None) -> Reconstruction:
+        """As the tokenizer's own forward; the metrics hold the losses ``alignment`` and ``contrastive`` too.
+
+        Args:
+            features: (B, L, C) of :meth:`photophone.training.losses.alignment.Alignment.teach`, or None.
+            captions: Long (B, T), for tokenizers that read captions, or None.
+        """
+        output = self.tokenizer(images)
+        extra: dict[str, Tensor] = {}
+        if features is not None:
+            extra["alignment"] = self.alignment(output.values, features)
+        if captions is not None:
+            extra["contrastive"] = contrastive_loss(*self.tokenizer.match_captions(output.values, captions))
+        return replace(output, metrics={**output.metrics, **extra})
+
+
 class ImageTokenizerTask(Task):
     """Reconstruction of images through their tokens.
 
     Args:
-        model: a tokenizer whose forward returns (reconstruction, quantizer loss, metrics).
+        model: a tokenizer.
         data: training images.
         validation: held-apart images for PSNR and previews, or None.
         weights: of the loss terms.
         freeze_encoder: train the decoder alone, for latents that a generator already depends on.
         perceptual: a :class:`photophone.training.losses.image.PerceptualLoss`, where it has a weight.
         adversary: discriminators, where they have a weight.
-        alignment: see :class:`Alignment`, where it has a weight.
+        alignment: see :class:`photophone.training.losses.alignment.Alignment`, where it has a weight.
         text_tokenizer: vocabulary of the captions for the contrastive loss; its last id, which the model's vocabulary
             must hold beside it, ends a caption.
 
@@ -129,7 +137,7 @@ class ImageTokenizerTask(Task):
         missing = [name for name, part in parts.items() if getattr(self.weights, name).weight and part is None]
         if missing:
             raise ValueError(f"the losses {', '.join(missing)} have a weight, but their networks are not given")
-        if text_tokenizer is not None and not isinstance(model, UniTokCLIP):
+        if text_tokenizer is not None and not model.reads_captions:
             raise ValueError(f"contrastive: {type(model).__name__} reads no captions; use the family unitok-clip")
         if self.weights.quantize_from is not None and model.codebook_size is None:
             raise ValueError(f"quantize_from: {type(model).__name__} has continuous tokens; leave it out")
@@ -138,6 +146,7 @@ class ImageTokenizerTask(Task):
         model.to(memory_format=torch.channels_last)
         extra = any(part is not None for part in (adversary, alignment, text_tokenizer))
         self.model = TokenizerInTraining(model, adversary, alignment) if extra else model
+        self.tokenizer, self.adversary, self.alignment = model, adversary, alignment
         self.data, self.validation = data, validation
         self.perceptual, self.text_tokenizer = perceptual, text_tokenizer
         self.num_examples = len(data)
@@ -157,7 +166,7 @@ class ImageTokenizerTask(Task):
 
     def caption_ids(self, captions: list[str]) -> Tensor:
         """Long (B, T): ids, then the end, which is the highest id, then padding."""
-        length = tokenizer_of(self.model).config.text_length - 1
+        length = self.tokenizer.caption_length - 1
         ids, mask, _ = encode_captions(self.text_tokenizer, [normalize_caption(text) for text in captions],
                                        truncate=True)
         ids, mask = (nn.functional.pad(part[:, :length], (0, 1)) for part in (ids, mask))
@@ -165,17 +174,15 @@ class ImageTokenizerTask(Task):
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         images, weights = batch["images"], self.weights
-        alignment = getattr(self.model, "alignment", None)
         if weights.quantize_from is not None:
-            bottleneck = tokenizer_of(self.model).bottleneck
-            bottleneck.bypassed = step <= weights.quantize_from
-            if step == weights.quantize_from:
-                fill_codebook(tokenizer_of(self.model), images)
-                bottleneck.bypassed = False
-        features = alignment.teach(images) if alignment is not None else None
-        extra = (features, batch.get("captions")) if isinstance(self.model, TokenizerInTraining) else ()
-        made, quantizer_loss, metrics = model(images, *extra)
-        made = made.float()
+            self.start_quantizing(images, step)
+        extra: dict[str, Tensor] = {}
+        if self.alignment is not None:
+            extra["features"] = self.alignment.teach(images)
+        if "captions" in batch:
+            extra["captions"] = batch["captions"]
+        output = model(images, **extra)
+        made, metrics = output.media.float(), output.metrics
         error = made - images
         squared = error.square().mean(dim=(1, 2, 3))  # (B,)
         terms = {"l2_loss": squared.mean(), "l1_loss": error.abs().mean()}
@@ -185,15 +192,23 @@ class ImageTokenizerTask(Task):
         if self.perceptual is not None and weights.perceptual.at(step):
             terms["perceptual"] = self.perceptual(made, images)
             fit = fit + weights.perceptual.at(step) * terms["perceptual"]
-        loss = fit + weights.quantizer * quantizer_loss
+        loss = fit + weights.quantizer * output.loss
         for name in ("alignment", "contrastive"):
             if name in metrics:
                 loss = loss + getattr(weights, name).at(step) * metrics[name]
-        adversary = getattr(self.model, "adversary", None)
-        if adversary is not None:
-            game_loss, game = self.play(adversary, made, images, fit, step)
+        if self.adversary is not None:
+            game_loss, game = self.play(self.adversary, made, images, fit, step)
             loss, terms = loss + game_loss, {**terms, **game}
         return loss, {**terms, **metrics}
+
+    def start_quantizing(self, images: Tensor, step: int) -> None:
+        """Hand latents through up to the step ``quantize_from``, and fill the codebook with latents there; see
+        :meth:`photophone.quantizers.base.Quantizer.start_codebook`."""
+        bottleneck, start = self.tokenizer.bottleneck, self.weights.quantize_from
+        bottleneck.bypassed = step < start
+        if step == start:
+            with torch.no_grad():
+                bottleneck.start_codebook(self.tokenizer.latents(images))
 
     def play(self, adversary: Adversary, made: Tensor, images: Tensor, fit: Tensor,
              step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -210,8 +225,7 @@ class ImageTokenizerTask(Task):
         game = adversary(made, images)
         scale = torch.ones((), device=made.device)
         if weights.adaptive:
-            last = tokenizer_of(self.model).last_layer
-            scale = adaptive_weight(fit, game["adversarial"], last, least=weights.adaptive_least)
+            scale = adaptive_weight(fit, game["adversarial"], self.tokenizer.last_layer, least=weights.adaptive_least)
             game["adaptive_weight"] = scale
         loss = (game["discriminator"] + weights.adversarial.at(step) * scale * game["adversarial"]
                 + weights.features.at(step) * game["features"])
@@ -220,10 +234,10 @@ class ImageTokenizerTask(Task):
     def validate(self, model: nn.Module) -> dict[str, float]:
         if self.validation is None:
             return {}
-        model, errors = tokenizer_of(model), []
+        tokenizer, errors = self.tokenizer, []
         for start in range(0, len(self.validation), 64):
             images = self.validation.batch(np.arange(start, min(start + 64, len(self.validation))))
-            error = model.decode(model.encode(images)).cpu() - images
+            error = tokenizer.decode(tokenizer.encode(images)).cpu() - images
             errors.append(error.square().mean(dim=(1, 2, 3)))
         mse = torch.cat(errors) / 4  # of pixels in [0, 1]
         return {"validation_psnr": float((-10 * mse.clamp(min=1e-10).log10()).mean()),
@@ -232,13 +246,10 @@ class ImageTokenizerTask(Task):
     def preview(self, model: nn.Module) -> Image.Image | None:
         if self.validation is None:
             return None
-        model = tokenizer_of(model)
         images = self.validation.batch(np.arange(min(32, len(self.validation))))
-        pairs = zip(to_pil(images), to_pil(model.decode(model.encode(images))))
+        pairs = zip(to_pil(images), to_pil(self.tokenizer.decode(self.tokenizer.encode(images))))
         return grid([image for pair in pairs for image in pair], columns=8)
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        model = tokenizer_of(model)
-        if isinstance(model, KLVAE):
-            model.fit_scaling(self.data.batch(np.arange(min(256, len(self.data)))))
-        model.save_pretrained(folder)
+        self.tokenizer.fit_statistics(self.data.batch(np.arange(min(256, len(self.data)))))
+        self.tokenizer.save_pretrained(folder)
