@@ -24,8 +24,8 @@ $(CHROMIUM):
 	@command -v apt-get >/dev/null || { echo "no browser at $(CHROMIUM) and no apt-get to install it; set CHROMIUM=PATH" >&2; exit 1; }
 	apt-get update -q && apt-get install -y -q --no-install-recommends chromium
 
-demo: .venv/.demo  ## images from the built-in weights into outputs/
-	$(BIN)/python scripts/demo.py --output outputs
+demo: .venv/.demo  ## samples of the built-in weights into outputs/; in a browser: photophone demo
+	$(BIN)/python scripts/make_samples.py --output outputs
 
 test: .venv/.test  ## lint, import contracts, the whole suite
 	$(BIN)/ruff check photophone scripts tests benchmarks

@@ -14,7 +14,7 @@ from tables import Table, add_json_option, publish
 
 from photophone.data.audio_stream import AudioReader, write_pieces
 from photophone.evaluation.metrics.judges import JUDGE_RATE
-from photophone.evaluation.peers.enhancement import available_peers
+from photophone.evaluation.peers.enhancement import ENHANCERS
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 
 
@@ -33,7 +33,7 @@ def peak_megabytes() -> float:
 def measure_speed(pipeline: SpeechEnhancementPipeline, seconds: int) -> Table:
     """Real-time factors of the clock and of the processor, of photophone and of all peers that are installed."""
     audio = np.concatenate(list(noise_pieces(seconds, JUDGE_RATE)), axis=1)[0]
-    ways = {"photophone": lambda x: pipeline(x, sampling_rate=JUDGE_RATE).audio[0], **available_peers()[0]}
+    ways = {"photophone": lambda x: pipeline(x, sampling_rate=JUDGE_RATE).audio[0], **ENHANCERS.available()[0]}
     rows: list[list] = []
     for name, enhance in ways.items():
         enhance(audio[:JUDGE_RATE])

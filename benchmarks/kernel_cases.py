@@ -174,8 +174,8 @@ def rotary_cases() -> Iterator[Case]:
                 yield Case(f"rotary into-cache {SHORT[dtype]} B={rows} H=12 d=64 {word}",
                            lambda make, d=dtype, h=halves, r=rows: rotary.run(
                                make(r, 1, 36, 64, dtype=d).transpose(1, 2), make(1, 32, 2), make(r, 12, 1, 64, dtype=d),
-                               halves=h, heads=12, kv_heads=12, cache=make(2, r, 12, 257, 64, dtype=d), position=17,
-                               gain=1.0), 2 * rows * 36 * 64 * size, 3 * rows * 36 * 64, "rotary", quick=rows == 2)
+                               halves=h, heads=12, kv_heads=12, cache=make(2, r, 12, 257, 64, dtype=d), position=17),
+                           2 * rows * 36 * 64 * size, 3 * rows * 36 * 64, "rotary", quick=rows == 2)
     yield Case("rotary normed-into-cache bfloat16 B=64 H=16 H'=4 d=128 halves places on device",
                lambda make: rotary.run(
                    make(64, 1, 24, 128, dtype=HALF).transpose(1, 2), make(64, 1, 1, 64, 2),
@@ -201,9 +201,6 @@ def wave_cases() -> Iterator[Case]:
             make, make(8, 96, 48000, dtype=d), False), 2 * numbers * size, 25 * numbers, "forward", quick=dtype == FULL)
         yield Case(f"snake backward {SHORT[dtype]} B=8 C=96 T=48000", lambda make, d=dtype: _snake(
             make, make(8, 96, 48000, dtype=d), True), 3 * numbers * size, 50 * numbers, "backward", quick=dtype == FULL)
-        yield Case(f"snake alias-free {SHORT[dtype]} B=8 C=96 T=48000", lambda make, d=dtype: snake.alias_free(
-            make(8, 96, 48000, dtype=d), make(96), make(96), make(12), make(12)), 2 * numbers * size, 100 * numbers,
-            "alias_free", quick=dtype == FULL)
     yield Case("snake frames float32 B=8 T=1500 C=512", lambda make: _snake(
         make, make(8, 1500, 512).transpose(1, 2), True), 8 * 8 * 1500 * 512, 25 * 8 * 1500 * 512, "forward")
     for masked in (False, True):

@@ -98,10 +98,8 @@ def operations(device: str = "cuda") -> dict[str, tuple[Run, float, dict[str, Ru
     qkv, cache = normal(64, 36, 1, 64, dtype=half), normal(2, 64, 12, 1024, 64, dtype=half)
     made["rotary into-cache B=64 H=12 d=64"] = (lambda: rotary.rotate_into_cache(
         qkv, table[:1], cache, 17, num_heads=12), 4 * qkv.numel(), {})
-    wave, alpha, taps = normal(8, 96, 48000), normal(1, 96, 1).abs() + 0.1, normal(12)
+    wave, alpha = normal(8, 96, 48000), normal(1, 96, 1).abs() + 0.1
     made["snake B=8 C=96 T=48000"] = (lambda: snake.snake(wave, alpha), 8 * wave.numel(), {})
-    made["snake alias-free B=8 C=96 T=48000"] = (
-        lambda: snake.alias_free_snake(wave, alpha.flatten(), taps, taps), 8 * wave.numel(), {})
     frames, window = normal(8, 1000, 1024).transpose(1, 2), torch.hann_window(1024, device=device)
     made["overlap_add B=8 L=1024 F=1000 hop=256"] = (lambda: overlap_add.windowed_overlap_add(
         frames, window, 256, trim=384), 4 * frames.numel() * 1.25, {})

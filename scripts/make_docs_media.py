@@ -17,7 +17,7 @@ from photophone.data.audio import read_audio, write_audio
 from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
-DEMO = Path(__file__).parent / "demo.py"
+SAMPLES = Path(__file__).parent / "make_samples.py"
 LARGEST = 200_000
 """Bytes of a picture."""
 
@@ -48,7 +48,7 @@ def main() -> None:
     write_audio(sounds / "light.ogg", light.audio[0], light.sample_rate)
     save_picture(spectrogram(torch.from_numpy(light.audio[0]), light.sample_rate, (720, 180)), pictures / "light.png")
     with tempfile.TemporaryDirectory() as made:
-        subprocess.run([sys.executable, DEMO, "--output", made, "--number", "5"], check=True)
+        subprocess.run([sys.executable, SAMPLES, "--output", made, "--number", "5"], check=True)
         for name in ("images/contact-sheet.png", "enhance/before-after.png"):
             picture = Image.open(Path(made, name))
             width = min(720, picture.width)

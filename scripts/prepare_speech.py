@@ -1,5 +1,8 @@
-"""Turn recordings (parquet, LJSpeech, LibriTTS or plain folders) or sentences (.csv, spoken by hibari-tts) into the
-training format."""
+"""Turn recordings (parquet, LJSpeech, LibriTTS or plain folders) or sentences into the training format.
+
+Sentences are a .csv with the column text, perhaps phonemes and split; the voice of hibari-tts speaks them and says how
+long each phoneme takes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from photophone.data.speech import prepare_speech
+from photophone.text.phonemes import phonemize
 
 
 def main() -> None:
@@ -17,7 +21,8 @@ def main() -> None:
     parser.add_argument("--split", help="rows of a .csv to take (train, val, test); default all")
     arguments = parser.parse_args()
     try:
-        written, skipped = prepare_speech(arguments.sources, arguments.output, arguments.sample_rate, arguments.split)
+        written, skipped = prepare_speech(arguments.sources, arguments.output, arguments.sample_rate, arguments.split,
+                                          phonemize=phonemize)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{written} clips at {arguments.sample_rate} Hz in {arguments.output}, {skipped} corrupt skipped")

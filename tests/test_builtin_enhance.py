@@ -91,8 +91,8 @@ def test_noise_alone_is_lowered(pipeline):
     assert 10 * np.log10(power(made) / power(noise)) < -10
 
 
-def test_the_demo_writes_before_after_and_a_picture(tmp_path):
-    runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "demo.py"))["make_clean"](tmp_path)
+def test_the_samples_hold_before_after_and_a_picture(tmp_path):
+    runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "make_samples.py"))["make_clean"](tmp_path)
     (before, rate), (after, other) = (soundfile.read(tmp_path / f"{name}.wav") for name in ("before", "after"))
     assert rate == other == RATE and len(before) == len(after)
     quietest = [np.sort((wave[:len(wave) // 800 * 800].reshape(-1, 800) ** 2).mean(1))[:5].mean()

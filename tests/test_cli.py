@@ -46,8 +46,8 @@ def test_help_is_fast():
                                                   "evaluate", "doctor")) and seconds < 1.0
 
 
-@pytest.mark.parametrize("command", [[], ["image"], ["models"], ["convert"], ["tokenize"], ["detokenize"], ["evaluate"],
-                                     ["evaluate", "image"], ["evaluate", "codec"],
+@pytest.mark.parametrize("command", [[], ["image"], ["class-image"], ["models"], ["convert"], ["tokenize"],
+                                     ["detokenize"], ["evaluate"], ["evaluate", "image"], ["evaluate", "codec"],
                                      ["encode"], ["decode"], ["doctor"]], ids=" ".join)
 def test_every_command_has_help(run, command):
     code, output, _ = run(*command, "--help")

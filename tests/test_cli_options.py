@@ -50,7 +50,7 @@ CASES = {
     "doctor": ([], {"packages", "devices", "threads", "kernels"}),
 }
 TESTED_BELOW = {"detokenize", "decode", "evaluate image", "evaluate codec"}
-TESTED_ELSEWHERE = {"convert", "evaluate speech", "evaluate enhance"}
+TESTED_ELSEWHERE = {"class-image", "convert", "evaluate speech", "evaluate enhance"}
 
 
 def call(run, folder, saved, name, *more):

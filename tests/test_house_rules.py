@@ -7,6 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for folder in ("photophone", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+LONGEST_FILE = 600
+LONGEST_FUNCTION = 60
+LONGEST_KERNEL = 75  # a Triton kernel is one function
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -55,34 +58,80 @@ def test_all_files_are_seen():
 def test_a_file_keeps_the_rules(path):
     source = path.read_text(encoding="utf-8")
     assert unsafe_calls(source) == []
-    assert len(source.splitlines()) <= 600
-    long = {node.name: node.end_lineno - node.lineno + 1 for node in ast.walk(ast.parse(source))
-            if isinstance(node, FUNCTIONS) and node.end_lineno - node.lineno + 1 > 75}
-    assert not long
+    assert len(source.splitlines()) <= LONGEST_FILE
+    most = LONGEST_KERNEL if "fused" in path.parts else LONGEST_FUNCTION
+    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in ast.walk(ast.parse(source))
+               if isinstance(node, FUNCTIONS)}
+    assert {name: lines for name, lines in lengths.items() if lines > most} == {}
 
 
-def public_definitions(tree):
-    """Modules' public functions, classes and methods; overrides of a documented contract have none of their own."""
-    for node in tree.body:
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and not node.name.startswith("_"):
-            yield node
-            if isinstance(node, ast.ClassDef):
-                yield from (item for item in node.body
-                            if isinstance(item, FUNCTIONS) and not item.name.startswith("_"))
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+TREES = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in MODULES.items()}
+
+
+def class_named(module, name):
+    """The module and the definition of a class that a module calls ``name``, wherever it was imported from."""
+    for node in TREES[module].body if module in TREES else ():
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return module, node
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return class_named(node.module, alias.name)
+    return None
+
+
+def overrides_a_documented(module, owner, method):
+    """Whether a base class of ours, or a base of that, documents a method of this name."""
+    for base in owner.bases:
+        found = class_named(module, name_of(base.value if isinstance(base, ast.Subscript) else base))
+        if found is None:
+            continue  # a class of another package: its words say nothing about our shapes
+        documented = {item.name for item in found[1].body if isinstance(item, FUNCTIONS) and ast.get_docstring(item)}
+        if method in documented or overrides_a_documented(*found, method):
+            return True
+    return False
+
+
+def undocumented(module):
+    """All public names of a module, and those that neither have a docstring nor implement what a base documents."""
+    names, missing = [], []
+    for node in TREES[module].body:
+        if not isinstance(node, (*FUNCTIONS, ast.ClassDef)) or node.name.startswith("_"):
+            continue
+        methods = [item for item in node.body if isinstance(item, FUNCTIONS) and not item.name.startswith("_")]
+        names.append(node.name)
+        if not ast.get_docstring(node):
+            missing.append(node.name)
+        for method in methods if isinstance(node, ast.ClassDef) else ():
+            name = f"{node.name}.{method.name}"
+            names.append(name)
+            if not ast.get_docstring(method) and not overrides_a_documented(module, node, method.name):
+                missing.append(name)
+    return names, missing
+
+
+def test_modules_have_docstrings():
+    assert [module for module, tree in TREES.items() if tree.body and not ast.get_docstring(tree)] == []
 
 
 def test_public_names_have_docstrings():
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES if path.parts[-2] != "scripts"}
-    documented = {node.name for tree in trees.values() for node in public_definitions(tree) if ast.get_docstring(node)}
-    missing, total = [], 0
-    for path, tree in trees.items():
-        assert ast.get_docstring(tree) or path.read_text().strip() == "", f"{path} has no docstring"
-        for node in public_definitions(tree):
-            total += 1
-            # an implementation of a documented contract, such as encode or sample, inherits its words
-            if not ast.get_docstring(node) and (isinstance(node, ast.ClassDef) or node.name not in documented):
-                missing.append(f"{path.relative_to(ROOT)}: {node.name}")
-    assert len(missing) <= 0.1 * total, missing
+    """19 of 20; a method has its own, or implements one that a base class of ours documents."""
+    total, missing = 0, []
+    for module in TREES:
+        names, without = undocumented(module)
+        total += len(names)
+        missing += [f"{module}: {name}" for name in without]
+    assert total > 1000
+    assert len(missing) <= 0.05 * total, missing
+
+
+def test_a_docstring_of_another_class_does_not_count():
+    assert "GatedFeedForward.forward" in undocumented("photophone.layers.llama_block")[0]
+    module, owner = class_named("photophone.heads", "LocalDiTHead")
+    assert module == "photophone.heads.local_dit"
+    assert overrides_a_documented(module, owner, "sample")  # of Head, by way of FlowHead
+    assert not overrides_a_documented(module, owner, "forward")  # ConditionedNetwork has one, but is no base
 
 
 def test_test_files_have_unique_names():

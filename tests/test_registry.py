@@ -89,9 +89,8 @@ def imports_of(path):
             yield from [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if re.fullmatch(r"photophone(\.\w+)+:\w+", node.value):
-                yield node.value
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"photophone(\.\w+)+:\w+", str(node.value)):
+            yield node.value
 
 
 def families_of(path):

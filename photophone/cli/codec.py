@@ -11,12 +11,20 @@ import typer
 
 from photophone.cli.common import DeviceOption, JsonOption, QuietOption, app
 from photophone.cli.evaluate import evaluate
+from photophone.cli.token_files import (
+    TOKENS_FILE,
+    TokensArgument,
+    TokensOption,
+    WeightsOption,
+    load_tokens,
+    maker_option,
+    numbered,
+    save_tokens,
+)
 
 LONG_SECONDS = 60
 CodecOption = Annotated[str, typer.Option("--model", "-m", help="Registered codec, photophone/tiny-speech, or saved "
                                                               "folder.")]
-WeightsOption = Annotated[str | None, typer.Option(help="Official checkpoint, saved folder or hub id, where --model "
-                                                        "is a registered name.")]
 ConfigOption = Annotated[str | None, typer.Option(help="JSON object of settings that differ from the published ones, "
                                                        "or a file with one.")]
 
@@ -24,18 +32,14 @@ ConfigOption = Annotated[str | None, typer.Option(help="JSON object of settings 
 @app.command()
 def encode(audio: Annotated[list[Path], typer.Argument(help="Audio files; several become one batch.")],
            model: CodecOption, weights: WeightsOption = None, config: ConfigOption = None,
-           output: Annotated[Path, typer.Option("--output", "-o", help="File of tokens.")] = Path(
-               "tokens.safetensors"), device: DeviceOption = "cpu", quiet: QuietOption = False,
+           output: TokensOption = TOKENS_FILE, device: DeviceOption = "cpu", quiet: QuietOption = False,
            as_json: JsonOption = False) -> None:
     """Turn speech into tokens. Models that stream both ways work in chunks; all others are given the whole clip."""
-    from dataclasses import replace
-
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     from photophone.data.audio import read_audio
     from photophone.loading.auto import load_part, read_settings
-    from photophone.loading.registry import REGISTRY
 
     codec = load_part("codec", model, weights, device, read_settings(config))
     clips = [torch.from_numpy(read_audio(path, codec.sample_rate)[0]) for path in audio]
@@ -45,44 +49,29 @@ def encode(audio: Annotated[list[Path], typer.Argument(help="Audio files; severa
     lengths = torch.tensor([len(clip) for clip in clips])
     batch = pad_sequence(clips, batch_first=True)[:, None]
     tokens = codec.encode_long(batch, lengths).to("cpu")
-    if model in REGISTRY:  # the path of a folder means nothing elsewhere
-        tokens = replace(tokens, model=model)
-    tokens.save(output)
-    if as_json:
-        print(json.dumps({"file": str(output), "shape": list(tokens.values.shape), "model": tokens.model,
-                          "codebook_size": codec.codebook_size, "frame_rate": codec.frame_rate}))
-    elif not quiet:
-        kind = f"codes of {codec.codebook_size:,}" if codec.codebook_size else "continuous"
-        print(f"{output}  {tuple(tokens.values.shape)} {kind} at {codec.frame_rate:g} Hz")
+    save_tokens(tokens, model, output, codec.codebook_size, quiet=quiet, as_json=as_json, frame_rate=codec.frame_rate)
 
 
 @app.command()
-def decode(tokens: Annotated[Path, typer.Argument(help="File of tokens.")],
-           model: Annotated[str | None, typer.Option("--model", "-m", help="As for encode; the model that the file "
-                                                                           "names if left out.")] = None,
+def decode(tokens: TokensArgument, model: Annotated[str | None, maker_option("encode")] = None,
            weights: WeightsOption = None, config: ConfigOption = None,
            output: Annotated[Path, typer.Option("--output", "-o", help="Audio file; several get numbers.")] = Path(
                "speech.wav"), device: DeviceOption = "cpu", quiet: QuietOption = False,
            as_json: JsonOption = False) -> None:
     """Turn tokens into speech."""
-    from photophone.core.tokens import Tokens
     from photophone.data.audio import write_audio
     from photophone.data.audio_checks import WRITE_FORMATS
     from photophone.loading.auto import load_part, read_settings
-    from photophone.loading.registry import REGISTRY
 
     if output.suffix.lower() not in WRITE_FORMATS:
         raise ValueError(f"--output must end in {', '.join(WRITE_FORMATS)}, got {output}")
-    given = Tokens.load(tokens, model=model if model in REGISTRY else None)
-    name = model or given.model
-    if name is None:
-        raise ValueError(f"{tokens} does not name the model that made it; give --model")
+    given, name = load_tokens(tokens, model)
     codec = load_part("codec", name, weights, device, read_settings(config))
     files = []
     for index in range(len(given)):
         row = given[index]
         samples = codec.decode_long(row)[0, 0, :int(codec.audio_lengths(row)[0])]
-        file = output if len(given) == 1 else output.with_stem(f"{output.stem}-{index + 1}")
+        file = numbered(output, index, len(given))
         write_audio(file, samples, codec.output_sample_rate)
         files.append({"file": str(file), "seconds": round(len(samples) / codec.output_sample_rate, 3)})
         if not (quiet or as_json):
@@ -105,7 +94,7 @@ def evaluate_codec(names: Annotated[list[str], typer.Argument(help="Registered c
                                                                "codecs.txt and codecs.png.")] = None,
                    device: DeviceOption = "cpu", as_json: JsonOption = False) -> None:
     """Bits, quality, intelligibility, use of codes and robustness of codecs on test speech."""
-    from photophone.evaluation.report import format_table, write_report
+    from photophone.evaluation.report import format_report, write_report
     from photophone.evaluation.tasks.codec import evaluate_codecs, read_test_clips
     from photophone.loading.auto import load_part
 
@@ -119,8 +108,11 @@ def evaluate_codec(names: Annotated[list[str], typer.Argument(help="Registered c
     result = evaluate_codecs(codecs, clips, repeated=repeated, judges=not no_judges, random=random,
                              progress=sys.stderr.isatty())
     if output is not None:
-        write_report(result, output)
-    print(json.dumps(result) if as_json else format_table(result))
+        from photophone.evaluation.picture import draw_codecs
+
+        write_report("codec", result, output, "codecs")
+        draw_codecs(result, output / "codecs.png")
+    print(json.dumps(result) if as_json else format_report("codec", result))
 
 
 def is_unpublished(model: str) -> bool:

@@ -19,8 +19,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def load_pipeline(pipeline_class: type, model: str, device: str, dtype: str = "float32"):
+def load_pipeline(pipeline_class: type, model: str, device: str, dtype: str = "float32",
+                  files: dict[str, str] | None = None):
     """Load a pipeline on a device.
+
+    Args:
+        pipeline_class: of :mod:`photophone.pipelines`.
+        model: built-in name, folder or hub id; with ``files`` the registered name of a published generator.
+        device, dtype: where and in what precision to compute.
+        files: official checkpoints by the names that the generator's chain gives them; those that are missing come from
+            the hub.
 
     Raises:
         ValueError: a device or dtype that cannot be used, or a model that cannot be loaded.
@@ -32,4 +40,21 @@ def load_pipeline(pipeline_class: type, model: str, device: str, dtype: str = "f
     if dtype not in DTYPES:
         raise ValueError(f"--dtype must be {', '.join(DTYPES)}, got {dtype!r}")
     check_device(device)
-    return pipeline_class.from_pretrained(model, dtype=getattr(torch, dtype)).to(device)
+    if files is None:
+        return pipeline_class.from_pretrained(model, dtype=getattr(torch, dtype)).to(device)
+    return pipeline_class.from_original(model, **files).to(device, getattr(torch, dtype))
+
+
+def named_values(option: str, given: list[str] | None) -> dict[str, str]:
+    """What a repeated option NAME=VALUE says.
+
+    Raises:
+        ValueError: one without a name or a value.
+    """
+    values = {}
+    for text in given or []:
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise ValueError(f"{option} must be of the form NAME=VALUE, got {text!r}")
+        values[name] = value
+    return values

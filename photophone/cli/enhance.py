@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from photophone.cli.common import DeviceOption, DtypeOption, JsonOption, ModelOption, QuietOption, app, load_pipeline
-from photophone.cli.evaluate import evaluate
+from photophone.cli.evaluate import choose_peers, evaluate
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
 """Of files that are taken from folders."""
@@ -137,11 +137,11 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
     import torch
 
     from photophone.data.speech import SpeechDataset
-    from photophone.evaluation.peers.enhancement import available_peers
+    from photophone.evaluation.peers.enhancement import ENHANCERS
+    from photophone.evaluation.report import format_report, write_json
     from photophone.evaluation.tasks.enhancement import (
         SNRS_DB,
         evaluate_enhancers,
-        format_report,
         mixed_pairs,
         our_system,
         read_pairs,
@@ -160,12 +160,9 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
         data = SpeechDataset(speech), SpeechDataset(noise)
         sets |= {f"mixed at {level:g} dB" if math.isfinite(level) else "clean speech":
                  mixed_pairs(*data, level, limit, seed) for level in snr or SNRS_DB}
-    usable, missing = available_peers([] if peer == ["none"] else peer)
-    for name, reason in missing.items():
-        print(f"without {name}: {reason}", file=sys.stderr)
-    result = evaluate_enhancers({"photophone": our_system(pipeline, mix), **usable}, sets, judges=judges,
+    peers = choose_peers(ENHANCERS, peer)
+    result = evaluate_enhancers({"photophone": our_system(pipeline, mix), **peers}, sets, judges=judges,
                                 progress=sys.stderr.isatty())
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=1))
-    print(json.dumps(result) if as_json else format_report(result))
+        write_json(result, output)
+    print(json.dumps(result) if as_json else format_report("enhance", result))

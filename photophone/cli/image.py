@@ -4,43 +4,113 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from photophone.cli.common import DeviceOption, DtypeOption, JsonOption, ModelOption, QuietOption, app, load_pipeline
+from photophone.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    app,
+    load_pipeline,
+    named_values,
+)
+
+if TYPE_CHECKING:
+    from photophone.pipelines.images import ImageOutput
+
+SeedOption = Annotated[int | None, typer.Option(help="First seed; the next images take the next seeds.")]
+FolderOption = Annotated[Path, typer.Option("--output", "-o", help="A folder, or one .png.")]
+StepsOption = Annotated[int | None, typer.Option(help="Solver steps.")]
+GuidanceOption = Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")]
+TemperatureOption = Annotated[float | None, typer.Option(help="Scale of the initial noise.")]
 
 
 @app.command()
 def image(prompt: Annotated[list[str], typer.Argument(help="What the picture shows; several make several pictures.")],
           number: Annotated[int, typer.Option("--number", "-n", help="Images for each prompt.")] = 1,
-          seed: Annotated[int | None, typer.Option(help="First seed; the next images take the next seeds.")] = None,
-          output: Annotated[Path, typer.Option("--output", "-o", help="A folder, or one .png.")] = Path("."),
-          steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
-          guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
-          temperature: Annotated[float | None, typer.Option(help="Scale of the initial noise.")] = None,
+          seed: SeedOption = None, output: FolderOption = Path("."), steps: StepsOption = None,
+          guidance: GuidanceOption = None, temperature: TemperatureOption = None,
           size: Annotated[int | None, typer.Option(help="Pixels per side, if the model has a choice.")] = None,
           model: ModelOption = "photophone/tiny-image", device: DeviceOption = "cpu", dtype: DtypeOption = "float32",
           quiet: QuietOption = False,
           as_json: JsonOption = False) -> None:
     """Make images from prompts; a JSON with all settings is written beside each."""
-    import torch
-
     from photophone.pipelines.text_to_image import TextToImagePipeline, check_prompt
 
     for text in prompt:
         check_prompt(text)
+    check_count(number, seed)
+    pipeline = load_pipeline(TextToImagePipeline, model, device, dtype)
+    pipeline.set_progress_bar_config(disable=quiet or as_json or None)
+    result = pipeline(prompt, num_images_per_prompt=number, generator=seeded(seed, len(prompt) * number), height=size,
+                      width=size, num_inference_steps=steps, guidance_scale=guidance, temperature=temperature)
+    save(result, output, quiet, as_json)
+
+
+@app.command("class-image")
+def class_image(label: Annotated[list[int], typer.Argument(help="Number of a class, for published weights of ImageNet; "
+                                                                "several make several pictures.")],
+                model: Annotated[str, typer.Option("--model", "-m", help="Folder or hub id of a class-to-image "
+                                                   "pipeline, or a registered generator such as mar-base.")],
+                weights: Annotated[list[str] | None, typer.Option(help="Official checkpoint of a registered generator: "
+                                                                  "PART=FILE; `photophone models NAME` shows the "
+                                                                  "parts under `chain`. May be repeated.")] = None,
+                number: Annotated[int, typer.Option("--number", "-n", help="Images for each class.")] = 1,
+                seed: SeedOption = None, output: FolderOption = Path("."), steps: StepsOption = None,
+                guidance: GuidanceOption = None, temperature: TemperatureOption = None,
+                option: Annotated[list[str] | None, typer.Option(help="Further setting of the generator's sampler, "
+                                                                 "such as top_k=100. May be repeated.")] = None,
+                device: DeviceOption = "cpu", dtype: DtypeOption = "float32", quiet: QuietOption = False,
+                as_json: JsonOption = False) -> None:
+    """Make images of classes; a JSON with all settings is written beside each."""
+    from photophone.loading.registry import REGISTRY
+    from photophone.pipelines.class_to_image import ClassToImagePipeline
+
+    check_count(number, seed)
+    files, further = named_values("--weights", weights), named_values("--option", option)
+    if files and model not in REGISTRY:
+        raise ValueError(f"--weights belongs to registered generators; {model} is not one")
+    pipeline = load_pipeline(ClassToImagePipeline, model, device, dtype, files if model in REGISTRY else None)
+    pipeline.set_progress_bar_config(disable=quiet or as_json or None)
+    result = pipeline(label, num_images_per_class=number, generator=seeded(seed, len(label) * number),
+                      num_inference_steps=steps, guidance_scale=guidance, temperature=temperature,
+                      **{name: read_value(value) for name, value in further.items()})
+    save(result, output, quiet, as_json)
+
+
+def check_count(number: int, seed: int | None) -> None:
+    """Refuse what cannot be before a model is loaded.
+
+    Raises:
+        ValueError: no images, or a seed that is none.
+    """
     if number < 1:
         raise ValueError(f"--number must be at least 1, got {number}")
     if seed is not None and not 0 <= seed < 2**63:
         raise ValueError(f"--seed must be 0 to {2**63 - 1}, got {seed}")
-    pipeline = load_pipeline(TextToImagePipeline, model, device, dtype)
-    pipeline.set_progress_bar_config(disable=quiet or as_json or None)
-    generators = None
-    if seed is not None:
-        generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompt) * number)]
-    result = pipeline(prompt, num_images_per_prompt=number, generator=generators, height=size, width=size,
-                      num_inference_steps=steps, guidance_scale=guidance, temperature=temperature)
+
+
+def seeded(seed: int | None, count: int) -> list | None:
+    """Generators with a seed and those that follow it; None: the pipeline draws seeds."""
+    import torch
+
+    return None if seed is None else [torch.Generator().manual_seed(seed + index) for index in range(count)]
+
+
+def read_value(text: str) -> Any:
+    """A number, true or false as JSON has them, or else a word."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def save(result: ImageOutput, output: Path, quiet: bool, as_json: bool) -> None:
+    """Write the images and say where they are."""
     files = result.save(output)
     if as_json:
         print(json.dumps({"files": [str(file) for file in files], "seeds": result.seeds, **result.settings}))

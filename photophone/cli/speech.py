@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from photophone.cli.common import DeviceOption, DtypeOption, JsonOption, ModelOption, QuietOption, app, load_pipeline
-from photophone.cli.evaluate import evaluate
+from photophone.cli.evaluate import choose_peers, evaluate
 from photophone.core.limits import MAX_TEXT_CHARACTERS
 
 if TYPE_CHECKING:
@@ -173,20 +173,13 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
                                                                 "speech.txt and the spoken sentences.")] = None,
                     as_json: JsonOption = False) -> None:
     """WER, defects, DNSMOS and likeness to the training voice of spoken sentences, beside other voices."""
-    from photophone.evaluation.peers.speech import available_voices
-    from photophone.evaluation.tasks.speech import (
-        evaluate_voices,
-        format_report,
-        our_voice,
-        read_test_sentences,
-        write_report,
-    )
+    from photophone.evaluation.peers.speech import VOICES
+    from photophone.evaluation.report import format_report, write_report
+    from photophone.evaluation.tasks.speech import evaluate_voices, our_voice, read_test_sentences, write_clips
     from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
     sentences = read_test_sentences(data, split, limit)
-    peers, missing = available_voices([] if peer == ["none"] else peer)
-    for name, reason in missing.items():
-        print(f"without {name}: {reason}", file=sys.stderr)
+    peers = choose_peers(VOICES, peer)
     pipeline = load_pipeline(TextToSpeechPipeline, model, device)
     pipeline.set_progress_bar_config(disable=True)
     options = {"speed": speed, "num_inference_steps": steps, "guidance_scale": guidance, "temperature": temperature}
@@ -195,5 +188,6 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
                              keep=audio if output else None, progress=sys.stderr.isatty())
     result["settings"] = {"data": data.name, "split": split, "seed": seed, **pipeline.settings(**options)}
     if output is not None:
-        write_report(result, output, audio)
-    print(json.dumps(result) if as_json else format_report(result))
+        write_report("speech", result, output, "speech")
+        write_clips(result, output, audio)
+    print(json.dumps(result) if as_json else format_report("speech", result))

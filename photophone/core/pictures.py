@@ -36,9 +36,11 @@ def labelled_sheet(rows: list[tuple[str, list[Image.Image]]], scale: int = 2, la
         label_width: pixels for the labels.
     """
     width, height = (side * scale for side in rows[0][1][0].size)
-    columns, gap = max(len(images) for _, images in rows), 6
+    columns = max(len(images) for _, images in rows)
+    gap = 6
     sheet = Image.new("RGB", (label_width + columns * (width + gap), len(rows) * (height + gap) + gap), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(15)
     for index, (label, images) in enumerate(rows):
         top = gap + index * (height + gap)
         draw.multiline_text((10, top + height // 2), textwrap.fill(label, 22), fill="black", font=font, anchor="lm")

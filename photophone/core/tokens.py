@@ -65,7 +65,8 @@ class Tokens:
     @property
     def mask(self) -> Tensor:
         """Bool ``(B, N)``, True where a token is valid."""
-        rows, device = self.values.shape[0], self.values.device
+        rows = self.values.shape[0]
+        device = self.values.device
         if self.lengths is None:
             return torch.ones(rows, self.num_tokens, dtype=torch.bool, device=device)
         return torch.arange(self.num_tokens, device=device) < self.lengths[:, None]

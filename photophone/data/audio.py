@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,16 +12,8 @@ from torch import Tensor
 from torchaudio.functional import resample
 
 from photophone.core.files import atomic_write
-from photophone.core.limits import MAX_AUDIO_BYTES
-from photophone.data.audio_checks import (
-    BLOCK_FRAMES,
-    WRITE_FORMATS,
-    audio_handle,
-    check_info,
-    check_rate,
-    damaged,
-    refuse_cut_riff,
-)
+from photophone.data.audio_checks import WRITE_FORMATS, check_rate
+from photophone.data.audio_stream import AudioReader
 
 MAX_RATIO_TERM = 500
 """Largest denominator of a resampling ratio; torchaudio's filter bank grows with it. Common rates are exact, odd ones
@@ -46,28 +37,16 @@ def read_audio(source: str | Path | bytes, sample_rate: int | None = None, *,
         ValueError: not audio, damaged, cut short, empty, of an unknown subtype, with NaN or infinity, or over a limit
             of ``photophone.core.limits`` on bytes, channels, rate or frames.
     """
-    name = "the audio" if isinstance(source, bytes) else str(source)
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        raise FileNotFoundError(f"no such audio file: {name}")
-    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
-    if not 0 < size <= MAX_AUDIO_BYTES:
-        raise ValueError(f"{name} has {size} bytes; audio files have 1 to {MAX_AUDIO_BYTES}")
-    refuse_cut_riff(source, size, name)
-    try:
-        info = soundfile.info(audio_handle(source))
-        check_info(info, name, max_seconds)
-        audio = _read_blocks(audio_handle(source), info.frames)
-    except soundfile.SoundFileError as error:
-        raise damaged(name, error) from error
-    if len(audio) < info.frames and info.format != "MP3":  # the length of an MP3 is an estimate
-        raise ValueError(f"{name} is cut short: {len(audio)} of {info.frames} frames can be read")
-    if not len(audio):
-        raise ValueError(f"{name} holds no samples")
+    reader = AudioReader(source, max_seconds)
+    blocks = [block.mean(axis=0) for block in reader.blocks()]  # (C, n) -> (n,)
+    if not blocks:
+        raise ValueError(f"{reader.name} holds no samples")
+    audio = np.concatenate(blocks)
     if not np.isfinite(audio).all():
-        raise ValueError(f"{name} holds NaN or infinite samples")
+        raise ValueError(f"{reader.name} holds NaN or infinite samples")
     if sample_rate is None:
-        return audio, info.samplerate
-    return resample_audio(torch.from_numpy(audio), info.samplerate, sample_rate).numpy(), sample_rate
+        return audio, reader.sample_rate
+    return resample_audio(torch.from_numpy(audio), reader.sample_rate, sample_rate).numpy(), sample_rate
 
 
 def write_audio(path: str | Path, audio: np.ndarray | Tensor, sample_rate: int) -> None:
@@ -107,16 +86,3 @@ def resample_audio(audio: Tensor, source_rate: int, target_rate: int) -> Tensor:
         return audio
     ratio = Fraction(target_rate, source_rate).limit_denominator(MAX_RATIO_TERM)
     return resample(audio, ratio.denominator, ratio.numerator)
-
-
-def _read_blocks(handle: str | io.BytesIO, frames: int) -> np.ndarray:
-    """Mono float32 (T,), T at most ``frames``."""
-    blocks, left = [], frames
-    with soundfile.SoundFile(handle) as file:
-        while left > 0:
-            block = file.read(min(left, BLOCK_FRAMES), dtype="float32", always_2d=True)
-            if not len(block):
-                break
-            blocks.append(block.mean(axis=1))
-            left -= len(block)
-    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)

@@ -53,7 +53,10 @@ def measure_levels(blocks: Iterable[np.ndarray], sample_rate: int, name: str) ->
     Raises:
         ValueError: it has no samples, or NaN or infinite ones.
     """
-    frames, peak, sums, energies = 0, 0.0, 0.0, []
+    frames = 0
+    peak = 0.0
+    sums = 0.0
+    energies = []
     for block in blocks:
         if not np.isfinite(block).all():
             raise ValueError(f"{name} holds NaN or infinite samples")
@@ -76,14 +79,16 @@ class AudioReader:
 
     Args:
         source: path or bytes of a file that :func:`photophone.data.audio.read_audio` reads.
+        max_seconds: a limit below the general one on frames.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: see :func:`photophone.data.audio.read_audio`.
     """
 
-    def __init__(self, source: str | Path | bytes) -> None:
-        self.source, self.name = source, "the audio" if isinstance(source, bytes) else str(source)
+    def __init__(self, source: str | Path | bytes, max_seconds: float | None = None) -> None:
+        self.source = source
+        self.name = "the audio" if isinstance(source, bytes) else str(source)
         if not isinstance(source, bytes) and not Path(source).is_file():
             raise FileNotFoundError(f"no such audio file: {self.name}")
         size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
@@ -94,9 +99,12 @@ class AudioReader:
             info = soundfile.info(audio_handle(source))
         except soundfile.SoundFileError as error:
             raise damaged(self.name, error) from error
-        check_info(info, self.name, None)
-        self.sample_rate, self.channels = info.samplerate, info.channels
-        self.format, self.subtype, self.told_frames = info.format, info.subtype, info.frames
+        check_info(info, self.name, max_seconds)
+        self.sample_rate = info.samplerate
+        self.channels = info.channels
+        self.format = info.format
+        self.subtype = info.subtype
+        self.told_frames = info.frames
 
     def blocks(self, frames: int = BLOCK_FRAMES) -> Iterator[np.ndarray]:
         """The whole file in blocks (C, at most ``frames``)."""
@@ -129,7 +137,10 @@ class ArrayReader:
     """
 
     def __init__(self, audio: np.ndarray, sample_rate: int) -> None:
-        self.audio, self.sample_rate, self.channels, self.name = audio, sample_rate, len(audio), "the audio"
+        self.audio = audio
+        self.sample_rate = sample_rate
+        self.channels = len(audio)
+        self.name = "the audio"
 
     def blocks(self, frames: int = BLOCK_FRAMES) -> Iterator[np.ndarray]:
         """All in blocks (C, at most ``frames``)."""
@@ -154,16 +165,19 @@ def overlapping(blocks: Iterator[np.ndarray], total: int, piece: int, margin: in
     Yields:
         (before, count, audio): the piece is ``audio[:, before:before + count]``.
     """
-    buffer, start = None, 0  # of the buffer in the signal
+    buffer = None
+    start = 0  # of the buffer in the signal
     for begin in range(0, total, piece):
-        first, last = max(0, begin - margin), min(total, begin + piece + margin)
+        first = max(0, begin - margin)
+        last = min(total, begin + piece + margin)
         parts = [] if buffer is None else [buffer[:, first - start:]]
         have = first + sum(part.shape[1] for part in parts)
         while have < last:
             block = next(blocks)
             parts.append(block)
             have += block.shape[1]
-        buffer, start = np.concatenate(parts, axis=1), first
+        buffer = np.concatenate(parts, axis=1)
+        start = first
         yield begin - first, min(piece, total - begin), buffer[:, :last - first]
 
 

@@ -43,7 +43,8 @@ def decode_image(data: bytes, size: int, *, max_pixels: int | None = None,
     canvas = Image.new("RGBA", image.size, "white")
     canvas.alpha_composite(image)
     side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
+    left = (image.width - side) // 2
+    top = (image.height - side) // 2
     square = canvas.convert("RGB").crop((left, top, left + side, top + side))
     if side != size:
         square = square.resize((size, size), Image.Resampling.LANCZOS)

@@ -49,7 +49,8 @@ def read_webdataset(path: Path) -> Iterator[tuple[bytes, dict]]:
                 fields["caption"] = parts["txt"].decode("utf-8", "replace").strip()
             yield image, fields
 
-    key, parts = None, {}
+    key = None
+    parts = {}
     with tarfile.open(path) as shard:
         for member in shard:
             if not member.isfile():
@@ -58,7 +59,8 @@ def read_webdataset(path: Path) -> Iterator[tuple[bytes, dict]]:
             stem, _, suffix = name.partition(".")
             if (folder, stem) != key:
                 yield from finish(parts)
-                key, parts = (folder, stem), {}
+                key = (folder, stem)
+                parts = {}
             parts[suffix.lower()] = shard.extractfile(member).read(MAX_IMAGE_BYTES + 1)
     yield from finish(parts)
 

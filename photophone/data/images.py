@@ -1,7 +1,7 @@
 """Captioned images for training: a prepared file, how it is made, how it is read.
 
 The prepared format is ``NAME.safetensors`` with ``images`` uint8 (N, H, W, 3) and beside it ``NAME.jsonl`` with one
-object a line: caption, label, style, tags, colours (the last four may be empty).
+object a line: caption, label, style, tags, colours (the last four may be empty), and what else a source says.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def prepare_images(sources: list[Path], output: Path, size: int) -> tuple[int, i
     Returns:
         (images written, corrupt images skipped)
     """
-    images, lines, skipped = [], [], 0
+    images = []
+    rows = []
+    skipped = 0
     for source in sources:
         for data, fields in read_source(source):
             try:
@@ -49,14 +51,30 @@ def prepare_images(sources: list[Path], output: Path, size: int) -> tuple[int, i
             except ValueError:
                 skipped += 1
                 continue
-            lines.append(json.dumps({name: as_text(fields.get(name)) for name in FIELDS}, ensure_ascii=False))
+            rows.append({name: as_text(fields.get(name)) for name in FIELDS})
     if not images:
         raise ValueError(f"no readable image in {', '.join(map(str, sources))} ({skipped} corrupt)")
+    write_prepared(images, rows, output)
+    return len(images), skipped
+
+
+def write_prepared(images: list[np.ndarray], rows: list[dict[str, str]], output: Path) -> None:
+    """Write the prepared format atomically.
+
+    Args:
+        images: uint8 (H, W, 3), all of one size.
+        rows: the fields of each image: those of ``FIELDS``, and others such as ``source`` and ``licence``.
+        output: the ``.safetensors`` file to write; the ``.jsonl`` goes beside it.
+
+    Raises:
+        ValueError: no images.
+    """
+    if not images:
+        raise ValueError(f"there are no images to write to {output}")
     with atomic_write(output.with_suffix(".jsonl")) as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     with atomic_write(output) as partial:
         save_file({"images": torch.from_numpy(np.stack(images))}, partial)
-    return len(images), skipped
 
 
 class ImageDataset:
@@ -75,7 +93,8 @@ class ImageDataset:
         except (OSError, SafetensorError, KeyError) as error:
             raise ValueError(f"{path} is not a prepared image file ({error}); make one with "
                              "scripts/prepare_images.py") from error
-        shape, dtype = tuple(self.images.shape), self.images.dtype
+        shape = tuple(self.images.shape)
+        dtype = self.images.dtype
         if dtype != torch.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
             raise ValueError(f"{path} must hold images uint8 (N, H, H, 3), got {dtype} {shape}")
         if len(self.fields) != len(self.images):

@@ -44,7 +44,8 @@ def scale_to_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float, sample_ra
     Raises:
         ValueError: the speech is silent; a silent noise is given back as it is.
     """
-    speech_power, noise_power = power(speech, sample_rate), power(noise)
+    speech_power = power(speech, sample_rate)
+    noise_power = power(noise)
     if not speech_power:
         raise ValueError("the speech is silent, a signal-to-noise ratio means nothing")
     if not noise_power:
@@ -94,7 +95,9 @@ class MixingConfig:
     rooms: int = 200
 
     def __post_init__(self) -> None:
-        self.snr_db, self.noises, self.rms_db = tuple(self.snr_db), tuple(self.noises), tuple(self.rms_db)
+        self.snr_db = tuple(self.snr_db)
+        self.noises = tuple(self.noises)
+        self.rms_db = tuple(self.rms_db)
         if abs(sum(self.noises) - 1) > 1e-6:
             raise ValueError(f"the probabilities of numbers of noises must add up to 1, got {self.noises}")
 
@@ -114,7 +117,9 @@ class NoisyMixer:
         if speech.sample_rate != noise.sample_rate:
             raise ValueError(f"speech at {speech.sample_rate} Hz, noise at {noise.sample_rate} Hz; prepare them at one "
                              "rate")
-        self.speech, self.noise, self.config = speech, noise, config or MixingConfig()
+        self.speech = speech
+        self.noise = noise
+        self.config = config or MixingConfig()
         self.sample_rate = speech.sample_rate
         self.length = round(self.config.seconds * self.sample_rate)
         rng = np.random.default_rng([seed, 1])
@@ -126,8 +131,9 @@ class NoisyMixer:
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Noisy and clean float (B, 1, T) for the speech clips ``indices``; all draws are from ``rng``."""
         pairs = [self.pair(int(index), rng) for index in indices]
-        noisy, clean = (torch.from_numpy(np.stack(side))[:, None] for side in zip(*pairs))
-        return noisy, clean
+        noisy = np.stack([noisy for noisy, _ in pairs])
+        clean = np.stack([clean for _, clean in pairs])
+        return torch.from_numpy(noisy)[:, None], torch.from_numpy(clean)[:, None]  # (B, T) -> (B, 1, T)
 
     def pair(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Noisy and clean float32 (T,) for one clip."""
@@ -138,10 +144,12 @@ class NoisyMixer:
         clean = speech
         if rng.random() < config.reverb:
             response, early = self.rooms[rng.integers(len(self.rooms))]
-            speech, clean = convolve(speech, response), convolve(speech, early)
+            clean = convolve(speech, early)  # the target keeps the early echoes, which help to understand
+            speech = convolve(speech, response)
         if rng.random() < config.level:
             curve = level_curve(self.length, self.sample_rate, 15.0, rng)
-            speech, clean = speech * curve, clean * curve
+            speech = speech * curve
+            clean = clean * curve
         noisy = speech
         count = int(rng.choice(len(config.noises), p=config.noises))
         if count:
@@ -185,10 +193,13 @@ class NoisyMixer:
     def damage(self, noisy: np.ndarray, clean: np.ndarray,
                rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Band limits (on both), clipping and codecs (on the noisy side), each with its probability."""
-        config, rate = self.config, self.sample_rate
+        config = self.config
+        rate = self.sample_rate
         if rng.random() < config.band_limit:
-            low, high = rng.uniform(30, 300), rng.uniform(0.2, 0.48) * rate
-            noisy, clean = (band_limit(audio, rate, low, high) for audio in (noisy, clean))
+            low = rng.uniform(30, 300)
+            high = rng.uniform(0.2, 0.48) * rate
+            noisy = band_limit(noisy, rate, low, high)
+            clean = band_limit(clean, rate, low, high)
         if rng.random() < config.clip:
             noisy = clip_peaks(noisy, 10 ** rng.uniform(-3.5, -1.5))
         if rng.random() < config.codec:

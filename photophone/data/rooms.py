@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 
-SPEED_OF_SOUND = 343.0
-"""In metres a second."""
-EARLY_SECONDS = 0.05
-"""Echoes that come sooner support speech; later ones blur it."""
+SPEED_OF_SOUND = 343.0  # metres a second
+SABINE = 0.161  # seconds a metre: the time of decay is SABINE * volume / (surface * absorption)
+EARLY_SECONDS = 0.05  # echoes that come sooner support speech; later ones blur it
 
 
 def image_sources(room: np.ndarray, source: np.ndarray, microphone: np.ndarray, reflection: float,
@@ -53,6 +52,18 @@ def decaying_noise(seconds: float, sample_rate: int, rng: np.random.Generator) -
     return (rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)).astype(np.float32)
 
 
+def with_tail(early: np.ndarray, tail: np.ndarray) -> np.ndarray:
+    """Early echoes float32 (T,) continued by noise (U,), which is made as loud as they are: (max(T, U),)."""
+    join = len(early) // 2  # behind it images of higher orders are missing
+    last = slice(join // 2, join)  # where both are compared
+    level = float(np.sqrt(np.mean(early[last]**2))) if len(early[last]) else 0.0
+    reference = float(np.sqrt(np.mean(tail[last]**2))) if join <= len(tail) else 1.0
+    response = np.zeros(max(len(early), len(tail)), np.float32)
+    response[:len(early)] = early
+    response[join:len(tail)] += tail[join:] * (level / max(reference, 1e-9))
+    return response
+
+
 def random_room(rng: np.random.Generator, sample_rate: int, decay: tuple[float, float] = (0.15, 0.8),
                 order: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Impulse response of a random room, and its early part, both beginning with the direct sound of height 1.
@@ -70,20 +81,16 @@ def random_room(rng: np.random.Generator, sample_rate: int, decay: tuple[float, 
         Two float32 (T,); the early part ends ``EARLY_SECONDS`` after the direct sound, smoothly.
     """
     room = np.array([rng.uniform(3, 9), rng.uniform(2.5, 7), rng.uniform(2.3, 3.6)])
-    source, microphone = (rng.uniform(0.3, room - 0.3) for _ in range(2))
+    source = rng.uniform(0.3, room - 0.3)
+    microphone = rng.uniform(0.3, room - 0.3)
     seconds = float(rng.uniform(*decay))
-    volume, surface = room.prod(), 2 * (room[0] * room[1] + room[0] * room[2] + room[1] * room[2])
-    absorption = min(0.95, 0.161 * volume / (surface * seconds))
+    volume = room.prod()
+    surface = 2 * (room[0] * room[1] + room[0] * room[2] + room[1] * room[2])
+    absorption = min(0.95, SABINE * volume / (surface * seconds))
     early = image_response(room, source, microphone, math.sqrt(1 - absorption), order, sample_rate)
-    direct = int(np.argmax(early > 0))
-    tail = decaying_noise(seconds, sample_rate, rng)
-    join = len(early) // 2  # behind it images of higher orders are missing
-    window = early[join // 2:join]
-    level = float(np.sqrt(np.mean(window**2))) if len(window) else 0.0
-    reference = float(np.sqrt(np.mean(tail[join // 2:join]**2))) if join <= len(tail) else 1.0
-    response = np.zeros(max(len(early), len(tail)), np.float32)
-    response[:len(early)] = early
-    response[join:len(tail)] += tail[join:] * (level / max(reference, 1e-9))
+    direct = int(np.argmax(early > 0))  # the first arrival
+    response = with_tail(early, decaying_noise(seconds, sample_rate, rng))
+    # an arrival is shared by two samples: the sum of the first two is the direct sound
     response = response[direct:] / max(float(early[direct:direct + 2].sum()), 1e-9)
     length = min(len(response), round(EARLY_SECONDS * sample_rate))
     fade = np.clip((length - np.arange(length)) / (0.2 * length), 0, 1).astype(np.float32)

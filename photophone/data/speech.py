@@ -8,7 +8,7 @@ licence, and for aligned speech phonemes and seconds_per_phoneme.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +26,15 @@ from photophone.data.speech_sources import Clip, TeacherVoice, decode_clip, read
 FIELDS = ("text", "speaker", "source", "licence", "phonemes", "seconds_per_phoneme", "caption", "kind")
 
 
-def clips_of(sources: Iterable[Path], split: str | None = None,
-             max_seconds: float = MAX_CLIP_SECONDS) -> Iterator[Clip | ValueError]:
+def clips_of(sources: Iterable[Path], split: str | None = None, max_seconds: float = MAX_CLIP_SECONDS,
+             phonemize: Callable[[str], str] | None = None) -> Iterator[Clip | ValueError]:
     """The clips of recordings, or of sentences (a .csv) that the teacher voice speaks; an error for one that is damaged
-    or longer than ``max_seconds``."""
+    or longer than ``max_seconds``. ``phonemize`` is of :func:`photophone.data.speech_sources.read_sentences`."""
     for source in sources:
         if source.suffix == ".csv":
             teacher = TeacherVoice()
-            for seed, row in enumerate(read_sentences(source, split)):
-                yield teacher.speak(row["text"], row["phonemes"], seed)
+            for seed, (text, phonemes) in enumerate(read_sentences(source, split, phonemize)):
+                yield teacher.speak(text, phonemes, seed)
             continue
         for audio, fields in read_recordings(source):
             try:
@@ -44,7 +44,8 @@ def clips_of(sources: Iterable[Path], split: str | None = None,
 
 
 def prepare_speech(sources: list[Path], output: Path, sample_rate: int, split: str | None = None,
-                   max_seconds: float = MAX_CLIP_SECONDS) -> tuple[int, int]:
+                   max_seconds: float = MAX_CLIP_SECONDS,
+                   phonemize: Callable[[str], str] | None = None) -> tuple[int, int]:
     """Write the prepared format atomically.
 
     Args:
@@ -53,12 +54,16 @@ def prepare_speech(sources: list[Path], output: Path, sample_rate: int, split: s
         sample_rate: of the prepared audio, in Hz.
         split: of the rows of a .csv, or None for all.
         max_seconds: longer recordings are skipped.
+        phonemize: gives the phonemes of sentences of a .csv that has none.
 
     Returns:
         (clips written, corrupt clips skipped)
     """
-    audio, offsets, lines, skipped = [], [0], [], 0
-    for clip in tqdm(clips_of(sources, split, max_seconds), unit="clip", dynamic_ncols=True):
+    audio = []
+    offsets = [0]
+    lines = []
+    skipped = 0
+    for clip in tqdm(clips_of(sources, split, max_seconds, phonemize), unit="clip", dynamic_ncols=True):
         if isinstance(clip, ValueError):
             skipped += 1
             continue
@@ -87,11 +92,15 @@ class SpeechDataset:
 
     def __init__(self, *paths: str | Path) -> None:
         self.fields: list[dict] = []
-        parts, offsets, rates = [], [], set()
+        parts = []
+        offsets = []
+        rates = set()
         for path in map(Path, paths):
             try:
                 tensors = load_file(path)
-                audio, bounds, rate = tensors["audio"], tensors["offsets"], int(tensors["sample_rate"])
+                audio = tensors["audio"]
+                bounds = tensors["offsets"]
+                rate = int(tensors["sample_rate"])
                 fields = read_lines(path.with_suffix(".jsonl"))
             except (OSError, SafetensorError, KeyError) as error:
                 raise ValueError(f"{path} is not a prepared speech file ({error}); make one with "
@@ -126,7 +135,8 @@ class SpeechDataset:
         """A random part of each clip, float (B, 1, length); shorter clips are padded with zeros at a random place."""
         crops = torch.zeros(len(indices), 1, length)
         for row, index in enumerate(indices):
-            first, last = int(self.offsets[index]), int(self.offsets[index + 1])
+            first = int(self.offsets[index])
+            last = int(self.offsets[index + 1])
             space = last - first - length
             if space >= 0:
                 start = first + int(rng.integers(space + 1))

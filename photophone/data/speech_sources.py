@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,13 +100,28 @@ def read_recordings(path: Path) -> Iterator[tuple[bytes | Path, dict]]:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def read_sentences(path: Path, split: str | None) -> Iterator[dict]:
-    """Rows of a CSV with the columns text, phonemes and perhaps split; only those of ``split`` when it is given."""
+def read_sentences(path: Path, split: str | None,
+                   phonemize: Callable[[str], str] | None = None) -> Iterator[tuple[str, str]]:
+    """Text and phonemes of the rows of a CSV with the columns text, phonemes and perhaps split.
+
+    Args:
+        path: the file.
+        split: rows to take; None for all.
+        phonemize: gives the phonemes of a text that has none; None: all must have them.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    needed = {"text"} if phonemize else {"text", "phonemes"}
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
-        if not {"text", "phonemes"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{path} must have the columns text and phonemes, has {rows.fieldnames}")
-        yield from (row for row in rows if split is None or row.get("split") == split)
+        if not needed <= set(rows.fieldnames or ()):
+            raise ValueError(f"{path} must have the columns {' and '.join(sorted(needed, reverse=True))}, has "
+                             f"{rows.fieldnames}")
+        for row in rows:
+            if split is None or row.get("split") == split:
+                phonemes = row.get("phonemes") or (phonemize(row["text"]) if phonemize else "")
+                yield row["text"], phonemes
 
 
 class TeacherVoice:

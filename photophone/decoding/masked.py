@@ -13,7 +13,8 @@ from torch import Tensor
 
 from photophone.core.noise import Noise
 from photophone.decoding.loop import Callback, notify
-from photophone.heads.base import combine_guidance, is_guided
+from photophone.heads.base import is_guided
+from photophone.kernels.solver import combine_guidance
 
 Logits = Callable[[Tensor, bool], Tensor]  # (ids (B, N), conditional) -> logits (B, N, K)
 Guidance = Callable[[float], float]  # progress of the sampler in [0, 1) -> strength, 1 for none

@@ -64,7 +64,8 @@ def build_page(demo: Demo) -> gr.Blocks:
     Raises:
         ValueError: a chosen model cannot be loaded, or none is there.
     """
-    choice, shelf = demo.choice, demo.shelf
+    choice = demo.choice
+    shelf = demo.shelf
     images, codecs = sort_tokenizers((*choice.tokenizers, WITHOUT_WEIGHTS), shelf)
     if installed(choice.image):
         images = {choice.image: choice.image, **images}
@@ -99,10 +100,13 @@ def serving(choice: Choice, settings: Settings) -> Iterator[str]:
         ValueError: a chosen model cannot be loaded, or the port is taken.
     """
     folder = Path(tempfile.mkdtemp(prefix="photophone-demo-")).resolve()
-    before, former = tempfile.tempdir, os.environ.get("GRADIO_TEMP_DIR")
+    before = tempfile.tempdir
+    former = os.environ.get("GRADIO_TEMP_DIR")
     os.environ.pop("GRADIO_NUM_WORKERS", None)  # would serve files on further ports, with no guard before them
     tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio keeps uploads and results there
-    shelf, done, page = Shelf(choice.device), threading.Event(), None
+    shelf = Shelf(choice.device)
+    done = threading.Event()
+    page = None
     try:
         page = build_page(Demo(choice, shelf, LiveAudio(), settings.jobs))
         page.queue(max_size=settings.queue, default_concurrency_limit=settings.jobs, api_open=False)

@@ -67,7 +67,8 @@ def decode(kind: str, data: bytes, size: int) -> tuple[np.ndarray, int]:
 def main() -> None:
     """Entry point of the process: ``decoder image SIZE`` or ``decoder audio 0``."""
     limit_process()
-    kind, size = sys.argv[1], int(sys.argv[2])
+    kind = sys.argv[1]
+    size = int(sys.argv[2])
     try:
         array, rate = decode(kind, sys.stdin.buffer.read(DEMO_UPLOAD_BYTES + 1), size)
     except ValueError as error:

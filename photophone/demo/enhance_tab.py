@@ -56,7 +56,8 @@ def build_enhance_tab(demo: Demo) -> dict[str, Any]:
             return result.audio[0], time.perf_counter() - began
 
         clean, seconds = yield from wait(demo.shelf.worker(demo.choice.enhance).run(work), progress, "cleaning")
-        before, after = spectrum(samples, rate), spectrum(clean, rate)
+        before = spectrum(samples, rate)
+        after = spectrum(clean, rate)
         line = facts_line(f"{samples.shape[1] / rate:.1f} s in {seconds:.1f} s", f"{rate} Hz",
                           "stereo" if len(samples) == 2 else "mono")
         yield to_pcm(clean, rate), (before, after), line, record("enhance", "a recording", None, after, mix=share)

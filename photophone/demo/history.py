@@ -61,7 +61,9 @@ def build_history(tabs: gr.Tabs, parts: dict[str, list[dict[str, Any]]], page: g
 
 def fill_again(chosen: dict[str, Any], names: list[str]) -> list[Any]:
     """Updates of the tabs and of text, seed and random box of each tab in ``names``, from a card's data."""
-    kind, text, seed = chosen.get("kind"), chosen.get("text"), str(chosen.get("seed"))
+    kind = chosen.get("kind")
+    text = chosen.get("text")
+    seed = str(chosen.get("seed"))
     updates: list[Any] = [gr.skip()] * (1 + 3 * len(names))
     usable = kind in names and isinstance(text, str) and len(text) <= LONGEST[kind]
     if usable and seed.isdecimal() and int(seed) <= DEMO_SEED:

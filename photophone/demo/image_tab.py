@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import gradio as gr
 import torch
@@ -22,6 +22,23 @@ EXAMPLES = ["a red apple, 3d emoji", "smiling cat face, noto emoji", "blue rocke
             "green dragon, monster, pixel art", "birthday cake, flat emoji"]
 
 
+class ImageParts(NamedTuple):
+    """The components of the tab, from what goes in to what comes out."""
+
+    prompt: gr.Textbox
+    number: gr.Slider
+    seed: gr.Number
+    random: gr.Checkbox
+    start: gr.Button
+    stop: gr.Button
+    steps: gr.Slider
+    guidance: gr.Slider
+    temperature: gr.Slider
+    gallery: gr.Gallery
+    facts: gr.HTML
+    made: gr.JSON
+
+
 def build_image_tab(demo: Demo) -> dict[str, gr.components.Component]:
     """Add the tab's components and events.
 
@@ -29,6 +46,16 @@ def build_image_tab(demo: Demo) -> dict[str, gr.components.Component]:
         The components that the history fills: ``text``, ``seed``, ``random``; and ``record``.
     """
     pipeline = demo.shelf.pipeline(TextToImagePipeline, demo.choice.image)
+    parts = lay_out(pipeline)
+    run = connect(demo, parts.start, parts.stop, maker(demo, pipeline),
+                  [parts.prompt, parts.number, parts.seed, parts.random, parts.steps, parts.guidance,
+                   parts.temperature], [parts.gallery, parts.facts, parts.seed, parts.made], name="image",
+                  kind="image", shown=parts.gallery, facts=parts.facts)
+    return {"text": parts.prompt, "seed": parts.seed, "random": parts.random, "record": parts.made, "run": run}
+
+
+def lay_out(pipeline: TextToImagePipeline) -> ImageParts:
+    """The components, on the page."""
     defaults = pipeline.sampler().settings()
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -49,7 +76,11 @@ def build_image_tab(demo: Demo) -> dict[str, gr.components.Component]:
             facts = gr.HTML(elem_id="image-facts")
             gr.HTML(licence_line(pipeline))
     made = gr.JSON(visible=False)
+    return ImageParts(prompt, number, seed, random, start, stop, steps, guidance, temperature, gallery, facts, made)
 
+
+def maker(demo: Demo, pipeline: TextToImagePipeline) -> Callable[..., Iterator[Any]]:
+    """What the start button does: images for visitors."""
     @for_visitors
     def make(prompt: Any, number: Any, seed: Any, random: Any, steps: Any, guidance: Any, temperature: Any,
              progress=gr.Progress()) -> Iterator[Any]:  # noqa: B008 (gradio finds it by its default)
@@ -72,8 +103,7 @@ def build_image_tab(demo: Demo) -> dict[str, gr.components.Component]:
         line = facts_line(f"{count} image{'s' * (count > 1)} in {seconds:.1f} s", seeds,
                           f"{options['num_inference_steps']} steps",
                           f"guidance {options['guidance_scale']:g}", f"temperature {options['temperature']:g}")
-        yield images, line, first, record("image", prompt, first, grid(images, min(count, 4)), images=count, **options)
+        sheet = grid(images, min(count, 4))  # what the history shows
+        yield images, line, first, record("image", prompt, first, sheet, images=count, **options)
 
-    run = connect(demo, start, stop, make, [prompt, number, seed, random, steps, guidance, temperature],
-                  [gallery, facts, seed, made], name="image", kind="image", shown=gallery, facts=facts)
-    return {"text": prompt, "seed": seed, "random": random, "record": made, "run": run}
+    return make

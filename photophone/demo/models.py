@@ -98,7 +98,8 @@ def sort_tokenizers(given: tuple[str, ...], shelf: Shelf) -> tuple[dict[str, str
     Raises:
         ValueError: an unknown name, a model of another kind, or weights that cannot be found.
     """
-    images, codecs = {}, {}
+    images = {}
+    codecs = {}
     for entry in given:
         name = entry.partition("=")[0]
         kind = REGISTRY[name].kind if name in REGISTRY else None
@@ -127,7 +128,8 @@ def holds(name: str, kind: str) -> bool:
 
 def licence_line(pipeline: Any) -> str:
     """HTML that names a pipeline's weights and their licence."""
-    model, revision = str(pipeline.source["model"] or "of your own"), pipeline.source["revision"]
+    model = str(pipeline.source["model"] or "of your own")
+    revision = pipeline.source["revision"]
     if Path(model).is_dir():  # visitors learn no paths
         model = Path(model).name
     licence = pipeline.weights_licence or "licence as its owner says"

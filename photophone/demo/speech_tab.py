@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -43,9 +43,38 @@ EXAMPLES = ["Light carries sound.",
 PLAYER = (Path(__file__).parent / "assets" / "player.js").read_text(encoding="utf-8")
 
 
+class SpeechParts(NamedTuple):
+    """The components of the tab, from what goes in to what comes out."""
+
+    text: gr.Textbox
+    speed: gr.Slider
+    seed: gr.Number
+    random: gr.Checkbox
+    start: gr.Button
+    stop: gr.Button
+    steps: gr.Slider
+    guidance: gr.Slider
+    temperature: gr.Slider
+    live: gr.HTML
+    audio: gr.Audio
+    picture: gr.Image
+    facts: gr.HTML
+    made: gr.JSON
+
+
 def build_speech_tab(demo: Demo) -> dict[str, Any]:
     """Add the tab's components and events; see :func:`photophone.demo.image_tab.build_image_tab`."""
     pipeline = demo.shelf.pipeline(TextToSpeechPipeline, demo.choice.speech)
+    parts = lay_out(demo, pipeline)
+    run = connect(demo, parts.start, parts.stop, speaker(demo, pipeline),
+                  [parts.text, parts.speed, parts.seed, parts.random, parts.steps, parts.guidance, parts.temperature],
+                  [parts.live, parts.audio, parts.picture, parts.facts, parts.seed, parts.made], name="speech",
+                  kind="speech", shown=parts.audio, facts=parts.facts, cleared=(parts.live,))
+    return {"text": parts.text, "seed": parts.seed, "random": parts.random, "record": parts.made, "run": run}
+
+
+def lay_out(demo: Demo, pipeline: TextToSpeechPipeline) -> SpeechParts:
+    """The components, on the page."""
     defaults = pipeline.settings(guidance_scale=None, temperature=None, num_inference_steps=None)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -68,7 +97,12 @@ def build_speech_tab(demo: Demo) -> dict[str, Any]:
             facts = gr.HTML(elem_id="speech-facts")
             gr.HTML(licence_line(pipeline))
     made = gr.JSON(visible=False)
+    return SpeechParts(text, speed, seed, random, start, stop, steps, guidance, temperature, live, audio, picture,
+                       facts, made)
 
+
+def speaker(demo: Demo, pipeline: TextToSpeechPipeline) -> Callable[..., Iterator[Any]]:
+    """What the start button does: speech for visitors, heard while it is made."""
     @for_visitors
     def speak(text: Any, speed: Any, seed: Any, random: Any, steps: Any, guidance: Any, temperature: Any,
               progress=gr.Progress()) -> Iterator[Any]:  # noqa: B008 (gradio finds it by its default)
@@ -88,21 +122,19 @@ def build_speech_tab(demo: Demo) -> dict[str, Any]:
 
         try:
             yield name, None, None, facts_line("Speaking."), used, gr.skip()
-            whole_audio, first, seconds, cut = yield from wait(demo.shelf.worker(demo.choice.speech).run(work),
-                                                               progress, "speaking")
-            rate, drawn = pipeline.sample_rate, spectrum(whole_audio, pipeline.sample_rate)
+            job = demo.shelf.worker(demo.choice.speech).run(work)
+            whole_audio, first, seconds, cut = yield from wait(job, progress, "speaking")
+            rate = pipeline.sample_rate
+            drawn = spectrum(whole_audio, rate)
             line = facts_line(f"{len(whole_audio) / rate:.1f} s of speech in {seconds:.1f} s",
                               f"first sound after {first:.2f} s", f"seed {used}",
                               *([f"cut at {DEMO_CLIP_SECONDS:g} s"] if cut else []))
             kept = record("speech", text, used, drawn, **options)
             yield gr.skip(), to_pcm(whole_audio, rate), drawn, line, used, kept
         finally:
-            demo.live.close(name)
+            demo.live.close(name)  # also when the visitor leaves before the work begins
 
-    run = connect(demo, start, stop, speak, [text, speed, seed, random, steps, guidance, temperature],
-                  [live, audio, picture, facts, seed, made], name="speech", kind="speech", shown=audio, facts=facts,
-                  cleared=(live,))
-    return {"text": text, "seed": seed, "random": random, "record": made, "run": run}
+    return speak
 
 
 def check_words(text: Any) -> None:
@@ -124,7 +156,10 @@ def speak_aloud(pipeline: TextToSpeechPipeline, text: str, seed: int, options: d
     Returns:
         float32 (T,), seconds to the first chunk and to the last, and whether it was cut at ``DEMO_CLIP_SECONDS``.
     """
-    began, first, parts, count = time.perf_counter(), 0.0, [], 0
+    began = time.perf_counter()
+    first = 0.0
+    parts = []
+    count = 0
     chunks = pipeline.stream(text, generator=torch.Generator().manual_seed(seed), callback_on_step_end=on_step(emit),
                              **options)
     try:

@@ -97,9 +97,9 @@ def build_picture_part(demo: Demo, names: dict[str, str]) -> dict[str, Any]:
         error = np.mean((np.asarray(before, np.float64) - np.asarray(after, np.float64)) ** 2)
         line = facts_line(describe(tokens, tokenizer), f"{before.width}x{before.height} pixels",
                           f"PSNR {10 * math.log10(255**2 / max(error, 1e-9)):.1f} dB", f"{seconds:.2f} s")
-        shown = [image.resize((SHOWN, SHOWN), Image.Resampling.BICUBIC) for image in (before, after)]
-        yield tuple(shown), token_map(tokens.values[0], grid_of(tokens)), line, record("tokens", name, None, after,
-                                                                                       tokenizer=name)
+        shown = tuple(image.resize((SHOWN, SHOWN), Image.Resampling.BICUBIC) for image in (before, after))
+        drawn = token_map(tokens.values[0], grid_of(tokens))
+        yield shown, drawn, line, record("tokens", name, None, after, tokenizer=name)
 
     run = connect(demo, start, stop, rebuild, [picture, model], [slider, cells, facts, made], name="tokens_image",
                   kind="tokens", shown=slider, facts=facts)
@@ -142,8 +142,9 @@ def build_recording_part(demo: Demo, names: dict[str, str]) -> dict[str, Any]:
         line = facts_line(describe(tokens, codec), f"{codec.frame_rate:g} tokens a second",
                           f"{len(before) / codec.sample_rate:.1f} s in {seconds:.2f} s")
         slides = spectrum(before, codec.sample_rate), spectrum(after, codec.output_sample_rate)
-        yield (to_pcm(after, codec.output_sample_rate), slides, token_map(tokens.values[0], width=960), line,
-               record("tokens", name, None, slides[1], codec=name))
+        drawn = token_map(tokens.values[0], width=960)
+        kept = record("tokens", name, None, slides[1], codec=name)
+        yield to_pcm(after, codec.output_sample_rate), slides, drawn, line, kept
 
     run = connect(demo, start, stop, rebuild, [recording, model], [audio, slider, cells, facts, made],
                   name="tokens_audio", kind="tokens", shown=audio, facts=facts)

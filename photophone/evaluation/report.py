@@ -1,29 +1,66 @@
-"""What `photophone evaluate codec` prints and writes: a table, JSON, and a picture of quality against rate."""
+"""What `photophone evaluate` prints and writes: one table for people and one JSON file a task."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from photophone.core.files import atomic_write
 
-COLUMNS = (("bits/s", "bits_per_second", "{:.0f}"), ("numbers/s", "ids_per_second", "{:.1f}"),
-           ("PESQ", "pesq", "{:.2f}"), ("STOI", "stoi", "{:.3f}"), ("mel", "mel_distance", "{:.3f}"),
-           ("OVRL", "dnsmos_ovrl", "{:.2f}"), ("WER", "wer", "{:.3f}"), ("voice", "speaker_similarity", "{:.3f}"),
-           ("used", "used_share", "{:.3f}"),
-           ("perplexity", "perplexity", "{:.1f}"), ("enc RTF", "encode_rtf", "{:.3f}"),
-           ("dec RTF", "decode_rtf", "{:.3f}"))
+CODEC_COLUMNS = (("bits/s", "bits_per_second", "{:.0f}"), ("numbers/s", "ids_per_second", "{:.1f}"),
+                 ("PESQ", "pesq", "{:.2f}"), ("STOI", "stoi", "{:.3f}"), ("mel", "mel_distance", "{:.3f}"),
+                 ("OVRL", "dnsmos_ovrl", "{:.2f}"), ("WER", "wer", "{:.3f}"), ("voice", "speaker_similarity", "{:.3f}"),
+                 ("used", "used_share", "{:.3f}"),
+                 ("perplexity", "perplexity", "{:.1f}"), ("enc RTF", "encode_rtf", "{:.3f}"),
+                 ("dec RTF", "decode_rtf", "{:.3f}"))
 UNIT_COLUMNS = (("entropy", "normalized_entropy"), ("Huffman", "huffman_gain"), ("BPE", "byte_pair_gain"),
                 ("dedup", "dedup_ratio"), ("context", "context_invariance"), ("speaker", "speaker_invariance"))
-PICTURE = (("PESQ, wide band (high is good)", "pesq"), ("STOI (high)", "stoi"),
-           ("DNSMOS overall (high)", "dnsmos_ovrl"),
-           ("word error rate (low is good)", "wer"), ("speaker similarity (high)", "speaker_similarity"),
-           ("mel distance (low)", "mel_distance"))
+ENHANCE_COLUMNS = (("SIG", "sig", "{:.2f}"), ("BAK", "bak", "{:.2f}"), ("OVRL", "ovrl", "{:.2f}"),
+                   ("PLC", "plcmos", "{:.2f}"), ("PESQ", "pesq", "{:.2f}"), ("STOI", "stoi", "{:.3f}"),
+                   ("SI-SDR", "si_sdr", "{:.2f}"), ("WER", "wer", "{:.2f}"), ("voice", "similarity", "{:.2f}"),
+                   ("lost", "destroyed", "{:.0f}"), ("RTF", "rtf", "{:.2f}"))
+SPEECH_COLUMNS = (("WER %", "wer", "{:.1f}", 100), ("skip %", "skip", "{:.1f}", 100),
+                  ("repeat %", "repeat", "{:.1f}", 100), ("late %", "missed_stop", "{:.1f}", 100),
+                  ("any %", "defects", "{:.1f}", 100), ("OVRL", "ovrl", "{:.2f}", 1), ("SIG", "sig", "{:.2f}", 1),
+                  ("BAK", "bak", "{:.2f}", 1), ("P808", "p808", "{:.2f}", 1), ("voice", "similarity", "{:.3f}", 1),
+                  ("s", "seconds", "{:.1f}", 1), ("RTF", "rtf", "{:.3f}", 1))
 RANDOM = "random weights: a smoke test on few clips, the numbers mean nothing"
-FLOATS = "hollow: continuous tokens, as 16-bit floats"
-LINE = "dotted: the recordings themselves"
-MARKERS = "osD^vP*"
+
+
+def format_report(task: str, result: dict) -> str:
+    """The result of a task as a table for people.
+
+    Args:
+        task: a key of ``TABLES``.
+        result: what the task's function returned.
+    """
+    return "\n".join(TABLES[task](result))
+
+
+def write_report(task: str, result: dict, folder: Path, name: str) -> list[Path]:
+    """Write ``NAME.json`` and ``NAME.txt`` into a folder, each whole or not at all.
+
+    Args:
+        task, result: as in :func:`format_report`.
+        folder: made where it is missing.
+        name: of the files.
+
+    Returns:
+        Both files.
+    """
+    table = folder / f"{name}.txt"
+    with atomic_write(table) as partial:
+        partial.write_text(format_report(task, result) + "\n", encoding="utf-8")
+    return [write_json(result, folder / f"{name}.json"), table]
+
+
+def write_json(result: dict, path: Path) -> Path:
+    """Write the result alone, whole or not at all; folders are made where they are missing."""
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return path
 
 
 def cell(row: dict, key: str, form: str = "{:.3f}") -> str:
@@ -33,19 +70,24 @@ def cell(row: dict, key: str, form: str = "{:.3f}") -> str:
 
 
 def lay_out(rows: list[list[str]]) -> list[str]:
-    """Lines with columns of equal width, the first to the left."""
+    """Lines with columns as wide as their widest text, the first to the left."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     return ["  ".join(text.ljust(width) if not index else text.rjust(width)
                       for index, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
 
 
-def format_table(result: dict) -> str:
+def fixed_line(name: str, cells: list[str], first: int, width: int) -> str:
+    """A line whose columns have the same width in every table of a kind, so that runs can be read beside each other."""
+    return name.ljust(first) + "".join(text.rjust(width) for text in cells)
+
+
+def codec_table(result: dict) -> list[str]:
     """Quality of all codecs, then the figures of discrete units."""
     codecs = result["codecs"]
     marked = {name: name + (" *" if row["random_weights"] else "") for name, row in codecs.items()}
-    rows = [["codec", *(title for title, _, _ in COLUMNS)],
-            ["(original)", *(cell(result["original"], key, form) for _, key, form in COLUMNS)]]
-    rows += [[marked[name], *(cell(row, key, form) for _, key, form in COLUMNS)] for name, row in codecs.items()]
+    rows = [["codec", *(title for title, _, _ in CODEC_COLUMNS)],
+            ["(original)", *(cell(result["original"], key, form) for _, key, form in CODEC_COLUMNS)]]
+    rows += [[marked[name], *(cell(row, key, form) for _, key, form in CODEC_COLUMNS)] for name, row in codecs.items()]
     lines = [f"{result['clips']['count']} clips, {result['clips']['seconds']:.0f} s", *lay_out(rows)]
     discrete = {name: row for name, row in codecs.items() if "robustness" in row}
     if discrete:
@@ -53,49 +95,61 @@ def format_table(result: dict) -> str:
         rows = [["units", *(title for title, _ in UNIT_COLUMNS), *changes]]
         rows += [[marked[name], *(cell(row, key) for _, key in UNIT_COLUMNS),
                   *(cell(row["robustness"], change, "{:.2f}") for change in changes)] for name, row in discrete.items()]
+        frames = ", ".join(f"{row['frames']} ({name})" for name, row in discrete.items())
         lines += ["", *lay_out(rows), "", "disturbances: unit edit distance over the deduplicated length; use and "
-                  "perplexity need 50 frames a code to say much, here are "
-                  + ", ".join(f"{row['frames']} ({name})" for name, row in discrete.items())]
-    return "\n".join(lines + ([f"* {RANDOM}"] if any(row["random_weights"] for row in codecs.values()) else []))
+                  f"perplexity need 50 frames a code to say much, here are {frames}"]
+    if any(row["random_weights"] for row in codecs.values()):
+        lines.append(f"* {RANDOM}")
+    return lines
 
 
-def write_report(result: dict, folder: Path) -> list[Path]:
-    """Write codecs.json, codecs.txt and codecs.png (package matplotlib of the extra ``eval``)."""
-    files = [folder / f"codecs.{suffix}" for suffix in ("json", "txt", "png")]
-    with atomic_write(files[0]) as partial:
-        partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    with atomic_write(files[1]) as partial:
-        partial.write_text(format_table(result) + "\n", encoding="utf-8")
-    draw(result, files[2])
-    return files
+def enhance_table(result: dict) -> list[str]:
+    """A table for each set of pairs."""
+    lines = []
+    for name, systems in result.items():
+        clips = next(iter(systems.values()))["clips"]
+        lines += [f"{name} ({clips} clips)", fixed_line("", [title for title, _, _ in ENHANCE_COLUMNS], 16, 8)]
+        for system, means in systems.items():
+            lines.append(fixed_line(system, [cell(means, key, form) for _, key, form in ENHANCE_COLUMNS], 16, 8))
+        lines.append("")
+    return lines
 
 
-def draw(result: dict, path: Path) -> None:
-    """Quality against rate, one panel a measure. Continuous codecs are hollow and stand at the rate of 16-bit floats;
-    codecs with random weights are small crosses."""
-    from photophone.evaluation.metrics.audio import optional_module
-    figure_module = optional_module("matplotlib.figure", "matplotlib")
-    figure = figure_module.Figure(figsize=(12, 7.5), layout="constrained")
-    rows, panels = result["codecs"], list(figure.subplots(2, 3, sharex=True).flat)
-    for axes, (title, key) in zip(panels, PICTURE):
-        for index, (name, row) in enumerate(rows.items()):
-            continuous = "float_bits_per_second" in row
-            style: dict = {"marker": MARKERS[index % len(MARKERS)], "markersize": 9, "color": f"C{index % 10}"}
-            style |= {"markerfacecolor": "none"} if continuous else {}
-            style |= {"marker": "x", "markersize": 6} if row["random_weights"] else {}
-            bits = row["float_bits_per_second" if continuous else "bits_per_second"]
-            axes.plot(bits, row.get(key, math.nan), linestyle="none", label=name, **style)
-        axes.set(title=title, xscale="log")
-        axes.grid(alpha=0.3)
-        original = result["original"].get(key, math.nan)
-        if math.isfinite(original):
-            axes.axhline(original, color="grey", linestyle=":", linewidth=1)
-    for axes in panels[3:]:
-        axes.set(xlabel="bits per second")
-    notes = [f"x: {RANDOM}"] * any(row["random_weights"] for row in rows.values())
-    notes += [FLOATS] * any("float_bits_per_second" in row for row in rows.values())
-    figure.suptitle("; ".join([*notes, LINE]), fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+def speech_table(result: dict) -> list[str]:
+    """A line for each voice."""
+    count, words = result["sentences"]["count"], result["sentences"]["words"]
+    lines = [f"{count} sentences, {words} words", fixed_line("", [column[0] for column in SPEECH_COLUMNS], 22, 9)]
+    for name, means in result["voices"].items():
+        cells = [form.format(scale * means[key]) for _, key, form, scale in SPEECH_COLUMNS]
+        lines.append(fixed_line(name, cells, 22, 9))
+    return lines
+
+
+def image_table(result: dict) -> list[str]:
+    """The tokenizer in words, then a line for each set of images."""
+    tokenizer, settings = result["tokenizer"], result["settings"]
+    refined = ""
+    if "psnr_refined" in tokenizer:
+        refined = f"{tokenizer['psnr_refined']:.2f} dB after {tokenizer['refine_steps']} refining steps, "
+    lines = [f"{settings['model']} revision {settings['revision']}, seed {settings['seed']}, "
+             f"{settings['num_inference_steps']} steps, guidance {settings['guidance_scale']:g}, temperature "
+             f"{settings['temperature']:g}", "",
+             f"tokenizer on val ({tokenizer['count']} images): PSNR {tokenizer['psnr']:.2f} dB "
+             f"in one pass (median {tokenizer['psnr_median']:.2f}, of the mean error "
+             f"{tokenizer['psnr_of_mean_error']:.2f}), {refined}"
+             f"SSIM {tokenizer['ssim']:.3f}, Frechet distance (EfficientNet-Lite0 features) "
+             f"{tokenizer['frechet_efficientnet_lite0']:.2f}", "",
+             f"caption retrieval among {settings['distractors'] + 1} real images of the same style, "
+             "EfficientNet-Lite0 features",
+             f"{'split':12s} {'images':>7s} {'generated':>10s} {'ceiling':>8s} {'floor':>6s} {'top 5':>6s} "
+             f"{'rank':>6s} {'Frechet':>8s}"]
+    for name in (key for key in result if key not in ("tokenizer", "settings")):
+        split = result[name]
+        lines.append(f"{name:12s} {split['generated']['count']:7d} {split['generated']['top1']:10.1%} "
+                     f"{split['ceiling']['top1']:8.1%} {split['floor']['top1']:6.1%} {split['generated']['top5']:6.1%} "
+                     f"{split['generated']['mean_rank']:6.1f} {split['frechet_efficientnet_lite0']:8.2f}")
+    return lines
+
+
+TABLES: dict[str, Callable[[dict], list[str]]] = {"codec": codec_table, "enhance": enhance_table,
+                                                  "image": image_table, "speech": speech_table}

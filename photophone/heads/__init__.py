@@ -8,9 +8,10 @@ from photophone.heads.diffusion import DiffusionHead
 from photophone.heads.flow import FlowHead
 from photophone.heads.gaussian import GaussianHead
 from photophone.heads.local_dit import LocalDiTHead
+from photophone.heads.prefix_dit import PrefixDiTHead
 
 __all__ = ["HEADS", "CategoricalHead", "DiffusionHead", "FlowHead", "GaussianHead", "Head", "LocalDiTHead",
-           "build_head"]
+           "PrefixDiTHead", "build_head"]
 
 HEADS: dict[str, type[Head]] = {
     "categorical": CategoricalHead,
@@ -18,6 +19,7 @@ HEADS: dict[str, type[Head]] = {
     "flow": FlowHead,
     "gaussian": GaussianHead,
     "local_dit": LocalDiTHead,
+    "prefix_dit": PrefixDiTHead,
 }
 
 

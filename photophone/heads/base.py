@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
-from photophone.kernels.solver import Guidance, combine_guidance  # noqa: F401 - part of what heads share
+from photophone.kernels.solver import Guidance
 
 
 class Head(nn.Module, ABC):

@@ -7,15 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
-from photophone.heads.base import Guidance, Head, check_temperature, split_guidance
-from photophone.kernels.sampling import (  # noqa: F401 - the filters are part of the head's interface
-    draw,
-    draw_categorical,
-    filter_logits,
-    filter_min_p,
-    filter_top_k,
-    filter_top_p,
-)
+from photophone.heads.base import Head, check_temperature, split_guidance
+from photophone.kernels.sampling import draw, draw_categorical
+from photophone.kernels.solver import Guidance
 from photophone.layers.lengths import masked_mean
 
 
@@ -71,7 +65,9 @@ class CategoricalHead(Head):
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         if num_codebooks < 1:
             raise ValueError(f"num_codebooks must be at least 1, got {num_codebooks}")
-        self.in_dim, self.vocab_size, self.num_codebooks = in_dim, vocab_size, num_codebooks
+        self.in_dim = in_dim
+        self.vocab_size = vocab_size
+        self.num_codebooks = num_codebooks
         self.label_smoothing = label_smoothing
         self.linear = nn.Linear(in_dim, num_codebooks * vocab_size, bias=bias)
 

@@ -10,16 +10,9 @@ import torch
 from torch import Tensor
 
 from photophone.core.noise import GlobalNoise, Noise
-from photophone.heads.base import (
-    Guidance,
-    Head,
-    check_temperature,
-    check_tokens,
-    combine_guidance,
-    split_guidance,
-)
+from photophone.heads.base import Head, check_temperature, check_tokens, split_guidance
 from photophone.heads.mlp import AdaLNMLP
-from photophone.kernels.solver import ddpm_step
+from photophone.kernels.solver import Guidance, combine_guidance, ddpm_step
 from photophone.layers.gaussian_diffusion import (
     DiffusionTables,
     add_noise,
@@ -60,9 +53,13 @@ class DiffusionHead(Head):
         super().__init__()
         if diffusion_batch_mul < 1:
             raise ValueError(f"diffusion_batch_mul must be at least 1, got {diffusion_batch_mul}")
-        self.in_dim, self.token_dim = in_dim, token_dim
-        self.schedule, self.num_train_steps, self.respacing = schedule, num_train_steps, respacing
-        self.clip_denoised, self.diffusion_batch_mul = clip_denoised, diffusion_batch_mul
+        self.in_dim = in_dim
+        self.token_dim = token_dim
+        self.schedule = schedule
+        self.num_train_steps = num_train_steps
+        self.respacing = respacing
+        self.clip_denoised = clip_denoised
+        self.diffusion_batch_mul = diffusion_batch_mul
         self.tables(respacing)  # refuses bad settings now, not after training
         self.net = AdaLNMLP(token_dim, in_dim, width, depth, out_dim=2 * token_dim)
 
@@ -75,7 +72,8 @@ class DiffusionHead(Head):
         """Squared error of the noise plus variational bound; target float ``(B, N, D)``. See :meth:`Head.loss`."""
         check_tokens(hidden, target, self.token_dim)
         noise = noise or GlobalNoise(hidden.device)
-        (rows, length), mul = hidden.shape[:2], diffusion_batch_mul or self.diffusion_batch_mul
+        rows, length = hidden.shape[:2]
+        mul = diffusion_batch_mul or self.diffusion_batch_mul
         uniform = noise.uniform(rows, mul, length, dtype=torch.float64)
         step = (uniform * self.num_train_steps).long().flatten(0, 1)  # (B * mul, N)
         eps = noise.normal(rows, mul, length, self.token_dim).flatten(0, 1)  # (B * mul, N, D)
@@ -117,7 +115,8 @@ class DiffusionHead(Head):
                 x = ddpm_step(x, cond, uncond, guidance, step_numbers(tables, step), noise.normal(*x.shape),
                               (step > 0) * temperature, clip=self.clip_denoised, observe=seen)
                 continue
-            eps, uncond_eps = cond[..., :self.token_dim], None if uncond is None else uncond[..., :self.token_dim]
+            eps = cond[..., :self.token_dim]
+            uncond_eps = None if uncond is None else uncond[..., :self.token_dim]
             x0 = predict_x0(tables, x, combine_guidance(eps, uncond_eps, guidance), step)
             x = ddim_step(tables, x, x0.clamp(-1, 1) if self.clip_denoised else x0, step)
         return x

@@ -9,17 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
-from photophone.heads.base import (
-    ConditionedNetwork,
-    Guidance,
-    Head,
-    check_temperature,
-    check_tokens,
-    combine_guidance,
-    split_guidance,
-)
+from photophone.heads.base import ConditionedNetwork, Head, check_temperature, check_tokens, split_guidance
 from photophone.heads.mlp import AdaLNMLP
 from photophone.kernels.dispatch import choose
+from photophone.kernels.solver import Guidance, combine_guidance
 from photophone.layers.flow import (
     PATHS,
     SOLVERS,
@@ -68,10 +61,14 @@ class FlowHead(Head):
             raise ValueError(f"time_distribution must be one of {TIME_DISTRIBUTIONS}, got {time_distribution!r}")
         if batch_mul < 1:
             raise ValueError(f"batch_mul must be at least 1, got {batch_mul}")
-        self.in_dim, self.token_dim = in_dim, token_dim
-        self.path, self.time_distribution = PATHS[path], time_distribution
-        self.time_mean, self.time_std = time_mean, time_std
-        self.tokens_per_time, self.batch_mul = tokens_per_time, batch_mul
+        self.in_dim = in_dim
+        self.token_dim = token_dim
+        self.path = PATHS[path]
+        self.time_distribution = time_distribution
+        self.time_mean = time_mean
+        self.time_std = time_std
+        self.tokens_per_time = tokens_per_time
+        self.batch_mul = batch_mul
         self.net = network if network is not None else AdaLNMLP(token_dim, in_dim, width, depth, time_scale=1000.0)
 
     def loss(self, hidden: Tensor, target: Tensor, mask: Tensor | None = None, *, noise: Noise | None = None,
@@ -79,7 +76,8 @@ class FlowHead(Head):
         """Masked mean of the squared error of the velocity; target float ``(B, N, D)``. See :meth:`Head.loss`."""
         check_tokens(hidden, target, self.token_dim)
         noise = noise or GlobalNoise(hidden.device)
-        (rows, length), mul = hidden.shape[:2], batch_mul or self.batch_mul
+        rows, length = hidden.shape[:2]
+        mul = batch_mul or self.batch_mul
         t = self.draw_times(rows, length, mul, noise)  # (B * mul,) or (B * mul, N)
         t_token = t.reshape(rows * mul, -1, 1)  # (B * mul, 1 or N, 1)
         eps = noise.normal(rows, mul, length, self.token_dim).flatten(0, 1)  # (B * mul, N, D)

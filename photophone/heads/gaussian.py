@@ -6,16 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
-from photophone.heads.base import (
-    Guidance,
-    Head,
-    check_temperature,
-    check_tokens,
-    combine_guidance,
-    split_guidance,
-)
-from photophone.layers.gaussian import normal_nll
+from photophone.heads.base import Head, check_temperature, check_tokens, split_guidance
+from photophone.kernels.solver import Guidance, combine_guidance
 from photophone.layers.lengths import masked_mean
+from photophone.layers.normal import normal_nll
 
 
 class GaussianHead(Head):
@@ -32,7 +26,9 @@ class GaussianHead(Head):
         low, high = log_std_range
         if not low < high:
             raise ValueError(f"log_std_range must increase, got {log_std_range}")
-        self.in_dim, self.token_dim, self.log_std_range = in_dim, token_dim, (float(low), float(high))
+        self.in_dim = in_dim
+        self.token_dim = token_dim
+        self.log_std_range = (float(low), float(high))
         self.linear = nn.Linear(in_dim, 2 * token_dim)
 
     def distribution(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,5 +49,7 @@ class GaussianHead(Head):
         See :meth:`Head.sample`.
         """
         check_temperature(temperature)
-        (cond, uncond), (log_std, _) = (split_guidance(part, guidance) for part in self.distribution(hidden))
+        mean, log_std = self.distribution(hidden)
+        cond, uncond = split_guidance(mean, guidance)
+        log_std, _ = split_guidance(log_std, guidance)
         return combine_guidance(cond, uncond, guidance) + temperature * log_std.exp() * noise.normal(*cond.shape)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 
 from photophone.heads.base import ConditionedNetwork
 from photophone.heads.flow import FlowHead
-from photophone.kernels.adaln import gate_residual
-from photophone.layers.adaln import AdaLNFinalLayer, adaln_projection, modulated_norm, residual_norm
-from photophone.layers.attention import attend
+from photophone.layers.adaln import AdaLNFinalLayer, Modulation, adaln_projection, modulated_block, modulated_norm
+from photophone.layers.attention import attend, merge_heads
 from photophone.layers.embeddings import TimestepEmbedding
+from photophone.layers.transformer import FeedForward
 
 
 class LocalDiTBlock(nn.Module):
@@ -37,35 +38,44 @@ class LocalDiTBlock(nn.Module):
         self.num_heads = num_heads
         self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm, self.k_norm = (nn.RMSNorm(width // num_heads, eps=1e-6) for _ in range(2))
+        self.q_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
+        self.k_norm = nn.RMSNorm(width // num_heads, eps=1e-6)
         self.proj = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        hidden = int(width * mlp_ratio)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
+        self.mlp = FeedForward(width, mlp_ratio)
         self.modulation = None if shared_adaln else adaln_projection(width, 6)
         self.offsets = nn.Parameter(torch.zeros(repeats, 6 * width)) if shared_adaln else None
 
-    def modulations(self, condition: Tensor, use: int = 0) -> tuple[Tensor, ...]:
-        """Shift, scale and gate of attention and of the MLP, each ``(1 or M, 1, W)``, from a condition of that shape,
-        or ``(1 or M, 1, 6W)`` from the shared projection."""
-        modulation = condition + self.offsets[use] if self.modulation is None else self.modulation(condition)
-        return modulation.chunk(6, dim=-1)
+    def modulate(self, condition: Tensor, use: int = 0) -> Modulation:
+        """The modulation, each part ``(1 or M, 1, W)``, from a condition of that shape, or ``(1 or M, 1, 6W)`` from
+        the shared projection; ``use`` counts the uses of this block in one pass."""
+        sixths = condition + self.offsets[use] if self.modulation is None else self.modulation(condition)
+        return Modulation(*sixths.chunk(6, dim=-1))
 
-    def forward(self, x: Tensor, modulations: tuple[Tensor, ...]) -> Tensor:
-        """x ``(M, k, W)``, modulated as :meth:`modulations` says."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulations
-        attended = self.attend(modulated_norm(self.norm1, x, shift1, scale1))
-        x, normed = residual_norm(self.norm2, x, gate1, attended, shift2, scale2)
-        return gate_residual(x, gate2, self.mlp(normed))
+    def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
+        """x ``(M, k, W)`` to the same, modulated as :meth:`modulate` says."""
+        return modulated_block(x, modulation, self.norm1, self.attend, self.norm2, self.mlp)
 
     def attend(self, x: Tensor) -> Tensor:
         """Full attention among the k tokens of each cell, x ``(M, k, W)``."""
-        cells, size, width = x.shape
-        q, k, v = self.qkv(x).view(cells, size, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (M, H, k, W / H)
-        q, k = (F.rms_norm(u, u.shape[-1:], norm.weight.to(u.dtype), norm.eps).to(v.dtype)  # autocast keeps one dtype
-                for u, norm in ((q, self.q_norm), (k, self.k_norm)))
-        out = attend(q, k, v)
-        return self.proj(out.transpose(1, 2).reshape(cells, size, width))
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (M, k, 3, H, W / H)
+        queries, keys, values = qkv.permute(2, 0, 3, 1, 4)  # (M, H, k, W / H) each
+        queries = _normed(self.q_norm, queries)
+        keys = _normed(self.k_norm, keys)
+        return self.proj(merge_heads(attend(queries, keys, values)))
+
+
+def _normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """The norm of x in the dtype of x: under autocast the module itself would give another than the values have."""
+    return F.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.eps).to(x.dtype)
+
+
+class PassModulation(NamedTuple):
+    """What the times of one pass through a :class:`LocalDiT` set."""
+
+    blocks: list[Modulation]  # of each use of each block, in order
+    shift: Tensor  # of the last layer, (1 or M, 1, W)
+    scale: Tensor
 
 
 class LocalDiT(ConditionedNetwork):
@@ -97,38 +107,46 @@ class LocalDiT(ConditionedNetwork):
         self.blocks = nn.ModuleList(LocalDiTBlock(width, num_heads, mlp_ratio, shared_adaln, repeats)
                                     for _ in range(depth))
         self.final_layer = AdaLNFinalLayer(width, token_dim)
-        self._streams, self._known_times = 0, {}
+        self._memories: list[dict[tuple, PassModulation]] = []  # one for each remember_times() that lasts
 
     @contextmanager
     def remember_times(self) -> Iterator[None]:
-        self._streams += 1
+        """While it lasts, the modulations of each time of a solver are computed once; they go with the context.
+
+        Contexts may overlap, as those of several streams do: the latest memory is used.
+        """
+        memory: dict[tuple, PassModulation] = {}
+        self._memories.append(memory)
         try:
             yield
         finally:
-            self._streams -= 1
-            if not self._streams:
-                self._known_times.clear()
+            self._memories = [other for other in self._memories if other is not memory]
 
-    def _modulations(self, t: Tensor, cells: int, count: int) -> tuple[list[tuple[Tensor, ...]], tuple[Tensor, ...]]:
-        """Of each use of each block in order, and shift and scale of the last layer.
+    def modulations(self, t: Tensor, cells: int, count: int) -> PassModulation:
+        """What the times of a pass set in its blocks and in the last layer.
 
         Args:
             t: times ``(1,)``, one a sequence, or one for each of ``count`` cells.
             cells: of a sequence.
         """
-        known = self._streams and t.shape == (1,) and t.device.type == "cpu" and not torch.is_grad_enabled()
-        key = (float(t), t.dtype, self.position.dtype) if known else None
-        if key in self._known_times:
-            return self._known_times[key]
+        # one time on the host is cheap to compare; what is kept must not hold a graph
+        if not self._memories or t.shape != (1,) or t.device.type != "cpu" or torch.is_grad_enabled():
+            return self._computed_modulations(t, cells, count)
+        memory = self._memories[-1]
+        key = (float(t), t.dtype, self.position.dtype)
+        if key not in memory:
+            memory[key] = self._computed_modulations(t, cells, count)
+        return memory[key]
+
+    def _computed_modulations(self, t: Tensor, cells: int, count: int) -> PassModulation:
         time = self.time_embed(t)[:, None]  # (1 or B or M, 1, W)
         condition = time if self.shared_modulation is None else self.shared_modulation(time)
         if t.shape[0] not in (1, count):  # one time a sequence: (B, ...) -> (M, ...)
-            condition, time = (v.repeat_interleave(cells, dim=0) for v in (condition, time))
-        blocks = [block.modulations(condition, use) for use in range(self.repeats) for block in self.blocks]
-        result = blocks, self.final_layer.adaLN_modulation(time).chunk(2, dim=-1)
-        if known:
-            self._known_times[key] = result
-        return result
+            condition = condition.repeat_interleave(cells, dim=0)
+            time = time.repeat_interleave(cells, dim=0)
+        blocks = [block.modulate(condition, use) for use in range(self.repeats) for block in self.blocks]
+        shift, scale = self.final_layer.adaLN_modulation(time).chunk(2, dim=-1)
+        return PassModulation(blocks, shift, scale)
 
     def project(self, condition: Tensor) -> Tensor:
         """Hidden states ``(B, N, C)`` to ``(B, N, W)``, the positions in the cell added."""
@@ -145,10 +163,11 @@ class LocalDiT(ConditionedNetwork):
         x = x.reshape(rows * cells, self.cell_size, -1)  # (B, N, W) -> (M, k, W)
         if t.ndim == 2:
             t = t[:, :: self.cell_size].reshape(-1)  # (B, N) -> (M,)
-        modulations, last = self._modulations(t, cells, rows * cells)
-        for index, modulation in enumerate(modulations):
-            x = self.blocks[index % len(self.blocks)](x, modulation)
-        x = self.final_layer.linear(modulated_norm(self.final_layer.norm_final, x, *last))
+        modulation = self.modulations(t, cells, rows * cells)
+        for index, of_block in enumerate(modulation.blocks):
+            x = self.blocks[index % len(self.blocks)](x, of_block)
+        x = modulated_norm(self.final_layer.norm_final, x, modulation.shift, modulation.scale)
+        x = self.final_layer.linear(x)  # (M, k, D)
         return x.reshape(rows, length, -1)
 
 

@@ -47,9 +47,13 @@ class PrefixDiT(ConditionedNetwork):
         super().__init__()
         if num_states != 1 and not time_token:
             raise ValueError(f"{num_states} states need a token for the time: time_token=True")
-        self.num_states, self.patch_size, self.time_token = num_states, patch_size, time_token
-        self.input_proj, self.previous_proj = (nn.Linear(token_dim, width) for _ in range(2))
-        self.time_embed, self.step_embed = (TimestepEmbedding(width, width, 1000.0, sine_first=True) for _ in range(2))
+        self.num_states = num_states
+        self.patch_size = patch_size
+        self.time_token = time_token
+        self.input_proj = nn.Linear(token_dim, width)
+        self.previous_proj = nn.Linear(token_dim, width)
+        self.time_embed = TimestepEmbedding(width, width, 1000.0, sine_first=True)
+        self.step_embed = TimestepEmbedding(width, width, 1000.0, sine_first=True)
         self.transformer = LlamaStack(width, num_heads, hidden, depth, **(block_options or {}))
         self.output_proj = nn.Linear(width, token_dim)
         head_dim = self.transformer.blocks[0].attention.head_dim

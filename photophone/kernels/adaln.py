@@ -104,16 +104,25 @@ def _run(x: Tensor, gate: Tensor | float | None, h: Tensor | None, shift: Tensor
     """Call the kernel; ``rms`` None is no norm."""
     from photophone.kernels.fused import adaln
 
-    factor, gate = (1.0, gate) if gate is None or isinstance(gate, Tensor) else (float(gate), None)
-    out_type = x.dtype
-    for t in (h, gate):
-        out_type = out_type if t is None else torch.promote_types(out_type, t.dtype)
-    result = out_type
-    for t in (shift, scale, *((weight, bias) if weight is not None else ())):
-        result = result if t is None else torch.promote_types(result, t.dtype)
+    factor = 1.0
+    if gate is not None and not isinstance(gate, Tensor):
+        factor = float(gate)
+        gate = None
+    out_type = _promoted(x.dtype, h, gate)
+    # torch's formula would give these dtypes; its norms run in float32 under autocast
+    result = _promoted(out_type, shift, scale, weight, bias if weight is not None else None)
     if torch.is_autocast_enabled(x.device.type):
-        result = torch.float32  # norms run in float32 under autocast
+        result = torch.float32
     norm = adaln.NO if rms is None else adaln.RMS if rms else adaln.LAYER
     eps = torch.finfo(out_type).eps if eps is None else eps
-    weight, bias = (None if t is None else t.contiguous() for t in (weight, bias))
+    weight = None if weight is None else weight.contiguous()
+    bias = None if bias is None else bias.contiguous()
     return adaln.FusedBlock.apply(x, h, gate, shift, scale, weight, bias, factor, norm, eps, silu, (out_type, result))
+
+
+def _promoted(dtype: torch.dtype, *tensors: Tensor | None) -> torch.dtype:
+    """The dtype of a sum of a tensor of this dtype and others."""
+    for tensor in tensors:
+        if tensor is not None:
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype

@@ -22,7 +22,7 @@ from photophone.kernels.few_rows import FewRowsWeight, Matrix, library
 class _Block(ctypes.Structure):
     _fields_ = [*((name, Matrix) for name in ("qkv", "out", "gate", "value", "down")),
                 ("norm1", ctypes.c_void_p), ("norm2", ctypes.c_void_p),
-                *((name, ctypes.c_float) for name in ("eps", "residual", "gain")),
+                *((name, ctypes.c_float) for name in ("eps", "residual")),
                 *((name, ctypes.c_int64) for name in ("heads", "kv_heads", "head_dim", "halves"))]
 
 
@@ -39,7 +39,7 @@ class DecodeBlock:
     Attributes:
         qkv, out, gate, value, down: linear layers, as :class:`photophone.layers.llama_block.LlamaBlock` has them.
         norm1, norm2: weights of the RMS norms, with ``eps``.
-        heads, kv_heads, head_dim, halves, gain: of the attention.
+        heads, kv_heads, head_dim, halves: of the attention.
         residual: factor on what attention and feed-forward add.
         key: identity of weights and norms; that of a block that has been prepared again is another.
     """
@@ -53,7 +53,6 @@ class DecodeBlock:
     norm2: Tensor
     eps: float
     residual: float
-    gain: float
     heads: int
     kv_heads: int
     head_dim: int
@@ -64,7 +63,7 @@ class DecodeBlock:
         parts = self.qkv, self.out, self.gate, self.value, self.down
         object.__setattr__(self, "key", (*map(id, parts), self.norm1.data_ptr(), self.norm2.data_ptr()))
         fields = _Block(*(part.matrix for part in parts), self.norm1.data_ptr(), self.norm2.data_ptr(), self.eps,
-                        self.residual, self.gain, self.heads, self.kv_heads, self.head_dim, self.halves)
+                        self.residual, self.heads, self.kv_heads, self.head_dim, self.halves)
         object.__setattr__(self, "_fields", fields)
 
     def __reduce__(self) -> tuple:
@@ -98,17 +97,24 @@ class DecodeBlock:
                 or (mask is not None and mask.shape[-2] not in (1, count))):
             raise ValueError(f"x {tuple(x.shape)}, rotary {tuple(rotary.shape)}, cache {tuple(cache.shape)} and a mask "
                              f"{None if mask is None else tuple(mask.shape)} do not fit each other")
-        x, rotary = x.contiguous(), rotary.float().contiguous()
+        x = x.contiguous()
+        rotary = rotary.float().contiguous()
         places = position.contiguous() if isinstance(position, Tensor) else None
         if mask is not None and (mask.shape[-1] != span or mask.stride(-1) != 1):
             mask = mask.expand(*mask.shape[:-1], span).contiguous()
-        y, several = torch.empty_like(x), mask is not None and mask.ndim == 4 and len(mask) > 1
-        step = _Step(x.data_ptr(), y.data_ptr(), rotary.data_ptr(), None if mask is None else mask.data_ptr(),
-                     cache.data_ptr(), cache.data_ptr() + cache.element_size() * cache.stride(0),
-                     None if places is None else places.data_ptr(), rows, count,
-                     rotary.stride(0) if rotary.ndim == 5 and len(rotary) > 1 else 0, mask.stride(0) if several else 0,
-                     0 if mask is None or mask.shape[-2] == 1 else mask.stride(-2), cache.stride(1), cache.stride(2),
-                     0 if places is not None else position, span)
+        y = torch.empty_like(x)
+        # a stride of 0 makes all rows, or all tokens, read the same numbers
+        masks_of_rows = mask is not None and mask.ndim == 4 and len(mask) > 1
+        masks_of_tokens = mask is not None and mask.shape[-2] > 1
+        tables_of_rows = rotary.ndim == 5 and len(rotary) > 1
+        step = _Step(x=x.data_ptr(), y=y.data_ptr(), rotary=rotary.data_ptr(),
+                     mask=None if mask is None else mask.data_ptr(), keys=cache.data_ptr(),
+                     values=cache.data_ptr() + cache.element_size() * cache.stride(0),
+                     places=None if places is None else places.data_ptr(), rows=rows, count=count,
+                     rotary_row=rotary.stride(0) if tables_of_rows else 0,
+                     mask_row=mask.stride(0) if masks_of_rows else 0,
+                     mask_token=mask.stride(-2) if masks_of_tokens else 0, cache_row=cache.stride(1),
+                     cache_head=cache.stride(2), start=0 if places is not None else position, span=span)
         refused = library()[0].llama_block(ctypes.addressof(self._fields), ctypes.addressof(step),
                                            torch.get_num_threads())
         if refused:

@@ -75,7 +75,8 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         pointer = ctypes.c_void_p
         code.few_rows_linear.argtypes = [pointer, pointer, pointer, ctypes.c_int64, ctypes.c_int]
         code.llama_block.argtypes = [pointer, pointer, ctypes.c_int]
-        code.few_rows_linear.restype, code.llama_block.restype = None, ctypes.c_int
+        code.few_rows_linear.restype = None
+        code.llama_block.restype = ctypes.c_int
     return code, reason
 
 
@@ -94,7 +95,8 @@ def _(x: Tensor, packed: Tensor, scale: Tensor | None, bias: Tensor | None, outp
 
 
 def _matrix(packed: Tensor, scale: Tensor | None, bias: Tensor | None, channels: int, outputs: int) -> Matrix:
-    scale, bias = (None if part is None else part.data_ptr() for part in (scale, bias))
+    scale = None if scale is None else scale.data_ptr()
+    bias = None if bias is None else bias.data_ptr()
     return Matrix(packed.data_ptr(), scale, bias, channels, outputs, packed.element_size())
 
 
@@ -120,7 +122,8 @@ class FewRowsWeight:
         code, reason = library()
         if code is None:
             raise RuntimeError(f"no compiled code for few rows: {reason}")
-        lanes, block = code.packed_lanes(), code.packed_outputs()
+        lanes = code.packed_lanes()
+        block = code.packed_outputs()
         self.outputs, self.channels = weight.shape
         values, self.scale = round_weight(weight.detach(), kind)
         self.bias = None if bias is None else bias.detach().float().contiguous()

@@ -55,7 +55,8 @@ def windowed_overlap_add(frames: Tensor, window: Tensor, hop_length: int, *, tri
         return (audio / constant)[..., trim:audio.shape[-1] - trim]
     shown = frames.new_ones(1, 1, frames.shape[-1]) if mask is None else mask[:, None].to(frames.dtype)
     envelope = overlap_add(window.square()[:, None] * shown, hop_length)
-    audio, envelope = (x[..., trim:x.shape[-1] - trim] for x in (audio, envelope))
+    audio = audio[..., trim:audio.shape[-1] - trim]
+    envelope = envelope[..., trim:envelope.shape[-1] - trim]
     audio = torch.where(envelope > SMALLEST_ENVELOPE, audio / envelope, 0)
     if valid is None:
         return audio

@@ -4,7 +4,7 @@ For R = B N positions, H heads of queries, H' of keys and d channels of b bytes:
 
 - :func:`rotate` reads and writes ``2 R H d b`` bytes, and ``4 d`` of the table for each position;
 - :func:`rotate_into_cache` reads ``R (H + 2 H') d b`` and writes as much, once; torch's own kernels for norm, rotation,
-  the two cache writes and the factor on the queries move about six times that in 12 launches or more.
+  and the two cache writes move about six times that in 12 launches or more.
 
 6 operations a pair and 5 a number for the norm: 1 to 2 a byte, bandwidth is the limit. At a decode step (R = 2, H = 12,
 d = 64: 20 kB) it is the launch, about 3 microseconds, so what counts is that there is one.
@@ -32,14 +32,16 @@ def rotate(x: Tensor, table: Tensor, halves: bool = False) -> Tensor:
 
         if x.shape[-1] <= rotary.MAX_HEAD:
             return rotary.Rotation.apply(x, table, halves)
-    shape, axis = ((2, -1), -2) if halves else ((-1, 2), -1)
-    first, second = x.float().unflatten(-1, shape).unbind(axis)  # (B, H, N, d / 2) each
+    axis = -2 if halves else -1  # of the two channels of a pair
+    pairs = x.float().unflatten(-1, (2, -1) if halves else (-1, 2))
+    first, second = pairs.unbind(axis)  # (B, H, N, d / 2) each
     cos, sin = table.unbind(-1)
-    return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=axis).flatten(-2).to(x.dtype)
+    turned = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=axis)
+    return turned.flatten(-2).to(x.dtype)
 
 
 def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int | Tensor, *, num_heads: int,
-                      halves: bool = False, gain: float = 1.0, q_weight: Tensor | None = None,
+                      halves: bool = False, q_weight: Tensor | None = None,
                       k_weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
     """Queries turned, keys turned and written with the values to a cache.
 
@@ -50,7 +52,6 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
         position: an integer, or Long ``(B,)`` on the device with one for each row, which is not read by the host.
         num_heads: H.
         halves: how channels pair.
-        gain: factor on the queries.
         q_weight, k_weight: ``(d,)`` of RMS norms of queries and keys before they turn; None: no norm.
         eps: of these norms.
 
@@ -62,13 +63,9 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
     """
     rows, heads, count, dim = qkv.shape
     kv_heads = (heads - num_heads) // 2
-    if tuple(cache.shape[:3]) != (2, rows, kv_heads) or cache.shape[4] != dim or num_heads + 2 * kv_heads != heads:
-        raise ValueError(f"a cache (2, B, H', L, d) does not fit queries, keys and values of {tuple(qkv.shape)} with "
-                         f"{num_heads} heads of queries, got {tuple(cache.shape)}")
+    _check_cache(qkv, cache, position, num_heads, kv_heads)
     if (q_weight is None) != (k_weight is None):
         raise ValueError("give the norms of queries and keys both or not at all")
-    if not isinstance(position, Tensor) and not 0 <= position <= cache.shape[3] - count:
-        raise ValueError(f"{count} positions from {position} on do not fit a cache of {cache.shape[3]}")
     places = position if isinstance(position, Tensor) else None
     table = table.to(qkv.device)
     if choose("rotary", qkv, table, cache, places, q_weight, k_weight) == "triton" and cache.stride(-1) == 1:
@@ -77,19 +74,36 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
         if dim <= rotary.MAX_HEAD:
             queries = qkv.new_empty(rows, num_heads, count, dim)
             weights = None if q_weight is None else (q_weight.contiguous(), k_weight.contiguous())
-            rotary.run(qkv, table, queries, halves=halves, heads=num_heads, kv_heads=kv_heads, gain=gain, cache=cache,
+            rotary.run(qkv, table, queries, halves=halves, heads=num_heads, kv_heads=kv_heads, cache=cache,
                        position=position, weights=weights, eps=eps)
             return queries
     queries, keys, values = qkv.split([num_heads, kv_heads, kv_heads], dim=1)
     if q_weight is not None:
-        queries, keys = F.rms_norm(queries, (dim,), q_weight, eps), F.rms_norm(keys, (dim,), k_weight, eps)
-    queries, keys = rotate(queries, table, halves), rotate(keys, table, halves)
-    if places is None:
+        queries = F.rms_norm(queries, (dim,), q_weight, eps)
+        keys = F.rms_norm(keys, (dim,), k_weight, eps)
+    _store(cache, rotate(keys, table, halves), values, position)
+    return rotate(queries, table, halves)
+
+
+def _check_cache(qkv: Tensor, cache: Tensor, position: int | Tensor, num_heads: int, kv_heads: int) -> None:
+    rows, heads, count, dim = qkv.shape
+    if tuple(cache.shape[:3]) != (2, rows, kv_heads) or cache.shape[4] != dim or num_heads + 2 * kv_heads != heads:
+        raise ValueError(f"a cache (2, B, H', L, d) does not fit queries, keys and values of {tuple(qkv.shape)} with "
+                         f"{num_heads} heads of queries, got {tuple(cache.shape)}")
+    # places on the device are not read here: that would wait for it at each step
+    if not isinstance(position, Tensor) and not 0 <= position <= cache.shape[3] - count:
+        raise ValueError(f"{count} positions from {position} on do not fit a cache of {cache.shape[3]}")
+
+
+def _store(cache: Tensor, keys: Tensor, values: Tensor, position: int | Tensor) -> None:
+    """Write (B, H', N, d) each from a position on, or from one of each row on."""
+    rows, _, count, _ = keys.shape
+    if not isinstance(position, Tensor):
         cache[0, :, :, position:position + count] = keys
         cache[1, :, :, position:position + count] = values
-    else:
-        index = places[:, None] + torch.arange(count, device=places.device)  # (B, N)
-        row = torch.arange(rows, device=places.device)[:, None]
-        cache[0, row, :, index] = keys.transpose(1, 2).to(cache.dtype)
-        cache[1, row, :, index] = values.transpose(1, 2).to(cache.dtype)
-    return queries * gain
+        return
+    place = position[:, None] + torch.arange(count, device=position.device)  # (B, N)
+    row = torch.arange(rows, device=position.device)[:, None]
+    # two indices with an axis between them: the result has theirs in front, (B, N, H', d)
+    cache[0, row, :, place] = keys.transpose(1, 2).to(cache.dtype)
+    cache[1, row, :, place] = values.transpose(1, 2).to(cache.dtype)

@@ -78,11 +78,13 @@ def ddpm_step(x: Tensor, cond: Tensor, uncond: Tensor | None, guidance: Guidance
             observe(mean, log_std)
         return x
     p, q, c0, c1, lowest, highest = numbers
-    (eps, v), other = cond.chunk(2, dim=-1), None if uncond is None else uncond.chunk(2, dim=-1)[0]
+    eps, v = cond.chunk(2, dim=-1)
+    other = None if uncond is None else uncond.chunk(2, dim=-1)[0]
     start = p * x - q * combine_guidance(eps, other, guidance)
     start = start.clamp(-1, 1) if clip else start
     fraction = (v + 1) / 2
-    mean, log_std = c0 * start + c1 * x, 0.5 * (fraction * highest + (1 - fraction) * lowest)
+    mean = c0 * start + c1 * x
+    log_std = 0.5 * (fraction * highest + (1 - fraction) * lowest)
     if observe is not None:
         observe(mean, log_std)
     return mean + strength * torch.exp(log_std) * noise

@@ -23,7 +23,7 @@ from torch import Tensor
 from photophone.kernels.dispatch import choose
 
 MAX_SCORE_BYTES = 64 * 2**20
-"""Upper limit of the score matrix (rows of x times codes, float32) that the reference holds at any one time."""
+"""Limit of the scores (rows of x times codes, float32) that the reference holds at any one time, or one row of them."""
 
 TILE = 512
 """Rows and codes of a tile on the processor."""
@@ -47,14 +47,13 @@ class Lookup:
 
 
 @torch.no_grad()
-def nearest_code(x: Tensor, codebook: Tensor, *, cosine: bool = False, max_bytes: int = MAX_SCORE_BYTES) -> Tensor:
+def nearest_code(x: Tensor, codebook: Tensor, *, cosine: bool = False) -> Tensor:
     """Index of the code nearest to each row, in float32.
 
     Args:
         x: float ``(M, D)``.
         codebook: float ``(K, D)``.
         cosine: the largest cosine similarity instead of the smallest Euclidean distance.
-        max_bytes: the reference takes rows in chunks so that the scores stay below this many bytes (one row at least).
 
     Returns:
         Long ``(M,)`` in ``0..K-1``.
@@ -64,38 +63,41 @@ def nearest_code(x: Tensor, codebook: Tensor, *, cosine: bool = False, max_bytes
     """
     if x.ndim != 2 or codebook.ndim != 2 or x.shape[1] != codebook.shape[1] or not len(codebook):
         raise ValueError(f"need x (M, D) and a codebook (K >= 1, D), got {tuple(x.shape)} and {tuple(codebook.shape)}")
-    return SEARCHES[choose("vq", x, codebook)](x, codebook, cosine, max_bytes)
+    return SEARCHES[choose("vq", x, codebook)](x, codebook, cosine)
 
 
-def _search_reference(x: Tensor, codebook: Tensor, cosine: bool, max_bytes: int) -> Tensor:
+def _search_reference(x: Tensor, codebook: Tensor, cosine: bool) -> Tensor:
     codes = codebook.float()
     if cosine:
         # The length of x does not change which cosine is largest, so only the codes are normalised.
-        codes, offset = F.normalize(codes, dim=-1), codes.new_zeros(len(codes))
+        codes = F.normalize(codes, dim=-1)
+        offset = codes.new_zeros(len(codes))
     else:
         # |x - e|^2 = |x|^2 - 2 x.e + |e|^2: the first term is the same for all codes and would only cost precision.
         offset = codes.square().sum(-1)
     scale = -1.0 if cosine else -2.0
-    rows = max(1, max_bytes // (4 * len(codes)))
+    rows = max(1, MAX_SCORE_BYTES // (4 * len(codes)))  # of a chunk
     with torch.autocast(x.device.type, enabled=False):
         chunks = [torch.addmm(offset, part.float(), codes.T, alpha=scale).argmin(-1) for part in x.split(rows)]
     return torch.cat(chunks)
 
 
-def _search_tiled(x: Tensor, codebook: Tensor, cosine: bool, max_bytes: int) -> Tensor:
+def _search_tiled(x: Tensor, codebook: Tensor, cosine: bool) -> Tensor:
     """Tiles of ``TILE`` rows times ``TILE`` codes, whose megabyte of scores stays in the processor's cache.
 
     torch's argmin is ten times slower than its minimum. So a first pass keeps the minimum of each tile, which says in
     which tile a row's code lies, and a second one searches that tile alone, with the rows of one tile together.
     """
     if len(x) < TILE // 2 or len(x) * len(codebook) <= 4 * TILE * TILE:  # too few to gain
-        return _search_reference(x, codebook, cosine, max_bytes)
+        return _search_reference(x, codebook, cosine)
     codes = F.normalize(codebook.float(), dim=-1) if cosine else codebook.float()
     offset = codes.new_zeros(len(codes)) if cosine else codes.square().sum(-1)
-    scale, columns = -1.0 if cosine else -2.0, codes.T.contiguous()
+    scale = -1.0 if cosine else -2.0
+    columns = codes.T.contiguous()
     parts = [slice(start, start + TILE) for start in range(0, len(codes), TILE)]
     x = x.float()
-    lowest, scores = x.new_empty(len(parts), len(x)), x.new_empty(TILE * TILE)
+    lowest = x.new_empty(len(parts), len(x))
+    scores = x.new_empty(TILE * TILE)
     with torch.autocast("cpu", enabled=False):
         for start in range(0, len(x), TILE):
             rows = x[start:start + TILE]
@@ -114,7 +116,7 @@ def _search_tiled(x: Tensor, codebook: Tensor, cosine: bool, max_bytes: int) -> 
     return found
 
 
-def _search_triton(x: Tensor, codebook: Tensor, cosine: bool, max_bytes: int) -> Tensor:
+def _search_triton(x: Tensor, codebook: Tensor, cosine: bool) -> Tensor:
     from photophone.kernels.fused import vq
 
     return vq.lookup(x[None], codebook[None], cosine, False, False, None)[0][0]
@@ -180,7 +182,8 @@ def residual_lookup(x: Tensor, codebooks: Tensor, *, cosine: bool = False, stati
         from photophone.kernels.fused import vq
 
         return Lookup(*vq.residual_lookup(x, codebooks, cosine, statistics, valid))
-    residual, found = x.float(), []
+    residual = x.float()
+    found = []
     for codebook in codebooks:
         found.append(lookup(residual, codebook, cosine=cosine, statistics=statistics, valid=valid))
         residual = residual - found[-1].values
@@ -199,6 +202,6 @@ def _statistics(x: Tensor, indices: Tensor, count: int, valid: Tensor | None) ->
 
 
 def _stacked(found: list[Lookup], values: Tensor) -> Lookup:
-    counts, sums = (None if getattr(found[0], name) is None else torch.stack([getattr(one, name) for one in found])
-                    for name in ("counts", "sums"))
+    counts = None if found[0].counts is None else torch.stack([one.counts for one in found])
+    sums = None if found[0].sums is None else torch.stack([one.sums for one in found])
     return Lookup(torch.stack([one.indices for one in found]), values, counts, sums)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
-from photophone.kernels.adaln import gate_residual, gate_residual_norm, modulate, norm_modulate  # noqa: F401
+from photophone.kernels.adaln import gate_residual, gate_residual_norm, norm_modulate
 
 Norm = nn.LayerNorm | nn.RMSNorm
+
+
+class Modulation(NamedTuple):
+    """What a condition sets in a transformer block, each (..., W): 1 is of the attention, 2 of the feed-forward."""
+
+    shift1: Tensor
+    scale1: Tensor
+    gate1: Tensor
+    shift2: Tensor
+    scale2: Tensor
+    gate2: Tensor
 
 
 def modulated_norm(norm: Norm, x: Tensor, shift: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
@@ -18,6 +32,14 @@ def residual_norm(norm: Norm, x: Tensor, gate: Tensor | float, h: Tensor, shift:
                   scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """``x + gate * h``, and :func:`modulated_norm` of it."""
     return gate_residual_norm(x, gate, h, shift, scale, **_settings(norm))
+
+
+def modulated_block(x: Tensor, modulation: Modulation, norm1: Norm, attention: Callable[[Tensor], Tensor],
+                    norm2: Norm, feed_forward: Callable[[Tensor], Tensor]) -> Tensor:
+    """DiT's block, x (B, N, W) to the same: attention and feed-forward, each modulated, gated and with a residual."""
+    attended = attention(modulated_norm(norm1, x, modulation.shift1, modulation.scale1))
+    x, normed = residual_norm(norm2, x, modulation.gate1, attended, modulation.shift2, modulation.scale2)
+    return gate_residual(x, modulation.gate2, feed_forward(normed))
 
 
 def _settings(norm: Norm) -> dict:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from photophone.kernels.adaln import gate_residual
-from photophone.layers.adaln import adaln_projection, modulated_norm, residual_norm
-from photophone.layers.self_attention import SelfAttention
-from photophone.layers.transformer import LayerCache
+from photophone.layers.adaln import Modulation, adaln_projection, modulated_block
 
 ORDERS = {
-    "dit": ("shift1", "scale1", "gate1", "shift2", "scale2", "gate2"),
+    "dit": Modulation._fields,
     "var": ("gate1", "gate2", "scale1", "scale2", "shift1", "shift2"),
 }
-"""Which sixth of the modulation is what: 1 for the attention, 2 for the feed-forward."""
+"""Which sixth of the projection is what; see :class:`photophone.layers.adaln.Modulation`."""
 
 
 class AdaLNBlock(nn.Module):
     """Attention and feed-forward with modulated norms without weights and gated residuals.
 
     Args:
-        attention: maps (B, N, C) to (B, N, C).
+        attention: maps (B, N, C), and what else it takes, to (B, N, C).
         feed_forward: maps (..., C) to (..., C).
         dim: width C of x and condition.
         order: a name in ORDERS.
@@ -30,7 +29,7 @@ class AdaLNBlock(nn.Module):
         eps: of the norms.
     """
 
-    def __init__(self, attention: SelfAttention, feed_forward: nn.Module, dim: int, *, order: str = "dit",
+    def __init__(self, attention: nn.Module, feed_forward: nn.Module, dim: int, *, order: str = "dit",
                  rms: bool = False, shared: bool = False, eps: float = 1e-6) -> None:
         super().__init__()
         norm = nn.RMSNorm if rms else nn.LayerNorm
@@ -42,18 +41,19 @@ class AdaLNBlock(nn.Module):
         self.modulation = None if shared else adaln_projection(dim, 6)
         self.offset = nn.Parameter(torch.zeros(6 * dim)) if shared else None
 
-    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None,
-                cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, *arguments: Any, **options: Any) -> Tensor:
         """x (B, N, C) -> (B, N, C).
 
         Args:
             condition: (B, K, C), or (B, K, 6 C) when ``shared``; each of its K entries rules N / K tokens in a row.
-            mask, rotary, cache: of the attention.
+            arguments, options: of the attention, behind its x: mask, positions, cache.
         """
         sixths = condition + self.offset if self.modulation is None else self.modulation(condition)
         if sixths.shape[1] > 1:
             sixths = sixths.repeat_interleave(x.shape[1] // sixths.shape[1], dim=1)
-        part = dict(zip(self.order, sixths.chunk(6, dim=-1)))
-        attended = self.attention(modulated_norm(self.norm1, x, part["shift1"], part["scale1"]), mask, rotary, cache)
-        x, normed = residual_norm(self.norm2, x, part["gate1"], attended, part["shift2"], part["scale2"])
-        return gate_residual(x, part["gate2"], self.feed_forward(normed))
+        modulation = Modulation(**dict(zip(self.order, sixths.chunk(6, dim=-1), strict=True)))
+
+        def attend(normed: Tensor) -> Tensor:
+            return self.attention(normed, *arguments, **options)
+
+        return modulated_block(x, modulation, self.norm1, attend, self.norm2, self.feed_forward)

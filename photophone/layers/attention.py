@@ -1,4 +1,4 @@
-"""The attention product, and how another back end than torch's own is chosen."""
+"""The attention product, how its heads are laid out, and how another back end than torch's own is chosen."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def _trains_in_bfloat16_on_cpu(queries: Tensor) -> bool:
             and queries.shape[2] <= LONGEST_BY_PRODUCTS)
 
 
-def _by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    logits = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
+def _by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    logits = queries @ keys.transpose(-1, -2) * (queries.shape[-1] ** -0.5 if scale is None else scale)
     if mask is None:
         return logits.softmax(dim=-1) @ values
     # zeros again behind the softmax: a query that sees nothing gets nothing, as from torch's own product
@@ -50,7 +50,18 @@ def _by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | N
     return weights.masked_fill(~mask, 0) @ values
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Channels (B, N, C) as heads (B, H, N, C/H)."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def merge_heads(heads: Tensor) -> Tensor:
+    """Heads (B, H, N, d) side by side again, (B, N, H d)."""
+    return heads.transpose(1, 2).flatten(2)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *,
+           scale: float | None = None) -> Tensor:
     """Scaled dot-product attention.
 
     Args:
@@ -58,6 +69,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = 
         keys, values: (B, H, M, d), or (B, H', M, d) where H is a multiple of H': H / H' queries share a key (grouped
             queries, arXiv 2305.13245).
         mask: bool, broadcastable to (B, H, N, M), True where attention is allowed; or None.
+        scale: factor on the products of queries and keys; 1/sqrt(d) when None.
 
     Returns:
         (B, H, N, d).
@@ -65,10 +77,11 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = 
     grouped = queries.shape[1] != keys.shape[1]
     if _BACKEND.get() is None:
         if _trains_in_bfloat16_on_cpu(queries) and not grouped:
-            return _by_products(queries, keys, values, mask)
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=grouped)
+            return _by_products(queries, keys, values, mask, scale)
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale, enable_gqa=grouped)
     from diffusers.models.attention_dispatch import dispatch_attention_fn
 
     # the dispatcher wants the heads after the positions: (B, N, H, d)
-    queries, keys, values = (x.transpose(1, 2) for x in (queries, keys, values))
-    return dispatch_attention_fn(queries, keys, values, attn_mask=mask, enable_gqa=grouped).transpose(1, 2)
+    out = dispatch_attention_fn(queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask,
+                                scale=scale, enable_gqa=grouped)
+    return out.transpose(1, 2)

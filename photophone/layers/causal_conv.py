@@ -32,7 +32,8 @@ class CausalConv1d(StreamingLayer, nn.Conv1d):
                          bias=bias)
         if not 0 <= delay < stride:
             raise ValueError(f"delay must lie in 0..stride - 1, got {delay} at stride {stride}")
-        self.delay, self.repeat_first = delay, repeat_first
+        self.delay = delay
+        self.repeat_first = repeat_first
         if kernel_size * dilation < stride:
             raise ValueError(f"a kernel of {kernel_size} with dilation {dilation} skips inputs at stride {stride}")
 

@@ -28,12 +28,15 @@ class AdaptiveLayerNorm(nn.Module):
         if (num_conditions is None) == (condition_dim is None):
             raise ValueError("give one of num_conditions and condition_dim, "
                              f"got num_conditions={num_conditions} and condition_dim={condition_dim}")
-        self.width, self.eps = width, eps
+        self.width = width
+        self.eps = eps
         if condition_dim is None:
-            self.scale, self.shift = nn.Embedding(num_conditions, width), nn.Embedding(num_conditions, width)
+            self.scale = nn.Embedding(num_conditions, width)
+            self.shift = nn.Embedding(num_conditions, width)
             scale = self.scale.weight
         else:
-            self.scale, self.shift = nn.Linear(condition_dim, width), nn.Linear(condition_dim, width)
+            self.scale = nn.Linear(condition_dim, width)
+            self.shift = nn.Linear(condition_dim, width)
             scale = self.scale.bias
             nn.init.zeros_(self.scale.weight)
             nn.init.zeros_(self.shift.bias)
@@ -65,6 +68,7 @@ class DepthwiseConv1d(nn.Conv1d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to the same, as a 2D convolution of height 1 computes it."""
         x = x[:, :, None].contiguous(memory_format=torch.channels_last)
         return functional.conv2d(x, self.weight[:, :, None], self.bias, padding=(0, self.padding[0]),
                                  groups=self.groups)[:, :, 0]

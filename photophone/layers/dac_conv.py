@@ -47,6 +47,7 @@ class ResidualUnit(nn.Sequential):
                          Snake(channels), normed_conv(channels, channels, 1, causal=causal))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to the same."""
         return x + super().forward(x)
 
 
@@ -80,6 +81,7 @@ class DACEncoder(nn.Module):
         self.out_channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, 1, T) to (B, C, T / prod(strides))."""
         x = self.conv_in(x)
         for stage in self.stages:
             x = stage(x)

@@ -25,8 +25,11 @@ class DecodeLinear(nn.Linear):
 
     def __init__(self, linear: nn.Linear, weights: str) -> None:
         nn.Module.__init__(self)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias, self.kind = linear.weight, linear.bias, weights
+        self.in_features = linear.in_features
+        self.out_features = linear.out_features
+        self.weight = linear.weight
+        self.bias = linear.bias
+        self.kind = weights
         self.train(linear.training)
         self._refresh()
 
@@ -48,6 +51,7 @@ class DecodeLinear(nn.Linear):
         self._refresh()
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., in) to (..., out), by the copy of the weights wherever no gradient is recorded."""
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return F.linear(x, self.weight, self.bias)
         if self.packed is not None:
@@ -58,6 +62,7 @@ class DecodeLinear(nn.Linear):
         return linear_reference(x, values, scale, self.bias)
 
     def extra_repr(self) -> str:
+        """Sizes of the layer, and what the copy holds."""
         return f"{super().extra_repr()}, weights={self.kind}"
 
 
@@ -99,7 +104,8 @@ def restore_linears(model: nn.Module) -> nn.Module:
 
 def _plain(layer: DecodeLinear) -> nn.Linear:
     linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
-    linear.weight, linear.bias = layer.weight, layer.bias
+    linear.weight = layer.weight
+    linear.bias = layer.bias
     return linear.train(layer.training)
 
 

@@ -47,7 +47,9 @@ class TimestepEmbedding(nn.Module):
     def __init__(self, width: int, frequency_dim: int = 256, time_scale: float = 1.0, *,
                  sine_first: bool = False) -> None:
         super().__init__()
-        self.frequency_dim, self.time_scale, self.sine_first = frequency_dim, time_scale, sine_first
+        self.frequency_dim = frequency_dim
+        self.time_scale = time_scale
+        self.sine_first = sine_first
         self.mlp = nn.Sequential(nn.Linear(frequency_dim, width), nn.SiLU(), nn.Linear(width, width))
         nn.init.normal_(self.mlp[0].weight, std=0.02)
         nn.init.normal_(self.mlp[2].weight, std=0.02)

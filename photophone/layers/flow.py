@@ -50,7 +50,8 @@ def _linear(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _cosine(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     quarter = math.pi / 2
-    cos, sin = torch.cos(quarter * t), torch.sin(quarter * t)
+    cos = torch.cos(quarter * t)
+    sin = torch.sin(quarter * t)
     return cos, sin, -quarter * sin, quarter * cos
 
 
@@ -108,7 +109,8 @@ def without_first_steps(times: Tensor, share: float = 0.04) -> Tensor:
 
 def zero_star(cond: Tensor, uncond: Tensor) -> Tensor:
     """``uncond`` scaled, row by row, to come nearest to ``cond`` (B, ...): the projection of CFG-Zero* (2503.18886)."""
-    product, square = ((uncond * other).flatten(1).sum(1) for other in (cond, uncond))
+    product = (uncond * cond).flatten(1).sum(1)
+    square = (uncond * uncond).flatten(1).sum(1)
     return uncond * (product / (square + 1e-8)).reshape(-1, *[1] * (uncond.ndim - 1))
 
 
@@ -152,7 +154,8 @@ def heun(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
     The last step is an Euler step: a network is least reliable at t = 0, and one step of order 1 keeps order 2.
     """
     for index, (now, after) in enumerate(zip(times[:-1], times[1:])):
-        step, slope = after - now, velocity(x, now)
+        step = after - now
+        slope = velocity(x, now)
         if index < len(times) - 2:
             slope = (slope + velocity(x + step * slope, after)) / 2
         x = x + step * slope
@@ -173,7 +176,8 @@ def euler_maruyama(velocity: Velocity, x: Tensor, times: Tensor, draw: Callable[
         draw: gives a standard normal tensor of the shape of x; called once a step, but for the last.
     """
     for index, (now, after) in enumerate(zip(times[:-1], times[1:])):
-        step, slope = after - now, velocity(x, now)
+        step = after - now
+        slope = velocity(x, now)
         x_next = x + step * (slope - now * path.score(slope, x, now))
         if index < len(times) - 2:
             x_next = x_next + torch.sqrt(2 * now * step.abs()) * draw()
@@ -184,7 +188,8 @@ def euler_maruyama(velocity: Velocity, x: Tensor, times: Tensor, draw: Callable[
 def maruyama_coefficients(path: Path, now: Tensor, after: Tensor, last: bool) -> tuple[float, float, float]:
     """(a, b, c) of a step of :func:`euler_maruyama`, which is linear: ``a x + b velocity + c draw``; float64 times."""
     alpha, sigma, d_alpha, d_sigma = path.coefficients(now)
-    step, share = after - now, now / ((alpha * d_sigma - d_alpha * sigma) * sigma)
+    step = after - now
+    share = now / ((alpha * d_sigma - d_alpha * sigma) * sigma)
     noise = 0.0 if last else math.sqrt(2 * now * abs(step))
     return float(1 - step * share * d_alpha), float(step * (1 + share * alpha)), noise
 

@@ -15,7 +15,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from photophone.layers.gaussian import discretized_normal_nll, normal_kl
+from photophone.layers.normal import discretized_normal_nll, normal_kl
 
 
 def cosine_betas(num_steps: int) -> Tensor:
@@ -52,7 +52,8 @@ def space_timesteps(num_steps: int, respacing: str) -> list[int]:
                 return list(range(0, num_steps, stride))
         raise ValueError(f"no integer stride visits {wanted} of {num_steps} steps ({respacing!r})")
     counts = [_count(part, respacing) for part in respacing.split(",")] if respacing else [num_steps]
-    steps, start = [], 0
+    steps = []
+    start = 0
     for section, count in enumerate(counts):
         size = num_steps // len(counts) + (section < num_steps % len(counts))
         if count > size:
@@ -127,7 +128,8 @@ def lookup(table: Tensor, step: Tensor | int, x: Tensor) -> Tensor:
 
 def add_noise(tables: DiffusionTables, x0: Tensor, noise: Tensor, step: Tensor | int) -> Tensor:
     """A draw of q(x_s | x_0): ``sqrt(acp) x0 + sqrt(1 - acp) noise``."""
-    signal, sigma = tables.alphas_cumprod.sqrt(), (1 - tables.alphas_cumprod).sqrt()
+    signal = tables.alphas_cumprod.sqrt()
+    sigma = (1 - tables.alphas_cumprod).sqrt()
     return lookup(signal, step, x0) * x0 + lookup(sigma, step, x0) * noise
 
 
@@ -145,7 +147,8 @@ def posterior_mean(tables: DiffusionTables, x0: Tensor, x: Tensor, step: Tensor 
 def learned_range_log_variance(tables: DiffusionTables, v: Tensor, step: Tensor | int) -> Tensor:
     """Log variance between the posterior's (v = -1) and beta's (v = 1), arXiv 2102.09672."""
     fraction = (v + 1) / 2
-    lowest, highest = lookup(tables.log_variance, step, v), lookup(tables.betas.log(), step, v)
+    lowest = lookup(tables.log_variance, step, v)
+    highest = lookup(tables.betas.log(), step, v)
     return fraction * highest + (1 - fraction) * lowest
 
 

@@ -57,7 +57,9 @@ class ISTFT(StreamingLayer, ConstantsModule):
         if padding == "start" and (window_length != n_fft or n_fft % hop_length or n_fft < 3 * hop_length):
             raise ValueError("causal synthesis needs an n_fft of 3 or more whole hops, all under the window, "
                              f"got {n_fft}, hop_length {hop_length} and window_length {window_length}")
-        self.n_fft, self.hop_length, self.padding = n_fft, hop_length, padding
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.padding = padding
         before = (n_fft - window_length) // 2
         window = torch.hann_window(window_length, dtype=torch.float64).float()
         self.add_constant("window", functional.pad(window, (before, n_fft - window_length - before)))

@@ -22,7 +22,7 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
 
 
 class LatentViT(nn.Module):
-    """What the encoder and the decoder share: the sequence [class, grid, latents, extra] through the blocks.
+    """What the encoder and the decoder share: the sequence [class, grid, latents] through the blocks.
 
     Args:
         width, depth, num_heads: of the transformer.
@@ -53,18 +53,19 @@ class LatentViT(nn.Module):
                                     for _ in range(depth))
         self.norm_out = nn.LayerNorm(width, eps=norm_eps)
 
-    def run(self, cells: Tensor, latents: Tensor, extra: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Grid (B, hw, W) and latents (B, N, W), and more tokens, through the blocks: normalised grid and latents."""
+    def run(self, cells: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Grid (B, hw, W) and latents (B, N, W) through the blocks: normalised grid and latents."""
         if self.class_token is not None:
             cells = torch.cat([self.class_token.expand(len(cells), 1, -1), cells], dim=1)
         if self.positions is not None:
             cells = cells + self.positions
-        before, end = cells.shape[1] - self.grid**2, cells.shape[1]
-        x = torch.cat([cells, latents] + ([] if extra is None else [extra]), dim=1)  # (B, 1 + hw + N + ..., W)
+        end = cells.shape[1]
+        before = end - self.grid**2  # places of the class token
+        x = torch.cat([cells, latents], dim=1)  # (B, 1 + hw + N, W)
         x = self.norm_in(x)
         for index, block in enumerate(self.blocks):
             x = block(x, rotate=None if self.rope is None else self.rope.rotation(index))
-        return self.norm_out(x[:, before:end]), self.norm_out(x[:, end:end + latents.shape[1]])
+        return self.norm_out(x[:, before:end]), self.norm_out(x[:, end:])
 
 
 class LatentEncoder(LatentViT):
@@ -99,7 +100,7 @@ class LatentDecoder(LatentViT):
         super().__init__(*sizes, **options)
         self.mask_token = nn.Parameter(0.02 * torch.randn(1, sizes[0]))
 
-    def forward(self, latents: Tensor, extra: Tensor | None = None) -> Tensor:
-        """Normalised tokens of the grid; ``extra`` (B, M, W) are tokens that guide, such as a caption's."""
+    def forward(self, latents: Tensor) -> Tensor:
+        """Normalised tokens of the grid (B, hw, W) of latents (B, N, W)."""
         cells = self.mask_token.expand(len(latents), self.grid**2, -1)
-        return self.run(cells, latents + self.latent_positions, extra)[0]
+        return self.run(cells, latents + self.latent_positions)[0]

@@ -49,7 +49,8 @@ def reflect_pad(x: Tensor, left: int, right: int | Tensor, lengths: Tensor | Non
         right: samples to add behind each row, or Long (B,).
         lengths: Long (B,), or None when all rows are full.
     """
-    rows, size = x.shape[0], x.shape[-1]
+    rows = x.shape[0]
+    size = x.shape[-1]
     right = torch.as_tensor(right, device=x.device).expand(rows)
     if lengths is None:
         lengths = torch.full((rows,), size, device=x.device)

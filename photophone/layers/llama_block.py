@@ -42,6 +42,7 @@ class GatedFeedForward(nn.Module):
         self.out = nn.Linear(hidden, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., C) to the same."""
         return self.out(self.activation(self.gate(x)) * self.value(x))
 
 
@@ -71,7 +72,7 @@ class LlamaBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None,
                 cache: LayerCache | None = None) -> Tensor:
         """x (B, N, C) -> (B, N, C); see :class:`photophone.layers.self_attention.SelfAttention`."""
-        if isinstance(cache, LayerCache) and rotary is not None:
+        if cache is not None and rotary is not None:
             compiled = self._compiled(x, mask, cache)
             if compiled is not None:
                 start = cache.reserve(x.shape[1])
@@ -82,19 +83,21 @@ class LlamaBlock(nn.Module):
 
     def _compiled(self, x: Tensor, mask: Tensor | None, cache: LayerCache) -> DecodeBlock | None:
         """The block in C++, where its layers are packed for decoding and it takes this step; else None."""
-        attention, feed = self.attention, self.feed_forward
-        layers = attention.to_qkv, attention.to_out, feed.gate, feed.value, feed.out
-        if (torch.compiler.is_compiling() or torch.is_grad_enabled() or x.shape[:2].numel() > MAX_ROWS
-                or feed.activation is not F.silu or attention.q_bias is not None or attention.log_scale is not None):
+        attention = self.attention
+        feed = self.feed_forward
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.shape[:2].numel() > MAX_ROWS:
             return None
+        layers = [attention.to_qkv, attention.to_out, feed.gate, feed.value, feed.out]
         packed = [layer.packed if isinstance(layer, DecodeLinear) else None for layer in layers]
         if None in packed:
             return None
-        norms = self.norm1.weight, self.norm2.weight
-        if self._block is None or self._block.key != (*map(id, packed), *(norm.data_ptr() for norm in norms)):
-            self._block = DecodeBlock(*packed, *(norm.detach() for norm in norms), self.norm1.eps,
-                                      self.residual_scale, attention.gain, attention.num_heads, attention.num_kv_heads,
-                                      attention.head_dim, attention.rotary_halves)
+        norm1 = self.norm1.weight.detach()
+        norm2 = self.norm2.weight.detach()
+        # layers that were prepared, moved or loaded again are other ones, at other addresses
+        key = (*map(id, packed), norm1.data_ptr(), norm2.data_ptr())
+        if self._block is None or self._block.key != key:
+            self._block = DecodeBlock(*packed, norm1, norm2, self.norm1.eps, self.residual_scale, attention.num_heads,
+                                      attention.num_kv_heads, attention.head_dim, attention.rotary_halves)
         return self._block if self._block.fits(x, mask, cache.buffer) else None
 
 

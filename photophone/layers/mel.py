@@ -97,9 +97,14 @@ class MelSpectrogram(ConstantsModule):
         check_frames(n_fft, hop_length, window_length, padding)
         if log not in LOGS:
             raise ValueError(f"log must be 'e', '10' or None, got {log!r}")
-        self.n_fft, self.hop_length, self.padding = n_fft, hop_length, padding
-        self.power, self.log, self.clip = power, log, clip
-        self.magnitude_eps, self.magnitude_floor = magnitude_eps, magnitude_floor
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.padding = padding
+        self.power = power
+        self.log = log
+        self.clip = clip
+        self.magnitude_eps = magnitude_eps
+        self.magnitude_floor = magnitude_floor
         before = (n_fft - window_length) // 2
         window = torch.hann_window(window_length, dtype=torch.float64).float()
         self.add_constant("window", functional.pad(window, (before, n_fft - window_length - before)))

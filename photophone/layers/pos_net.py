@@ -45,6 +45,7 @@ class FrameResnetBlock(nn.Module):
         self.conv2 = nn.Conv1d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """mask: Bool (B, T), True for valid frames."""
         h = self.conv1(keep_valid(functional.silu(self.norm1(x, mask)), mask))
         h = self.dropout(functional.silu(self.norm2(h, mask)))
         return x + self.conv2(keep_valid(h, mask))
@@ -62,8 +63,11 @@ class FrameAttention(nn.Module):
         self.proj_out = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """mask: Bool (B, T), True for valid frames."""
         h = self.norm(x, mask)
-        queries, keys, values = (layer(h).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v))
+        queries = self.q(h).transpose(1, 2)[:, None]
+        keys = self.k(h).transpose(1, 2)[:, None]
+        values = self.v(h).transpose(1, 2)[:, None]
         seen = None if mask is None else mask[:, None, None]  # (B, 1, 1, T) against (B, 1, T, T)
         h = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)[:, 0]  # (B, T, C)
         return x + self.proj_out(h.transpose(1, 2))

@@ -43,13 +43,16 @@ class MixedRope2d(nn.Module):
         super().__init__()
         if head_dim % 4:
             raise ValueError(f"mixed rotary embedding needs a head width that is a multiple of 4, got {head_dim}")
-        self.num_heads, self.grid, self.before = num_heads, grid, before
+        self.num_heads = num_heads
+        self.grid = grid
+        self.before = before
         self.frequencies = nn.Parameter(random_directions(depth, num_heads, head_dim, theta))
 
     def rotation(self, block: int):
         """The function that turns queries or keys ``(B, H, N, d)`` of a block."""
         place = torch.arange(self.grid**2, device=self.frequencies.device)
-        column, row = (place % self.grid).float(), (place // self.grid).float()
+        column = (place % self.grid).float()
+        row = (place // self.grid).float()
         along_x, along_y = self.frequencies[:, block].float()
         angles = column[:, None] * along_x + row[:, None] * along_y  # (hw, H d/2)
         angles = angles.unflatten(-1, (self.num_heads, -1)).transpose(0, 1)  # (H, hw, d/2)

@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from photophone.kernels.rotary import rotate  # noqa: F401 - it belongs to the tables
-
 
 def sequence_rotary(length: int, head_dim: int, base: float = 10_000.0, factors: Sequence[float] | None = None,
                     scale: float = 1.0, device: torch.device | str = "cpu") -> Tensor:
@@ -63,7 +61,8 @@ def grid_rotary(height: int, width: int, head_dim: int, base: float = 10_000.0) 
         raise ValueError(f"two axes of channel pairs need a head width that is a multiple of 4, got {head_dim}")
     quarter = head_dim // 4
     frequencies = 1.0 / base ** (torch.arange(quarter, dtype=torch.float32) * 2 / (head_dim // 2))
-    rows, columns = (torch.outer(torch.arange(size, dtype=torch.float32), frequencies) for size in (height, width))
+    rows = torch.outer(torch.arange(height, dtype=torch.float32), frequencies)
+    columns = torch.outer(torch.arange(width, dtype=torch.float32), frequencies)
     angles = torch.cat([rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)], dim=-1)
     angles = angles.flatten(0, 1)  # (h, w, head_dim / 2) -> (hw, head_dim / 2)
     return torch.stack([angles.cos(), angles.sin()], dim=-1)

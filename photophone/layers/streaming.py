@@ -86,4 +86,5 @@ class StreamMemory:
             yield
         finally:
             for layer in self.states:
-                self.states[layer], layer.stream_state = layer.stream_state, None
+                self.states[layer] = layer.stream_state
+                layer.stream_state = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from photophone.layers.attention import attend
+from photophone.layers.attention import attend, merge_heads, split_heads
 
 Rotation = Callable[[Tensor], Tensor]  # queries or keys (B, H, N, d) to the same, turned by their positions
+MakeFeedForward = Callable[[int, int], nn.Module]  # width and hidden width to a module (B, N, C) -> (B, N, C)
 
 
 class Attention(nn.Module):
@@ -43,8 +43,8 @@ class Attention(nn.Module):
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values ``(B, H, M, C/H)`` each of a context ``(B, M, C)``; what a cache stores."""
-        keys, values = self._heads(self.to_kv(context), 2)
-        return self.k_norm(keys), values
+        keys, values = self.to_kv(context).chunk(2, dim=-1)
+        return self.k_norm(split_heads(keys, self.num_heads)), split_heads(values, self.num_heads)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, keys_values: tuple[Tensor, Tensor] | None = None,
                 rotate: Rotation | None = None) -> Tensor:
@@ -56,64 +56,33 @@ class Attention(nn.Module):
             rotate: rotary embedding of queries and keys.
         """
         keys, values = self.keys_values(x) if keys_values is None else keys_values
-        (queries,) = self._heads(self.to_q(x), 1)
-        queries = self.q_norm(queries)
+        queries = self.q_norm(split_heads(self.to_q(x), self.num_heads))
         if rotate is not None:
-            queries, keys = rotate(queries), rotate(keys)
+            queries = rotate(queries)
+            keys = rotate(keys)
         return self.to_out(self.merge(attend(queries, keys, values, mask)))
 
     def merge(self, heads: Tensor) -> Tensor:
-        """The outputs of all heads (B, H, N, C/H) side by side, (B, N, C)."""
-        return heads.transpose(1, 2).flatten(2)
+        """The outputs of all heads (B, H, N, C/H) as what the last layer reads: side by side, (B, N, C)."""
+        return merge_heads(heads)
 
-    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        rows, length, _ = x.shape
-        x = x.view(rows, length, parts, self.num_heads, self.head_dim)
-        return tuple(x.permute(2, 0, 3, 1, 4))  # parts x (B, H, N, C/H)
+
+def hidden_width(dim: int, ratio: float) -> int:
+    """``dim * ratio``, cut off; a ratio that was computed from two widths gives the second one again."""
+    return int(dim * ratio + 1e-6)  # such a ratio may lie just below
 
 
 class FeedForward(nn.Sequential):
     """Linear, GELU (tanh form, or exact), Linear: (B, N, C) -> (B, N, C)."""
 
     def __init__(self, dim: int, ratio: float = 4.0, exact: bool = False) -> None:
-        hidden = int(dim * ratio + 1e-6)  # the ratio of two widths may lie just below
+        hidden = hidden_width(dim, ratio)
         super().__init__(nn.Linear(dim, hidden), nn.GELU(approximate="none" if exact else "tanh"),
                          nn.Linear(hidden, dim))
 
 
-class GatedFeedForward(nn.Module):
-    """``down(f(gate(x)) * up(x))`` (arXiv 2002.05202): (B, N, C) -> (B, N, C).
-
-    Args:
-        dim: width C.
-        hidden: width inside.
-        activation: f: "silu" for SwiGLU, "gelu_tanh" for GEGLU.
-        norm_eps: adds a layer normalisation in front, as ViTamin has; None: none.
-    """
-
-    def __init__(self, dim: int, hidden: int, activation: str = "silu", norm_eps: float | None = None) -> None:
-        super().__init__()
-        if activation not in ("silu", "gelu_tanh"):
-            raise ValueError(f"activation must be 'silu' or 'gelu_tanh', got {activation!r}")
-        self.activation = activation
-        self.norm = nn.Identity() if norm_eps is None else nn.LayerNorm(dim, eps=norm_eps)
-        self.gate, self.up = nn.Linear(dim, hidden), nn.Linear(dim, hidden)
-        self.down = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(x)
-        gate = self.gate(x)
-        gate = F.silu(gate) if self.activation == "silu" else F.gelu(gate, approximate="tanh")
-        return self.down(gate * self.up(x))
-
-
-FEED_FORWARDS: dict[str, Callable[[int, float, float], nn.Module]] = {
-    "gelu_tanh": lambda dim, ratio, _: FeedForward(dim, ratio),
-    "gelu": lambda dim, ratio, _: FeedForward(dim, ratio, exact=True),
-    "swiglu": lambda dim, ratio, _: GatedFeedForward(dim, int(dim * ratio + 1e-6)),
-    "normed_geglu": lambda dim, ratio, eps: GatedFeedForward(dim, int(dim * ratio + 1e-6), "gelu_tanh", eps),
-}
-"""Feed-forwards by name, from (width, hidden width over it, eps of a norm inside)."""
+FEED_FORWARDS = ("gelu_tanh", "gelu")
+"""Names of the plain feed-forwards: :class:`FeedForward` with the tanh form of GELU, and with the exact one."""
 
 
 class LayerScale(nn.Module):
@@ -124,6 +93,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), start))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, N, C) to the same."""
         return x * self.gamma
 
 
@@ -136,7 +106,7 @@ class TransformerBlock(nn.Module):
         mlp_ratio: hidden width of the feed-forward over C.
         context_dim: adds cross-attention to a context of this width.
         qk_norm, qkv_bias: see :class:`Attention`.
-        feed_forward: a name of FEED_FORWARDS.
+        feed_forward: a name of FEED_FORWARDS, or what makes another one from C and its hidden width.
         norm_eps: of all layer normalisations.
         layer_scale: start of a learned factor on what each residual adds; None: no factor.
         post_norm: normalise after each residual instead, as BERT does; without cross-attention.
@@ -147,11 +117,11 @@ class TransformerBlock(nn.Module):
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, context_dim: int | None = None,
-                 qk_norm: bool = False, *, qkv_bias: bool = True, feed_forward: str = "gelu_tanh",
+                 qk_norm: bool = False, *, qkv_bias: bool = True, feed_forward: str | MakeFeedForward = "gelu_tanh",
                  norm_eps: float = 1e-5, layer_scale: float | None = None, post_norm: bool = False,
                  inner_dim: int | None = None) -> None:
         super().__init__()
-        if feed_forward not in FEED_FORWARDS:
+        if isinstance(feed_forward, str) and feed_forward not in FEED_FORWARDS:
             raise ValueError(f"feed_forward must be one of {', '.join(FEED_FORWARDS)}, got {feed_forward!r}")
         if post_norm and context_dim is not None:
             raise ValueError("post_norm=True has no cross-attention: leave context_dim=None")
@@ -163,7 +133,10 @@ class TransformerBlock(nn.Module):
             self.norm_cross = nn.LayerNorm(dim, eps=norm_eps)
             self.cross = Attention(dim, num_heads, context_dim, qk_norm, qkv_bias=qkv_bias)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.feed_forward = FEED_FORWARDS[feed_forward](dim, mlp_ratio, norm_eps)
+        if isinstance(feed_forward, str):
+            self.feed_forward = FeedForward(dim, mlp_ratio, exact=feed_forward == "gelu")
+        else:
+            self.feed_forward = feed_forward(dim, hidden_width(dim, mlp_ratio))
         self.scale1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.scale2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
 
@@ -213,7 +186,8 @@ class LayerCache:
 
     def reserve(self, count: int) -> int:
         """Make ``count`` more positions part of the cache, for a caller that writes them; the place of the first."""
-        start, end = self.length, self.length + count
+        start = self.length
+        end = self.length + count
         if end > self.buffer.shape[3]:
             raise ValueError(f"{end} positions do not fit a cache of {self.buffer.shape[3]}")
         self.length = end
@@ -259,7 +233,9 @@ class StaticLayerCache(LayerCache):
     def rows(self, chosen: slice) -> StaticLayerCache:
         """The same memory, seen as a cache of some rows."""
         part = StaticLayerCache.__new__(StaticLayerCache)
-        part.buffer, part.positions, part.span = self.buffer[:, chosen], self.positions[chosen], self.span
+        part.buffer = self.buffer[:, chosen]
+        part.positions = self.positions[chosen]
+        part.span = self.span
         return part
 
     def reserve(self, count: int) -> Tensor:

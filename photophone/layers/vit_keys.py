@@ -33,7 +33,9 @@ def convert_vit_keys(state: State) -> State:
     """Rename the keys of transformer blocks and split or join their projections; the rest stays."""
     converted: State = {}
     for key, value in state.items():
-        joint, beit, bert = JOINT.match(key), BEIT_BIAS.match(key), BERT_SELF.match(key)
+        joint = JOINT.match(key)
+        beit = BEIT_BIAS.match(key)
+        bert = BERT_SELF.match(key)
         if joint:
             third = len(value) // 3
             converted[f"{joint[1]}attention.to_q.{joint[2]}"] = value[:third]

@@ -55,6 +55,7 @@ class ResnetBlock(nn.Module):
             self.shortcut = nn.Conv2d(source, out_channels, 1, bias=style.conv_bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, in_channels, H, W) to (B, out_channels, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         return h + self.shortcut(h if self.drops_input else x)
@@ -73,6 +74,7 @@ class SpatialAttention(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to the same."""
         qkv = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, HW, 3C)
         queries, keys, values = qkv[:, None].chunk(3, dim=-1)  # (B, 1, HW, C) each
         h = F.scaled_dot_product_attention(queries, keys, values)[:, 0]  # (B, HW, C)
@@ -86,6 +88,7 @@ class Downsample(nn.Conv2d):
         super().__init__(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to (B, C, H/2, W/2)."""
         return super().forward(F.pad(x, (0, 1, 0, 1)))
 
 
@@ -96,6 +99,7 @@ class Upsample(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to (B, C, 2H, 2W)."""
         return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -119,6 +123,7 @@ class Level(nn.Module):
         self.resample = nn.Identity() if resample is None else resample
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to the channels and the size behind the level."""
         for block, attention in zip(self.blocks, self.attentions):
             x = attention(block(x))
         return self.resample(x)
@@ -181,6 +186,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], out_channels, out_kernel, padding=out_kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, out_channels, H/s, W/s) of x (B, in_channels, H, W)."""
         x = self.conv_in(x)
         x = self.mid(self.levels(x))
         return self.conv_out(F.silu(self.norm_out(x)))
@@ -201,7 +207,8 @@ class Decoder(nn.Module):
         widths = [channels * factor for factor in multipliers]
         self.conv_in = nn.Conv2d(in_channels, widths[-1], 3, padding=1)
         self.mid = mid_blocks(mid, widths[-1], style)
-        before, levels = widths[-1], []
+        before = widths[-1]
+        levels = []
         for level in reversed(range(len(widths))):
             resample = Upsample(widths[level]) if level else None
             levels.append(Level(before, widths[level], blocks, level in attention_levels, resample, style))
@@ -211,6 +218,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, out_channels, h*s, w*s) of x (B, in_channels, h, w)."""
         x = self.mid(self.conv_in(x))
         x = self.levels(x)
         return self.conv_out(F.silu(self.norm_out(x)))

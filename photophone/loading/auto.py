@@ -45,7 +45,9 @@ def load_part(kind: str, model: str, weights: str | None = None, device: str = "
         ValueError: the model is of another kind, or its weights cannot be found.
     """
     check_device(device)
-    entry, folder, words = REGISTRY.get(model), Path(model), kind.replace("_", " ")
+    entry = REGISTRY.get(model)
+    folder = Path(model)
+    words = kind.replace("_", " ")
     if entry is None and not is_saved_model(folder) and not (folder / "model_index.json").is_file():
         find(model)  # raises, and names the nearest
     if weights is not None and (entry is None or entry.folder is not None):

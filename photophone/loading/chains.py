@@ -52,7 +52,8 @@ def find_sources(chain: Chain, files: dict[str, Any], folder: str | Path | None 
     Raises:
         ValueError: one cannot be found.
     """
-    sources, commits = {}, []
+    sources = {}
+    commits = []
     for key, part in chain.files.items():
         source = folder if files.get(key) is None else files[key]
         if not isinstance(source, dict):

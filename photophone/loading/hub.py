@@ -38,6 +38,7 @@ def find_checkpoint(entry: ModelEntry, source: str | Path | None = None, *, revi
         if wanted is None or not (path / wanted).is_file():
             raise ValueError(f"the folder {path} holds no {wanted or 'checkpoint'} of {entry.name}")
         return path / wanted, None
+    # a hub id is "owner/name"; a path that is not there is more likely a typing error
     if str(source).count("/") != 1 or str(source).startswith((".", "/")) or path.suffix in (".pth", ".pt", ".ckpt"):
         raise ValueError(f"no such checkpoint file: {source}")
     return download(str(source), wanted or "model.safetensors", revision, cache_dir, local_files_only)

@@ -51,8 +51,10 @@ class Quantizer(nn.Module, ABC):
         for name, value in (("dim", dim), ("codebook_size", codebook_size), ("num_codebooks", num_codebooks)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-        self.dim, self.token_dim = dim, token_dim
-        self.codebook_size, self.num_codebooks = codebook_size, num_codebooks
+        self.dim = dim
+        self.token_dim = token_dim
+        self.codebook_size = codebook_size
+        self.num_codebooks = num_codebooks
 
     def forward(self, x: Tensor, mask: Tensor | None = None, noise: Noise | None = None) -> QuantizerOutput:
         """Quantize, with the loss and, in training, the codebook updates.
@@ -142,14 +144,16 @@ class Quantizer(nn.Module, ABC):
         most = self.num_codebooks
         least = 1 if self.decodes_fewer else most
         if most == 1:
-            wanted, good_shape = "(B, N)", tokens.ndim == 2
+            wanted = "(B, N)"
+            good_shape = tokens.ndim == 2
         else:
             wanted = f"(B, {least}..{most}, N)" if least < most else f"(B, {most}, N)"
             good_shape = tokens.ndim == 3 and least <= tokens.shape[1] <= most
         if tokens.dtype != torch.long or not good_shape:
             raise ValueError(f"{type(self).__name__} decodes Long {wanted}, got {tokens.dtype} {tuple(tokens.shape)}")
         if tokens.numel():
-            low, high = int(tokens.min()), int(tokens.max())
+            low = int(tokens.min())
+            high = int(tokens.max())
             if low < 0 or high >= self.codebook_size:
                 raise ValueError(f"indices must lie in 0..{self.codebook_size - 1}, got {low}..{high}")
 
@@ -197,7 +201,8 @@ def usage_metrics(indices: Tensor, codebook_size: int, mask: Tensor | None) -> d
         mask: Bool ``(B, N)`` or None.
     """
     stacked = indices[:, None] if indices.ndim == 2 else indices  # (B, Q, N)
-    perplexities, shares = [], []
+    perplexities = []
+    shares = []
     for book in stacked.unbind(1):
         counts = torch.unique(valid_rows(book, mask), return_counts=True)[1].double()
         share = counts / counts.sum()

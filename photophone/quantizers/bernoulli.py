@@ -36,8 +36,10 @@ class BernoulliQuantizer(Quantizer):
                  code_weight: float = 0.0, squash_twice: bool = True) -> None:
         bits_each = bits_per_codebook(bits, num_codebooks)
         super().__init__(dim, codebook_size=2**bits_each, num_codebooks=num_codebooks)
-        self.bits, self.deterministic = bits_each, deterministic
-        self.code_weight, self.squash_twice = code_weight, squash_twice
+        self.bits = bits_each
+        self.deterministic = deterministic
+        self.code_weight = code_weight
+        self.squash_twice = squash_twice
         self.project_in = nn.Linear(dim, bits)
         self.project_out = nn.Linear(bits, dim, bias=False)
 

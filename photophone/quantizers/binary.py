@@ -42,9 +42,13 @@ class BinaryQuantizer(Quantizer):
         check_positive(scale=scale, inverse_temperature=inverse_temperature)
         if not 1 <= entropy_group_bits <= MAX_GROUP_BITS:
             raise ValueError(f"entropy_group_bits must lie in 1..{MAX_GROUP_BITS}, got {entropy_group_bits}")
-        self.bits, self.scale, self.beta = bits, scale, beta
-        self.entropy_weight, self.diversity = entropy_weight, diversity
-        self.inverse_temperature, self.entropy_group_bits = inverse_temperature, entropy_group_bits
+        self.bits = bits
+        self.scale = scale
+        self.beta = beta
+        self.entropy_weight = entropy_weight
+        self.diversity = diversity
+        self.inverse_temperature = inverse_temperature
+        self.entropy_group_bits = entropy_group_bits
 
     def _prepared(self, x: Tensor) -> Tensor:
         """The input the signs are taken of."""

@@ -50,7 +50,9 @@ class FSQ(Quantizer):
         if abs(eps) * (max(levels) - 1) >= 1 or (2 in levels and eps <= 0):
             raise ValueError(f"eps={eps} must keep |eps| * (levels - 1) below 1 and be above 0 for 2 levels")
         super().__init__(len(levels) if dim is None else dim, codebook_size=math.prod(levels))
-        self.levels, self.eps, self.double_bound = levels, eps, double_bound
+        self.levels = levels
+        self.eps = eps
+        self.double_bound = double_bound
         self.register_buffer("_levels", torch.tensor(levels), persistent=False)
         projected = self.dim != len(levels)
         self.project_in = nn.Linear(self.dim, len(levels)) if projected else nn.Identity()
@@ -107,5 +109,6 @@ class ScalarBottleneck(nn.Module):
         self.project_out = nn.Linear(code_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., dim) to the same."""
         bounded = torch.tanh(self.project_in(x)) * self.scale
         return self.project_out(straight_through(bounded, bounded.detach().round()) / self.scale)

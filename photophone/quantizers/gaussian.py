@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from photophone.core.noise import Noise
-from photophone.layers.gaussian import normal_kl
+from photophone.layers.normal import normal_kl
 from photophone.quantizers.base import Quantizer, QuantizerOutput, noise_or_global, valid_rows
 
-MIN_LOGVAR, MAX_LOGVAR = -30.0, 20.0
+MIN_LOGVAR = -30.0
+MAX_LOGVAR = 20.0
 """Range of the log variance, so that its exponential stays finite."""
 
 

@@ -52,7 +52,8 @@ class MultiCodebookVQ(Quantizer):
             book.start_codebook(part, noise)
 
     def _encode(self, x: Tensor) -> Tensor:
-        parts, first = x.chunk(self.num_codebooks, dim=-1), self.codebooks[0]
+        parts = x.chunk(self.num_codebooks, dim=-1)
+        first = self.codebooks[0]
         if choose("vq", x, first.codebook) == "triton":  # cosines need no unit rows
             books = torch.stack([book.codebook for book in self.codebooks])
             rows = x.flatten(0, 1).unflatten(-1, (self.num_codebooks, -1)).transpose(0, 1)  # (Q, B N, D/Q)

@@ -42,6 +42,7 @@ class Phi(nn.Conv2d):
         self.ratio = ratio
 
     def forward(self, h: Tensor) -> Tensor:
+        """h (B, D, s, s) to the same."""
         return h * (1 - self.ratio) + self._conv_forward(h, self.weight.float(), self.bias.float()) * self.ratio
 
 
@@ -69,7 +70,9 @@ class MultiScaleVQ(Quantizer):
     def __init__(self, dim: int, codebook_size: int, scales: Sequence[int], *, num_phis: int = 4,
                  phi_ratio: float = 0.5, beta: float = 0.25, cosine_search: bool = False) -> None:
         super().__init__(dim, codebook_size=codebook_size)
-        self.scales, self.beta, self.cosine = tuple(scales), beta, cosine_search
+        self.scales = tuple(scales)
+        self.beta = beta
+        self.cosine = cosine_search
         if not self.scales or self.scales[0] < 1 or any(a >= b for a, b in zip(self.scales, self.scales[1:])):
             raise ValueError(f"scales must be rising positive integers, got {list(scales)}")
         if num_phis < 0 or phi_ratio < 0:
@@ -115,7 +118,10 @@ class MultiScaleVQ(Quantizer):
 
     def encode_scales(self, grid: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """A grid (B, D, h, h) to S index maps (B, s*s) and the values (B, D, h, h) after each scale."""
-        rest, total, maps, totals = grid.detach(), torch.zeros_like(grid), [], []
+        rest = grid.detach()
+        total = torch.zeros_like(grid)
+        maps = []
+        totals = []
         for scale in range(len(self.scales)):
             rows = self.shrink(rest, scale).permute(0, 2, 3, 1).flatten(0, 2)  # (B*s*s, D)
             maps.append(nearest_code(rows, self.codebook, cosine=self.cosine).view(len(grid), -1))
@@ -159,7 +165,8 @@ class MultiScaleVQ(Quantizer):
 
     def _start_codebook(self, x: Tensor, noise: Noise) -> None:
         """Each scale gives as many codes as the others, from what the coarser ones leave over."""
-        rest, starts = self._grid(x), torch.linspace(0, self.codebook_size, len(self.scales) + 1).long().tolist()
+        rest = self._grid(x)
+        starts = torch.linspace(0, self.codebook_size, len(self.scales) + 1).long().tolist()
         for scale, (first, last) in enumerate(zip(starts, starts[1:])):
             rows = self.shrink(rest, scale).permute(0, 2, 3, 1).flatten(0, 2)  # (B*s*s, D)
             priority = noise.uniform(len(x), self.scales[scale] ** 2).flatten().to(x.device)

@@ -55,7 +55,8 @@ class ResidualVQ(Quantizer):
             raise ValueError(f"codebook_dim={codebook_dim} differs from dim={dim}: that needs a projection")
         if not 0 <= quantizer_dropout <= 1:
             raise ValueError(f"quantizer_dropout must lie in [0, 1], got {quantizer_dropout}")
-        self.projection, self.quantizer_dropout = projection, quantizer_dropout
+        self.projection = projection
+        self.quantizer_dropout = quantizer_dropout
         pairs = {"none": 0, "shared": 1, "stage": num_codebooks}[projection]
         self.project_in = nn.ModuleList(nn.Linear(dim, codebook_dim) for _ in range(pairs))
         self.project_out = nn.ModuleList(nn.Linear(codebook_dim, dim) for _ in range(pairs))
@@ -64,7 +65,9 @@ class ResidualVQ(Quantizer):
     def _quantize(self, x: Tensor, mask: Tensor | None, noise: Noise | None) -> QuantizerOutput:
         kept = self._kept_stages(x, noise)
         target = x if self.projection != "shared" else project(self.project_in[0], x)
-        residual, total, outputs = target, torch.zeros_like(target), []
+        residual = target
+        total = torch.zeros_like(target)
+        outputs = []
         for number, stage in enumerate(self.stages):
             use = mask
             if kept is not None:
@@ -82,7 +85,8 @@ class ResidualVQ(Quantizer):
         if self.projection == "shared":
             total = project(self.project_out[0], total)
         metrics = {name: torch.stack([o.metrics[name] for o in outputs]).mean() for name in outputs[0].metrics}
-        return QuantizerOutput(total, stack_books([o.indices for o in outputs]), sum(o.loss for o in outputs), metrics)
+        indices = stack_books([output.indices for output in outputs])
+        return QuantizerOutput(total, indices, sum(output.loss for output in outputs), metrics)
 
     def _encode(self, x: Tensor) -> Tensor:
         residual = x if self.projection != "shared" else project(self.project_in[0], x)

@@ -51,8 +51,11 @@ class SoftVQ(Quantizer):
         if num_codewords < 1:
             raise ValueError(f"num_codewords must be at least 1, got {num_codewords}")
         check_positive(tau=tau, entropy_temperature=entropy_temperature)
-        self.num_codewords, self.tau, self.l2_norm = num_codewords, tau, l2_norm
-        self.entropy_weight, self.entropy_temperature = entropy_weight, entropy_temperature
+        self.num_codewords = num_codewords
+        self.tau = tau
+        self.l2_norm = l2_norm
+        self.entropy_weight = entropy_weight
+        self.entropy_temperature = entropy_temperature
         codebook = torch.empty(num_codebooks, num_codewords, dim)
         nn.init.uniform_(codebook, -1 / num_codewords, 1 / num_codewords)
         self.codebook = nn.Parameter(F.normalize(codebook, dim=-1) if l2_norm else codebook)

@@ -70,11 +70,17 @@ class VectorQuantizer(Quantizer):
         if clustering and ema_decay is not None:
             raise ValueError("clustering=True needs a gradient codebook: ema_decay=None")
         check_positive(entropy_temperature=entropy_temperature)
-        self.l2_norm, self.cosine = l2_norm, l2_norm or cosine_search
-        self.beta, self.codebook_weight = beta, codebook_weight
-        self.ema_decay, self.revive_below, self.kmeans_iterations = ema_decay, revive_below, kmeans_iterations
-        self.clustering, self.entropy_weight = clustering, entropy_weight
-        self.entropy_temperature, self.entropy_eps = entropy_temperature, entropy_eps
+        self.l2_norm = l2_norm
+        self.cosine = l2_norm or cosine_search
+        self.beta = beta
+        self.codebook_weight = codebook_weight
+        self.ema_decay = ema_decay
+        self.revive_below = revive_below
+        self.kmeans_iterations = kmeans_iterations
+        self.clustering = clustering
+        self.entropy_weight = entropy_weight
+        self.entropy_temperature = entropy_temperature
+        self.entropy_eps = entropy_eps
         # Not nn.init, whose functions give back None while diffusers loads a model.
         codebook = torch.empty(codebook_size, dim).uniform_(-1 / codebook_size, 1 / codebook_size)
         codebook = F.normalize(codebook, dim=-1) if l2_norm else codebook
@@ -90,7 +96,8 @@ class VectorQuantizer(Quantizer):
             self.register_buffer("usage", torch.zeros(codebook_size))
 
     def _quantize(self, x: Tensor, mask: Tensor | None, noise: Noise | None) -> QuantizerOutput:
-        raw, x = x, self._unit(x)
+        raw = x
+        x = self._unit(x)
         moving = self.training and self.ema_decay is not None
         rows = valid_rows(x.detach(), mask)  # (M, D)
         if moving:
@@ -120,7 +127,8 @@ class VectorQuantizer(Quantizer):
         return self._unit(x)
 
     def _start_codebook(self, x: Tensor, noise: Noise) -> None:
-        rows, priority = self._unit(x).flatten(0, 1), noise.uniform(*x.shape[:2]).flatten().to(x.device)
+        rows = self._unit(x).flatten(0, 1)
+        priority = noise.uniform(*x.shape[:2]).flatten().to(x.device)
         codes = updates.same_on_all(updates.pick_rows(rows, priority, self.codebook_size))
         if self.ema_decay is None:
             self.codebook.copy_(codes)
@@ -177,7 +185,9 @@ class VectorQuantizer(Quantizer):
         dead = cluster_size < self.revive_below
         if dead.any():
             fresh = updates.same_on_all(updates.pick_rows(rows, priority, int(dead.sum())))
-            codebook[dead], cluster_size[dead], code_sum[dead] = fresh, self.revive_below, fresh * self.revive_below
+            codebook[dead] = fresh
+            cluster_size[dead] = self.revive_below
+            code_sum[dead] = fresh * self.revive_below
         self._store(codebook, cluster_size, code_sum)
 
     @torch.no_grad()

@@ -11,7 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-PAD, NULL, UNKNOWN = "<pad>", "<null>", "<unk>"
+PAD = "<pad>"
+NULL = "<null>"
+UNKNOWN = "<unk>"
 
 
 def normalize_caption(text: str) -> str:
@@ -49,7 +51,9 @@ def vary_caption(fields: dict[str, str], rng: np.random.Generator, keep: float =
         fields: caption, label, style, tags, colours of :class:`photophone.data.images.ImageDataset`.
         rng: source of the choices.
     """
-    caption, label, style = fields["caption"], fields["label"], fields["style"]
+    caption = fields["caption"]
+    label = fields["label"]
+    style = fields["style"]
     if rng.random() < keep or not label:
         return caption
     # tinted silhouettes have a colour word before the label; keep it, it cannot be guessed

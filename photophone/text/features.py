@@ -54,7 +54,8 @@ def encode_features(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel
         if len(ids) > length:
             raise ValueError(f"prompt {shorten(caption)!r} has {len(ids)} tokens, the model reads {length}; shorten it")
     batch = tokenizer(texts, padding="max_length", max_length=length, padding_side="right", return_tensors="pt")
-    ids, mask = batch["input_ids"].to(encoder.device), batch["attention_mask"].to(encoder.device)
+    ids = batch["input_ids"].to(encoder.device)
+    mask = batch["attention_mask"].to(encoder.device)
     features = encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
     order = mask.argsort(dim=1, stable=True)  # padding first, then the tokens in their order
     mask = mask.gather(1, order).bool()

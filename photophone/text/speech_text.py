@@ -159,7 +159,8 @@ def _sentence_pieces(sentence: str, limit: int) -> Iterator[tuple[str, str]]:
 
 def _halves(sentence: str) -> tuple[str, str]:
     """A sentence in two parts of similar length, cut at the best place near the middle."""
-    middle, length = len(sentence) / 2, len(sentence)
+    middle = len(sentence) / 2
+    length = len(sentence)
     for pattern, reach in ((r"[;:] ", 0.3), (r", ", 0.3), (_CONJUNCTION, 0.15), (r" ", 0.5)):
         cuts = [match.end() for match in re.finditer(pattern, sentence) if abs(match.end() - middle) <= reach * length]
         cuts = [cut for cut in cuts if sentence[:cut].strip() and sentence[cut:].strip()]

@@ -62,7 +62,8 @@ def _domain(name: str) -> str:
 
 def _url(match: re.Match) -> str:
     """The address without scheme, "www.", query and anchor, and at most three parts of its path."""
-    whole, tail = match.group(), ""
+    whole = match.group()
+    tail = ""
     stripped = whole.rstrip(".,;:!?)]}'\"”’")
     tail = whole[len(stripped):]
     host, _, path = re.sub(r"^(?:\w+://)?(?:www\.)?", "", stripped).partition("/")
@@ -192,7 +193,8 @@ _PUNCTUATION = str.maketrans({"‘": "'", "’": "'", "‚": "'", "‛": "'", "�
 
 
 def _plain(character: str) -> str:
-    category, code = unicodedata.category(character), ord(character)
+    category = unicodedata.category(character)
+    code = ord(character)
     if character in "\n\t" or category == "Zs":
         return "\n" if character == "\n" else " "
     if category in ("Zl", "Zp") or character in "\x0b\x0c\x85\r":

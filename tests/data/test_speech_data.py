@@ -11,6 +11,7 @@ from speech import SENTENCES, save_tensors, write_sentences, write_speech
 
 from photophone.data.speech import SpeechDataset, prepare_speech
 from photophone.data.speech_sources import TeacherVoice
+from photophone.text.phonemes import phonemize
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,18 @@ def test_crops_are_parts_of_their_clips(prepared):
         windows = data.clip(index).unfold(0, 800, 1)
         assert bool((windows == crops[row, 0]).all(dim=1).any())
         assert float(padded[row].sum()) == pytest.approx(float(data.clip(index).sum()), abs=1e-3)
+
+
+def test_phonemes_of_sentences_without_any_come_from_the_reader(tmp_path):
+    (tmp_path / "s.csv").write_text("text,split\nLight carries sound.,train\nWho?,val\n", encoding="utf-8")
+    written = prepare_speech([tmp_path / "s.csv"], tmp_path / "s.safetensors", 16000, "train", phonemize=phonemize)
+    assert written == (1, 0)
+    (fields,) = SpeechDataset(tmp_path / "s.safetensors").fields
+    assert fields["text"] == "Light carries sound." and fields["phonemes"].strip("_") == phonemize(fields["text"])
+    assert len(fields["seconds_per_phoneme"]) == len(fields["phonemes"])
+    (tmp_path / "s.csv").write_text("words\nhello\n")
+    with pytest.raises(ValueError, match="must have the columns text, has"):
+        prepare_speech([tmp_path / "s.csv"], tmp_path / "s.safetensors", 16000, phonemize=phonemize)
 
 
 def test_refusals(prepared, tmp_path):

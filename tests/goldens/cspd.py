@@ -23,7 +23,7 @@ from photophone.generators.cspd.model import (
     speculative_sample,
 )
 from photophone.generators.mar.model import MAR
-from photophone.heads.base import combine_guidance
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.gaussian_diffusion import learned_range_log_variance, posterior_mean, predict_x0
 
 system = System("cspd")

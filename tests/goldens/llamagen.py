@@ -8,7 +8,7 @@ from golden import Golden, System
 from photophone.core.tokens import Tokens
 from photophone.generators.conditions import CaptionFeatures, ClassLabels, Condition
 from photophone.generators.llamagen.model import LlamaGenGPT
-from photophone.heads.categorical import filter_logits
+from photophone.kernels.sampling import filter_logits
 from photophone.layers.vqgan import ResnetBlock
 from photophone.layers.vqgan_keys import convert_vqgan_keys
 from photophone.loading.checkpoints import load_strict

@@ -14,8 +14,7 @@ from photophone.decoding.guidance import scheduled_guidance
 from photophone.decoding.loop import cosine_reveal_counts
 from photophone.generators.conditions import ClassLabels
 from photophone.generators.mar.model import MAR, MASK_RATIO_STD, guidance_progress
-from photophone.heads.base import combine_guidance
-from photophone.layers.gaussian import normal_kl
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.gaussian_diffusion import (
     add_noise,
     diffusion_losses,
@@ -24,6 +23,7 @@ from photophone.layers.gaussian_diffusion import (
     posterior_mean,
     predict_x0,
 )
+from photophone.layers.normal import normal_kl
 from photophone.layers.vqgan import ResnetBlock
 from photophone.layers.vqgan_keys import convert_vqgan_keys
 from photophone.loading.checkpoints import load_strict

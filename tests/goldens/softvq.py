@@ -8,8 +8,8 @@ from torch import nn
 
 from photophone.generators.sit.model import DiT, LatentDiT, SiT
 from photophone.layers.flow import PATHS
-from photophone.layers.gaussian import normal_kl
 from photophone.layers.latent_vit import LatentEncoder
+from photophone.layers.normal import normal_kl
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
 from photophone.loading.checkpoints import load_strict, rename_keys
 from photophone.quantizers.gaussian import mean_and_logvar

@@ -14,7 +14,7 @@ from photophone.generators.titok.model import (
     mask_tokens,
     masked_token_loss,
 )
-from photophone.layers.gaussian import normal_kl
+from photophone.layers.normal import normal_kl
 from photophone.quantizers.gaussian import mean_and_logvar
 from photophone.tokenizers.titok.model import TiTok
 

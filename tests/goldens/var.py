@@ -9,7 +9,7 @@ from photophone.core.noise import ReplayNoise
 from photophone.core.tokens import Tokens
 from photophone.generators.conditions import ClassLabels
 from photophone.generators.var.model import VAR
-from photophone.heads.categorical import filter_logits
+from photophone.kernels.sampling import filter_logits
 from photophone.quantizers.multi_scale import phi_index
 from photophone.tokenizers.grid import to_grid, to_sequence
 from photophone.tokenizers.var_vq.model import VARTokenizer

@@ -8,8 +8,8 @@ from golden import Golden, System
 from photophone.core.tokens import Tokens
 from photophone.generators.conditions import ClassLabels
 from photophone.generators.xar.model import XAR, cell_order, time_ids
+from photophone.kernels.rotary import rotate
 from photophone.layers.flow import PATHS, euler, sde_time_grid, time_grid
-from photophone.layers.rotary import rotate
 from photophone.tokenizers.grid import to_grid, to_sequence
 
 system = System("xar")

@@ -6,15 +6,8 @@ import torch.nn.functional as F
 
 from photophone.core.noise import ReplayNoise, SeededNoise
 from photophone.heads import CategoricalHead
-from photophone.heads.categorical import (
-    draw_categorical,
-    draw_nucleus,
-    draw_repetition_aware,
-    filter_logits,
-    filter_min_p,
-    filter_top_k,
-    filter_top_p,
-)
+from photophone.heads.categorical import draw_nucleus, draw_repetition_aware
+from photophone.kernels.sampling import draw_categorical, filter_logits, filter_min_p, filter_top_k, filter_top_p
 
 LOGITS = torch.randn(4, 3, 11, generator=torch.Generator().manual_seed(0))
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from photophone.heads import HEADS, build_head
-from photophone.heads.base import combine_guidance, split_guidance
+from photophone.heads.base import split_guidance
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.lengths import masked_mean
 
 

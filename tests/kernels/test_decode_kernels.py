@@ -126,7 +126,7 @@ def test_rotation_into_a_cache(fused, halves, eps, position, dtype):
                                     "eps": eps}
     before = random(63, 2, 2, kv_heads, length, dim, dtype=dtype)
     cache, true_cache = before.clone(), before.double()
-    options = {"num_heads": heads, "halves": halves, "gain": 1.5}
+    options = {"num_heads": heads, "halves": halves}
     queries = fused(rotary.rotate_into_cache, qkv, table, cache, position, **options, **norms)
     exact = {name: value.double() if isinstance(value, torch.Tensor) else value for name, value in norms.items()}
     true = rotary.rotate_into_cache(qkv.double(), table.double(), true_cache, position, **options, **exact)

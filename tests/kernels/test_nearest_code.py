@@ -54,7 +54,8 @@ def test_chunks_change_nothing_and_limit_the_scores(monkeypatch):
     whole = nearest_code(x, codebook)
     assert sizes == [100 * 32 * 4]
     sizes.clear()
-    assert torch.equal(nearest_code(x, codebook, max_bytes=7 * 32 * 4), whole)
+    monkeypatch.setattr(vq, "MAX_SCORE_BYTES", 7 * 32 * 4)
+    assert torch.equal(nearest_code(x, codebook), whole)
     assert len(sizes) == 15 and max(sizes) == 7 * 32 * 4
 
 

@@ -1,12 +1,10 @@
-"""Snake, alias-free Snake, overlap-add and packed quantization in Triton's interpreter against float64."""
+"""Snake, overlap-add and packed quantization in Triton's interpreter against float64."""
 
-import numpy as np
 import pytest
 import torch
 from exactness import check, gradients, random
 
 from photophone.kernels import overlap_add, pack, snake
-from photophone.layers.snake import AliasFreeSnake, half_band_filter
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -24,62 +22,6 @@ def test_snake(fused, shape, dtype):
         check("snake", 1, found[0], true[0])
         check("gradient of x", 1, grads[0], true_grads[0])
         check("gradient of alpha", 1, grads[1], true_grads[1], factor=4.0)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("length", [1, 2, 5, 251, 520])
-def test_alias_free_snake(fused, length, dtype):
-    for taps, shape in ((12, (2, 2, length)), (4, (1, 1, length))):
-        x = random(3, shape[0], length, shape[1], dtype=dtype).transpose(1, 2)
-        alpha, beta = (random(4 + i, shape[1], dtype=dtype).abs() + 0.1 for i in range(2))
-        up, down = random(6, taps, dtype=dtype), random(7, taps, dtype=dtype)
-        found = fused(snake.alias_free_snake, x, alpha, up, down, beta)
-        true = snake.alias_free_snake(*(t.double() for t in (x, alpha, up, down, beta)))
-        check("alias-free snake", 3, found, true)
-
-
-def test_alias_free_snake_by_hand():
-    """Upsampling and the low-pass are convolutions with zeros in between and with every second sample kept."""
-    x, alpha, beta = random(8, 1, 1, 40).double(), torch.tensor([0.75]).double(), torch.tensor([1.25]).double()
-    up = down = half_band_filter(12).double()
-    padded = np.pad(x[0, 0].numpy(), 5, mode="edge")
-    spread = np.zeros(2 * len(padded))
-    spread[::2] = padded
-    fine = 2 * np.convolve(spread, up.numpy())[15:15 + 80]
-    fine = fine + np.sin(0.75 * fine) ** 2 / (1.25 + 1e-9)
-    fine = np.pad(fine, (5, 6), mode="edge")
-    true = np.correlate(fine, down.numpy(), mode="valid")[::2]
-    found = snake.alias_free_snake(x, alpha, up, down, beta)[0, 0].numpy()
-    assert np.abs(found - true).max() < 1e-12
-
-
-def test_alias_free_snake_keeps_slow_waves_and_has_fewer_overtones(fused):
-    taps = half_band_filter(12)
-    assert abs(float(taps.sum()) - 1) < 1e-6 and torch.equal(taps, taps.flip(0))
-    layer = AliasFreeSnake(1).requires_grad_(False)
-    time = torch.arange(512.0)
-    slow = torch.sin(0.05 * time)[None, None]
-    found = fused(layer, slow)
-    plain = snake.snake(slow, torch.ones(1, 1, 1))
-    assert (found - plain)[..., 20:-20].abs().max() < 2e-3  # filters pass what lies far below the band's end
-    # sin^2 of a wave at 0.35 of the rate has an overtone at 0.7, which the plain form folds down to 0.3
-    fast = torch.cos(2 * torch.pi * 0.35 * time)[None, None]
-    window = torch.hann_window(512)
-
-    def folded(y):
-        spectrum = torch.fft.rfft(y[0, 0] * window).abs()
-        return float(spectrum[round(0.3 * 512) - 3:round(0.3 * 512) + 4].max())
-    # 12 taps take off 12 dB there
-    assert folded(fused(layer, fast)) < 0.26 * folded(snake.snake(fast, torch.ones(1, 1, 1)))
-
-
-def test_snake_shapes_that_stay_with_torch_and_refusals():
-    with pytest.raises(ValueError, match="multiple of 4"):
-        snake.alias_free_snake(torch.zeros(1, 2, 9), torch.ones(2), torch.ones(6), torch.ones(6))
-    with pytest.raises(ValueError, match="alpha"):
-        snake.alias_free_snake(torch.zeros(1, 2, 9), torch.ones(3), torch.ones(8), torch.ones(8))
-    with pytest.raises(ValueError, match="taps"):
-        half_band_filter(10)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

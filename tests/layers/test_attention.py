@@ -28,6 +28,16 @@ def test_attend_is_attention() -> None:
     torch.testing.assert_close(attend(*inputs()).double(), by_definition(*inputs()), rtol=1e-5, atol=1e-6)
 
 
+def test_a_scale_replaces_the_usual_one() -> None:
+    queries, keys, values, mask = inputs()
+    expected = attend(queries * 3, keys, values, mask)
+    torch.testing.assert_close(attend(queries, keys, values, mask, scale=3 / math.sqrt(8)), expected)
+    with attention_backend("_native_math"):
+        torch.testing.assert_close(attend(queries, keys, values, mask, scale=3 / math.sqrt(8)), expected)
+    trained = [x.bfloat16().requires_grad_() for x in (queries, keys, values)]
+    torch.testing.assert_close(attend(*trained, mask, scale=3 / math.sqrt(8)).float(), expected, rtol=5e-2, atol=5e-2)
+
+
 def test_training_in_bfloat16_gives_the_outputs_and_gradients_of_the_definition() -> None:
     *three, mask = inputs()
     mask[:, :, 2] = False  # one query sees nothing and gets nothing

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from photophone.layers.adaln import AdaLNFinalLayer, AdaLNResidualBlock, modulate
+from photophone.kernels.adaln import modulate
+from photophone.layers.adaln import AdaLNFinalLayer, AdaLNResidualBlock
 from photophone.layers.embeddings import TimestepEmbedding, sinusoidal_embedding
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from photophone.layers import gaussian_diffusion as gd
-from photophone.layers.gaussian import discretized_normal_nll, normal_kl
+from photophone.layers.normal import discretized_normal_nll, normal_kl
 
 GOLDEN = load_file(Path(__file__).parents[1] / "goldens/data/mar/io.safetensors")
 

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from photophone.generators.var.attention import VARAttention
+from photophone.kernels.rotary import rotate
 from photophone.layers.adaln_block import ORDERS, AdaLNBlock
 from photophone.layers.llama_block import LlamaBlock
-from photophone.layers.rotary import grid_rotary, rotate, with_condition_rows
+from photophone.layers.rotary import grid_rotary, with_condition_rows
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import FeedForward, LayerCache
 
@@ -28,23 +30,53 @@ def test_condition_rows_vanish():
         grid_rotary(2, 2, 6)
 
 
-@pytest.mark.parametrize("options", [{}, {"cosine": True}, {"key_bias": False}, {"bias": False, "out_bias": False}])
+@pytest.mark.parametrize("options", [{}, {"num_kv_heads": 1}, {"bias": False, "out_bias": False}])
+@pytest.mark.parametrize("turned", [False, True])
 @torch.no_grad()
-def test_cached_attention_equals_a_causal_mask(options):
+def test_cached_attention_equals_a_causal_mask(options, turned):
     torch.manual_seed(0)
-    attention, x, table = SelfAttention(16, 2, **options), torch.randn(2, 6, 16), grid_rotary(2, 3, 8)
-    whole = attention(x, torch.ones(6, 6, dtype=torch.bool).tril(), table)
+    attention = SelfAttention(16, 2, **options)
+    x = torch.randn(2, 6, 16)
+    table = grid_rotary(2, 3, 8)
+    whole = attention(x, torch.ones(6, 6, dtype=torch.bool).tril(), table if turned else None)
+    cache = LayerCache(2, options.get("num_kv_heads", 2), 6, 8)
+    parts = [attention(x[:, i:i + 1], None, table[i:i + 1] if turned else None, cache) for i in range(6)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@torch.no_grad()
+def test_cached_attention_of_var_equals_a_causal_mask(cosine):
+    torch.manual_seed(0)
+    attention = VARAttention(16, 2, cosine)
+    torch.nn.init.normal_(attention.q_bias)
+    torch.nn.init.normal_(attention.v_bias)
+    x = torch.randn(2, 6, 16)
+    whole = attention(x, torch.ones(6, 6, dtype=torch.bool).tril())
     cache = LayerCache(2, 2, 6, 8)
-    parts = [attention(x[:, i:i + 1], None, table[i:i + 1], cache) for i in range(6)]
+    parts = [attention(x[:, i:i + 1], None, cache) for i in range(6)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
 
 
 @torch.no_grad()
 def test_cosine_attention_ignores_the_length_of_its_input():
     torch.manual_seed(0)
-    attention = SelfAttention(8, 2, cosine=True, bias=False, out_bias=False)
+    attention = VARAttention(8, 2)
+    torch.nn.init.zeros_(attention.to_out.bias)
     x = torch.randn(1, 4, 8)
     torch.testing.assert_close(attention(3 * x), 3 * attention(x))  # values scale, weights do not
+
+
+@torch.no_grad()
+def test_plain_attention_of_var_has_a_quarter_of_the_usual_scale():
+    torch.manual_seed(0)
+    plain = VARAttention(8, 2, cosine=False)
+    usual = SelfAttention(8, 2)
+    usual.to_qkv.weight.copy_(torch.cat([plain.to_qkv.weight[:8] / 4, plain.to_qkv.weight[8:]]))
+    usual.to_qkv.bias.zero_()
+    usual.to_out.load_state_dict(plain.to_out.state_dict())
+    x = torch.randn(1, 4, 8)
+    torch.testing.assert_close(plain(x), usual(x))
 
 
 @pytest.mark.parametrize("order", ORDERS)

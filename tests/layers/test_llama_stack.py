@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from photophone.kernels.rotary import rotate
 from photophone.layers.embeddings import sinusoidal_embedding
 from photophone.layers.llama_block import LlamaStack, convert_llama_keys
-from photophone.layers.rotary import longrope_scale, rotate, sequence_rotary
+from photophone.layers.rotary import longrope_scale, sequence_rotary
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import LayerCache
 from photophone.loading.checkpoints import load_strict

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
 from photophone.core.noise import ReplayNoise, SeededNoise
-from photophone.layers.gaussian import normal_kl
+from photophone.layers.normal import normal_kl
 from photophone.quantizers import GaussianBottleneck, SoftVQ
 
 

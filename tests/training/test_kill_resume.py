@@ -18,7 +18,7 @@ from photophone import FlowARGenerator, Latent1DTokenizer
 from photophone.data.images import ImageDataset
 from photophone.text.captions import train_caption_tokenizer
 from photophone.training.loop.command import train_command
-from photophone.training.loop.config import TrainConfig
+from photophone.training.loop.config import MAY_CHANGE, TrainConfig
 from photophone.training.loop.trainer import Trainer
 from photophone.training.tasks.image_conditions import Captions
 from photophone.training.tasks.image_generator import ImageGeneratorTask
@@ -116,9 +116,9 @@ def parts(tmp_path_factory):
     return data, vocabulary, tokenizer, tokenizer.encode(data.batch(range(64)))
 
 
-def generator_trainer(parts, folder, resume=False, seed=0, **changes):
+def generator_trainer(parts, folder, resume=False, weights_seed=0, **changes):
     data, vocabulary, tokenizer, tokens = parts
-    torch.manual_seed(seed)
+    torch.manual_seed(weights_seed)
     model = FlowARGenerator(**SMALL_GENERATOR)
     model.fit_statistics(tokens)
     task = ImageGeneratorTask(model, Captions(vocabulary), data, tokens, image_tokenizer=tokenizer, validation=data,
@@ -132,7 +132,7 @@ def test_a_stopped_training_of_a_generator_continues_bit_for_bit(parts, tmp_path
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert generator_trainer(parts, whole).run() == 60
     assert generator_trainer(parts, stopped).run(max_seconds=0) == 1
-    trainer = generator_trainer(parts, stopped, resume=True, seed=99)  # other initial weights must not matter
+    trainer = generator_trainer(parts, stopped, resume=True, weights_seed=99)  # other initial weights must not matter
     assert trainer.step == 1
     torch.manual_seed(1234)  # nor what was drawn before
     assert trainer.run() == 60
@@ -168,6 +168,63 @@ def test_used_folders_and_other_settings_are_refused(parts, tmp_path):
     (newest / "ema.safetensors").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="ema.safetensors is missing or damaged"):
         generator_trainer(parts, tmp_path, resume=True)
+
+
+@pytest.fixture(scope="module")
+def checkpoint_of_a_run(parts, tmp_path_factory):
+    """The folder of a run of two steps with settings of a task, which no test changes."""
+    folder = tmp_path_factory.mktemp("run")
+    generator_trainer(parts, folder, steps=2, checkpoint_every=1, task={"l1": 0.5, "networks": {"depth": 2}},
+                      **NEVER).run()
+    return folder
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"learning_rate": 1e-4}, "learning_rate 0.003, now 0.0001"),
+    ({"final_learning_rate": 1e-4}, "final_learning_rate 1e-05, now 0.0001"),
+    ({"warmup_steps": 7}, "warmup_steps 5, now 7"),
+    ({"task": {"l1": 0.25, "networks": {"depth": 2}}}, "task.l1 0.5, now 0.25"),
+    ({"task": {"l1": 0.5, "networks": {"depth": 3}}}, "task.networks.depth 2, now 3"),
+    ({"task": {"networks": {"depth": 2}}}, "task.l1 0.5, now not set"),
+    ({"task": {"l1": 0.5, "l2": 1.0, "networks": {"depth": 2}}}, "task.l2 not set, now 1.0"),
+    ({"model": {"width": 8}}, "model.width not set, now 8"),
+    ({"precision": "bf16"}, "precision 'no', now 'bf16'"),
+    ({"ema_decay": 0.9}, "ema_decay 0.999, now 0.9"),
+    ({"gradient_clip": 0.5}, "gradient_clip 1.0, now 0.5"),
+    ({"weight_decay": 0.1}, "weight_decay 0.01, now 0.1"),
+    ({"betas": (0.8, 0.9)}, r"betas \[0.9, 0.95\], now \[0.8, 0.9\]"),
+    ({"rates": {"token_head": 0.5}}, "rates.token_head not set, now 0.5"),
+    ({"seed": 1}, "seed 0, now 1"),
+    ({"init_from": "elsewhere"}, "init_from None, now 'elsewhere'"),
+], ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")
+def test_a_changed_setting_is_refused_by_name(parts, checkpoint_of_a_run, changes, words):
+    AcceleratorState._reset_state(reset_partial_state=True)  # accelerate holds one precision a process
+    settings = {"steps": 2, "task": {"l1": 0.5, "networks": {"depth": 2}}, **changes}
+    with pytest.raises(ValueError, match=f"was made with other settings: {words}$"):
+        generator_trainer(parts, checkpoint_of_a_run, resume=True, **settings)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_what_only_watches_the_run_may_change(parts, checkpoint_of_a_run):
+    watching = {"steps": 90, "log_every": 3, "preview_every": 4, "validate_every": 5, "checkpoint_every": 6}
+    assert set(watching) | {"validation", "compile"} == set(MAY_CHANGE)
+    trainer = generator_trainer(parts, checkpoint_of_a_run, resume=True, validation="elsewhere",
+                                task={"l1": 0.5, "networks": {"depth": 2}}, **watching)
+    assert trainer.step == 2
+
+
+def test_a_checkpoint_from_before_a_setting_existed_has_its_default(parts, checkpoint_of_a_run, tmp_path):
+    import shutil
+    folder = tmp_path / "older"
+    shutil.copytree(checkpoint_of_a_run, folder)
+    for path in folder.glob("checkpoints/*/state.json"):
+        state = json.loads(path.read_text())
+        del state["config"]["rates"], state["config"]["weight_decay"]
+        path.write_text(json.dumps(state))
+    task = {"l1": 0.5, "networks": {"depth": 2}}
+    assert generator_trainer(parts, folder, resume=True, task=task).step == 2
+    with pytest.raises(ValueError, match="settings: weight_decay 0.01, now 0.2$"):
+        generator_trainer(parts, folder, resume=True, task=task, weight_decay=0.2)
 
 
 def test_a_damaged_checkpoint_can_be_removed(parts, tmp_path):

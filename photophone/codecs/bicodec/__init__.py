@@ -26,5 +26,6 @@ ENTRIES = [
                paper="2503.01710", code_licence="Apache-2.0",
                weights_licence="CC BY-NC-SA 4.0, as users report of the hub page; see it before use",
                config={"features": XLSR}, hub_id="SparkAudio/Spark-TTS-0.5B",
-               files=("BiCodec/model.safetensors", "wav2vec2-large-xlsr-53/pytorch_model.bin"), tiny=BICODEC_TINY),
+               files=("BiCodec/model.safetensors", "wav2vec2-large-xlsr-53/pytorch_model.bin"), tiny=BICODEC_TINY,
+               parameters=471_768_068),
 ]

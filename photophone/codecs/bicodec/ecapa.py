@@ -20,6 +20,7 @@ class ConvReluNorm(nn.Module):
         self.bn = nn.BatchNorm1d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to (B, C', T)."""
         return self.bn(self.conv(x).relu())
 
 
@@ -34,6 +35,7 @@ class Res2Conv(nn.Module):
         self.bns = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(SCALE - 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to the same."""
         *parts, last = x.chunk(SCALE, dim=1)
         made, previous = [], 0
         for part, conv, norm in zip(parts, self.convs, self.bns, strict=True):
@@ -50,6 +52,7 @@ class SqueezeExcitation(nn.Module):
         self.linear1, self.linear2 = nn.Linear(channels, bottleneck), nn.Linear(bottleneck, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to the same."""
         return x * self.linear2(self.linear1(x.mean(2)).relu()).sigmoid()[:, :, None]
 
 
@@ -62,6 +65,7 @@ class SERes2Block(nn.Module):
                                           ConvReluNorm(channels, channels), SqueezeExcitation(channels, bottleneck))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to the same."""
         return x + self.se_res2block(x)
 
 
@@ -73,6 +77,7 @@ class AttentivePooling(nn.Module):
         self.linear1, self.linear2 = nn.Conv1d(3 * channels, bottleneck, 1), nn.Conv1d(bottleneck, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to (B, 2C)."""
         mean = x.mean(2, keepdim=True).expand_as(x)
         deviation = (x.var(2, keepdim=True) + EPS).sqrt().expand_as(x)
         seen = torch.cat([x, mean, deviation], dim=1)
@@ -113,5 +118,6 @@ class ECAPA(nn.Module):
         return functional.relu(self.conv(torch.cat(outputs, dim=1)))
 
     def forward(self, mels: Tensor) -> tuple[Tensor, Tensor]:
+        """The vector (B, dim) of mels (B, num_mels, T), and the frames before pooling (B, 3 * channels, T)."""
         frames = self.frames(mels)
         return self.linear(self.bn(self.pool(frames))), frames

@@ -36,6 +36,7 @@ class SamplingBlock(nn.Module):
                 channels, channels, 2 * down, stride=down, padding=down // 2 + down % 2, groups=channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) to (B, C, T * up / down)."""
         repeated = merged = x.transpose(1, 2)
         if self.up > 1:
             repeated = repeated.repeat_interleave(self.up, dim=2)
@@ -67,6 +68,7 @@ class FrameEncoder(nn.Module):
         self.project = nn.Linear(width, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, in_channels, T) to (B, out_channels, T / prod(ratios))."""
         x = self.encoder(x)
         for stage in self.downsample:
             x = stage(x)
@@ -94,6 +96,7 @@ class FrameDecoder(nn.Module):
         self.linear = nn.Linear(width, out_channels)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x (B, in_channels, T) to (B, out_channels, T * prod(ratios)); ``condition`` (B, condition_dim) or None."""
         x = self.linear_pre(x.transpose(1, 2))
         for stage in self.downsample:
             x = stage(x)

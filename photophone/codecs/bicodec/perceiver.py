@@ -11,6 +11,7 @@ class GEGLU(nn.Module):
     """Half of the channels times GELU of the other half."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., 2C) to (..., C)."""
         x, gate = x.chunk(2, dim=-1)
         return x * functional.gelu(gate)
 
@@ -26,6 +27,7 @@ class LatentAttention(nn.Module):
         self.to_out = nn.Linear(heads * head_dim, dim, bias=False)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """x (B, L, dim) to the same; ``context`` (B, T, dim)."""
         keys, values = self.to_kv(torch.cat([x, context], dim=1)).chunk(2, dim=-1)
         queries, keys, values = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, heads, N, head_dim)
                                  for part in (self.to_q(x), keys, values))
@@ -57,6 +59,7 @@ class PerceiverResampler(nn.Module):
         self.gamma = nn.Parameter(torch.ones(dim))
 
     def forward(self, context: Tensor) -> Tensor:
+        """Latents (B, num_latents, dim) of a context (B, T, context_dim)."""
         context = self.proj_context(context)
         x = self.latents.expand(len(context), -1, -1)
         for attention, mlp in self.layers:

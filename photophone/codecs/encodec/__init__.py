@@ -15,10 +15,12 @@ VOCOS_ENCODEC_TINY = {**ENCODEC_TINY, "width": 24, "hidden": 32, "depth": 2, "sy
 ENTRIES = [
     *(ModelEntry(f"encodec-24khz-{rate}kbps", config={"num_codebooks": books}, hub_id="facebook/encodec_24khz",
                  summary=f"24 kHz audio to 75 frames of {books} codes of 1,024 a second", **ENCODEC,
+                 parameters=14_851_810,
                  tiny={**ENCODEC_TINY, "num_codebooks": min(books, 16)})
       for rate, books in (("1.5", 2), ("3", 4), ("6", 8), ("12", 16), ("24", 32))),
     *(ModelEntry(f"vocos-encodec-24khz-{rate}kbps", target="photophone.codecs.encodec.model:VocosEnCodec",
                  config={"num_codebooks": books}, hub_id="charactr/vocos-encodec-24khz", tiny=VOCOS_ENCODEC_TINY,
+                 parameters=24_933_220,
                  summary=f"EnCodec's {books} codebooks, decoded by Vocos; 7.9 M and EnCodec's", **VOCOS)
       for rate, books in (("1.5", 2), ("3", 4), ("6", 8), ("12", 16))),
 ]

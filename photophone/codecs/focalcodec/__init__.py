@@ -14,29 +14,32 @@ CAUSAL = {**TINY_FOCAL, "compressor_dims": (16, 12), "downscale_factors": (1, 1)
 APACHE = {"code_licence": "Apache-2.0", "weights_licence": "Apache-2.0"}
 
 
-def focal(rate: str, down: tuple[int, ...], up: tuple[int, ...]) -> ModelEntry:
+def focal(rate: str, parameters: int, down: tuple[int, ...], up: tuple[int, ...]) -> ModelEntry:
     """An offline FocalCodec; the hub names have an underscore in 12.5."""
     return ModelEntry(
         f"focalcodec-offline-{rate}hz", "codec", "photophone.codecs.focalcodec.model:FocalCodec",
         f"one binary code of 8,192 at {rate.replace('_', '.')} Hz, whole clips, 16 kHz, 142 M parameters", "2502.04465",
         **APACHE, hub_id=f"lucadellalib/focalcodec_{rate}hz", files=("model.safetensors",),
-        config={"downscale_factors": down, "upscale_factors": up}, tiny=OFFLINE)
+        config={"downscale_factors": down, "upscale_factors": up}, tiny=OFFLINE, parameters=parameters)
 
 
-def focal_causal(size: str, bits: int) -> ModelEntry:
+def focal_causal(size: str, bits: int, parameters: int) -> ModelEntry:
     """A streaming FocalCodec."""
     return ModelEntry(
         f"focalcodec-causal-{size}", "codec", "photophone.codecs.focalcodec.model:FocalCodec",
         f"one binary code of {2**bits:,} at 50 Hz, streams with 80 ms, 16 kHz in and 24 kHz out", "2509.16195",
         **APACHE, hub_id=f"lucadellalib/focalcodec_50hz_{size}_causal", files=("model.safetensors",), tiny=CAUSAL,
+        parameters=parameters,
         config={"causal": True, "code_bits": bits, "compressor_dims": (1024,) * 3, "decompressor_dims": (1024,) * 3,
                 "focal_window": 14, "focal_factor": 4, "vocoder_width": 1024, "vocoder_hidden": 2048,
                 "vocoder_hop": 480})
 
 
 ENTRIES = [
-    focal("50", (1, 1, 1), (1, 1, 1)),
-    focal("25", (2, 1, 1), (1, 1, 2)),
-    focal("12_5", (2, 2, 1), (1, 2, 2)),
-    focal_causal("65k", 16), focal_causal("4k", 12), focal_causal("2k", 11),
+    focal("50", 142_126_257, (1, 1, 1), (1, 1, 1)),
+    focal("25", 144_223_409, (2, 1, 1), (1, 1, 2)),
+    focal("12_5", 145_271_985, (2, 2, 1), (1, 2, 2)),
+    focal_causal("65k", 16, 249_046_686),
+    focal_causal("4k", 12, 249_038_490),
+    focal_causal("2k", 11, 249_036_441),
 ]

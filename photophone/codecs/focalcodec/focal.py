@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from photophone.codecs.focalcodec.semantic import FeedForward
 from photophone.kernels.snake import snake
 from photophone.layers.causal_conv import CausalConv1d
 from photophone.layers.lengths import keep_valid, length_mask
 from photophone.layers.streaming import StreamingLayer
-from photophone.layers.wavlm import FeedForward
 
 
 class DynamicTanh(nn.Module):
@@ -23,6 +23,7 @@ class DynamicTanh(nn.Module):
         self.alpha = nn.Parameter(torch.full((1,), alpha))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x of any shape to the same."""
         return torch.tanh(self.alpha * x)
 
 
@@ -34,6 +35,7 @@ class FrameSnake(nn.Module):
         self.alpha = nn.Parameter(torch.ones(channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) to the same."""
         return snake(x, self.alpha[:, 0])
 
 
@@ -111,6 +113,7 @@ class FocalBlock(nn.Module):
             self.feed_forward_gamma = nn.Parameter(torch.full((width,), layer_scale))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (B, T, C) to the same; ``mask`` Bool (B, T), False where a row has ended."""
         y = self.modulation_norm(self.modulation(x, mask)) if self.post_norm else \
             self.modulation(self.modulation_norm(x), mask)
         x = x + (y * self.modulation_gamma if self.scaled else y)
@@ -140,6 +143,7 @@ class DownScale(nn.Module):
         return ((lengths + lengths % self.factor) // self.factor).clamp(min=1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (B, T, C) to (B, T', C'); ``mask`` Bool (B, T), False where a row has ended."""
         x = keep_valid(x.transpose(1, 2), mask)
         missing = -x.shape[-1] % self.factor if self.causal else max(x.shape[-1] % self.factor,
                                                                      self.factor - x.shape[-1])
@@ -155,6 +159,7 @@ class UpScale(nn.Module):
         self.upscale = nn.ConvTranspose1d(in_width, out_width, factor, factor)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) to (B, T * factor, C')."""
         return self.upscale(self.activation(x).transpose(1, 2)).transpose(1, 2)
 
 
@@ -172,6 +177,7 @@ class ChunkRefiner(StreamingLayer):
         return 0
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (B, T, C) to the same; ``mask`` Bool (B, T), False where a row has ended."""
         if self.stream_state is not None:
             if self.stream_state:
                 raise ValueError(f"a stream goes on in steps of {self.chunk} frames; only the last chunk may be "

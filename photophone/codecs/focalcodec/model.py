@@ -19,11 +19,11 @@ from torch.nn import functional
 
 from photophone.codecs.base import AudioCodec
 from photophone.codecs.focalcodec.focal import FocalDecoder, FocalEncoder
+from photophone.codecs.focalcodec.semantic import WavLM
 from photophone.core.tokens import Tokens
 from photophone.layers.istft import ISTFTHead
 from photophone.layers.lengths import length_mask
 from photophone.layers.vocos_backbone import VocosBackbone
-from photophone.layers.wavlm import WavLM
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.binary import BSQ
 from photophone.quantizers.model import QuantizedModel
@@ -66,7 +66,7 @@ class FocalCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
     Args:
         sample_rate: in Hz of what :meth:`encode` reads; WavLM knows 16 kHz only.
         conv_dims, conv_kernels, conv_strides, width, hidden, depth, num_heads, num_buckets, max_distance, conv_pos,
-            conv_pos_groups: of :class:`photophone.layers.wavlm.WavLM`.
+            conv_pos_groups: of :class:`photophone.codecs.focalcodec.semantic.WavLM`.
         causal, attention_window, lookahead: of the same; the whole codec is causal then, and has a WaveNeXt vocoder.
         code_bits: bits of a token.
         compressor_dims, downscale_factors, decompressor_dims, upscale_factors: stages.

@@ -6,6 +6,7 @@ from typing import Any
 
 from photophone.loading.entry import ModelEntry
 
+PARAMETERS = {"1": 20_460_591, "2": 20_821_295, "3": 20_779_887}
 PAPERS = {"1": "2407.05407", "2": "2412.10117", "3": "2505.17589"}
 RELEASES = (("cosyvoice-300m", "1", "FunAudioLLM/CosyVoice-300M", ""),
             ("cosyvoice-300m-sft", "1", "FunAudioLLM/CosyVoice-300M-SFT", ", fine-tuned on some speakers"),
@@ -29,7 +30,7 @@ def _entry(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
     return ModelEntry(f"{name}-hift", "codec", "photophone.codecs.hift.model:HiFT",
                       f"mel frames to speech, vocoder of CosyVoice {version}{variant}", PAPERS[version], "Apache-2.0",
                       "Apache-2.0 as the hub page states", config=VOCODERS[version], hub_id=hub_id, files=("hift.pt",),
-                      tiny=TINY_VOCODER)
+                      tiny=TINY_VOCODER, parameters=PARAMETERS[version])
 
 
 ENTRIES = [_entry(*release) for release in RELEASES]

@@ -33,6 +33,7 @@ class PaddedConv1d(nn.Conv1d):
         self.around = before, after
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to (B, C', T')."""
         return super().forward(F.pad(x, self.around))
 
 
@@ -54,6 +55,7 @@ class ResBlock(nn.Module):
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to the same."""
         layers = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
         for act1, conv1, act2, conv2 in layers:
             x = x + conv2(act2(conv1(act1(x))))
@@ -68,6 +70,7 @@ class CausalUpsample(nn.Conv1d):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to (B, C', T * factor)."""
         return super().forward(F.pad(x.repeat_interleave(self.factor, dim=2), (self.kernel_size[0] - 1, 0)))
 
 
@@ -154,6 +157,7 @@ class HiFTTrunk(ConstantsModule):
         return torch.cat([parts.real, parts.imag], dim=1)
 
     def forward(self, mel: Tensor, source: Tensor) -> Tensor:
+        """Samples float32 (B, 1, F * hop) of mel (B, mels, F) and source (B, 1, F * hop)."""
         dtype = self.conv_post.bias.dtype
         spectrum, x = self.spectrum(source).to(dtype), self.conv_pre(mel.to(dtype))
         several = len(self.resblocks) // len(self.ups)

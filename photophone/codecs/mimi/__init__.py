@@ -13,7 +13,8 @@ MIMI = {"kind": "codec", "target": "photophone.codecs.mimi.model:Mimi", "paper":
             "num_quantizers": 3, "codebook_size": 32, "codebook_dim": 8, "sliding_window": 5,
             "vector_quantization_hidden_dimension": 8}}}
 ENTRIES = [
-    ModelEntry("mimi-8", summary="24 kHz speech to 12.5 frames of 8 codes of 2,048 a second, streaming", **MIMI),
+    ModelEntry("mimi-8", summary="24 kHz speech to 12.5 frames of 8 codes of 2,048 a second, streaming", **MIMI,
+               parameters=79_308_609),
     ModelEntry("mimi-32", summary="24 kHz speech to 12.5 frames of 32 codes of 2,048 a second, streaming",
-               config={"num_codebooks": 32}, **MIMI),
+               config={"num_codebooks": 32}, **MIMI, parameters=79_308_609),
 ]

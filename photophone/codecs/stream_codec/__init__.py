@@ -10,10 +10,12 @@ CODEC = {"kind": "codec", "target": "photophone.codecs.stream_codec.model:Stream
                   "encoder_depth": 1, "decoder_depth": 2, "width": 32, "hidden": 48}}
 ENTRIES = [
     ModelEntry("stream-codec", summary="causal streaming codec, 16 kHz, 40 continuous tokens a second of 24 channels",
-               **CODEC),
+               **CODEC, parameters=3_630_738),
     ModelEntry("stream-codec-fsq", summary="its discrete sibling: one FSQ codebook of 5,000 codes",
                **{**CODEC, "tiny": {**CODEC["tiny"], "latent_dim": 5}},
-               config={"latent_dim": 5, "quantizer": "fsq", "quantizer_config": {"levels": [8, 5, 5, 5, 5]}}),
+               config={"latent_dim": 5, "quantizer": "fsq", "quantizer_config": {"levels": [8, 5, 5, 5, 5]}},
+               parameters=3_585_639),
     ModelEntry("stream-codec-vq", summary="its discrete sibling: one learned codebook of 4,096 codes",
-               config={"quantizer": "vq", "quantizer_config": {"codebook_size": 4096}}, **CODEC),
+               config={"quantizer": "vq", "quantizer_config": {"codebook_size": 4096}}, **CODEC,
+               parameters=3_722_874),
 ]

@@ -11,9 +11,11 @@ VOCODER = {"sample_rate": 16000, "n_fft": 1024, "hop_length": 256, "num_mels": 8
 ENTRIES = [
     ModelEntry("vocos-mel-24khz", target="photophone.codecs.vocos.model:Vocos",
                summary="vocoder of 100 mel bands at 93.75 frames a second; 13.5 M", hub_id="charactr/vocos-mel-24khz",
-               tiny={"n_fft": 64, "hop_length": 16, "num_mels": 8, "width": 24, "hidden": 40, "depth": 2}, **VOCOS),
+               tiny={"n_fft": 64, "hop_length": 16, "num_mels": 8, "width": 24, "hidden": 40, "depth": 2}, **VOCOS,
+               parameters=13_531_650),
     ModelEntry("photophone/tiny-vocoder", "codec", "photophone.codecs.vocos.model:Vocos",
                "vocoder of 80 mel bands at 62.5 frames a second, 16 kHz, 2.4 million parameters", "2306.00814",
                "Apache-2.0", "Apache-2.0; training data in its card", config=VOCODER, folder="tiny-vocoder",
-               tiny={"n_fft": 64, "hop_length": 16, "num_mels": 8, "width": 16, "hidden": 24, "depth": 2}),
+               tiny={"n_fft": 64, "hop_length": 16, "num_mels": 8, "width": 16, "hidden": 24, "depth": 2},
+               parameters=2_396_674),
 ]

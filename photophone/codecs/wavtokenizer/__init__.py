@@ -10,6 +10,7 @@ WAVTOKENIZER = {"kind": "codec", "target": "photophone.codecs.wavtokenizer.model
                 "code_licence": "MIT", "weights_licence": "MIT",
                 "tiny": {"encoder_channels": 4, "encoder_strides": [2, 3, 4], "dim": 16, "lstm_layers": 1,
                          "num_codes": 64, "width": 32, "hidden": 48, "depth": 2}}
+PARAMETERS = {40: 72_109_010, 75: 71_747_442}
 STRIDES = {40: [4, 5, 5, 6], 75: [2, 4, 5, 8]}
 
 
@@ -18,7 +19,7 @@ def _wavtokenizer(name: str, rate: int, owner: str, trained_on: str, *files: str
     config: dict[str, Any] = {"encoder_strides": STRIDES[rate]}
     return ModelEntry(f"wavtokenizer-{name}-{rate}", config=config, hub_id=f"novateur/{owner}", files=files,
                       summary=f"24 kHz audio to {rate} codes of 4,096 a second; trained on {trained_on}; 74.2 M",
-                      **WAVTOKENIZER)
+                      parameters=PARAMETERS[rate], **WAVTOKENIZER)
 
 
 ENTRIES = [

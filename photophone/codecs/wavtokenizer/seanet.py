@@ -38,6 +38,7 @@ class SEANetBlock(nn.Module):
         self.shortcut = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """x (B, C, T) to the same; ``lengths`` Long (B,), behind which nothing is seen."""
         y, _ = self.conv_in(functional.elu(x), lengths)
         return self.conv_out(functional.elu(y)) + self.shortcut(x)
 

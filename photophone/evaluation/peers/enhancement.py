@@ -24,10 +24,10 @@ import torch
 from photophone.data.audio import resample_audio
 from photophone.evaluation.metrics.audio import optional_module
 from photophone.evaluation.metrics.judges import JUDGE_RATE, onnx_session, package_folder
+from photophone.evaluation.peers.base import Peers
 
 Enhance = Callable[[np.ndarray], np.ndarray]
 WIDE_RATE = 48_000
-NEURAL = ("DeepFilterNet3", "RNNoise", "NSNet2", "GTCRN", "DTLN")
 
 
 def at_rate(audio: np.ndarray, source: int, target: int) -> np.ndarray:
@@ -139,26 +139,16 @@ def noisereduce(audio: np.ndarray) -> np.ndarray:
     return np.asarray(made, np.float32)
 
 
-PEERS: dict[str, Enhance] = {"DeepFilterNet3": deepfilternet, "RNNoise": rnnoise, "NSNet2": nsnet2, "GTCRN": gtcrn,
-                             "DTLN": dtln, "noisereduce": noisereduce}
-
-
-def available_peers(names: list[str] | None = None) -> tuple[dict[str, Enhance], dict[str, str]]:
-    """Peers that work here, each tried on a second of faint noise, and why the others do not.
+def try_on_noise(enhance: Enhance) -> None:
+    """A second of faint noise.
 
     Raises:
-        ValueError: an unknown name.
+        RuntimeError: the length changes.
     """
-    names = list(PEERS) if names is None else names
-    if unknown := sorted(set(names) - set(PEERS)):
-        raise ValueError(f"unknown peers {', '.join(unknown)}; known are {', '.join(PEERS)}")
     sound = 0.01 * np.random.default_rng(0).standard_normal(JUDGE_RATE).astype(np.float32)
-    usable, missing = {}, {}
-    for name in names:
-        try:
-            if PEERS[name](sound).shape != sound.shape:
-                raise RuntimeError("it changes the length")
-            usable[name] = PEERS[name]
-        except (ImportError, OSError, RuntimeError, AttributeError) as error:
-            missing[name] = str(error).splitlines()[0]
-    return usable, missing
+    if enhance(sound).shape != sound.shape:
+        raise RuntimeError("it changes the length")
+
+
+ENHANCERS: Peers[Enhance] = Peers({"DeepFilterNet3": deepfilternet, "RNNoise": rnnoise, "NSNet2": nsnet2,
+                                   "GTCRN": gtcrn, "DTLN": dtln, "noisereduce": noisereduce}, try_on_noise)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from photophone.data.audio import read_audio
+from photophone.evaluation.peers.base import Peers
 
 Speak = Callable[[str], tuple[np.ndarray, int]]
 """A text to float32 (T,) in [-1, 1] and its rate in Hz."""
@@ -69,26 +70,5 @@ def _program(name: str, arguments: list[str], text: str) -> tuple[np.ndarray, in
         return read_audio(files["{audio}"])
 
 
-PEERS: dict[str, Speak] = {"hibari-tts": hibari, "flite": flite, "espeak-ng": espeak}
-
-
-def available_voices(names: list[str] | None = None) -> tuple[dict[str, Speak], dict[str, str]]:
-    """Peers that work here, each tried on one word, and why the others do not.
-
-    Args:
-        names: None for all.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    names = list(PEERS) if names is None else names
-    if unknown := sorted(set(names) - set(PEERS)):
-        raise ValueError(f"unknown peers {', '.join(unknown)}; known are {', '.join(PEERS)}")
-    usable, missing = {}, {}
-    for name in names:
-        try:
-            PEERS[name]("Yes.")
-            usable[name] = PEERS[name]
-        except (ImportError, OSError) as error:
-            missing[name] = str(error).splitlines()[0]
-    return usable, missing
+VOICES: Peers[Speak] = Peers({"hibari-tts": hibari, "flite": flite, "espeak-ng": espeak},
+                             attempt=lambda speak: speak("Yes."))

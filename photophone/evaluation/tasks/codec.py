@@ -19,8 +19,8 @@ from tqdm import tqdm
 from photophone.codecs.base import AudioCodec
 from photophone.data.audio import resample_audio
 from photophone.data.speech_sources import Clip, decode_clip, read_recordings
-from photophone.evaluation.metrics.audio import mel_distance, pesq_wb, si_sdr, stoi, word_error_rate
-from photophone.evaluation.metrics.judges import DNSMOS, JUDGE_RATE, SpeakerEncoder, Transcriber
+from photophone.evaluation.metrics.audio import mel_distance, pesq_wb, si_sdr, stoi
+from photophone.evaluation.metrics.judges import JUDGE_RATE, Panel
 from photophone.evaluation.metrics.units import (
     byte_pair_gain,
     deduplicate,
@@ -91,7 +91,7 @@ def evaluate_codecs(codecs: Mapping[str, AudioCodec], clips: list[Clip], *, repe
     texts = [clip.fields.get("text") or "" for clip in clips]
     heard = [panel.hear(audio) for audio in originals]
     result: dict = {"clips": {"count": len(clips), "seconds": seconds}, "codecs": {},
-                    "original": {**mean_of([panel.rate(audio) for audio in originals]),
+                    "original": {**mean_of([opinions(panel, audio) for audio in originals]),
                                  "wer": panel.word_errors(texts, heard)}}
     for name, codec in codecs.items():
         smoke = name in random
@@ -110,7 +110,7 @@ def evaluate_codec(codec: AudioCodec, clips: Iterable[Clip], originals: list[np.
         audio, codes = round_trip(codec, clip, spent)
         rows.append({"pesq": pesq_wb(original, audio), "stoi": stoi(original, audio, JUDGE_RATE),
                      "si_sdr": si_sdr(original, audio), "mel_distance": mel_distance(original, audio, JUDGE_RATE),
-                     "speaker_similarity": panel.similarity(original, audio), **panel.rate(audio)})
+                     "speaker_similarity": panel.similarity(original, audio), **opinions(panel, audio)})
         replies.append(panel.hear(audio))
         units.append(codes)
         tried.append(clip)
@@ -122,30 +122,9 @@ def evaluate_codec(codec: AudioCodec, clips: Iterable[Clip], originals: list[np.
             **({} if codec.codebook_size is None else unit_figures(codec, units, tried, repeated))}
 
 
-class Panel:
-    """The judges, or nothing but NaN without them."""
-
-    def __init__(self, present: bool) -> None:
-        self.present = present
-        if present:
-            self.mos, self.ear, self.voices = DNSMOS(), Transcriber(), SpeakerEncoder()
-
-    def rate(self, audio: np.ndarray) -> dict[str, float]:
-        """DNSMOS of 16 kHz audio."""
-        return {f"dnsmos_{name}": value for name, value in self.mos(audio, JUDGE_RATE).items()} if self.present else {}
-
-    def hear(self, audio: np.ndarray) -> str:
-        """What Whisper reads."""
-        return self.ear(audio, JUDGE_RATE) if self.present else ""
-
-    def similarity(self, first: np.ndarray, second: np.ndarray) -> float:
-        """Of two voices."""
-        return self.voices.similarity(first, second, JUDGE_RATE) if self.present else math.nan
-
-    def word_errors(self, truth: list[str], heard: list[str]) -> float:
-        """Over the clips whose text is known."""
-        known = [(text, reply) for text, reply in zip(truth, heard) if text]
-        return word_error_rate(*map(list, zip(*known))) if self.present and known else math.nan
+def opinions(panel: Panel, audio: np.ndarray) -> dict[str, float]:
+    """DNSMOS of 16 kHz audio, by names that say so."""
+    return {f"dnsmos_{name}": value for name, value in panel.rate(audio).items()}
 
 
 @torch.no_grad()

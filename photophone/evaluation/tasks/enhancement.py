@@ -15,7 +15,7 @@ from photophone.data.audio import read_audio
 from photophone.data.mixing import power, scale_to_snr
 from photophone.data.speech import SpeechDataset
 from photophone.evaluation.metrics.audio import pesq_wb, si_sdr, stoi, word_error_rate
-from photophone.evaluation.metrics.judges import DNSMOS, JUDGE_RATE, PLCMOS, SpeakerEncoder, Transcriber
+from photophone.evaluation.metrics.judges import JUDGE_RATE, Panel
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 
 SNRS_DB = (-5, 0, 5, 10, 15, math.inf)
@@ -24,8 +24,6 @@ MIX_SECONDS = (3.0, 10.0)
 """Clips of test speech that are mixed are of such length."""
 DESTROYED = 0.1
 """A clip whose STOI falls by more is lost speech."""
-COLUMNS = {"sig": "SIG", "bak": "BAK", "ovrl": "OVRL", "plcmos": "PLC", "pesq": "PESQ", "stoi": "STOI",
-           "si_sdr": "SI-SDR", "wer": "WER", "similarity": "voice", "destroyed": "lost", "rtf": "RTF"}
 
 
 @dataclass
@@ -84,32 +82,16 @@ def mixed_pairs(speech: SpeechDataset, noise: SpeechDataset, snr_db: float, coun
     return pairs
 
 
-class Panel:
-    """All judges of one clip; without them what can be computed from the pair.
-
-    Args:
-        judges: also DNSMOS, PLCMOS, Whisper base and the speaker encoder.
-    """
-
-    def __init__(self, judges: bool) -> None:
-        self.judges = judges
-        self.mos, self.gaps, self.ear, self.voices = DNSMOS(), PLCMOS(), Transcriber(), SpeakerEncoder()
-
-    def hear(self, audio: np.ndarray) -> str:
-        """The words of a clip; none without judges."""
-        return self.ear(audio, JUDGE_RATE) if self.judges else ""
-
-    def rate(self, pair: Pair, made: np.ndarray) -> dict[str, float]:
-        """Measures of one enhanced clip."""
-        clarity = stoi(pair.clean, made, JUDGE_RATE)
-        scores = {"pesq": pesq_wb(pair.clean, made), "stoi": clarity, "si_sdr": si_sdr(pair.clean, made),
-                  "destroyed": float(clarity < stoi(pair.clean, pair.noisy, JUDGE_RATE) - DESTROYED)}
-        if self.judges:
-            mos = self.mos(made, JUDGE_RATE)
-            scores |= {name: mos[name] for name in ("sig", "bak", "ovrl")}
-            scores |= {"plcmos": self.gaps(made, JUDGE_RATE),
-                       "similarity": self.voices.similarity(pair.clean, made, JUDGE_RATE)}
-        return scores
+def measure(panel: Panel, pair: Pair, made: np.ndarray) -> dict[str, float]:
+    """What can be computed from a pair and an enhanced clip float32 (T,), and what the judges say of it."""
+    clarity = stoi(pair.clean, made, JUDGE_RATE)
+    scores = {"pesq": pesq_wb(pair.clean, made), "stoi": clarity, "si_sdr": si_sdr(pair.clean, made),
+              "destroyed": float(clarity < stoi(pair.clean, pair.noisy, JUDGE_RATE) - DESTROYED)}
+    if panel.present:
+        opinions = panel.rate(made)
+        scores |= {name: opinions[name] for name in ("sig", "bak", "ovrl")}
+        scores |= {"plcmos": panel.continuity(made), "similarity": panel.similarity(pair.clean, made)}
+    return scores
 
 
 def evaluate_enhancers(systems: dict[str, Callable[[np.ndarray], np.ndarray]], sets: dict[str, list[Pair]], *,
@@ -123,10 +105,10 @@ def evaluate_enhancers(systems: dict[str, Callable[[np.ndarray], np.ndarray]], s
         progress: show a bar.
 
     Returns:
-        For each set and system means of COLUMNS: ``wer`` against the text where it is known, else against what Whisper
-        hears in the clean clip; ``destroyed`` is the number of clips whose STOI fell by more than ``DESTROYED``;
-        ``rtf`` processor seconds for a second of audio, which on one
-        thread of a free core is the time it takes.
+        For each set and system means of the columns of the report. ``wer`` is against the text where it is known, else
+        against what Whisper hears in the clean clip. ``destroyed`` is the number of clips whose STOI fell by more than
+        ``DESTROYED``. ``rtf`` is processor seconds for a second of audio, which on one thread of a free core is the
+        time it takes.
     """
     panel, result = Panel(judges), {}
     for name, pairs in sets.items():
@@ -140,7 +122,7 @@ def evaluate_enhancers(systems: dict[str, Callable[[np.ndarray], np.ndarray]], s
                 started = time.process_time()
                 made = enhance(pair.noisy) if enhance else getattr(pair, system)
                 spent += time.process_time() - started
-                rows.append(panel.rate(pair, made))
+                rows.append(measure(panel, pair, made))
                 heard.append(panel.hear(made))
             means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
             means["destroyed"] = sum(row["destroyed"] for row in rows)
@@ -153,23 +135,3 @@ def evaluate_enhancers(systems: dict[str, Callable[[np.ndarray], np.ndarray]], s
 def our_system(pipeline: SpeechEnhancementPipeline, mix: float = 1.0) -> Callable[[np.ndarray], np.ndarray]:
     """The pipeline as a function of float32 (T,) at 16 kHz."""
     return lambda audio: pipeline(audio, sampling_rate=JUDGE_RATE, mix=mix).audio[0]
-
-
-def format_report(result: dict) -> str:
-    """The result as tables for people."""
-    lines = []
-    for name, systems in result.items():
-        clips = next(iter(systems.values()))["clips"]
-        lines += [f"{name} ({clips} clips)", f"{'':16s}" + "".join(f"{head:>8s}" for head in COLUMNS.values())]
-        for system, means in systems.items():
-            cells = []
-            for key in COLUMNS:
-                value = means.get(key, math.nan)
-                if not math.isfinite(value):
-                    cells.append(f"{'-':>8s}")
-                else:
-                    cells.append(f"{value:8.0f}" if key == "destroyed" else f"{value:8.2f}" if key != "stoi" else
-                                 f"{value:8.3f}")
-            lines.append(f"{system:16s}" + "".join(cells))
-        lines.append("")
-    return "\n".join(lines)

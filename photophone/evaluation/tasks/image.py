@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from photophone.core.files import atomic_write
-from photophone.data.images import ImageDataset
+from photophone.data.images import ImageDataset, prepare_images
 from photophone.evaluation.metrics.features import EfficientNetLite0Features
 from photophone.evaluation.metrics.image import frechet_distance, psnr, ssim
 from photophone.evaluation.metrics.retrieval import caption_retrieval, draw_distractors
@@ -28,36 +30,75 @@ SPLITS = ("test_combo", "test_label")
 
 def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0, num_inference_steps: int = 20,
                     guidance_scale: float = 3.0, temperature: float = 1.0, batch_size: int = 32,
-                    limit: int | None = None, splits: Sequence[str] = SPLITS, cache: Path = Path("outputs/cache"),
-                    progress: bool = True) -> dict:
+                    limit: int | None = None, splits: Sequence[str] | None = None,
+                    cache: Path = Path("outputs/cache"), progress: bool = True) -> dict:
     """Measure a text-to-image pipeline.
 
     Args:
         pipeline: what to measure.
-        data: folder with prepared files ``train``, ``val``, ``test_combo`` and ``test_label``
-            (``scripts/prepare_images.py``); real images to compare with come from all four.
+        data: images with captions, see :func:`read_sets`; real images to compare with come from all of them.
         num_inference_steps, guidance_scale, temperature: of the pipeline's call.
         seed: of noise and distractors; each image has its own generator.
         limit: only the first so many images of each split.
-        splits: which prepared files to generate for; choose settings on ``val``, report on the tests.
+        splits: which prepared files of a folder to generate for; choose settings on ``val``, report on the tests. None:
+            the tests, or ``val`` where there are none.
         cache: folder for the features of real images.
         progress: show bars.
 
     Returns:
         Nested dict: ``tokenizer``, each split, ``settings``; distances are on EfficientNet-Lite0 features.
+
+    Raises:
+        ValueError: data that cannot be read, that is of another size than the pipeline's images, or without captions.
     """
+    sets = read_sets(data, pipeline.image_tokenizer.image_size, splits or ())
+    splits = splits or [name for name in SPLITS if name in sets] or ["val"]
     features = EfficientNetLite0Features()
-    names = list(dict.fromkeys(["train", "val", *SPLITS, *splits]))
-    sets = {name: ImageDataset(data / f"{name}.safetensors") for name in names}
     options = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
                "temperature": temperature}
     pool = RealPool(sets, features, cache, progress)
     result = {"tokenizer": evaluate_tokenizer(pipeline, sets["val"], features, batch_size, limit),
               "settings": {"model": pipeline.source["model"], "revision": pipeline.source["revision"], "seed": seed,
-                           **options, "limit": limit, "distractors": DISTRACTORS, "features": "EfficientNet-Lite0"}}
+                           **options, "limit": limit, "distractors": pool.distractors,
+                           "features": "EfficientNet-Lite0"}}
     for name in splits:
         result[name] = _evaluate_split(pipeline, sets[name], features, pool, seed, batch_size, limit, progress, options)
     return result
+
+
+def read_sets(data: Path, size: int, wanted: Sequence[str] = ()) -> dict[str, ImageDataset]:
+    """Sets of captioned images by name; ``val`` is always there.
+
+    Args:
+        data: a folder with prepared files (``scripts/prepare_images.py``), of which ``val`` and those of ``train``,
+            ``test_combo`` and ``test_label`` that are there are read; or images of any other kind that the script
+            takes, or one prepared file, which become ``val``.
+        size: pixels per side that the pipeline makes.
+        wanted: names of further prepared files.
+
+    Raises:
+        ValueError: files that are missing or cannot be read, another size, or images without a caption.
+    """
+    if data.is_dir() and any(data.glob("*.safetensors")):
+        there = [name for name in ("train", "val", *SPLITS) if (data / f"{name}.safetensors").exists()]
+        names = dict.fromkeys([*there, "val", *wanted])  # in this order, on which the pool of real images depends
+        sets = {name: ImageDataset(data / f"{name}.safetensors") for name in names}
+    else:
+        if other := sorted(set(wanted) - {"val"}):
+            raise ValueError(f"{data} is no folder of prepared files; it has no split {', '.join(other)}")
+        with tempfile.TemporaryDirectory() as folder:
+            file = data
+            if data.suffix != ".safetensors":
+                file = Path(folder) / "val.safetensors"
+                prepare_images([data], file, size)
+            sets = {"val": ImageDataset(file)}
+    for name, part in sets.items():
+        if part.images.shape[1] != size:
+            raise ValueError(f"{name} of {data} has images of {part.images.shape[1]} pixels, the model makes {size}; "
+                             f"prepare the data with --size {size}")
+        if not all(fields["caption"].strip() for fields in part.fields):
+            raise ValueError(f"{name} of {data} has images without a caption")
+    return sets
 
 
 def evaluate_tokenizer(pipeline: TextToImagePipeline, data: ImageDataset, features: EfficientNetLite0Features,
@@ -87,7 +128,7 @@ def _evaluate_split(pipeline: TextToImagePipeline, data: ImageDataset, features:
         rows = captions[start:start + batch_size]
         generators = [torch.Generator().manual_seed(seed * 1_000_003 + start + i) for i in range(len(rows))]
         made.append(pipeline(rows, generator=generators, output_type="pt", **options).images.cpu())
-    distractors = draw_distractors(captions, styles, pool.captions, pool.styles, DISTRACTORS, seed)
+    distractors = draw_distractors(captions, styles, pool.captions, pool.styles, pool.distractors, seed)
     own = features(images)
     rows = {"generated": features(torch.cat(made)), "ceiling": features(reconstruct(pipeline, images, batch_size)),
             "floor": features(torch.ones_like(images[:1])).expand(len(images), -1)}
@@ -103,6 +144,11 @@ class RealPool:
     Attributes:
         features: float (P, 1280).
         captions, styles: of the P images.
+        distractors: real images that each query is compared with beside its own: ``DISTRACTORS``, or as many as there
+            are for the caption that most images have.
+
+    Raises:
+        ValueError: all images have the same caption.
     """
 
     def __init__(self, sets: dict[str, ImageDataset], network: EfficientNetLite0Features, cache: Path,
@@ -115,6 +161,10 @@ class RealPool:
         chosen = [place for style in sorted(by_style) for place in by_style[style][:POOL_PER_STYLE]]
         self.captions = [sets[name].fields[i]["caption"] for name, i, _ in chosen]
         self.styles = [style for _, _, style in chosen]
+        most_equal = max(Counter(self.captions).values())
+        self.distractors = min(DISTRACTORS, len(chosen) - most_equal)
+        if not self.distractors:
+            raise ValueError("all images have the same caption; retrieval needs others to compare with")
         key = hashlib.sha256(repr((network.version, chosen, self.captions)).encode()).hexdigest()[:16]
         file = cache / f"features-{key}.safetensors"
         if not file.exists():
@@ -139,28 +189,3 @@ def reconstruct(pipeline: TextToImagePipeline, images: Tensor, batch_size: int, 
     made = [tokenizer.decode(tokenizer.encode(part.to(tokenizer.device), **options)).cpu()
             for part in images.split(batch_size)]
     return ((torch.cat(made) + 1) * 127.5).round() / 127.5 - 1
-
-
-def format_report(result: dict) -> str:
-    """The result as a table for people."""
-    tokenizer, settings = result["tokenizer"], result["settings"]
-    lines = [f"{settings['model']} revision {settings['revision']}, seed {settings['seed']}, "
-             f"{settings['num_inference_steps']} steps, guidance {settings['guidance_scale']:g}, temperature "
-             f"{settings['temperature']:g}", "",
-             f"tokenizer on val ({tokenizer['count']} images): PSNR {tokenizer['psnr']:.2f} dB "
-             f"in one pass (median {tokenizer['psnr_median']:.2f}, of the mean error "
-             f"{tokenizer['psnr_of_mean_error']:.2f}), "
-             + (f"{tokenizer['psnr_refined']:.2f} dB after {tokenizer['refine_steps']} refining steps, "
-                if "psnr_refined" in tokenizer else "") +
-             f"SSIM {tokenizer['ssim']:.3f}, Frechet distance (EfficientNet-Lite0 features) "
-             f"{tokenizer['frechet_efficientnet_lite0']:.2f}", "",
-             f"caption retrieval among {settings['distractors'] + 1} real images of the same style, "
-             "EfficientNet-Lite0 features",
-             f"{'split':12s} {'images':>7s} {'generated':>10s} {'ceiling':>8s} {'floor':>6s} {'top 5':>6s} "
-             f"{'rank':>6s} {'Frechet':>8s}"]
-    for name in (key for key in result if key not in ("tokenizer", "settings")):
-        split = result[name]
-        lines.append(f"{name:12s} {split['generated']['count']:7d} {split['generated']['top1']:10.1%} "
-                     f"{split['ceiling']['top1']:8.1%} {split['floor']['top1']:6.1%} {split['generated']['top5']:6.1%} "
-                     f"{split['generated']['mean_rank']:6.1f} {split['frechet_efficientnet_lite0']:8.2f}")
-    return "\n".join(lines)

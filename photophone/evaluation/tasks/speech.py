@@ -8,7 +8,6 @@ voice saying VOICE_SENTENCES. Defects are those of :mod:`photophone.evaluation.m
 from __future__ import annotations
 
 import csv
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -19,13 +18,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from photophone.core.files import atomic_write
 from photophone.data.audio import write_audio
 from photophone.evaluation.metrics.audio import edit_distance, english_normalizer
-from photophone.evaluation.metrics.judges import SpeakerEncoder, prepare
+from photophone.evaluation.metrics.judges import Panel, SpeakerEncoder, prepare
 from photophone.evaluation.metrics.speech_defects import find_defects
 from photophone.evaluation.peers.speech import Speak, hibari
-from photophone.evaluation.tasks.codec import Panel
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.text.phonemes import phonemize
 
@@ -35,10 +32,6 @@ VOICE_SENTENCES = (
     "Nothing in the garden had changed since last summer.", "Could you tell me where the old station used to be?")
 """What the training voice says to be known by; none of it is in the training data."""
 UNSPOKEN = "ˈˌːʰʲ"
-COLUMNS = (("WER %", "wer", "{:.1f}", 100), ("skip %", "skip", "{:.1f}", 100), ("repeat %", "repeat", "{:.1f}", 100),
-           ("late %", "missed_stop", "{:.1f}", 100), ("any %", "defects", "{:.1f}", 100), ("OVRL", "ovrl", "{:.2f}", 1),
-           ("SIG", "sig", "{:.2f}", 1), ("BAK", "bak", "{:.2f}", 1), ("P808", "p808", "{:.2f}", 1),
-           ("voice", "similarity", "{:.3f}", 1), ("s", "seconds", "{:.1f}", 1), ("RTF", "rtf", "{:.3f}", 1))
 ALONE = ("heard", "errors", "words")
 """Columns of a sentence that have no mean."""
 
@@ -97,11 +90,11 @@ def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, ke
         progress: show a bar.
 
     Returns:
-        ``sentences`` (count, words) and ``voices``: for each name means over sentences of COLUMNS (``wer`` over all
-        words, ``rtf`` over all seconds), and ``rows`` with the measures of each sentence.
+        ``sentences`` (count, words) and ``voices``: for each name means over sentences of the columns of the report
+        (``wer`` over all words, ``rtf`` over all seconds), and ``rows`` with the measures of each sentence.
     """
-    panel, encoder = Panel(present=True), SpeakerEncoder()
-    target = voice_vector(encoder)
+    panel = Panel()
+    target = voice_vector(panel.voices)
     phonemes = [sum(symbol.isalpha() and symbol not in UNSPOKEN for symbol in phonemize(text)) for text in sentences]
     result: dict = {"voices": {}}
     for name, speak in voices.items():
@@ -112,7 +105,7 @@ def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, ke
             audio, rate = speak(text)
             spent += time.perf_counter() - started
             kept.append((audio, rate))
-            rows.append({"text": text} | judge(panel, encoder, target, text, audio, rate, count))
+            rows.append({"text": text} | judge(panel, target, text, audio, rate, count))
         if keep is not None:
             keep[name] = kept
         means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key not in ("text", *ALONE)}
@@ -130,8 +123,7 @@ def voice_vector(encoder: SpeakerEncoder) -> Tensor:
     return mean / mean.norm()
 
 
-def judge(panel: Panel, encoder: SpeakerEncoder, target: Tensor, text: str, audio: np.ndarray, rate: int,
-          phonemes: int) -> dict:
+def judge(panel: Panel, target: Tensor, text: str, audio: np.ndarray, rate: int, phonemes: int) -> dict:
     """All measures of one spoken sentence."""
     clip = prepare(audio, rate)
     heard = panel.hear(clip)
@@ -139,28 +131,14 @@ def judge(panel: Panel, encoder: SpeakerEncoder, target: Tensor, text: str, audi
     given, understood = normalize(text).split(), normalize(heard).split()
     seconds = len(audio) / rate
     found = find_defects(given, understood, seconds, phonemes)
-    mos = {key.removeprefix("dnsmos_"): value for key, value in panel.rate(clip).items()}
     return {"heard": heard, "errors": edit_distance(given, understood), "words": len(given), "seconds": seconds,
-            "skip": found.skip, "repeat": found.repeat, "missed_stop": found.missed_stop, "defects": found.any, **mos,
-            "similarity": float(encoder.embed(audio, rate) @ target)}
+            "skip": found.skip, "repeat": found.repeat, "missed_stop": found.missed_stop, "defects": found.any,
+            **panel.rate(clip), "similarity": float(panel.voices.embed(audio, rate) @ target)}
 
 
-def format_report(result: dict) -> str:
-    """The result as a table for people."""
-    count, words = result["sentences"]["count"], result["sentences"]["words"]
-    lines = [f"{count} sentences, {words} words", f"{'':22s}" + "".join(f"{head:>9s}" for head, *_ in COLUMNS)]
-    for name, means in result["voices"].items():
-        cells = [form.format(scale * means[key]) for _, key, form, scale in COLUMNS]
-        lines.append(f"{name:22s}" + "".join(f"{cell:>9s}" for cell in cells))
-    return "\n".join(lines)
-
-
-def write_report(result: dict, folder: Path, audio: Mapping[str, Sequence[tuple[np.ndarray, int]]]) -> None:
-    """``speech.json``, ``speech.txt``, and of each voice in ``audio`` a folder with its sentences as ``NNN.wav`` and
-    ``NNN.txt``, which `photophone evaluate codec --data` reads."""
-    for name, text in (("speech.json", json.dumps(result, indent=1)), ("speech.txt", format_report(result) + "\n")):
-        with atomic_write(folder / name) as partial:
-            partial.write_text(text, encoding="utf-8")
+def write_clips(result: dict, folder: Path, audio: Mapping[str, Sequence[tuple[np.ndarray, int]]]) -> None:
+    """Of each voice in ``audio`` a folder with its sentences as ``NNN.wav`` and ``NNN.txt``, which `photophone evaluate
+    codec --data` reads."""
     for name, clips in audio.items():
         own = folder / Path(name).name
         for index, ((samples, rate), row) in enumerate(zip(clips, result["voices"][name]["rows"])):

@@ -29,7 +29,8 @@ from photophone.generators.cosyvoice.encoders import ENCODERS
 from photophone.generators.cosyvoice.keys import convert_flow_keys
 from photophone.generators.cosyvoice.mel_dit import MelDiT
 from photophone.generators.cosyvoice.unet1d import UNet1d
-from photophone.heads.base import combine_guidance, is_guided, split_guidance
+from photophone.heads.base import is_guided, split_guidance
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.flow import cosine_grid, euler, linear_path, time_grid
 from photophone.layers.rows import equal_rows
 from photophone.layers.streaming import StreamMemory

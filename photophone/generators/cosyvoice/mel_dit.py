@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from photophone.generators.cosyvoice.chunked import Sight, SightMemory, WindowCache
+from photophone.kernels.rotary import rotate
 from photophone.layers.adaln import AdaLNFinalLayer
 from photophone.layers.adaln_block import AdaLNBlock
 from photophone.layers.attention import attend
 from photophone.layers.causal_conv import CausalConv1d
 from photophone.layers.embeddings import TimestepEmbedding
-from photophone.layers.rotary import rotate
 from photophone.layers.transformer import FeedForward
 
 POSITION_KERNEL, POSITION_GROUPS = 31, 16

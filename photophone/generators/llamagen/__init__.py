@@ -8,6 +8,8 @@ LLAMAGEN = {"kind": "generator", "target": "photophone.generators.llamagen.model
             "code_licence": "MIT",
             "tiny_sampler": {"guidance_scale": 2.0, "temperature": 0.1, "top_k": 40, "top_p": 0.95}}
 LLAMAGEN_TINY = {"grid_size": 4, "num_codes": 64, "width": 32, "depth": 2, "num_heads": 2, "hidden_multiple": 32}
+PARAMETERS = {"b": 110_888_448, "l": 342_910_976, "xl": 774_699_520, "xxl": 1_410_972_672,
+              "3b": 3_096_659_200, "xl-t2i": 777_678_080}
 LLAMAGEN_SIZES = {"b": (768, 12, 12), "l": (1024, 24, 16), "xl": (1280, 36, 20), "xxl": (1536, 48, 24),
                   "3b": (3200, 24, 32)}
 
@@ -23,7 +25,7 @@ def _llamagen(size: str, pixels: int, caption: str | None = None) -> ModelEntry:
                                       {"guidance_scale": scale, "top_k": 0}, {"image_size": pixels}),
                           summary=f"ImageNet classes to the codes of llamagen-vq16-c2i at {pixels} pixels",
                           weights_licence=f"{AS_CODE}; trained on ImageNet", files=(f"c2i_{size.upper()}_{pixels}.pt",),
-                          tiny={**LLAMAGEN_TINY, "num_classes": 10})
+                          tiny={**LLAMAGEN_TINY, "num_classes": 10}, parameters=PARAMETERS[size])
     return ModelEntry(f"llamagen-{size}-t2i-{pixels}", **LLAMAGEN, config={**config, "caption_dim": 2048},
                       chain=Chain({"gpt": f"llamagen-{size}-t2i-{pixels}"}, ("vq", "llamagen-vq16-t2i"),
                                   {"guidance_scale": 7.5, "top_k": 1000}, {"image_size": pixels},
@@ -31,7 +33,8 @@ def _llamagen(size: str, pixels: int, caption: str | None = None) -> ModelEntry:
                       summary=f"flan-t5-xl captions to the codes of llamagen-vq16-t2i at {pixels} pixels",
                       weights_licence=f"{AS_CODE}; trained on LAION-COCO and internal images",
                       hub_id="peizesun/llamagen_t2i", files=(f"t2i_{size.upper()}_{caption}_{pixels}.pt",),
-                      tiny={**LLAMAGEN_TINY, "caption_dim": 12, "caption_length": 6})
+                      tiny={**LLAMAGEN_TINY, "caption_dim": 12, "caption_length": 6},
+                      parameters=PARAMETERS[f"{size}-t2i"])
 
 
 ENTRIES = [

@@ -20,19 +20,24 @@ MAR_SIZES = {"base": (768, 12, 12, 1024, 6), "large": (1024, 16, 16, 1280, 8), "
 
 
 def mar_config(size: str) -> dict[str, Any]:
+    """Arguments of a published size."""
     width, depth, heads, head_width, head_depth = MAR_SIZES[size]
     return {"encoder_width": width, "encoder_depth": depth, "encoder_heads": heads, "decoder_width": width,
             "decoder_depth": depth, "decoder_heads": heads, "head_width": head_width, "head_depth": head_depth}
 
 
-def _mar(size: str, count: str) -> ModelEntry:
+def _mar(size: str, count: str, parameters: int) -> ModelEntry:
     """A published MAR; its file is linked at github.com/LTH14/mar, and holds the averaged weights and others."""
     name, scale = f"mar-{size}", {"base": 2.9, "large": 3.0, "huge": 3.2}[size]
-    return ModelEntry(name, **MAR, config=mar_config(size),
+    return ModelEntry(name, **MAR, config=mar_config(size), parameters=parameters,
                       chain=Chain({"mar": name}, ("vae", "mar-kl16"), {
                           "num_order_steps": 256, "num_inference_steps": 100, "guidance_scale": scale}),
                       summary=f"ImageNet classes to the tokens of mar-kl16, {count}; checkpoint-last.pth of mar_{size} "
                       "is linked at github.com/LTH14/mar")
 
 
-ENTRIES = [_mar("base", "208M parameters"), _mar("large", "478M parameters"), _mar("huge", "942M parameters")]
+ENTRIES = [
+    _mar("base", "208M parameters", 207_924_768),
+    _mar("large", "478M parameters", 478_326_304),
+    _mar("huge", "942M parameters", 942_403_104),
+]

@@ -29,7 +29,7 @@ from photophone.generators.sampler import (
 from photophone.heads import DiffusionHead
 from photophone.heads.base import is_guided
 from photophone.layers.transformer import TransformerBlock
-from photophone.layers.transformer_keys import convert_vit_block_keys
+from photophone.layers.vit_keys import convert_vit_keys
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
 KEYS = [(r"^class_emb\.", "class_embedding."), (r"^fake_latent$", "null_embedding"),
@@ -128,7 +128,7 @@ class MAR(OriginalCheckpoint, ClassGenerator):
     @staticmethod
     def convert_state_dict(state: State) -> State:
         """Official keys to ours."""
-        return rename_keys(convert_vit_block_keys(state), KEYS)
+        return rename_keys(convert_vit_keys(state), KEYS)
 
     # backbone ---------------------------------------------------------------------------------------------------
 

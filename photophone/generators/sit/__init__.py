@@ -6,6 +6,7 @@ from photophone.loading.entry import ModelEntry
 
 CODE_LICENCE = "Apache-2.0 as the model classes state, no licence file"
 WEIGHTS_LICENCE = "Apache-2.0 as the hub repository states; trained on ImageNet"
+PARAMETERS = {"SiT": 674_853_152, "DiT": 674_890_048}
 DIT_TINY = {"num_tokens": 8, "token_dim": 6, "num_classes": 10, "width": 32, "depth": 2, "num_heads": 2}
 
 
@@ -15,7 +16,7 @@ def _dit(family: str, tokenizer: str, num_tokens: int, hub: str, paper: str) -> 
                       f"ImageNet classes to the tokens of {tokenizer}; token_mean and token_std stand as vq_mean and "
                       "vq_std in its config.json", paper, CODE_LICENCE, WEIGHTS_LICENCE,
                       config={"num_tokens": num_tokens}, hub_id=f"{hub}/{family.lower()}-xl_{tokenizer}",
-                      files=("model.safetensors",), tiny=DIT_TINY,
+                      files=("model.safetensors",), parameters=PARAMETERS[family], tiny=DIT_TINY,
                       tiny_sampler={"num_inference_steps": 4, "guidance_scale": 2.0}, training_name=family.lower())
 
 

@@ -22,8 +22,9 @@ from photophone.generators.base import LossOutput
 from photophone.generators.classes import ClassGenerator, example_values
 from photophone.generators.conditions import ClassLabels
 from photophone.generators.sampler import Sampler, guidance_option, option, steps_option
-from photophone.heads.base import combine_guidance, is_guided
+from photophone.heads.base import is_guided
 from photophone.kernels.adaln import gate_residual
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.adaln import AdaLNFinalLayer, adaln_projection, modulated_norm, residual_norm
 from photophone.layers.embeddings import TimestepEmbedding
 from photophone.layers.flow import PATHS, Path, euler, euler_maruyama, heun, sde_time_grid, time_grid

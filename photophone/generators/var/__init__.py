@@ -14,9 +14,9 @@ VAR = {"kind": "generator", "target": "photophone.generators.var.model:VAR", "pa
        "tiny_sampler": {"guidance_scale": 2.0, "temperature": 0.1, "top_k": 40, "top_p": 0.95}}
 
 
-def _var(depth: int, count: str, pixels: int = 256, **config: Any) -> ModelEntry:
+def _var(depth: int, count: str, parameters: int, pixels: int = 256, **config: Any) -> ModelEntry:
     """A published VAR, whose width and heads follow from its depth."""
-    return ModelEntry(f"var-d{depth}", **VAR, files=(f"var_d{depth}.pth",),
+    return ModelEntry(f"var-d{depth}", **VAR, files=(f"var_d{depth}.pth",), parameters=parameters,
                       chain=Chain({"var": f"var-d{depth}"}, ("vae", f"var-vq16-{pixels}"), {
                           "guidance_scale": 2.5, "top_k": 900, "top_p": 0.96}),
                       summary=f"ImageNet classes to the codes of var-vq16-{pixels}, {count}",
@@ -24,7 +24,9 @@ def _var(depth: int, count: str, pixels: int = 256, **config: Any) -> ModelEntry
 
 
 ENTRIES = [
-    _var(16, "310M parameters"), _var(20, "600M parameters"), _var(24, "1.0B parameters"),
-    _var(30, "2.0B parameters"),
-    _var(36, "2.3B parameters", 512, shared_adaln=True, scales=[1, 2, 3, 4, 6, 9, 13, 18, 24, 32]),
+    _var(16, "310M parameters", 310_283_520),
+    _var(20, "600M parameters", 600_917_136),
+    _var(24, "1.0B parameters", 1_033_399_360),
+    _var(30, "2.0B parameters", 2_010_020_356),
+    _var(36, "2.3B parameters", 2_353_893_904, 512, shared_adaln=True, scales=[1, 2, 3, 4, 6, 9, 13, 18, 24, 32]),
 ]

@@ -21,12 +21,13 @@ from photophone.generators.base import LossOutput
 from photophone.generators.classes import ClassGenerator, example_codes
 from photophone.generators.conditions import ClassLabels
 from photophone.generators.sampler import GuidedSampler, temperature_option, top_k_option, top_p_option
-from photophone.heads.base import combine_guidance, is_guided
+from photophone.generators.var.attention import VARAttention
+from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
 from photophone.kernels.sampling import draw
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.adaln import adaln_projection, modulated_norm
 from photophone.layers.adaln_block import AdaLNBlock
-from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import FeedForward
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.multi_scale import MultiScaleVQ
@@ -41,8 +42,6 @@ KEYS = [(r"^word_embed\.", "token_in."), (r"^class_emb\.", "class_embedding."), 
         (r"\.attn\.([qv]_bias)$", r".attention.\1"), (r"\.attn\.scale_mul_1H11$", ".attention.log_scale"),
         (r"\.attn\.proj\.", ".attention.to_out."), (r"\.ffn\.fc1\.", ".feed_forward.0."),
         (r"\.ffn\.fc2\.", ".feed_forward.2."), (r"\.ada_lin\.", ".modulation."), (r"\.ada_gss$", ".offset")]
-PLAIN_GAIN = 0.25
-"""Factor on the logits of attention that is not in the cosine form: the official code's, beside 1/sqrt(d)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class VAR(OriginalCheckpoint, ClassGenerator):
         width, depth, num_heads: sizes of the transformer.
         mlp_ratio: hidden width of the feed-forwards over the width.
         eps: of the layer normalisations.
-        cosine: attention by cosine; see :class:`photophone.layers.self_attention.SelfAttention`.
+        cosine: attention by cosine; see :class:`photophone.generators.var.attention.VARAttention`.
         shared_adaln: one modulation for all blocks (the 512 pixel model).
         label_drop: share of training labels replaced by the null class.
     """
@@ -89,9 +88,8 @@ class VAR(OriginalCheckpoint, ClassGenerator):
         self._tokenizer: tuple[ImageTokenizer, ...] = ()  # in a tuple, so that it is no part of the model's weights
 
         def block() -> AdaLNBlock:
-            attention = SelfAttention(width, num_heads, key_bias=False, cosine=cosine, gain=PLAIN_GAIN)
-            return AdaLNBlock(attention, FeedForward(width, mlp_ratio), width, order="var", shared=shared_adaln,
-                              eps=eps)
+            return AdaLNBlock(VARAttention(width, num_heads, cosine), FeedForward(width, mlp_ratio), width,
+                              order="var", shared=shared_adaln, eps=eps)
 
         self.token_in = nn.Linear(token_width, width)
         self.class_embedding = nn.Embedding(num_classes + 1, width)

@@ -12,10 +12,10 @@ XAR = {"kind": "generator", "target": "photophone.generators.xar.model:XAR", "pa
        "tiny_sampler": {"guidance_scale": 2.0, "temperature": 0.9, "num_inference_steps": 3}}
 
 
-def _xar(size: str, count: str, width: int, depth: int, heads: int) -> ModelEntry:
+def _xar(size: str, count: str, parameters: int, width: int, depth: int, heads: int) -> ModelEntry:
     """A published xAR, whose halves have the same sizes."""
     steps, scale = {"base": (40, 2.7), "large": (50, 2.3), "huge": (50, 2.2)}[size]
-    return ModelEntry(f"xar-{size}", **XAR, files=(f"xAR-{size[0].upper()}.pth",),
+    return ModelEntry(f"xar-{size}", **XAR, files=(f"xAR-{size[0].upper()}.pth",), parameters=parameters,
                       chain=Chain({"xar": f"xar-{size}"}, ("vae", "mar-kl16"), {
                           "num_inference_steps": steps, "guidance_scale": scale}),
                       summary=f"ImageNet classes to the tokens of mar-kl16 in four cells, {count}",
@@ -24,7 +24,7 @@ def _xar(size: str, count: str, width: int, depth: int, heads: int) -> ModelEntr
 
 
 ENTRIES = [
-    _xar("base", "173M parameters", 768, 8, 12),
-    _xar("large", "608M parameters", 1024, 16, 16),
-    _xar("huge", "1.19B parameters", 1280, 20, 16),
+    _xar("base", "173M parameters", 172_638_224, 768, 8, 12),
+    _xar("large", "608M parameters", 608_397_968, 1024, 16, 16),
+    _xar("huge", "1.19B parameters", 1_186_024_096, 1280, 20, 16),
 ]

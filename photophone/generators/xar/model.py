@@ -21,7 +21,8 @@ from photophone.generators.base import LossOutput
 from photophone.generators.classes import ClassGenerator, example_values
 from photophone.generators.conditions import ClassLabels
 from photophone.generators.sampler import GuidedSampler, option, temperature_option
-from photophone.heads.base import combine_guidance, is_guided
+from photophone.heads.base import is_guided
+from photophone.kernels.solver import combine_guidance
 from photophone.layers.adaln_block import AdaLNBlock
 from photophone.layers.embeddings import TimestepEmbedding
 from photophone.layers.flow import PATHS, Velocity, euler_maruyama, sde_time_grid

@@ -16,8 +16,11 @@ TILE = 4096
 """Numbers that a program of the forward pass holds of each tensor."""
 BACKWARD_PROGRAMS = 1024
 """About how many programs share the rows of a backward pass: each adds up gradients of the modulation on its own."""
-NO, SCALAR, TENSOR = 0, 1, 2
-LAYER, RMS = 1, 2
+NO = 0  # neither a residual nor a norm
+SCALAR = 1  # RESIDUAL in the kernels: the gate is a number
+TENSOR = 2  # RESIDUAL: the gate is a tensor
+LAYER = 1  # NORM in the kernels: mean and variance
+RMS = 2  # NORM: the root mean square
 
 
 @triton.jit
@@ -29,7 +32,8 @@ def forward_kernel(x, h, gate, shift, scale, weight, bias, out, y, mean_out, rst
     r = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
     w = tl.arange(0, BLOCK_W)[None, :]
     mask = (r < M)[:, None] & (w < W)
-    b, n = (r // N).to(tl.int64)[:, None], (r % N).to(tl.int64)[:, None]
+    b = (r // N).to(tl.int64)[:, None]
+    n = (r % N).to(tl.int64)[:, None]
     row = r.to(tl.int64)[:, None] * W
     value = tl.load(x + b * x_b + n * x_n + w, mask=mask, other=0.0).to(tl.float32)
     if RESIDUAL > 0:
@@ -164,14 +168,18 @@ class FusedBlock(torch.autograd.Function):
     def forward(ctx, x: Tensor, h: Tensor | None, gate: Tensor | None, shift: Tensor | None, scale: Tensor | None,
                 weight: Tensor | None, bias: Tensor | None, factor: float, norm: int, eps: float, silu: bool,
                 dtypes: tuple[torch.dtype, torch.dtype]) -> tuple[Tensor | None, Tensor | None]:
-        shape, width = x.shape, x.shape[-1]
+        """The gated sum and the modulated norm of it, see :class:`FusedBlock`."""
+        shape = x.shape
+        width = x.shape[-1]
         residual = NO if h is None else SCALAR if gate is None else TENSOR
         seen = [None if t is None else two_axes(t, shape) for t in (x, h, gate, shift, scale)]
-        rows, count = x.numel() // width, seen[0].shape[1]
+        rows = x.numel() // width
+        count = seen[0].shape[1]
         out = x.new_empty(shape, dtype=dtypes[0]) if residual else None
         y = x.new_empty(shape, dtype=dtypes[1]) if norm else None
         save = norm != NO and any(ctx.needs_input_grad)
-        mean, rstd = (x.new_empty(rows, dtype=torch.float32) if save else None for _ in range(2))
+        mean = x.new_empty(rows, dtype=torch.float32) if save else None
+        rstd = x.new_empty(rows, dtype=torch.float32) if save else None
         block_w = power_of_two(width)
         block_r = max(1, min(TILE // block_w, 16))
         launch(forward_kernel, (blocks(rows, block_r),), *seen, weight, bias, out, y, mean, rstd, rows, count, width,
@@ -188,15 +196,23 @@ class FusedBlock(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_out: Tensor | None, d_y: Tensor | None):
+        """Gradients of all tensors of :meth:`forward`."""
         shape, dtype, residual, norm, silu, factor = ctx.settings
         normed, h, gate, shift, scale, weight, bias, mean, rstd = ctx.saved_tensors
         if d_y is None:  # nobody used the normalised output
-            norm, shift, scale, weight, bias = NO, None, None, None, None
+            norm = NO
+            shift = None
+            scale = None
+            weight = None
+            bias = None
         if d_out is None and d_y is None:
             return (None,) * 12
-        width, rows, count = shape[-1], shape.numel() // shape[-1], shape[-2] if len(shape) > 1 else 1
+        width = shape[-1]
+        rows = shape.numel() // shape[-1]
+        count = shape[-2] if len(shape) > 1 else 1
         first = d_y if d_out is None else d_out
         seen = [None if t is None else two_axes(t, shape) for t in (normed, h, gate, shift, scale)]
+        # rows with one modulation are a group: their gradients are added up, each program's part first
         share = _shared_rows([t for t in seen[2:] if t is not None], rows, count)
         per_row = share == 1
         share = rows if per_row else share
@@ -209,7 +225,8 @@ class FusedBlock(torch.autograd.Function):
                 return None
             return like.new_empty(shape) if row else first.new_empty(groups, parts, width, dtype=torch.float32)
 
-        d_x, d_h = first.new_empty(shape, dtype=dtype), None if h is None else h.new_empty(shape)
+        d_x = first.new_empty(shape, dtype=dtype)
+        d_h = None if h is None else h.new_empty(shape)
         shared = [sums(t, per_row) for t in (shift, scale, gate)]
         channels = [sums(t) for t in (weight, bias)]
         launch(backward_kernel, (groups, parts), *seen, weight, bias, mean, rstd,
@@ -218,10 +235,10 @@ class FusedBlock(torch.autograd.Function):
                NORM=norm, MODULATE=shift is not None, WEIGHT=weight is not None, BIAS=bias is not None, SILU=silu,
                GRADIENT=d_out is not None, PER_ROW=per_row, BLOCK_W=power_of_two(width),
                num_warps=_warps(power_of_two(width), 1))
-        d_shift, d_scale, d_gate = (None if t is None else _reduced(part, t, shape, per_row)
-                                    for part, t in zip(shared, (shift, scale, gate)))
-        d_weight, d_bias = (None if t is None else part.sum((0, 1)).to(t.dtype)
-                            for part, t in zip(channels, (weight, bias)))
+        d_shift, d_scale, d_gate = [None if t is None else _reduced(part, t, shape, per_row)
+                                    for part, t in zip(shared, (shift, scale, gate))]
+        d_weight, d_bias = [None if t is None else part.sum((0, 1)).to(t.dtype)
+                            for part, t in zip(channels, (weight, bias))]
         d_h = None if h is None else d_h.sum_to_size(h.shape)
         return d_x, d_h, d_gate, d_shift, d_scale, d_weight, d_bias, None, None, None, None, None
 

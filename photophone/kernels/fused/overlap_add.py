@@ -85,6 +85,7 @@ class FusedOverlapAdd(torch.autograd.Function):
     @staticmethod
     def forward(ctx, frames: Tensor, window: Tensor, shown: Tensor | None, lengths: Tensor | None,
                 constant: Tensor | None, hop: int, trim: int, total: int, smallest: float) -> Tensor:
+        """The signal, see :func:`photophone.kernels.overlap_add.windowed_overlap_add`."""
         rows, size, count = frames.shape
         y = torch.empty(rows, total, dtype=frames.dtype, device=frames.device)
         constants = {"OVERLAP": blocks(size, hop), "SHOWN": shown is not None, "DIVIDE": constant is None,
@@ -99,6 +100,7 @@ class FusedOverlapAdd(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_y: Tensor):
+        """The gradient of the frames."""
         window, shown, lengths, constant = ctx.saved_tensors
         (rows, size, count), dtype, numbers, smallest, constants = ctx.settings
         d_frames = d_y.new_empty(rows, count, size, dtype=dtype)

@@ -16,11 +16,12 @@ MAX_HEAD = 512
 
 @triton.jit
 def rotary_kernel(x, table, out, cache, position, q_weight, k_weight, x_b, x_h, x_n, table_b, table_h, table_n, out_b,
-                  out_h, out_n, cache_part, cache_b, cache_h, cache_n, N, HEADS, KV_HEADS, D, LENGTH, gain, eps, sign,
+                  out_h, out_n, cache_part, cache_b, cache_h, cache_n, N, HEADS, KV_HEADS, D, LENGTH, eps, sign,
                   HALVES: tl.constexpr, NORM: tl.constexpr, STORE: tl.constexpr, PLACES: tl.constexpr,
                   BLOCK_H: tl.constexpr, BLOCK_P: tl.constexpr):
     """BLOCK_H heads of one position a program: queries are turned to ``out``; keys and values go to the cache."""
-    b, n = (tl.program_id(0) // N).to(tl.int64), tl.program_id(0) % N
+    b = (tl.program_id(0) // N).to(tl.int64)
+    n = tl.program_id(0) % N
     h = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
     i = tl.arange(0, BLOCK_P)
     inside = (h < HEADS + 2 * KV_HEADS if STORE else h < HEADS)[:, None] & (i < D // 2)[None, :]
@@ -34,7 +35,8 @@ def rotary_kernel(x, table, out, cache, position, q_weight, k_weight, x_b, x_h, 
         turned = (h < HEADS + KV_HEADS)[:, None]
     if NORM:
         factor = 1.0 / tl.sqrt(tl.sum(a * a + c * c, 1) / D + eps)
-        a_normed, c_normed = a * factor[:, None], c * factor[:, None]
+        a_normed = a * factor[:, None]
+        c_normed = c * factor[:, None]
         pairs = (i < D // 2)[None, :]
         for part in tl.static_range(2):
             place = second if part else first
@@ -45,15 +47,17 @@ def rotary_kernel(x, table, out, cache, position, q_weight, k_weight, x_b, x_h, 
                 a_normed *= weight
             else:
                 c_normed *= weight
-        a, c = tl.where(turned, a_normed, a), tl.where(turned, c_normed, c)
+        a = tl.where(turned, a_normed, a)
+        c = tl.where(turned, c_normed, c)
     angle = table + b * table_b + n * table_n + h.to(tl.int64)[:, None] * table_h + 2 * i[None, :]
     cos = tl.load(angle, mask=inside & turned, other=1.0).to(tl.float32)
     sin = sign * tl.load(angle + 1, mask=inside & turned, other=0.0).to(tl.float32)
-    left, right = a * cos - c * sin, c * cos + a * sin
+    left = a * cos - c * sin
+    right = c * cos + a * sin
     to = out + b * out_b + n * out_n + h.to(tl.int64)[:, None] * out_h
     kind = out.dtype.element_ty
-    tl.store(to + first[None, :], (left * gain).to(kind), mask=inside & is_query)
-    tl.store(to + second[None, :], (right * gain).to(kind), mask=inside & is_query)
+    tl.store(to + first[None, :], left.to(kind), mask=inside & is_query)
+    tl.store(to + second[None, :], right.to(kind), mask=inside & is_query)
     if STORE:
         start = position
         if PLACES:
@@ -75,7 +79,7 @@ def _expanded(table: Tensor, rows: int, heads: int, count: int) -> Tensor:
     return table.expand(rows, heads, count, *table.shape[-2:])
 
 
-def run(x: Tensor, table: Tensor, out: Tensor, *, halves: bool, heads: int, kv_heads: int = 0, gain: float = 1.0,
+def run(x: Tensor, table: Tensor, out: Tensor, *, halves: bool, heads: int, kv_heads: int = 0,
         sign: float = 1.0, cache: Tensor | None = None, position: int | Tensor = 0,
         weights: tuple[Tensor, Tensor] | None = None, eps: float = 0.0) -> None:
     """x (B, heads + 2 kv_heads, N, d) to ``out`` (B, heads, N, d), and to ``cache`` (2, B, kv_heads, L, d) if given."""
@@ -86,7 +90,7 @@ def run(x: Tensor, table: Tensor, out: Tensor, *, halves: bool, heads: int, kv_h
     q_weight, k_weight = (None, None) if weights is None else weights
     launch(rotary_kernel, (rows * count, blocks(all_heads, BLOCK_H)), x, table, out, cache, position, q_weight,
            k_weight, *x.stride()[:3], *table.stride()[:3], *out.stride()[:3], *places, count, heads, kv_heads, dim,
-           0 if cache is None else cache.shape[3], float(gain), float(eps), float(sign), HALVES=halves,
+           0 if cache is None else cache.shape[3], float(eps), float(sign), HALVES=halves,
            NORM=weights is not None, STORE=cache is not None, PLACES=isinstance(position, Tensor), BLOCK_H=BLOCK_H,
            BLOCK_P=power_of_two(dim // 2), num_warps=4)
 
@@ -96,6 +100,7 @@ class Rotation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, table: Tensor, halves: bool) -> Tensor:
+        """x (B, H, N, d) turned; see :func:`photophone.kernels.rotary.rotate`."""
         ctx.save_for_backward(table)
         ctx.halves = halves
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -105,6 +110,7 @@ class Rotation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_out: Tensor):
+        """The gradient of x; the table gets none."""
         d_x = torch.empty_like(d_out, memory_format=torch.contiguous_format)
         run(d_out, ctx.saved_tensors[0], d_x, halves=ctx.halves, heads=d_out.shape[1], sign=-1.0)
         return d_x, None, None

@@ -77,7 +77,8 @@ def sample_kernel(cond, uncond, uniform, guidance, indices, V, per_row, cond_m, 
         highest = tl.maximum(highest, z)
         lowest = tl.minimum(lowest, tl.where(v < V, z, float("inf")))
     top = tl.max(highest, 0)
-    low, top_order = _order(tl.min(lowest, 0)), _order(top)
+    low = _order(tl.min(lowest, 0))
+    top_order = _order(top)
     kept = low
     if TOP_K:  # the largest threshold that at least k logits reach
         high = top_order
@@ -121,8 +122,10 @@ def _rows(logits: Tensor) -> Tensor:
 def sample(cond: Tensor, uncond: Tensor | None, guidance: float | Tensor, temperature: float, top_k: int, top_p: float,
            min_p_log: float | None, uniform: Tensor | None, config: dict[str, int] | None = None) -> Tensor:
     """Long ``(B, ...)``; see :func:`photophone.kernels.sampling.draw`. ``uniform`` None takes the likeliest."""
-    shape, vocabulary = cond.shape[:-1], cond.shape[-1]
-    rows, other = _rows(cond), None if uncond is None else _rows(uncond)
+    shape = cond.shape[:-1]
+    vocabulary = cond.shape[-1]
+    rows = _rows(cond)
+    other = None if uncond is None else _rows(uncond)
     guided = 0 if uncond is None else 2 if isinstance(guidance, Tensor) else 1
     strength = guidance.to(cond.device).contiguous() if isinstance(guidance, Tensor) else float(guidance)
     indices = torch.empty(len(rows), dtype=torch.long, device=cond.device)

@@ -10,9 +10,6 @@ from torch.autograd.function import once_differentiable
 
 from photophone.kernels.fused.launch import blocks, launch, power_of_two
 
-ALIAS_FREE_BLOCK = 256
-"""Positions of a program of the alias-free kernel; the filters' reach is lost at its ends."""
-
 
 @triton.jit
 def _place(C, T, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr):
@@ -53,49 +50,6 @@ def backward_kernel(x, alpha, d_y, d_x, d_alpha, C, T, x_b, x_c, x_t, y_b, y_c, 
     tl.store(d_alpha + (b * tl.num_programs(0) + tl.program_id(0)) * C + c, part, mask=c < C)
 
 
-@triton.jit
-def _wave(value, a, inverse):
-    s = tl.sin(a * value)
-    return value + s * s * inverse
-
-
-@triton.jit
-def alias_free_kernel(x, alpha, inverse, up, down, y, C, T, x_b, x_c, x_t, y_b, y_c, TAPS: tl.constexpr,
-                      BLOCK_T: tl.constexpr):
-    """One channel and BLOCK_T positions a program: upsample by 2, Snake, downsample by 2.
-
-    The samples of twice the rate stay in registers, even and odd ones apart; the second filter fetches them from its
-    neighbours' registers. HALF positions at both ends of the block have no neighbours: the next program has them.
-    """
-    HALF: tl.constexpr = TAPS // 4
-    b, c = tl.program_id(2).to(tl.int64), tl.program_id(1).to(tl.int64)
-    lane = tl.arange(0, BLOCK_T)
-    t = tl.program_id(0) * (BLOCK_T - 2 * HALF) + lane - HALF
-    a, r = tl.load(alpha + c).to(tl.float32), tl.load(inverse + c).to(tl.float32)
-    # positions outside repeat the signal at the higher rate: 2 T samples, of which the first is even, the last odd
-    near = tl.minimum(tl.maximum(t, 0), T - 1)
-    even = tl.zeros([BLOCK_T], dtype=tl.float32)
-    odd = tl.zeros([BLOCK_T], dtype=tl.float32)
-    for j in tl.static_range(0, TAPS // 2):
-        left = tl.minimum(tl.maximum(near + HALF - 1 - j, 0), T - 1).to(tl.int64)
-        right = tl.minimum(tl.maximum(near + HALF - j, 0), T - 1).to(tl.int64)
-        even += tl.load(x + b * x_b + c * x_c + left * x_t).to(tl.float32) * tl.load(up + 2 * j + 1)
-        odd += tl.load(x + b * x_b + c * x_c + right * x_t).to(tl.float32) * tl.load(up + 2 * j)
-    even, odd = _wave(2.0 * even, a, r), _wave(2.0 * odd, a, r)
-    first = tl.sum(tl.where(t == 0, even, 0.0), 0)
-    last = tl.sum(tl.where(t == T - 1, odd, 0.0), 0)
-    even, odd = tl.where(t < 0, first, even), tl.where(t < 0, first, odd)
-    even, odd = tl.where(t >= T, last, even), tl.where(t >= T, last, odd)
-    total = tl.zeros([BLOCK_T], dtype=tl.float32)
-    for j in tl.static_range(0, TAPS):
-        shift = (j - (TAPS // 2 - 1)) // 2 if (j - (TAPS // 2 - 1)) % 2 == 0 else (j - (TAPS // 2 - 1) - 1) // 2
-        index = tl.minimum(tl.maximum(lane + shift, 0), BLOCK_T - 1)
-        source = even if (j - (TAPS // 2 - 1)) % 2 == 0 else odd
-        total += tl.gather(source, index, 0) * tl.load(down + j)
-    mask = (lane >= HALF) & (lane < BLOCK_T - HALF) & (t < T)
-    tl.store(y + b * y_b + c * y_c + t, total.to(y.dtype.element_ty), mask=mask)
-
-
 def _tile(x: Tensor) -> tuple[int, int]:
     """Channels and times of a tile of x (B, C, T): long where memory is dense."""
     if x.stride(1) == 1 and x.stride(2) != 1:
@@ -109,7 +63,9 @@ class FusedSnake(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, alpha: Tensor, tiny: float) -> Tensor:
-        (rows, channels, length), alpha = x.shape, alpha.contiguous()
+        """The activation of x, in its dtype."""
+        rows, channels, length = x.shape
+        alpha = alpha.contiguous()
         y = torch.empty_like(x)
         block_c, block_t = _tile(x)
         launch(forward_kernel, (blocks(length, block_t), blocks(channels, block_c), rows), x, alpha, y, channels,
@@ -121,6 +77,7 @@ class FusedSnake(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_y: Tensor):
+        """Gradients of x and of the frequencies."""
         x, alpha = ctx.saved_tensors
         rows, channels, length = x.shape
         d_x = torch.empty_like(x)
@@ -131,14 +88,3 @@ class FusedSnake(torch.autograd.Function):
                length, *x.stride(), *d_y.stride(), *d_x.stride(), ctx.tiny, BLOCK_C=block_c, BLOCK_T=block_t,
                num_warps=4)
         return d_x, d_alpha.sum((0, 1)).to(alpha.dtype), None
-
-
-def alias_free(x: Tensor, alpha: Tensor, inverse: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    """See :func:`photophone.kernels.snake.alias_free_snake`; ``inverse`` (C,) is the factor on the squared sine."""
-    rows, channels, length = x.shape
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    useful = ALIAS_FREE_BLOCK - 2 * (len(up) // 4)
-    launch(alias_free_kernel, (blocks(length, useful), channels, rows), x, alpha.contiguous(), inverse.contiguous(),
-           up.contiguous(), down.contiguous(), y, channels, length, *x.stride(), *y.stride()[:2], TAPS=len(up),
-           BLOCK_T=ALIAS_FREE_BLOCK, num_warps=4)
-    return y

@@ -27,7 +27,8 @@ def linear_step_kernel(x, cond, uncond, noise, guidance, out, size, D, per_row, 
     """``a x + b v + c noise`` with ``v = uncond + guidance (cond - uncond)``."""
     e = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = e < size
-    row, d = e // D, e % D
+    row = e // D
+    d = e % D
     v = tl.load(cond + row * cond_n + d, mask=mask, other=0.0).to(tl.float32)
     if GUIDED > 0:
         u = tl.load(uncond + row * uncond_n + d, mask=mask, other=0.0).to(tl.float32)
@@ -45,7 +46,8 @@ def ddpm_step_kernel(x, cond, uncond, noise, guidance, out, mean_out, std_out, s
     """One ancestral step with learned variance; rows of ``cond`` hold D channels of noise, then D of variance."""
     e = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = e < size
-    row, d = e // D, e % D
+    row = e // D
+    d = e % D
     eps = tl.load(cond + row * cond_n + d, mask=mask, other=0.0).to(tl.float32)
     v = tl.load(cond + row * cond_n + D + d, mask=mask, other=0.0).to(tl.float32)
     if GUIDED > 0:
@@ -66,7 +68,7 @@ def ddpm_step_kernel(x, cond, uncond, noise, guidance, out, mean_out, std_out, s
     tl.store(out + e, mean, mask=mask)
 
 
-def _rows(output: Tensor, token_dim: int) -> Tensor:
+def _rows(output: Tensor) -> Tensor:
     """(B, ..., C) as rows (M, C), its last axis dense."""
     output = output if output.stride(-1) == 1 else output.contiguous()
     return output.flatten(0, -2)
@@ -75,7 +77,8 @@ def _rows(output: Tensor, token_dim: int) -> Tensor:
 def _prepared(x: Tensor, cond: Tensor, uncond: Tensor | None, guidance: float | Tensor) -> tuple:
     """Inputs as the kernels want them: x, rows of cond and uncond, guidance and its kind, rows that share one."""
     kind = 0 if uncond is None else 2 if isinstance(guidance, Tensor) else 1
-    rows, other = _rows(cond, x.shape[-1]), None if uncond is None else _rows(uncond, x.shape[-1])
+    rows = _rows(cond)
+    other = None if uncond is None else _rows(uncond)
     strength = guidance.to(x.device).contiguous() if isinstance(guidance, Tensor) else float(guidance)
     return x.contiguous(), rows, other, strength, kind, max(1, len(rows) // max(1, len(x)))
 
@@ -98,7 +101,8 @@ def ddpm_step(x: Tensor, cond: Tensor, uncond: Tensor | None, guidance: float | 
     """See :func:`photophone.kernels.solver.ddpm_step`."""
     x, rows, other, scale, kind, per_row = _prepared(x, cond, uncond, guidance)
     out = torch.empty_like(x)
-    mean, log_std = (torch.empty_like(x) if observed else None for _ in range(2))
+    mean = torch.empty_like(x) if observed else None
+    log_std = torch.empty_like(x) if observed else None
     launch(ddpm_step_kernel, (blocks(x.numel(), BLOCK),), x, rows, other, noise.contiguous(), scale, out, mean, log_std,
            x.numel(), x.shape[-1], per_row, rows.stride(0), 0 if other is None else other.stride(0),
            *map(float, numbers), float(strength), GUIDED=kind, CLIP=clip, NOISY=strength != 0, OBSERVED=observed,

@@ -10,7 +10,8 @@ from torch import Tensor
 from photophone.kernels.dispatch import interpreted
 from photophone.kernels.fused.launch import blocks, launch, power_of_two
 
-WHOLE_FLOAT32, WHOLE_16_BIT = 32, 256
+WHOLE_FLOAT32 = 32
+WHOLE_16_BIT = 256
 """Widest code that a program holds at once; wider ones are read in parts, because registers would spill."""
 CONFIGS = {
     "few rows": {"BLOCK_M": 16, "BLOCK_K": 64, "num_warps": 4, "num_stages": 2},
@@ -127,7 +128,8 @@ def residual_kernel(x, codes, scale, offset, valid, indices, values, counts, sum
     m = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)
     d0 = tl.arange(0, BLOCK_D)
     inside = m < M
-    rows, totals = x + m * D, values + m * D
+    rows = x + m * D
+    totals = values + m * D
     residual = tl.load(rows[:, None] + d0[None, :], mask=inside[:, None] & (d0 < D)[None, :], other=0.0)
     counted = inside
     if MASKED:
@@ -169,7 +171,8 @@ def _exact(x: Tensor, codes: Tensor) -> bool:
 
 def _code_terms(codes: Tensor, cosine: bool) -> tuple[Tensor, Tensor]:
     books, count, dim = codes.shape
-    scale, offset = (torch.empty(books, count, device=codes.device) for _ in range(2))
+    scale = torch.empty(books, count, device=codes.device)
+    offset = torch.empty(books, count, device=codes.device)
     launch(code_terms_kernel, (blocks(count, 32), books), codes, scale, offset, count, dim, *codes.stride()[:2],
            COSINE=cosine, BLOCK_K=32, BLOCK_D=min(power_of_two(dim), 128), num_warps=4)
     return scale, offset
@@ -182,8 +185,10 @@ def _dense(x: Tensor) -> Tensor:
 def lookup(x: Tensor, codes: Tensor, cosine: bool, values: bool, statistics: bool, valid: Tensor | None,
            config: dict[str, int] | None = None) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """x (Q, M, D), codes (Q, K, D) and valid Bool (M,) or None to indices, values, counts and sums; see the parent."""
-    x, codes = _dense(x), _dense(codes)
-    (books, rows, dim), count = x.shape, codes.shape[1]
+    x = _dense(x)
+    codes = _dense(codes)
+    books, rows, dim = x.shape
+    count = codes.shape[1]
     scale, offset = _code_terms(codes, cosine)
     exact = _exact(x, codes)
     whole, block_d = _parts(dim, exact)
@@ -202,7 +207,8 @@ def residual_lookup(x: Tensor, codes: Tensor, cosine: bool, statistics: bool, va
                     config: dict[str, int] | None = None) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """x (M, D), codes (Q, K, D) to indices (Q, M), values (M, D), counts and sums."""
     codes = _dense(codes)
-    (rows, dim), (books, count, _) = x.shape, codes.shape
+    rows, dim = x.shape
+    books, count, _ = codes.shape
     scale, offset = _code_terms(codes, cosine)
     whole, block_d = _parts(dim, False)
     residual = torch.empty(rows, dim, device=x.device).copy_(x)

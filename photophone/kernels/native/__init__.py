@@ -70,7 +70,8 @@ def _build(source: Path, target: Path, program: str) -> None:
 @cache
 def load(name: str) -> tuple[ctypes.CDLL | None, str]:
     """The library of ``name``.cpp, compiled if this processor has none yet; or None. And why, in a few words."""
-    program, source = compiler(), Path(__file__).with_name(f"{name}.cpp")
+    program = compiler()
+    source = Path(__file__).with_name(f"{name}.cpp")
     if program is None or not hasattr(os, "getuid"):
         return None, "no C++ compiler"
     try:

@@ -152,7 +152,7 @@ inline void multiply(const Matrix& a, const float* x, int64_t rows, Put put) {
 struct Block {
     Matrix qkv, out, gate, value, down;
     const float *norm1, *norm2;
-    float eps, residual, gain;
+    float eps, residual;
     int64_t heads, kv_heads, head_dim, halves;
 };
 
@@ -173,12 +173,12 @@ inline void rms_norm(const float* x, const float* weight, float eps, int64_t dim
     for (int64_t i = 0; i < dim; i++) y[i] = x[i] * factor * weight[i];
 }
 
-inline void rotate(const float* x, const float* table, int64_t dim, bool halves, float gain, float* y) {
+inline void rotate(const float* x, const float* table, int64_t dim, bool halves, float scale, float* y) {
     const int64_t first = halves ? 1 : 2, second = halves ? dim / 2 : 1;
     for (int64_t i = 0; i < dim / 2; i++) {
         const float a = x[i * first], b = x[i * first + second], cos = table[2 * i], sin = table[2 * i + 1];
-        y[i * first] = (a * cos - b * sin) * gain;
-        y[i * first + second] = (b * cos + a * sin) * gain;
+        y[i * first] = (a * cos - b * sin) * scale;
+        y[i * first + second] = (b * cos + a * sin) * scale;
     }
 }
 
@@ -223,7 +223,7 @@ inline void attend_head(const Block& b, const Step& s, int64_t row, int64_t head
         for (int64_t h = head * group; h < (head + 1) * group; h++) {
             const int64_t token = row * s.count + n;
             rotate(qkv + token * width + h * d, s.rotary + row * s.rotary_row + n * d, d, b.halves,
-                   b.gain / std::sqrt((float)d), query.data());
+                   1 / std::sqrt((float)d), query.data());
             const uint8_t* mask = s.mask ? s.mask + row * s.mask_row + n * s.mask_token : nullptr;
             attend(query.data(), keys, values, mask, s.span, d, scores, attended + (token * b.heads + h) * d);
         }

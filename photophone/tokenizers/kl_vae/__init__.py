@@ -11,5 +11,5 @@ ENTRIES = [
                config={"image_size": 256, "channels": 128, "multipliers": [1, 1, 2, 2, 4], "blocks": 2,
                        "latent_width": 16, "encoder_attention_levels": [4], "scaling": 0.2325},
                tiny={"image_size": 16, "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "latent_width": 4,
-                     "encoder_attention_levels": [2]}),
+                     "encoder_attention_levels": [2]}, parameters=66_456_019),
 ]

@@ -18,6 +18,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)  # the block starts as the identity
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to the same."""
         h = self.conv1(F.silu(self.norm1(x)))
         return x + self.conv2(F.silu(self.norm2(h)))
 

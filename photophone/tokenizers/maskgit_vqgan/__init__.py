@@ -12,5 +12,5 @@ ENTRIES = [
                        "token_width": 256, "num_codes": 1024, "residual_drops_input": True},
                hub_id="fun-research/TiTok", files=("maskgit-vqgan-imagenet-f16-256.bin",),
                tiny={"image_size": 32, "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "token_width": 16,
-                     "num_codes": 64}),
+                     "num_codes": 64}, parameters=54_515_587),
 ]

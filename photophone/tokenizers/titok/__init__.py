@@ -14,7 +14,7 @@ VIT_SIZES = {"s": [512, 8, 8], "b": [768, 12, 12], "l": [1024, 24, 16]}
 """Official sizes: width, blocks, heads."""
 
 
-def _titok(name: str, encoder: str, decoder: str, tokens: int, codes: int | None, width: int,
+def _titok(name: str, encoder: str, decoder: str, tokens: int, codes: int | None, width: int, parameters: int,
            legacy: bool = False) -> ModelEntry:
     """A published TiTok; ``legacy`` is the two-stage model."""
     config = {"num_tokens": tokens, "num_codes": codes, "token_width": width, "l2_norm": legacy,
@@ -26,17 +26,17 @@ def _titok(name: str, encoder: str, decoder: str, tokens: int, codes: int | None
         options["tiny"] = {**TITOK_TINY_PIXELS, "l2_norm": True, "num_codes": None if codes is None else 2048}
     return ModelEntry(name, summary=f"256x256 pixels to {kind}{'; two-stage' if legacy else ''}", config=config,
                       hub_id=f"yucornetto/tokenizer_{name.replace('-', '_')}_imagenet", files=("model.safetensors",),
-                      **options)
+                      parameters=parameters, **options)
 
 
 ENTRIES = [
-    _titok("titok-l32", "l", "l", 32, 4096, 12, legacy=True),
-    _titok("titok-b64", "b", "b", 64, 4096, 12, legacy=True),
-    _titok("titok-s128", "s", "s", 128, 4096, 12, legacy=True),
-    _titok("titok-bl64-vq8k", "b", "l", 64, 8192, 64),
-    _titok("titok-bl128-vq8k", "b", "l", 128, 8192, 64),
-    _titok("titok-sl256-vq8k", "s", "l", 256, 8192, 64),
-    _titok("titok-ll32-vae-c16", "l", "l", 32, None, 16),
-    _titok("titok-bl64-vae-c16", "b", "l", 64, None, 16),
-    _titok("titok-bl128-vae-c16", "b", "l", 128, None, 16),
+    _titok("titok-l32", "l", "l", 32, 4096, 12, 641_054_735, legacy=True),
+    _titok("titok-b64", "b", "b", 64, 4096, 12, 204_814_095, legacy=True),
+    _titok("titok-s128", "s", "s", 128, 4096, 12, 83_674_639, legacy=True),
+    _titok("titok-bl64-vq8k", "b", "l", 64, 8192, 64, 390_016_148),
+    _titok("titok-bl128-vq8k", "b", "l", 128, 8192, 64, 390_179_988),
+    _titok("titok-sl256-vq8k", "s", "l", 256, 8192, 64, 330_260_884),
+    _titok("titok-ll32-vae-c16", "l", "l", 32, None, 16, 606_879_604),
+    _titok("titok-bl64-vae-c16", "b", "l", 64, None, 16, 389_418_100),
+    _titok("titok-bl128-vae-c16", "b", "l", 128, None, 16, 389_581_940),
 ]

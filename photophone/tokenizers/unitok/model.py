@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from photophone.layers.transformer import Attention, GatedFeedForward, TransformerBlock
+from photophone.layers.transformer import Attention, TransformerBlock
 from photophone.layers.vit_keys import convert_vit_keys
 from photophone.loading.checkpoints import State, rename_keys
 from photophone.quantizers.multi_codebook import MultiCodebookVQ
 from photophone.tokenizers.grid import to_grid, to_sequence
 from photophone.tokenizers.latent import LatentTokenizer, grid_side
+from photophone.tokenizers.unitok.geglu import NormedGEGLU
 from photophone.tokenizers.unitok.vitamin import ConvStem, ConvTail
 
 STRIDE = 16
@@ -72,7 +73,7 @@ class AttentionProjection(nn.Module):
         self.attention = HeadMeanAttention(in_dim, num_heads, out_dim) if in_dim > out_dim else \
             Attention(in_dim, num_heads, inner_dim=out_dim, out_dim=out_dim)
         self.proj = nn.Linear(in_dim, out_dim)
-        self.feed_forward = GatedFeedForward(out_dim, 2 * out_dim, "gelu_tanh", norm_eps=1e-6)
+        self.feed_forward = NormedGEGLU(out_dim, 2 * out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.proj(self.norm3(x)) + self.attention(self.norm1(x))
@@ -81,7 +82,7 @@ class AttentionProjection(nn.Module):
 
 def vitamin_blocks(width: int, depth: int, num_heads: int) -> nn.Sequential:
     """The transformer of ViTamin: each feed-forward has a norm inside, behind the block's own."""
-    return nn.Sequential(*(TransformerBlock(width, num_heads, 2.0, feed_forward="normed_geglu", norm_eps=1e-6)
+    return nn.Sequential(*(TransformerBlock(width, num_heads, 2.0, feed_forward=NormedGEGLU, norm_eps=1e-6)
                            for _ in range(depth)))
 
 

@@ -20,6 +20,7 @@ class ChannelNorm(nn.LayerNorm):
         super().__init__(channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to the same."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -31,6 +32,7 @@ class UpConv(nn.Module):
         self.conv = nn.Conv2d(channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to (B, C', 2H, 2W)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -43,6 +45,7 @@ class DownShortcut(nn.Module):
         self.expand = nn.Conv2d(channels, out_channels, 1) if channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to (B, C', H/2, W/2)."""
         return self.expand(self.pool(x))
 
 
@@ -72,6 +75,7 @@ class InvertedBlock(nn.Module):
         self.conv3_1x1 = nn.Conv2d(hidden, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to (B, C', H', W')."""
         h = self.up(F.gelu(self.conv1_1x1(self.pre_norm(x))))
         return self.conv3_1x1(F.gelu(self.conv2_kxk(h))) + self.shortcut(x)
 
@@ -106,6 +110,7 @@ class ConvStem(nn.Module):
         return self.conv2(F.gelu(self.norm1(self.conv1(images))))
 
     def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) to (B, width, H/16, W/16)."""
         return self.pool(self.pool_norm(self.stages(self.stem(images))))
 
 
@@ -128,5 +133,6 @@ class ConvTail(nn.Module):
         self.conv2 = nn.Conv2d(first, 3, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, widths[0], h, w) to (B, 3, 16 h, 16 w)."""
         x = self.up_conv3(self.up_conv2(self.up_conv1(x)))
         return self.conv2(F.gelu(self.norm1(self.up_conv4(x))))

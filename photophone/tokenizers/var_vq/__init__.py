@@ -13,7 +13,9 @@ VAR_VQ16 = {"channels": 160, "multipliers": [1, 1, 2, 2, 4], "blocks": 2, "token
             "num_phis": 4}
 ENTRIES = [
     ModelEntry("var-vq16-256", summary="256x256 pixels to 680 codes of 4,096 on ten scales", **VAR_VQ,
-               config={**VAR_VQ16, "image_size": 256, "scales": [1, 2, 3, 4, 5, 6, 8, 10, 13, 16]}),
+               config={**VAR_VQ16, "image_size": 256, "scales": [1, 2, 3, 4, 5, 6, 8, 10, 13, 16]},
+               parameters=108_948_355),
     ModelEntry("var-vq16-512", summary="512x512 pixels to 2,240 codes of 4,096 on ten scales", **VAR_VQ,
-               config={**VAR_VQ16, "image_size": 512, "scales": [1, 2, 3, 4, 6, 9, 13, 18, 24, 32]}),
+               config={**VAR_VQ16, "image_size": 512, "scales": [1, 2, 3, 4, 6, 9, 13, 18, 24, 32]},
+               parameters=108_948_355),
 ]

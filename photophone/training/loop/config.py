@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+MAY_CHANGE = ("steps", "validation", "compile", "log_every", "preview_every", "validate_every", "checkpoint_every")
+"""Settings that a resumed run may have otherwise: how long it is, what watches it, and how it is computed."""
+UNSET = object()
 
 
 @dataclass
@@ -82,6 +87,36 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able dict; the checkpoint stores it."""
         return asdict(self)
+
+    def differences(self, saved: dict[str, Any]) -> list[str]:
+        """What keeps this run from continuing one with other settings.
+
+        Args:
+            saved: :meth:`to_dict` of the other run, read from JSON. Settings that it does not have yet count with their
+                defaults.
+
+        Returns:
+            A text like ``task.l1 0.5, now 0.25`` for each setting that differs, but for those of ``MAY_CHANGE``.
+        """
+        before = {**TrainConfig(data="").to_dict(), **saved}
+        changed = _changes(*(json.loads(json.dumps(settings)) for settings in (before, self.to_dict())))
+        return [text for name, text in changed if name not in MAY_CHANGE]
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Name, and name with both values, of each entry that differs; entries of dicts have dotted names."""
+    changes = []
+    for key in [*before, *(key for key in now if key not in before)]:
+        old, new, name = before.get(key, UNSET), now.get(key, UNSET), f"{prefix}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            changes += _changes(old, new, f"{name}.")
+        elif old != new:
+            changes.append((name, f"{name} {_told(old)}, now {_told(new)}"))
+    return changes
+
+
+def _told(value: Any) -> str:
+    return "not set" if value is UNSET else repr(value)
 
 
 def _typed(name: str, kind: str, value: Any) -> Any:

@@ -78,14 +78,8 @@ class Trainer:
 
     def _load(self, path: Path, optimizers: list[torch.optim.Optimizer]) -> None:
         checkpoint = load_checkpoint(path, self.info["model_class"])
-        saved = checkpoint["state"]["config"]
-        # JSON turns tuples into lists, so compare after the same change
-        current = {k: list(v) if isinstance(v, tuple) else v for k, v in self.config.to_dict().items()}
-        differing = [key for key in ("model", "batch_size", "accumulation", "optimizer", "seed", "data")
-                     if saved.get(key) != current[key]]
-        if differing:
-            raise ValueError(f"{path} was made with other settings: "
-                             + "; ".join(f"{k} {saved.get(k)!r}, now {current[k]!r}" for k in differing))
+        if changed := self.config.differences(checkpoint["state"]["config"]):
+            raise ValueError(f"{path} was made with other settings: {'; '.join(changed)}")
         self.task.model.load_state_dict(checkpoint["model"])
         self.ema.average = checkpoint["ema"]
         for optimizer, state in zip(optimizers, checkpoint["optimizers"], strict=True):

@@ -28,7 +28,8 @@ def discretized_normal_nll(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     The first bin (x < -0.999) and the last (x > 0.999) reach to infinity. The distribution function is the tanh
     approximation of ADM, and probabilities are at least 1e-12: published weights were trained with both.
     """
-    centred, inverse_std = x - mean, torch.exp(-log_std)
+    centred = x - mean
+    inverse_std = torch.exp(-log_std)
     upper = _approximate_cdf(inverse_std * (centred + 1 / 255))
     lower = _approximate_cdf(inverse_std * (centred - 1 / 255))
     probability = torch.where(x < -0.999, upper, torch.where(x > 0.999, 1 - lower, upper - lower))

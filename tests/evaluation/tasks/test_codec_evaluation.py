@@ -15,11 +15,12 @@ from photophone.cli.codec import is_unpublished
 from photophone.data.audio import read_audio
 from photophone.data.speech_sources import Clip
 from photophone.evaluation.metrics import units as unit_metrics
-from photophone.evaluation.report import format_table, write_report
+from photophone.evaluation.picture import draw_codecs
+from photophone.evaluation.report import format_report, write_report
 from photophone.evaluation.tasks import codec
 from photophone.loading.registry import find
 
-CLIPS = Path(__file__).parents[1] / "goldens" / "data" / "speech"
+CLIPS = Path(__file__).parents[2] / "goldens" / "data" / "speech"
 
 
 def test_usage_of_even_and_single_units():
@@ -83,9 +84,9 @@ def test_a_codec_is_measured_without_judges(tmp_path):
     assert row["bits_per_second"] == 40 * 80 * 4 and not row["random_weights"]
     # Griffin-Lim from 16 levels is a rough copy; another speaker's speech scores about 0.1
     assert 0.75 < row["stoi"] < 1 and row["mel_distance"] < 0.35 and row["robustness"]["gain 0.3"] > 0.1
-    files = write_report(result, tmp_path)
-    assert [file.name for file in files] == ["codecs.json", "codecs.txt", "codecs.png"]
-    assert all(file.stat().st_size > 200 for file in files) and "12800" in format_table(result)
+    files = write_report("codec", result, tmp_path, "codecs")
+    assert [file.name for file in files] == ["codecs.json", "codecs.txt"]
+    assert all(file.stat().st_size > 200 for file in files) and "12800" in files[1].read_text()
 
 
 def test_words_that_several_speakers_say_are_found_and_compared(tmp_path):
@@ -122,9 +123,10 @@ def test_random_weights_are_tried_on_few_clips_and_said_to_be_random(tmp_path):
     assert math.isnan(tried["bits_per_second"]) and "float_bits_per_second" not in known
     width = models["stream-codec"].token_dim
     assert tried["float_bits_per_second"] == 16 * width * models["stream-codec"].frame_rate
-    table = format_table(result)
+    table = format_report("codec", result)
     assert "stream-codec *" in table and "smoke test" in table and "dmel *" not in table
-    assert write_report(result, tmp_path)[2].stat().st_size > 200
+    draw_codecs(result, tmp_path / "codecs.png")
+    assert (tmp_path / "codecs.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_random_is_said_of_what_was_built_at_random_only(tmp_path):

@@ -1,4 +1,4 @@
-"""What `make demo` shows: the built-in weights at work, offline."""
+"""Samples of the built-in weights, made offline: images, speech and cleaned speech. `make demo` runs it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from photophone import TextToSpeechPipeline
 from photophone.cli import app
 from photophone.evaluation.peers import speech as speech_peers
-from photophone.evaluation.tasks.speech import evaluate_voices, format_report, our_voice, read_test_sentences
+from photophone.evaluation.report import format_report
+from photophone.evaluation.tasks.speech import evaluate_voices, our_voice, read_test_sentences
 
 SENTENCES = ["We walked along the river until it was dark.", "She put the letter back into the drawer."]
 
@@ -55,7 +56,7 @@ def test_a_clear_voice_is_told_from_a_cut_and_an_endless_one():
     assert clear["rtf"] > 0 and [row["text"] for row in clear["rows"]] == SENTENCES
     assert found["cut"]["skip"] == 1 and found["cut"]["seconds"] == pytest.approx(clear["seconds"] / 3, rel=1e-3)
     assert found["endless"]["missed_stop"] == 1 and found["endless"]["wer"] > 0.4
-    assert format_report(result).count("\n") == 4
+    assert format_report("speech", result).count("\n") == 4
 
 
 def test_our_voice_draws_a_seed_for_each_sentence():
@@ -67,10 +68,10 @@ def test_our_voice_draws_a_seed_for_each_sentence():
 
 def test_peers_that_are_missing_say_so(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    usable, missing = speech_peers.available_voices(["hibari-tts", "flite"])
+    usable, missing = speech_peers.VOICES.available(["hibari-tts", "flite"])
     assert list(usable) == ["hibari-tts"] and missing == {"flite": "flite is not installed (apt install flite)"}
     with pytest.raises(ValueError, match="unknown peers siri; known are hibari-tts, flite, espeak-ng"):
-        speech_peers.available_voices(["siri"])
+        speech_peers.VOICES.available(["siri"])
 
 
 def test_the_command_writes_its_report_and_what_was_said(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from photophone.layers.gaussian import discretized_normal_nll, normal_kl, normal_nll
+from photophone.layers.normal import discretized_normal_nll, normal_kl, normal_nll
 
 
 @pytest.fixture

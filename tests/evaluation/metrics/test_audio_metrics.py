@@ -14,7 +14,7 @@ from photophone.data.audio import read_audio
 from photophone.evaluation.metrics import audio as audio_metrics
 from photophone.evaluation.metrics import judges
 
-CLIPS = Path(__file__).parents[1] / "goldens" / "data" / "speech"
+CLIPS = Path(__file__).parents[2] / "goldens" / "data" / "speech"
 RATE = 16000
 
 

@@ -14,7 +14,8 @@ from photophone import SpeechEnhancementPipeline, SpeechEnhancer
 from photophone.cli.common import app
 from photophone.data.mixing import power
 from photophone.data.speech import SpeechDataset
-from photophone.evaluation.tasks.enhancement import evaluate_enhancers, format_report, mixed_pairs
+from photophone.evaluation.report import format_report
+from photophone.evaluation.tasks.enhancement import evaluate_enhancers, mixed_pairs
 
 RATE = 16000
 SMALL = {"channels": [8, 12, 16], "squeeze": 4, "width": 32, "hidden": 48, "depth": 2, "token_depth": 1, "token_dim": 4}
@@ -64,7 +65,7 @@ def test_known_systems_get_the_measures_they_must(data):
     assert made["oracle"]["stoi"] == pytest.approx(1, abs=1e-6) and made["oracle"]["destroyed"] == 0
     assert made["destroyer"]["destroyed"] == 2 and made["destroyer"]["si_sdr"] < -20
     assert math.isnan(made["noisy"]["rtf"]) and made["nothing"]["clips"] == 2
-    table = format_report({"mixed": made})
+    table = format_report("enhance", {"mixed": made})
     assert "mixed (2 clips)" in table and "destroyer" in table
 
 

@@ -37,6 +37,7 @@ class ConvBlock(nn.Module):
         return -(-lengths // stride) if self.causal else ((lengths - kernel) // stride + 1).clamp(min=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to (B, C', T')."""
         if not self.causal:
             x = functional.pad(x, (0, max(0, self.conv.kernel_size[0] - x.shape[-1])))
         return functional.gelu(self.norm(self.conv(x).transpose(1, 2))).transpose(1, 2)
@@ -53,6 +54,7 @@ class ConvPosition(nn.Module):
             self.conv = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, T) to the same."""
         return functional.gelu(self.conv(x)[..., :x.shape[-1]])  # an even kernel makes one frame too many
 
 
@@ -103,6 +105,7 @@ class FeedForward(nn.Module):
         self.out_proj = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., width) to the same."""
         return self.out_proj(functional.gelu(self.in_proj(x)))
 
 
@@ -117,6 +120,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(width, hidden)
 
     def forward(self, x: Tensor, bias: Tensor, seen: Tensor | None) -> Tensor:
+        """x (B, T, C) to the same; ``bias`` and ``seen`` as :class:`GatedAttention` takes them."""
         x = x + self.attention(self.attention_norm(x), bias, seen)
         return x + self.feed_forward(self.feed_forward_norm(x))
 

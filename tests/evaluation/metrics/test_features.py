@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from photophone.evaluation.metrics import features as module
 from photophone.evaluation.metrics.features import EfficientNetLite0Features, convert_state_dict, load_weights
 
-GOLDEN = Path(__file__).parents[1] / "goldens" / "efficientnet_lite0.safetensors"
+GOLDEN = Path(__file__).parents[2] / "goldens" / "efficientnet_lite0.safetensors"
 CATS = {281, 282, 285}  # tabby, tiger cat, Egyptian cat
 
 

@@ -1,0 +1,122 @@
+"""Speech tasks from the settings of a config: what the training scripts run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.codecs.vocos.model import Vocos
+from photophone.core.tokens import Tokens
+from photophone.data.mixing import MixingConfig
+from photophone.data.speech import SpeechDataset
+from photophone.generators.enhancer.model import SpeechEnhancer
+from photophone.generators.speech_ar.model import SpeechFlowAR
+from photophone.training.loop.config import TrainConfig
+from photophone.training.losses.speech_features import WhisperFeatures
+from photophone.training.tasks.codec import CodecTask, CodecWeights
+from photophone.training.tasks.enhancer import EnhancerTask, EnhancerWeights
+from photophone.training.tasks.speech_generator import AlignedSpeech, SpeechGeneratorTask
+
+CODECS = {"stream": StreamCodec, "vocos": Vocos}
+"""What ``task.codec`` of a codec's training may be."""
+
+
+def take(settings: dict[str, Any], name: str) -> Any:
+    """Remove a setting that must be there.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if name not in settings:
+        raise ValueError(f"task: the setting {name!r} is missing")
+    return settings.pop(name)
+
+
+def build_part(model_class: type, config: TrainConfig, **sizes: Any) -> Any:
+    """A model of a class: from ``config.init_from``, or with random weights.
+
+    Args:
+        sizes: arguments that follow from the data; ``config.model`` goes before them.
+    """
+    arguments = {**sizes, **config.model}
+    if config.init_from:
+        return model_class.from_pretrained(config.init_from, **arguments)
+    return model_class(**arguments)
+
+
+def codec_task(config: TrainConfig) -> CodecTask:
+    """The task of ``train_codec.py``.
+
+    ``task`` holds the fields of :class:`CodecWeights`, and beside them: ``codec`` (a key of ``CODECS``, stream when not
+    given); ``more_data`` (further prepared files); ``freeze_encoder``.
+
+    Raises:
+        ValueError, TypeError: settings that are unknown or do not fit.
+    """
+    settings = dict(config.task)
+    freeze_encoder = settings.pop("freeze_encoder", False)
+    data = SpeechDataset(config.data, *settings.pop("more_data", []))
+    kind = settings.pop("codec", "stream")
+    if kind not in CODECS:
+        raise ValueError(f"task.codec must be one of {', '.join(CODECS)}, got {kind!r}")
+    codec = build_part(CODECS[kind], config)
+    validation = SpeechDataset(config.validation) if config.validation else None
+    return CodecTask(codec, data, validation, CodecWeights(**settings), freeze_encoder)
+
+
+def enhancer_task(config: TrainConfig) -> EnhancerTask:
+    """The task of ``train_enhancer.py``.
+
+    ``task`` holds the fields of :class:`EnhancerWeights`, and beside them: ``codec`` (folder of the codec that makes
+    the clean tokens); ``noise`` and ``validation_noise`` (prepared files); ``mixing`` (fields of
+    :class:`photophone.data.mixing.MixingConfig`); ``more_data`` and ``more_share`` (files of a further voice, and their
+    share); ``recogniser`` (of the loss ``words``).
+
+    Raises:
+        ValueError, TypeError: settings that are unknown or do not fit.
+    """
+    settings = dict(config.task)
+    codec = StreamCodec.from_pretrained(take(settings, "codec"))
+    noise, held_apart = SpeechDataset(take(settings, "noise")), settings.pop("validation_noise", None)
+    more, share = settings.pop("more_data", []), settings.pop("more_share", 0.25)
+    recogniser = settings.pop("recogniser", None)
+    features = WhisperFeatures(recogniser) if recogniser else None
+    mixing = MixingConfig(**settings.pop("mixing", {}))
+    model = build_part(SpeechEnhancer, config, token_dim=codec.token_dim, token_hop=codec.hop_length,
+                       sample_rate=codec.sample_rate)
+    speech, own_clips = SpeechDataset(config.data, *more), len(SpeechDataset(config.data))
+    validation = None
+    if config.validation and held_apart:
+        validation = SpeechDataset(config.validation), SpeechDataset(held_apart)
+    task = EnhancerTask(model, codec, speech, noise, validation, mixing, EnhancerWeights(**settings), own_clips, share,
+                        features)
+    if not config.init_from:
+        task.fit_statistics()
+    return task
+
+
+def speech_generator_task(config: TrainConfig) -> SpeechGeneratorTask:
+    """The task of ``train_tts.py``.
+
+    ``task`` holds ``codec`` (its folder), ``tokens`` (a file of ``tokenize_speech.py``) and ``validation_tokens``.
+
+    Raises:
+        ValueError, TypeError: settings that are unknown or do not fit.
+    """
+    settings = dict(config.task)
+    codec = StreamCodec.from_pretrained(take(settings, "codec")).eval()
+    tokens, validation_tokens = take(settings, "tokens"), settings.pop("validation_tokens", None)
+    if settings:
+        raise ValueError(f"unknown task settings {sorted(settings)}; known are codec, tokens, validation_tokens")
+    model = build_part(SpeechFlowAR, config, token_dim=codec.token_dim)
+
+    def aligned(data: str, path: str) -> AlignedSpeech:
+        return AlignedSpeech(SpeechDataset(data), Tokens.load(path), codec.frame_rate, model.config.patch_size)
+
+    data = aligned(config.data, tokens)
+    validation = aligned(config.validation, validation_tokens) if config.validation and validation_tokens else None
+    if not config.init_from:
+        model.fit_statistics(Tokens(torch.cat(data.values)[None]))
+    return SpeechGeneratorTask(model, data, validation, codec)
