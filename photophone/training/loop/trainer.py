@@ -126,7 +126,7 @@ class Trainer:
         for part in range(config.accumulation):
             own = np.array_split(indices, parts)[part * accelerator.num_processes + accelerator.process_index]
             key = [config.seed, self.step, part, accelerator.process_index]
-            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
             batch = self.task.batch(own, np.random.default_rng(key))
             batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
             last = part == config.accumulation - 1
