@@ -7,7 +7,7 @@ pictures. The tokens are those of :class:`photophone.tokenizers.llamagen_vq.mode
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -17,8 +17,8 @@ from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.guidance import scheduled_guidance
 from photophone.decoding.loop import Callback, KVCache, StaticCache, autoregress, collect
-from photophone.generators.base import Generator, LossOutput
-from photophone.generators.classes import example_codes, example_labels
+from photophone.generators.base import LossOutput
+from photophone.generators.classes import PrefixGenerator, example_codes
 from photophone.generators.conditions import CaptionFeatures, ClassLabels
 from photophone.generators.sampler import (
     GuidedSampler,
@@ -60,7 +60,7 @@ class LlamaGenSampler(GuidedSampler):
     top_p: float = top_p_option()
 
 
-class LlamaGenGPT(OriginalCheckpoint, Generator):
+class LlamaGenGPT(OriginalCheckpoint, PrefixGenerator):
     """Classes or captions to codes Long (B, N) of a square grid, row by row.
 
     A condition is :class:`photophone.ClassLabels`, or with ``caption_dim`` :class:`photophone.CaptionFeatures`
@@ -81,7 +81,6 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
         condition_drop: share of training conditions replaced by the null one.
     """
 
-    Condition = ClassLabels | CaptionFeatures
     Sampler = LlamaGenSampler
     CONTAINERS = ("model", "module", "state_dict")
 
@@ -94,13 +93,7 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
         super().__init__()
         hidden = int(8 * width / 3) if hidden_factor is None else int(hidden_factor * int(8 * width / 3))
         hidden = -(-hidden // hidden_multiple) * hidden_multiple
-        self.Condition = ClassLabels if caption_dim is None else CaptionFeatures
-        if caption_dim is None:
-            self.class_embedding = nn.Embedding(num_classes + 1, width)
-        else:
-            self.caption_in = nn.Sequential(nn.Linear(caption_dim, width, bias=False), nn.GELU(approximate="tanh"),
-                                            nn.Linear(width, width, bias=False))
-            self.register_buffer("null_caption", torch.randn(caption_length, caption_dim) / caption_dim**0.5)
+        self._build_prefix(num_classes, caption_dim, caption_length, width)
         self.token_embedding = nn.Embedding(num_codes, width)
         self.blocks = nn.ModuleList(LlamaBlock(width, num_heads, hidden, eps, num_kv_heads=num_kv_heads)
                                     for _ in range(depth))
@@ -115,52 +108,11 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
         """Official keys to ours."""
         return rename_keys(state, KEYS)
 
-    @property
-    def prefix_length(self) -> int:
-        """Condition tokens in front of the codes."""
-        return 1 if self.config.caption_dim is None else self.config.caption_length
-
     def rotary(self) -> Tensor:
         """The rotary table of condition tokens and codes."""
         config = self.config
         table = grid_rotary(config.grid_size, config.grid_size, config.width // config.num_heads, config.rotary_base)
         return with_condition_rows(table, self.prefix_length)
-
-    def check_condition(self, condition: ClassLabels | CaptionFeatures) -> None:
-        config = self.config
-        if config.caption_dim is None:
-            condition.check(config.num_classes)
-        elif tuple(condition.features.shape[1:]) != (config.caption_length, config.caption_dim):
-            raise ValueError(f"captions must be (B, {config.caption_length}, {config.caption_dim}), got "
-                             f"{tuple(condition.features.shape)}")
-        elif condition.mask is not None and condition.mask.shape != condition.features.shape[:2]:
-            raise ValueError(f"the mask of captions must be (B, {config.caption_length}), got "
-                             f"{tuple(condition.mask.shape)}")
-
-    def prefix(self, condition: ClassLabels | CaptionFeatures) -> Tensor:
-        """A condition, which may hold the null class, to its tokens (B, T, C)."""
-        if self.config.caption_dim is None:
-            return self.class_embedding(condition.labels)[:, None]
-        return self.caption_in(condition.features.to(self.dtype))
-
-    def visible(self, condition: ClassLabels | CaptionFeatures) -> Tensor | None:
-        """Bool (B, T), False for padding among the tokens of :meth:`prefix`; None where there is none."""
-        if self.config.caption_dim is None or condition.mask is None:
-            return None
-        return condition.mask.bool()
-
-    def null_condition(self, condition: ClassLabels | CaptionFeatures) -> ClassLabels | CaptionFeatures:
-        """The null class or caption for each row of a condition."""
-        if self.config.caption_dim is None:
-            return ClassLabels(torch.full_like(condition.labels, self.config.num_classes))
-        return replace(condition, features=self.null_caption.to(condition.features).expand_as(condition.features))
-
-    def drop_condition(self, condition: ClassLabels | CaptionFeatures, noise: Noise) -> ClassLabels | CaptionFeatures:
-        """A condition of a training pass: a share of ``condition_drop`` becomes the null one."""
-        null, drop = self.null_condition(condition), noise.uniform(len(condition)) < self.config.condition_drop
-        if self.config.caption_dim is None:
-            return ClassLabels(torch.where(drop, null.labels, condition.labels))
-        return replace(condition, features=torch.where(drop[:, None, None], null.features, condition.features))
 
     def attention_mask(self, caption_mask: Tensor | None) -> Tensor:
         """Bool (B or 1, 1, M, M) over T + N positions: causal, without padded caption tokens, but all see themselves.
@@ -219,18 +171,9 @@ class LlamaGenGPT(OriginalCheckpoint, Generator):
              noise: Noise | None = None) -> LossOutput:
         """Cross-entropy in nats, mean over codes Long (B, N)."""
         codes = tokens.values
-        if self.training and self.config.condition_drop:
-            condition = self.drop_condition(condition, noise or GlobalNoise(codes.device))
+        condition = self.drop_condition(condition, noise or GlobalNoise(codes.device))
         logits = self.teacher_logits(codes, condition)
         return LossOutput(nn.functional.cross_entropy(logits.flatten(0, 1), codes.flatten()))
-
-    def example_condition(self, rows: int, seed: int = 0) -> ClassLabels | CaptionFeatures:
-        length, dim = self.config.caption_length, self.config.caption_dim
-        if dim is None:
-            return example_labels(rows, self.config.num_classes, seed)
-        mask = torch.arange(length) >= torch.tensor([[row % length] for row in range(rows)])
-        features = torch.randn(rows, length, dim, generator=torch.Generator().manual_seed(seed))
-        return CaptionFeatures(features * mask[..., None], mask)
 
     def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
         return example_codes(rows, self.config.grid_size**2, self.config.num_codes, seed)
