@@ -5,7 +5,8 @@ from __future__ import annotations
 from photophone.loading.entry import OWN, ModelEntry
 
 FLOW_AR = {"kind": "generator", "target": "photophone.generators.flow_ar.model:FlowARGenerator",
-           "paper": "in the line of arXiv 2406.11838 and 2502.20388", **OWN}
+           "paper": "in the line of arXiv 2406.11838 and 2502.20388", **OWN,
+           "tiny_sampler": {"num_inference_steps": 3, "guidance_scale": 2.0, "temperature": 0.9}}
 CELL_HEAD = {"width": 192, "depth": 3, "num_heads": 3, "batch_mul": 4, "time_distribution": "logit_normal"}
 MLP_HEAD = {"width": 384, "depth": 3, "batch_mul": 4, "time_distribution": "logit_normal"}
 ENTRIES = [
