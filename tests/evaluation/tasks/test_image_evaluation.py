@@ -41,8 +41,12 @@ def test_a_folder_of_images_is_enough(tmp_path):
     assert list(result) == ["tokenizer", "settings", "val"] and result["val"]["generated"]["count"] == count
     assert result["settings"]["distractors"] == count - 1  # all there are
     assert result["val"]["ceiling"]["mean_rank"] <= count
+
+
+def test_a_prepared_file_is_enough(tmp_path):
     prepared = write_prepared(tmp_path / "mine.safetensors", count=6)
-    assert evaluation.evaluate_images(small_pipeline(), prepared, **settings)["val"]["generated"]["count"] == 6
+    sets = evaluation.read_sets(prepared, 16)
+    assert list(sets) == ["val"] and len(sets["val"]) == 6
 
 
 def test_data_that_cannot_be_measured_is_refused(tmp_path):
