@@ -1,13 +1,21 @@
 """Checkpoints: whole, checked, of this model."""
 
+import hashlib
 import json
 import pickle
+import shutil
 
 import pytest
 import torch
 from tiny import Hostile
 
-from photophone.training.loop.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from photophone.training.loop.checkpoint import (
+    DamagedCheckpoint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    state_checksum,
+)
 from photophone.training.loop.report import Reporter
 
 MODEL = {"weight": torch.randn(3, 4).t(), "count": torch.tensor(5)}
@@ -17,6 +25,12 @@ def save(folder, step, **options):
     return save_checkpoint(folder, step, model=MODEL, ema={name: tensor + 1 for name, tensor in MODEL.items()},
                            optimizers=[{"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]}],
                            info={"model_class": "Small", "config": {"seed": 1}}, **options)
+
+
+def change_state(path, **changes):
+    """Write other values into state.json, with the checksum that belongs to them."""
+    state = {**json.loads((path / "state.json").read_text()), **changes}
+    (path / "state.json").write_text(json.dumps({**state, "checksum": state_checksum(state)}))
 
 
 def test_what_was_saved_comes_back(tmp_path):
@@ -36,18 +50,58 @@ def test_the_newest_are_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_checkpoint_that_was_cut_short_is_never_listed(tmp_path, monkeypatch):
+def test_a_checkpoint_that_was_cut_short_is_never_listed_and_goes_with_the_next(tmp_path, monkeypatch):
     whole = save(tmp_path, 1)
-    with monkeypatch.context() as patch:
-        patch.setattr("photophone.training.loop.checkpoint.os.replace",
-                      lambda *_: (_ for _ in ()).throw(OSError("killed")))
-        with pytest.raises(OSError, match="killed"):
-            save(tmp_path, 2)
-    assert len(list(tmp_path.iterdir())) == 2  # the part is there
-    (tmp_path / "step-00000003").mkdir()
+    part = tmp_path / ".step-00000002.77.part"  # as a killed process leaves it
+    part.mkdir()
+    (part / "model.safetensors").write_bytes(b"half")
+    half = tmp_path / "step-00000003"
+    half.mkdir()
+    (half / "ema.safetensors").write_bytes(b"half removed")
     assert list_checkpoints(tmp_path) == [whole]
     assert list_checkpoints(tmp_path / "nowhere") == []
     assert load_checkpoint(save(tmp_path, 2), "Small")["state"]["step"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+
+
+def test_a_failed_write_leaves_the_checkpoints_as_they_were(tmp_path, monkeypatch):
+    whole = save(tmp_path, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("photophone.core.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+        with pytest.raises(OSError, match="no space"):
+            save(tmp_path, 2)
+    assert list(tmp_path.iterdir()) == [whole]
+
+
+def test_copies_of_a_user_are_neither_read_nor_removed(tmp_path):
+    save(tmp_path, 21)
+    for name in ("step-00000021-best", "step-backup", "step-21", "best"):
+        shutil.copytree(tmp_path / "step-00000021", tmp_path / name)
+    for step in (22, 23, 24):
+        save(tmp_path, step)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000023", "step-00000024"]
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000021-best", "step-backup", "step-21", "best",
+                                                          "step-00000023", "step-00000024"}
+
+
+def test_steps_of_nine_digits_come_last(tmp_path):
+    for step in (99_999_999, 100_000_000):
+        save(tmp_path, step)
+    assert list_checkpoints(tmp_path)[-1].name == "step-100000000"
+
+
+def test_any_flipped_bit_of_the_state_is_noticed(tmp_path):
+    path = save(tmp_path, 24)
+    data = (path / "state.json").read_bytes()
+    written = load_checkpoint(path, "Small")["state"]
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place % 7
+        (path / "state.json").write_bytes(changed)
+        try:
+            assert load_checkpoint(path, "Small")["state"] == written  # white space alone
+        except DamagedCheckpoint:
+            continue
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.pt"])
@@ -72,8 +126,7 @@ def test_damaged_files_are_refused(tmp_path, name, damage):
 ])
 def test_foreign_checkpoints_are_refused(tmp_path, change, words):
     path = save(tmp_path, 1)
-    state = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps({**state, **change}))
+    change_state(path, **change)
     with pytest.raises(ValueError, match=words):
         load_checkpoint(path, "Small")
 
@@ -87,12 +140,11 @@ def test_other_folders_are_refused(tmp_path, text):
 
 
 def test_hostile_optimizer_states_do_not_run(tmp_path):
-    import hashlib
     path, marker = save(tmp_path, 1), tmp_path / "code-ran"
     (path / "optimizer.pt").write_bytes(pickle.dumps(Hostile(marker), protocol=2))
     state = json.loads((path / "state.json").read_text())
-    state["files"]["optimizer.pt"] = hashlib.sha256((path / "optimizer.pt").read_bytes()).hexdigest()
-    (path / "state.json").write_text(json.dumps(state))
+    digest = hashlib.sha256((path / "optimizer.pt").read_bytes()).hexdigest()
+    change_state(path, files={**state["files"], "optimizer.pt": digest})
     with pytest.raises(pickle.UnpicklingError):
         load_checkpoint(path, "Small")
     assert not marker.exists()
@@ -113,3 +165,13 @@ def test_reports_drop_what_came_after_the_checkpoint(tmp_path):
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.rglob("*.part"))
     assert Reporter(tmp_path, resume_step=0).history == []
+
+
+@pytest.mark.parametrize("torn", [b'{"step": 40, "lo', b'{"step": 40}garbage}', b"{}", b'{"step": "4"}', b"\xff}",
+                                  b"7"])
+def test_a_torn_line_of_the_metrics_is_dropped_by_name(tmp_path, torn):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 10, "loss": 1.0}\n' + torn)
+    report = Reporter(tmp_path, resume_step=50)
+    assert report.history == [{"step": 10, "loss": 1.0}]
+    assert len(report.notes) == 1 and "metrics.jsonl: line 2 cannot be read and is dropped" in report.notes[0]
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 10, "loss": 1.0}\n'

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tiny import SMALL_GENERATOR, SMALL_TOKENIZER, write_prepared
 from photophone import FlowARGenerator, Latent1DTokenizer
 from photophone.data.images import ImageDataset
 from photophone.text.captions import train_caption_tokenizer
+from photophone.training.loop.checkpoint import state_checksum
 from photophone.training.loop.command import train_command
 from photophone.training.loop.config import MAY_CHANGE, TrainConfig
 from photophone.training.loop.trainer import Trainer
@@ -116,7 +118,7 @@ def parts(tmp_path_factory):
     return data, vocabulary, tokenizer, tokenizer.encode(data.batch(range(64)))
 
 
-def generator_trainer(parts, folder, resume=False, weights_seed=0, **changes):
+def generator_trainer(parts, folder, resume=False, weights_seed=0, allow_changes=False, **changes):
     data, vocabulary, tokenizer, tokens = parts
     torch.manual_seed(weights_seed)
     model = FlowARGenerator(**SMALL_GENERATOR)
@@ -125,7 +127,7 @@ def generator_trainer(parts, folder, resume=False, weights_seed=0, **changes):
                               preview_options={"num_inference_steps": 2})
     settings = {"steps": 60, "batch_size": 16, "optimizer": "muon", "learning_rate": 3e-3, "warmup_steps": 5,
                 "log_every": 5, "validate_every": 30, "preview_every": 30, "checkpoint_every": 25}
-    return Trainer(task, TrainConfig("icons", **{**settings, **changes}), folder, resume)
+    return Trainer(task, TrainConfig("icons", **{**settings, **changes}), folder, resume, allow_changes)
 
 
 def test_a_stopped_training_of_a_generator_continues_bit_for_bit(parts, tmp_path):
@@ -164,10 +166,8 @@ def test_used_folders_and_other_settings_are_refused(parts, tmp_path):
     task = ImageTokenizerTask(Latent1DTokenizer(**SMALL_TOKENIZER), parts[0])
     with pytest.raises(ValueError, match="of 'FlowARGenerator', not of 'Latent1DTokenizer'"):
         Trainer(task, TrainConfig("icons"), tmp_path, resume=True)
-    newest = tmp_path / "checkpoints" / "step-00000002"
-    (newest / "ema.safetensors").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="ema.safetensors is missing or damaged"):
-        generator_trainer(parts, tmp_path, resume=True)
+    with pytest.raises(ValueError, match="steps is 1, but .*step-00000002 has done 2; raise steps"):
+        generator_trainer(parts, tmp_path, resume=True, steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def checkpoint_of_a_run(parts, tmp_path_factory):
 def test_a_changed_setting_is_refused_by_name(parts, checkpoint_of_a_run, changes, words):
     AcceleratorState._reset_state(reset_partial_state=True)  # accelerate holds one precision a process
     settings = {"steps": 2, "task": {"l1": 0.5, "networks": {"depth": 2}}, **changes}
-    with pytest.raises(ValueError, match=f"was made with other settings: {words}$"):
+    with pytest.raises(ValueError, match=f"was made with other settings: {words}; undo that"):
         generator_trainer(parts, checkpoint_of_a_run, resume=True, **settings)
     AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -214,24 +214,112 @@ def test_what_only_watches_the_run_may_change(parts, checkpoint_of_a_run):
 
 
 def test_a_checkpoint_from_before_a_setting_existed_has_its_default(parts, checkpoint_of_a_run, tmp_path):
-    import shutil
     folder = tmp_path / "older"
     shutil.copytree(checkpoint_of_a_run, folder)
     for path in folder.glob("checkpoints/*/state.json"):
         state = json.loads(path.read_text())
         del state["config"]["rates"], state["config"]["weight_decay"]
-        path.write_text(json.dumps(state))
+        path.write_text(json.dumps({**state, "checksum": state_checksum(state)}))
     task = {"l1": 0.5, "networks": {"depth": 2}}
     assert generator_trainer(parts, folder, resume=True, task=task).step == 2
-    with pytest.raises(ValueError, match="settings: weight_decay 0.01, now 0.2$"):
+    with pytest.raises(ValueError, match="settings: weight_decay 0.01, now 0.2; undo"):
         generator_trainer(parts, folder, resume=True, task=task, weight_decay=0.2)
 
 
-def test_a_damaged_checkpoint_can_be_removed(parts, tmp_path):
-    import shutil
-    generator_trainer(parts, tmp_path, steps=2, checkpoint_every=1, **NEVER).run()
-    shutil.rmtree(tmp_path / "checkpoints" / "step-00000002")
-    assert generator_trainer(parts, tmp_path, resume=True).step == 1
+def exported(folder):
+    files = sorted(path for path in (folder / "export").rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_of_damaged_checkpoints_the_one_before_is_used_and_said(parts, tmp_path):
+    run = {"steps": 3, "checkpoint_every": 1, **NEVER}
+    generator_trainer(parts, tmp_path, **run).run()
+    whole, export = weights(tmp_path, 3), exported(tmp_path)
+    damage(tmp_path / "checkpoints" / "step-00000003" / "ema.safetensors")
+    trainer = generator_trainer(parts, tmp_path, resume=True, **run)
+    assert trainer.step == 2
+    assert len(trainer.notes) == 1
+    assert "ema.safetensors is missing or damaged" in trainer.notes[0]
+    assert "resuming from step-00000002 before it" in trainer.notes[0]
+    trainer.run()
+    assert (weights(tmp_path, 3) == whole) is True and (exported(tmp_path) == export) is True
+    for path in tmp_path.glob("checkpoints/*/state.json"):
+        damage(path)
+    with pytest.raises(ValueError, match="no checkpoint in .* is whole: .*step-00000003.*step-00000002"):
+        generator_trainer(parts, tmp_path, resume=True, **run)
+
+
+def damage(path):
+    """Flip one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("state", ["missing", "stale", "half"])
+def test_a_finished_run_without_its_right_export_makes_it(parts, tmp_path, state):
+    """As a kill between the last checkpoint and the export leaves it."""
+    run = {"steps": 2, "checkpoint_every": 1, **NEVER}
+    generator_trainer(parts, tmp_path, **run).run()
+    export, file = exported(tmp_path), next((tmp_path / "export").rglob("*.safetensors"))
+    if state == "missing":
+        shutil.rmtree(tmp_path / "export")
+    elif state == "half":
+        file.unlink()
+    else:
+        damage(file)
+    assert generator_trainer(parts, tmp_path, resume=True, **run).run() == 2
+    assert (exported(tmp_path) == export) is True
+
+
+def test_what_an_export_no_longer_holds_goes_with_the_old_one(parts, tmp_path):
+    run = {"steps": 2, "checkpoint_every": 1, **NEVER}
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "stale.safetensors").write_bytes(b"of another run")
+    generator_trainer(parts, tmp_path, **run).run()
+    assert not (tmp_path / "export" / "stale.safetensors").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".export")]
+
+
+def test_two_trainings_of_one_folder_are_refused(parts, tmp_path):
+    first, second = (generator_trainer(parts, tmp_path, steps=2, **NEVER) for _ in range(2))
+    with first._holding_folder(), pytest.raises(ValueError, match="another training is using"):
+        second.run()
+    assert not (tmp_path / "export").exists()
+    assert first.run() == 2
+
+
+def test_the_same_data_elsewhere_is_the_same_and_other_data_in_its_place_is_not(parts, tmp_path):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    for path in (first, second):
+        path.write_bytes(b"the same data")
+    run = {"steps": 2, "checkpoint_every": 1, **NEVER}
+    folder = tmp_path / "run"
+    config = TrainConfig(str(first), task={"tokens": str(first)}, **run)
+    trainer = generator_trainer(parts, folder, **run)
+    Trainer(trainer.task, config, folder).run()
+    first.unlink()
+    moved = TrainConfig(str(second), task={"tokens": str(second)}, **run)
+    assert Trainer(trainer.task, moved, folder, resume=True).step == 2
+    second.write_bytes(b"other data")
+    with pytest.raises(ValueError, match="data has other contents than what the run was made with; task.tokens has"):
+        Trainer(trainer.task, moved, folder, resume=True)
+
+
+def test_allowed_changes_are_said_kept_and_used(parts, tmp_path):
+    run = {"steps": 2, "checkpoint_every": 1, **NEVER}
+    generator_trainer(parts, tmp_path, **run).run()
+    changes = {**run, "steps": 4, "weight_decay": 0.2, "betas": (0.8, 0.9), "learning_rate": 1e-3}
+    trainer = generator_trainer(parts, tmp_path, resume=True, allow_changes=True, **changes)
+    assert trainer.notes == ["from step 2 on: learning_rate 0.003, now 0.001",
+                             "from step 2 on: weight_decay 0.01, now 0.2",
+                             "from step 2 on: betas [0.9, 0.95], now [0.8, 0.9]"]
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    assert all(group["weight_decay"] in (0.2, 0.0) for group in groups)
+    assert [group["betas"] for group in groups if "betas" in group] == [(0.8, 0.9)] * 2
+    trainer.run()
+    state = json.loads((tmp_path / "checkpoints" / "step-00000004" / "state.json").read_text())
+    assert [change["step"] for change in state["changes"]] == [2] and len(state["changes"][0]["settings"]) == 3
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

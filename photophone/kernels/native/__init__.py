@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 
+from photophone.core.files import atomic_write, flush
+
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-std=c++17", "-fPIC", "-fopenmp")
 SECONDS = 120
 """That a compiler may take."""
@@ -64,7 +66,28 @@ def _build(source: Path, target: Path, program: str) -> None:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
             if done.returncode:
                 raise OSError(f"{program} failed: {done.stderr.strip()[:500]}")
+        digest = _digest(made[1])
+        flush(made[1])
         os.replace(made[1], target)  # whole or not at all, also when several processes compile
+    with atomic_write(_digest_file(target)) as partial:
+        partial.write_text(digest)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_file(target: Path) -> Path:
+    return target.with_suffix(".sha256")
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether a library is there as it was compiled: loading a file that was cut short can kill the process."""
+    try:
+        return _digest_file(target).read_text(encoding="utf-8") == _digest(target)
+    except (OSError, ValueError):
+        return False
 
 
 @cache
@@ -80,7 +103,7 @@ def load(name: str) -> tuple[ctypes.CDLL | None, str]:
                  _processor().encode())
         mark = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
         target = cache_folder() / f"{name}-{mark}.so"
-        if not target.is_file():
+        if not _is_whole(target):
             _build(source, target, program)
         return ctypes.CDLL(str(target)), f"compiled by {Path(program).name}"
     except (OSError, subprocess.SubprocessError) as error:

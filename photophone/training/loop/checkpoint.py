@@ -1,14 +1,15 @@
 """Atomic training checkpoints that can be trusted: complete, of this model, of this run.
 
-A checkpoint is a folder ``step-00001000`` with model.safetensors, ema.safetensors, optimizer.pt and state.json; the
-last holds the step, the settings and the SHA-256 of the other files, so a truncated file is refused, not loaded.
+A checkpoint is a folder ``step-00001000`` with model.safetensors, ema.safetensors, optimizer.pt and state.json. The
+last holds the step, the settings, the SHA-256 of the other files and its own checksum, so that anything that was cut
+short or changed is refused, not loaded. Folders of other names are never read nor removed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import shutil
 from pathlib import Path
 
@@ -16,13 +17,28 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-FORMAT = "photophone.checkpoint.1"
+from photophone.core.files import atomic_folder, remove_folder
+
+FORMAT = "photophone.checkpoint.2"
 FILES = {"model.safetensors", "ema.safetensors", "optimizer.pt"}
+NAME = re.compile(r"step-(\d{8,})")
+LEFT_OVER = re.compile(r"\.step-\d{8,}(\.\d+)?\.(part|old)")
+"""Folders of a process that was killed while it wrote or removed a checkpoint."""
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint that is incomplete, or holds something else than was written."""
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_checksum(state: dict) -> str:
+    """Of all that state.json holds beside the checksum itself."""
+    rest = {key: value for key, value in state.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -39,26 +55,36 @@ def save_checkpoint(folder: Path, step: int, *, model: dict[str, Tensor], ema: d
         optimizers: state dicts of the optimizers.
         info: JSON-able facts to check on resume (model class, settings).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    save_file(_contiguous(model), temporary / "model.safetensors")
-    save_file(_contiguous(ema), temporary / "ema.safetensors")
-    torch.save(optimizers, temporary / "optimizer.pt")
-    files = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
-    state = {"format": FORMAT, "step": step, "files": files, **info}
-    (temporary / "state.json").write_text(json.dumps(state, indent=1))
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    final = folder / f"step-{step:08d}"
+    with atomic_folder(final) as partial:
+        save_file(_contiguous(model), partial / "model.safetensors")
+        save_file(_contiguous(ema), partial / "ema.safetensors")
+        torch.save(optimizers, partial / "optimizer.pt")
+        files = {path.name: _digest(path) for path in sorted(partial.iterdir())}
+        state = json.loads(json.dumps({"format": FORMAT, "step": step, "files": files, **info}))
+        (partial / "state.json").write_text(json.dumps({**state, "checksum": state_checksum(state)}, indent=1))
+    complete = list_checkpoints(folder)
+    for old in complete[:-keep]:
+        remove_folder(old)
+    remove_left_overs(folder)
     return final
 
 
+def remove_left_overs(folder: Path) -> None:
+    """Remove what killed processes left: parts of checkpoints, and folders of a checkpoint's name without state.json.
+
+    Only the one training that holds the run's folder may call this.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        half = NAME.fullmatch(path.name) and path.is_dir() and not (path / "state.json").exists()
+        if half or LEFT_OVER.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints in ``folder``, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / "state.json").exists())
+    """Complete checkpoints in ``folder``, oldest first; folders of other names, such as copies, are none."""
+    found = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and (path / "state.json").exists()]
+    return sorted(found, key=lambda path: int(NAME.fullmatch(path.name).group(1)))
 
 
 def load_checkpoint(path: Path, model_class: str) -> dict:
@@ -68,21 +94,32 @@ def load_checkpoint(path: Path, model_class: str) -> dict:
         dict with ``state`` (the JSON), ``model``, ``ema`` and ``optimizers``.
 
     Raises:
-        ValueError: not a checkpoint, damaged, or of another model class.
+        DamagedCheckpoint: incomplete, or changed since it was written.
+        ValueError: of another version or model class.
     """
-    try:
-        state = json.loads((path / "state.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a training checkpoint: {error}") from error
-    if not isinstance(state, dict) or set(state.get("files", ())) != FILES:
-        raise ValueError(f"{path} is not a training checkpoint: state.json does not list {', '.join(sorted(FILES))}")
-    if state.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {state.get('format')!r}, this version reads {FORMAT!r}")
+    state = _read_state(path)
     if state.get("model_class") != model_class:
         raise ValueError(f"{path} is a checkpoint of {state.get('model_class')!r}, not of {model_class!r}")
     for name, digest in state["files"].items():
         if not (path / name).exists() or _digest(path / name) != digest:
-            raise ValueError(f"{path / name} is missing or damaged (its SHA-256 differs from state.json); "
-                             "remove the folder to resume from the checkpoint before it")
+            raise DamagedCheckpoint(f"{path / name} is missing or damaged (its SHA-256 differs from state.json)")
     return {"state": state, "model": load_file(path / "model.safetensors"), "ema": load_file(path / "ema.safetensors"),
             "optimizers": torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)}
+
+
+def _read_state(path: Path) -> dict:
+    """state.json, of a known format and as it was written."""
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedCheckpoint(f"{path} is not a training checkpoint: {error}") from error
+    if not isinstance(state, dict) or not isinstance(state.get("files"), dict) or set(state["files"]) != FILES:
+        raise DamagedCheckpoint(f"{path} is not a training checkpoint: state.json does not list "
+                                f"{', '.join(sorted(FILES))}")
+    name = NAME.fullmatch(path.name)
+    if ("checksum" in state or state.get("format") == FORMAT) and (
+            state.get("checksum") != state_checksum(state) or (name and int(name.group(1)) != state.get("step"))):
+        raise DamagedCheckpoint(f"{path / 'state.json'} is damaged: its checksum or step is not what was written")
+    if state.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {state.get('format')!r}, this version reads {FORMAT!r}")
+    return state

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,8 @@ from typing import Any
 import yaml
 
 MAY_CHANGE = ("steps", "validation", "compile", "log_every", "preview_every", "validate_every", "checkpoint_every")
-"""Settings that a resumed run may have otherwise: how long it is, what watches it, and how it is computed."""
+"""Settings that a resumed run may have otherwise: how long it is, what watches it, and how it is computed. The device
+may change too."""
 UNSET = object()
 
 
@@ -88,19 +92,57 @@ class TrainConfig:
         """A JSON-able dict; the checkpoint stores it."""
         return asdict(self)
 
-    def differences(self, saved: dict[str, Any]) -> list[str]:
+    def contents(self) -> dict[str, str]:
+        """SHA-256 of each file or folder that a setting names, by the setting's dotted name.
+
+        A run is held to what it was trained on, not to where that lay.
+        """
+        return {name: content_digest(Path(value)) for name, value in _leaves(self.to_dict())
+                if isinstance(value, str) and value and name.partition(".")[0] not in MAY_CHANGE
+                and os.path.exists(value)}
+
+    def differences(self, saved: dict[str, Any], contents: dict[str, str] | None = None) -> list[str]:
         """What keeps this run from continuing one with other settings.
 
         Args:
             saved: :meth:`to_dict` of the other run, read from JSON. Settings that it does not have yet count with their
                 defaults.
+            contents: :meth:`contents` of the other run.
 
         Returns:
-            A text like ``task.l1 0.5, now 0.25`` for each setting that differs, but for those of ``MAY_CHANGE``.
+            A text like ``task.l1 0.5, now 0.25`` for each setting that differs, but for those of ``MAY_CHANGE``. Of
+            files and folders the contents count, not the paths.
         """
         before = {**TrainConfig(data="").to_dict(), **saved}
-        changed = _changes(*(json.loads(json.dumps(settings)) for settings in (before, self.to_dict())))
-        return [text for name, text in changed if name not in MAY_CHANGE]
+        changed = dict(_changes(*(json.loads(json.dumps(settings)) for settings in (before, self.to_dict()))))
+        old, new = contents or {}, self.contents()
+        for name in sorted(old.keys() & new.keys()):
+            changed.pop(name, None)
+            if old[name] != new[name]:
+                changed[name] = f"{name} has other contents than what the run was made with"
+        return [text for name, text in changed.items() if name not in MAY_CHANGE]
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and digests of all files in a folder; hidden ones do not count."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    total = hashlib.sha256()
+    for inner in sorted(path.rglob("*")):
+        name = inner.relative_to(path)
+        if inner.is_file() and not any(part.startswith(".") for part in name.parts):
+            total.update(f"{name.as_posix()} {content_digest(inner)}\n".encode())
+    return total.hexdigest()
+
+
+def _leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of all that is no dict."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

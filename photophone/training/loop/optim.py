@@ -66,6 +66,17 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
     return optimizers
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """Put back an optimizer's state; its settings (betas, weight decay and the like) stay those it was built with.
+
+    ``load_state_dict`` alone would bring the old settings back.
+    """
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(saved)
+    for group, own in zip(optimizer.param_groups, settings):
+        group.update(own)
+
+
 class Muon(torch.optim.Muon):
     """torch's Muon (arXiv 2502.16982), but orthogonalised in float32 where bfloat16 is emulated.
 

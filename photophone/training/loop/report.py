@@ -17,6 +17,9 @@ class Reporter:
         folder: the run's folder.
         resume_step: lines of a metrics file from this step on (of a run that was killed after its last checkpoint)
             are dropped, so that no step is there twice.
+
+    Attributes:
+        notes: sentences on lines of the metrics file that could not be read.
     """
 
     def __init__(self, folder: Path, resume_step: int = 0) -> None:
@@ -24,15 +27,29 @@ class Reporter:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         self.history: list[dict] = []
+        self.notes: list[str] = []
         if self.path.exists():
-            lines = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]
-            self.history = [line for line in lines if line["step"] <= resume_step]
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in self.history))
+            self.history = [line for line in self._read() if line["step"] <= resume_step]
+            with atomic_write(self.path) as partial:
+                partial.write_text("".join(json.dumps(line) + "\n" for line in self.history), encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step)
         except ImportError:  # the extra photophone[train] is not installed
             self.board = None
+
+    def _read(self) -> list[dict]:
+        """The lines that can be read; a run that was killed may have torn the last one, and ``notes`` says so."""
+        lines = []
+        for number, text in enumerate(self.path.read_bytes().splitlines(), 1):
+            try:
+                line = json.loads(text)
+                if not isinstance(line["step"], int):
+                    raise TypeError(f"step is {line['step']!r}")
+                lines.append(line)
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                self.notes.append(f"{self.path}: line {number} cannot be read and is dropped ({error})")
+        return lines
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Append one line and the same scalars to tensorboard."""

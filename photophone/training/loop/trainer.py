@@ -7,18 +7,27 @@ that is killed and resumed from its last checkpoint continues bit for bit.
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from photophone.training.loop.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from photophone.core.files import atomic_folder
+from photophone.training.loop.checkpoint import (
+    DamagedCheckpoint,
+    list_checkpoints,
+    load_checkpoint,
+    remove_left_overs,
+    save_checkpoint,
+)
 from photophone.training.loop.config import TrainConfig
-from photophone.training.loop.optim import Ema, build_optimizers, learning_rate, split_by_rate
+from photophone.training.loop.optim import Ema, build_optimizers, learning_rate, load_optimizer, split_by_rate
 from photophone.training.loop.report import Reporter
 from photophone.training.loop.task import Task
 
@@ -41,15 +50,24 @@ class Trainer:
         task: what to train.
         config: settings.
         folder: gets checkpoints/, metrics.jsonl, loss.png, pictures/ and export/.
-        resume: continue from the newest checkpoint in ``folder``; without it a folder with checkpoints is refused.
+        resume: continue from the newest whole checkpoint in ``folder``; without it a folder with checkpoints is
+            refused.
+        allow_changes: continue with other settings than the checkpoint's, and say which.
+
+    Attributes:
+        step: optimizer steps done.
+        notes: sentences for the user on what was found when resuming.
 
     Raises:
-        ValueError: a damaged or foreign checkpoint, other settings than the checkpoint's, or a used folder.
+        ValueError: no checkpoint that can be read, one of another model, other settings than the checkpoint's or fewer
+            steps than it has done, or a used folder.
     """
 
-    def __init__(self, task: Task, config: TrainConfig, folder: str | Path, resume: bool = False) -> None:
+    def __init__(self, task: Task, config: TrainConfig, folder: str | Path, resume: bool = False,
+                 allow_changes: bool = False) -> None:
         self.task, self.config, self.folder = task, config, Path(folder)
         self.accelerator = Accelerator(mixed_precision=config.precision)
+        self.notes: list[str] = []
         if config.batch_size % (config.accumulation * self.accelerator.num_processes):
             raise ValueError(f"batch_size {config.batch_size} is not a multiple of accumulation x processes = "
                              f"{config.accumulation} x {self.accelerator.num_processes}")
@@ -63,31 +81,83 @@ class Trainer:
         checkpoints = list_checkpoints(self.folder / "checkpoints")
         if checkpoints and not resume:
             raise ValueError(f"{self.folder} already holds checkpoints; use --resume or another folder")
+        self.info = {"model_class": type(task.model).__name__, "config": config.to_dict(),
+                     "contents": config.contents(), "processes": self.accelerator.num_processes}
         if checkpoints:
-            self._load(checkpoints[-1], optimizers)
+            self._load(self._newest_whole(checkpoints), optimizers, allow_changes)
         self.model, *self.optimizers = self.accelerator.prepare(task.model, *optimizers)
         parts = split_by_rate(self.accelerator.unwrap_model(self.model), config.rates)
         self.clipped = [list(weights.values()) for _, weights in parts]  # each by its own norm
         self.ema.average = {name: t.to(self.accelerator.device) for name, t in self.ema.average.items()}
-        self.reporter = Reporter(self.folder, self.step) if self.accelerator.is_main_process else None
+        self.reporter: Reporter | None = None
 
-    @property
-    def info(self) -> dict:
-        """Facts that a checkpoint must share with the run that resumes it."""
-        return {"model_class": type(self.task.model).__name__, "config": self.config.to_dict()}
+    @contextmanager
+    def _holding_folder(self) -> Iterator[None]:
+        """Keep other trainings out of the run's folder, so that no two mix their files."""
+        if not self.accelerator.is_main_process:
+            yield
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                remove_left_overs(self.folder / "checkpoints")
+                yield
+        except Timeout:
+            raise ValueError(f"another training is using {self.folder}; wait for it or take another folder") from None
 
-    def _load(self, path: Path, optimizers: list[torch.optim.Optimizer]) -> None:
-        checkpoint = load_checkpoint(path, self.info["model_class"])
-        if changed := self.config.differences(checkpoint["state"]["config"]):
-            raise ValueError(f"{path} was made with other settings: {'; '.join(changed)}")
+    def _newest_whole(self, checkpoints: list[Path]) -> dict:
+        """The newest checkpoint that is not damaged; ``notes`` names those that are."""
+        damaged = []
+        for path in reversed(checkpoints):
+            try:
+                checkpoint = load_checkpoint(path, self.info["model_class"])
+            except DamagedCheckpoint as error:
+                damaged.append(str(error))
+                continue
+            self.notes += [f"{error}; resuming from {path.name} before it" for error in damaged]
+            return checkpoint
+        raise ValueError(f"no checkpoint in {self.folder / 'checkpoints'} is whole: {'; '.join(damaged)}; "
+                         "start again in another folder")
+
+    def _load(self, checkpoint: dict, optimizers: list[torch.optim.Optimizer], allow_changes: bool) -> None:
+        state, config = checkpoint["state"], self.config
+        place = f"{self.folder / 'checkpoints'}/step-{state['step']:08d}"
+        if state["step"] > config.steps:
+            raise ValueError(f"steps is {config.steps}, but {place} has done {state['step']}; raise steps or train in "
+                             "another folder")
+        changed = config.differences(state["config"], state.get("contents"))
+        if state.get("processes", 1) != self.accelerator.num_processes:
+            changed.append(f"processes {state.get('processes', 1)}, now {self.accelerator.num_processes}")
+        if changed and not allow_changes:
+            raise ValueError(f"{place} was made with other settings: {'; '.join(changed)}; undo that, or take "
+                             "--allow-changes to go on with the new ones")
+        self.notes += [f"from step {state['step']} on: {change}" for change in changed]
+        self.info["changes"] = state.get("changes", [])
+        if changed:
+            self.info["changes"] = [*self.info["changes"], {"step": state["step"], "settings": changed}]
         self.task.model.load_state_dict(checkpoint["model"])
         self.ema.average = checkpoint["ema"]
-        for optimizer, state in zip(optimizers, checkpoint["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        self.step = checkpoint["state"]["step"]
+        for optimizer, saved in zip(optimizers, checkpoint["optimizers"], strict=True):
+            load_optimizer(optimizer, saved)
+        self.step = state["step"]
 
     def run(self, max_seconds: float | None = None) -> int:
-        """Train to the last step, or until ``max_seconds`` have passed; returns the steps done."""
+        """Train to the last step, or until ``max_seconds`` have passed, and export; returns the steps done.
+
+        Raises:
+            ValueError: another training is using the folder.
+        """
+        with self._holding_folder():
+            if self.accelerator.is_main_process:
+                self.reporter = Reporter(self.folder, self.step)
+                for note in self.reporter.notes:
+                    tqdm.write(note)
+            self._train(max_seconds)
+            # also when there was no step left to do: the run may have ended between checkpoint and export
+            self._export()
+        return self.step
+
+    def _train(self, max_seconds: float | None) -> None:
         config, started = self.config, time.monotonic()
         bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.accelerator.is_main_process,
                    dynamic_ncols=True, smoothing=0.05)
@@ -114,7 +184,6 @@ class Trainer:
             if out_of_time:
                 break
         bar.close()
-        return self.step
 
     def _train_step(self) -> dict[str, Tensor]:
         config, accelerator = self.config, self.accelerator
@@ -160,12 +229,9 @@ class Trainer:
         if due(config.checkpoint_every):
             save_checkpoint(self.folder / "checkpoints", self.step, model=model.state_dict(), ema=self.ema.average,
                             optimizers=[o.state_dict() for o in self.optimizers], info=self.info)
-        if not (due(config.validate_every) or due(config.preview_every) or last):
+        if not (due(config.validate_every) or due(config.preview_every)):
             return
-        model.eval()
-        self.ema.swap(model)
-        # previews come in other shapes, which are not worth compiling
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with self._averaged(model):
             if due(config.validate_every):
                 self._report(self.task.validate(model))
             if due(config.preview_every):
@@ -173,8 +239,28 @@ class Trainer:
                 if picture is not None:
                     self.reporter.picture(f"step-{self.step:08d}", picture)
                 self.reporter.curve()
-            self.task.export(model, self.folder / "export")
+        if not last:
+            self._export()
+
+    @contextmanager
+    def _averaged(self, model: nn.Module) -> Iterator[None]:
+        """The model with its averaged weights and in evaluation mode, without gradients."""
+        model.eval()
         self.ema.swap(model)
+        try:
+            # previews come in other shapes, which are not worth compiling
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+                yield
+        finally:
+            self.ema.swap(model)
+
+    def _export(self) -> None:
+        """Replace ``export`` by the averaged weights of this step, as a whole."""
+        if not self.accelerator.is_main_process:
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        with self._averaged(model), atomic_folder(self.folder / "export") as partial:
+            self.task.export(model, partial)
 
     def _report(self, values: dict[str, float]) -> None:
         if self.reporter is not None:
