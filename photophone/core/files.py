@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LEFT_OVER = re.compile(r"\..+\.\d+\.(part|old)")
+"""Names of what is being written, and of what is being replaced or removed."""
 
 
 @contextmanager
@@ -64,6 +68,16 @@ def remove_folder(path: Path) -> None:
     going = path.with_name(f".{path.name}.{os.getpid()}.old")
     os.replace(path, going)
     shutil.rmtree(going)
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove what killed processes left in ``folder`` of the two writers above; no process may be writing there."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if LEFT_OVER.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def flush(path: Path) -> None:

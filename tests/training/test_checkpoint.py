@@ -13,6 +13,7 @@ from photophone.training.loop.checkpoint import (
     DamagedCheckpoint,
     list_checkpoints,
     load_checkpoint,
+    remove_halves,
     save_checkpoint,
     state_checksum,
 )
@@ -50,7 +51,7 @@ def test_the_newest_are_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_checkpoint_that_was_cut_short_is_never_listed_and_goes_with_the_next(tmp_path, monkeypatch):
+def test_a_checkpoint_that_was_cut_short_is_never_listed_and_goes_with_the_next(tmp_path):
     whole = save(tmp_path, 1)
     part = tmp_path / ".step-00000002.77.part"  # as a killed process leaves it
     part.mkdir()
@@ -60,6 +61,7 @@ def test_a_checkpoint_that_was_cut_short_is_never_listed_and_goes_with_the_next(
     (half / "ema.safetensors").write_bytes(b"half removed")
     assert list_checkpoints(tmp_path) == [whole]
     assert list_checkpoints(tmp_path / "nowhere") == []
+    remove_halves(tmp_path)
     assert load_checkpoint(save(tmp_path, 2), "Small")["state"]["step"] == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
 

@@ -290,20 +290,27 @@ def test_two_trainings_of_one_folder_are_refused(parts, tmp_path):
 
 
 def test_the_same_data_elsewhere_is_the_same_and_other_data_in_its_place_is_not(parts, tmp_path):
-    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    for path in (first, second):
-        path.write_bytes(b"the same data")
-    run = {"steps": 2, "checkpoint_every": 1, **NEVER}
-    folder = tmp_path / "run"
-    config = TrainConfig(str(first), task={"tokens": str(first)}, **run)
-    trainer = generator_trainer(parts, folder, **run)
-    Trainer(trainer.task, config, folder).run()
-    first.unlink()
-    moved = TrainConfig(str(second), task={"tokens": str(second)}, **run)
-    assert Trainer(trainer.task, moved, folder, resume=True).step == 2
-    second.write_bytes(b"other data")
-    with pytest.raises(ValueError, match="data has other contents than what the run was made with; task.tokens has"):
-        Trainer(trainer.task, moved, folder, resume=True)
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "data.safetensors").write_bytes(b"the same data")
+        (tmp_path / folder / "data.jsonl").write_text("the same captions")
+        (tmp_path / folder / "more.safetensors").write_bytes(b"more data")
+
+    def config(folder):
+        task = {"tokens": str(tmp_path / folder), "more_data": [str(tmp_path / folder / "more.safetensors")]}
+        return TrainConfig(str(tmp_path / folder / "data.safetensors"), task=task, steps=2, checkpoint_every=1, **NEVER)
+
+    task = generator_trainer(parts, tmp_path / "run").task
+    Trainer(task, config("first"), tmp_path / "run").run()
+    shutil.rmtree(tmp_path / "first")
+    assert Trainer(task, config("second"), tmp_path / "run", resume=True).step == 2
+    (tmp_path / "second" / "data.jsonl").write_text("other captions")
+    with pytest.raises(ValueError, match="settings: data has other contents than what the run was made with; task.tok"):
+        Trainer(task, config("second"), tmp_path / "run", resume=True)
+    (tmp_path / "second" / "data.jsonl").write_text("the same captions")
+    (tmp_path / "second" / "more.safetensors").write_bytes(b"other data")
+    with pytest.raises(ValueError, match="task.more_data.0 has other contents .*task.tokens has other contents"):
+        Trainer(task, config("second"), tmp_path / "run", resume=True)
 
 
 def test_allowed_changes_are_said_kept_and_used(parts, tmp_path):

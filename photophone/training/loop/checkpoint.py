@@ -17,13 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from photophone.core.files import atomic_folder, remove_folder
+from photophone.core.files import atomic_folder, remove_folder, remove_left_overs
 
 FORMAT = "photophone.checkpoint.2"
 FILES = {"model.safetensors", "ema.safetensors", "optimizer.pt"}
 NAME = re.compile(r"step-(\d{8,})")
-LEFT_OVER = re.compile(r"\.step-\d{8,}(\.\d+)?\.(part|old)")
-"""Folders of a process that was killed while it wrote or removed a checkpoint."""
 
 
 class DamagedCheckpoint(ValueError):
@@ -63,22 +61,20 @@ def save_checkpoint(folder: Path, step: int, *, model: dict[str, Tensor], ema: d
         files = {path.name: _digest(path) for path in sorted(partial.iterdir())}
         state = json.loads(json.dumps({"format": FORMAT, "step": step, "files": files, **info}))
         (partial / "state.json").write_text(json.dumps({**state, "checksum": state_checksum(state)}, indent=1))
-    complete = list_checkpoints(folder)
-    for old in complete[:-keep]:
+    for old in list_checkpoints(folder)[:-keep]:
         remove_folder(old)
-    remove_left_overs(folder)
     return final
 
 
-def remove_left_overs(folder: Path) -> None:
-    """Remove what killed processes left: parts of checkpoints, and folders of a checkpoint's name without state.json.
+def remove_halves(folder: Path) -> None:
+    """Remove what killed processes left in ``folder``: parts of files, and checkpoints without state.json.
 
     Only the one training that holds the run's folder may call this.
     """
-    for path in folder.iterdir() if folder.is_dir() else ():
-        half = NAME.fullmatch(path.name) and path.is_dir() and not (path / "state.json").exists()
-        if half or LEFT_OVER.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+    remove_left_overs(folder)
+    for path in folder.glob("step-*"):
+        if NAME.fullmatch(path.name) and path.is_dir() and not (path / "state.json").exists():
+            shutil.rmtree(path)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -120,26 +120,37 @@ class TrainConfig:
             changed.pop(name, None)
             if old[name] != new[name]:
                 changed[name] = f"{name} has other contents than what the run was made with"
-        return [text for name, text in changed.items() if name not in MAY_CHANGE]
+        return [text for name, text in changed.items() if name.partition(".")[0] not in MAY_CHANGE]
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and digests of all files in a folder; hidden ones do not count."""
+    """SHA-256 of a file, or of the names and digests of all files in a folder; hidden ones do not count.
+
+    To a prepared file belongs the ``.jsonl`` beside it, which holds its captions or texts.
+    """
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return _file_digest(path) + (_file_digest(path.with_suffix(".jsonl")) if _has_fields(path) else "")
     total = hashlib.sha256()
     for inner in sorted(path.rglob("*")):
         name = inner.relative_to(path)
         if inner.is_file() and not any(part.startswith(".") for part in name.parts):
-            total.update(f"{name.as_posix()} {content_digest(inner)}\n".encode())
+            total.update(f"{name.as_posix()} {_file_digest(inner)}\n".encode())
     return total.hexdigest()
 
 
-def _leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of all that is no dict."""
-    for key, value in settings.items():
-        if isinstance(value, dict):
+def _has_fields(path: Path) -> bool:
+    return path.suffix == ".safetensors" and path.with_suffix(".jsonl").is_file()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _leaves(settings: dict | list | tuple, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of all that is no dict or list; places in a list count as names."""
+    for key, value in settings.items() if isinstance(settings, dict) else enumerate(settings):
+        if isinstance(value, dict | list | tuple):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
@@ -150,11 +161,17 @@ def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> l
     changes = []
     for key in [*before, *(key for key in now if key not in before)]:
         old, new, name = before.get(key, UNSET), now.get(key, UNSET), f"{prefix}{key}"
+        if _words(old) and _words(new) and len(old) == len(new):  # perhaps of files: each is compared by itself
+            old, new = dict(enumerate(old)), dict(enumerate(new))
         if isinstance(old, dict) and isinstance(new, dict):
             changes += _changes(old, new, f"{name}.")
         elif old != new:
             changes.append((name, f"{name} {_told(old)}, now {_told(new)}"))
     return changes
+
+
+def _words(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def _told(value: Any) -> str:

@@ -23,7 +23,7 @@ from photophone.training.loop.checkpoint import (
     DamagedCheckpoint,
     list_checkpoints,
     load_checkpoint,
-    remove_left_overs,
+    remove_halves,
     save_checkpoint,
 )
 from photophone.training.loop.config import TrainConfig
@@ -100,7 +100,8 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
-                remove_left_overs(self.folder / "checkpoints")
+                for folder in (self.folder, self.folder / "checkpoints", self.folder / "pictures"):
+                    remove_halves(folder)
                 yield
         except Timeout:
             raise ValueError(f"another training is using {self.folder}; wait for it or take another folder") from None
