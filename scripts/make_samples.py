@@ -11,7 +11,7 @@ import torch
 from photophone.core.files import atomic_write
 from photophone.core.pictures import grid, labelled_sheet, spectrogram
 from photophone.data.audio import read_audio
-from photophone.data.audio_stream import write_pieces
+from photophone.data.audio_write import write_pieces
 from photophone.loading.registry import PRETRAINED
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 from photophone.pipelines.text_to_image import TextToImagePipeline

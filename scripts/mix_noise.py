@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from photophone.data.audio import read_audio
-from photophone.data.audio_stream import write_pieces
+from photophone.data.audio_write import write_pieces
 from photophone.data.mixing import scale_to_snr
 
 PEAK = 0.9

@@ -109,7 +109,7 @@ def stream_header(sample_rate: int) -> bytes:
 def _stream(pipeline, text: str, seed: int, form: str, quiet: bool, options: dict) -> None:
     import torch
 
-    from photophone.pipelines.speech_output import pcm16
+    from photophone.data.audio_write import pcm16
 
     chunks = pipeline.stream(text, generator=torch.Generator().manual_seed(seed), **options)
     if not quiet:

@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
+from photophone.data.audio_write import pcm16
 from photophone.pipelines.output import MediaOutput, file_with_facts, target_files, unique_names
 
 SUFFIXES = (".wav",)
@@ -120,8 +121,3 @@ def speech_file(path: str | Path, sample_rate: int, facts: dict[str, Any]) -> It
         except soundfile.LibsndfileError as error:
             raise OSError(f"{path} could not be written, perhaps the disk is full: {error}") from error
         facts["seconds"] = round(writer.samples / sample_rate, 3)
-
-
-def pcm16(audio: np.ndarray) -> np.ndarray:
-    """Float (T,) in [-1, 1] as little-endian 16-bit samples."""
-    return np.round(np.clip(audio, -1, 1) * 32767).astype("<i2")
