@@ -104,7 +104,7 @@ def on_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Let the first TERM, INT or HUP end the block by a SystemExit, so that what is temporary is removed on the way out.
+    """Let the first TERM, INT or HUP end the block by a SystemExit, so that what is temporary is removed.
 
     The second is ignored, because that takes a moment; the third ends the process at once.
     """

@@ -72,12 +72,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         OSError: the folder cannot be made there.
     """
     path = Path(path)
-    if path.is_dir() and not any(path.iterdir()):
-        check_target(path / "config.json", overwrite=True)
-    elif path.is_dir():
-        raise FileExistsError(errno.EEXIST, "exists and is not an empty folder; give another name", str(path))
-    else:
-        check_target(path)
+    check_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{short(path.name)}.{os.getpid()}-{next(_numbers)}.part")
     try:
@@ -153,6 +148,22 @@ def check_target(path: str | Path, overwrite: bool = False) -> None:
     if not os.access(there, os.W_OK | os.X_OK):
         reason = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
         raise OSError(reason, os.strerror(reason), str(path))
+
+
+def check_folder(path: str | Path) -> None:
+    """Refuse a folder that could not be made and filled.
+
+    Raises:
+        FileExistsError: it is a file, or holds something.
+        OSError: it cannot be made or written there.
+    """
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(errno.EEXIST, "exists and is not an empty folder; give another name", str(path))
+    if path.is_dir():
+        check_target(path / "config.json", overwrite=True)
+    else:
+        check_target(path)
 
 
 def check_targets(paths: Iterable[str | Path], overwrite: bool = False) -> None:

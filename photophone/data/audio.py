@@ -48,7 +48,8 @@ def read_audio(source: str | Path | bytes, sample_rate: int | None = None, *,
     return resample_audio(torch.from_numpy(audio), reader.sample_rate, sample_rate).numpy(), sample_rate
 
 
-def write_audio(path: str | Path, audio: np.ndarray | Tensor, sample_rate: int, *, dither: bool = False) -> AudioWriter:
+def write_audio(path: str | Path, audio: np.ndarray | Tensor, sample_rate: int, *, dither: bool = False,
+                overwrite: bool = True) -> AudioWriter:
     """Write mono audio atomically: 16 bits in ``.wav`` and ``.flac``, Vorbis in ``.ogg``, Opus in ``.opus``, ``.mp3``.
 
     Args:
@@ -56,6 +57,7 @@ def write_audio(path: str | Path, audio: np.ndarray | Tensor, sample_rate: int, 
         audio: (T,); samples outside [-1, 1] are cut, and counted in the result.
         sample_rate: in Hz; Opus and MP3 hold the usual ones only.
         dither: see :func:`photophone.data.audio_write.to_whole`.
+        overwrite: whether it may replace a file.
 
     Returns:
         What wrote it; ``cut`` is the number of samples outside [-1, 1].
@@ -69,7 +71,7 @@ def write_audio(path: str | Path, audio: np.ndarray | Tensor, sample_rate: int, 
     if samples.ndim != 1 or not len(samples):
         raise ValueError(f"audio to write must have shape (T,) with T > 0, got {samples.shape}")
     check_samples(samples, f"the audio for {path}")
-    return write_pieces(path, [samples[None]], sample_rate, 1, dither=dither)
+    return write_pieces(path, [samples[None]], sample_rate, 1, dither=dither, overwrite=overwrite)
 
 
 def resample_audio(audio: Tensor, source_rate: int, target_rate: int) -> Tensor:

@@ -184,7 +184,7 @@ class AudioWriter:
 
 @contextmanager
 def open_audio(target: str | Path | io.BytesIO, sample_rate: int, channels: int = 1, *, subtype: str | None = None,
-               dither: bool = False) -> Iterator[AudioWriter]:
+               dither: bool = False, overwrite: bool = True) -> Iterator[AudioWriter]:
     """A file to append sound to, which takes its name only when the block ends without error; or WAV in a buffer.
 
     Args:
@@ -193,9 +193,11 @@ def open_audio(target: str | Path | io.BytesIO, sample_rate: int, channels: int 
         channels: 1 or 2.
         subtype: of the input, kept where the format has it.
         dither: see :func:`to_whole`.
+        overwrite: whether it may replace a file.
 
     Raises:
         ValueError: an unknown suffix, or a rate or number of channels that the format does not have.
+        FileExistsError: it is there, and ``overwrite`` is not set.
         OSError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
     if isinstance(target, io.BytesIO):
@@ -205,7 +207,7 @@ def open_audio(target: str | Path | io.BytesIO, sample_rate: int, channels: int 
             yield writer
         return
     suffix = check_format(target, sample_rate, channels)
-    with atomic_write(target) as partial, open(partial, "wb+", buffering=0) as file:
+    with atomic_write(target, overwrite=overwrite) as partial, open(partial, "wb+", buffering=0) as file:
         writer = AudioWriter(file, suffix, sample_rate, channels, subtype=subtype, dither=dither, name=str(target))
         with closing(writer):
             yield writer
@@ -213,7 +215,7 @@ def open_audio(target: str | Path | io.BytesIO, sample_rate: int, channels: int 
 
 def write_pieces(target: str | Path | io.BytesIO, pieces: Iterable[np.ndarray], sample_rate: int, channels: int,
                  subtype: str | None = None, watch: Callable[[int], None] | None = None, *,
-                 dither: bool = False) -> AudioWriter:
+                 dither: bool = False, overwrite: bool = True) -> AudioWriter:
     """Write pieces (C, n) to a file, atomically, or as WAV to a buffer; see :func:`open_audio`.
 
     Args:
@@ -222,7 +224,7 @@ def write_pieces(target: str | Path | io.BytesIO, pieces: Iterable[np.ndarray], 
     Returns:
         What wrote them: ``samples``, ``cut`` and ``subtype`` tell what is in the file.
     """
-    with open_audio(target, sample_rate, channels, subtype=subtype, dither=dither) as writer:
+    with open_audio(target, sample_rate, channels, subtype=subtype, dither=dither, overwrite=overwrite) as writer:
         for piece in pieces:
             writer.write(piece)
             if watch is not None:
