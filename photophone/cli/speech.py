@@ -62,17 +62,9 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
     """
     from photophone.text.speech_text import check_text
 
-    if stream not in (None, "wav", "pcm"):
-        raise ValueError(f"--stream must be wav or pcm, got {stream!r}")
     if stream and (output is not None or as_json):
         raise ValueError("--stream writes speech to standard output; leave out --output and --json")
-    texts = list(text or [])
-    if stdin:
-        texts.append(read_stdin())
-    if not texts:
-        raise ValueError("nothing to say: give a text, or --stdin")
-    if stream and len(texts) > 1:
-        raise ValueError(f"--stream speaks one text, got {len(texts)}")
+    texts = gather_texts(text, stdin, stream)
     for one in texts:
         check_text(one)
     if voice_text is not None and voice is None:
@@ -96,6 +88,24 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
         _stream(pipeline, texts[0], seed, stream, quiet, {**options, "voice": spoken})
     else:
         _write(pipeline, texts, seed, output or ".", overwrite, quiet, as_json, options, spoken)
+
+
+def gather_texts(given: list[str] | None, stdin: bool, stream: str | None) -> list[str]:
+    """All texts to speak.
+
+    Raises:
+        ValueError: there is none, more than one for a stream, or an unknown form of stream.
+    """
+    if stream not in (None, "wav", "pcm"):
+        raise ValueError(f"--stream must be wav or pcm, got {stream!r}")
+    texts = list(given or [])
+    if stdin:
+        texts.append(read_stdin())
+    if not texts:
+        raise ValueError("nothing to say: give a text, or --stdin")
+    if stream and len(texts) > 1:
+        raise ValueError(f"--stream speaks one text, got {len(texts)}")
+    return texts
 
 
 def check_place(output: str, texts: list[str], seed: int, overwrite: bool) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from photophone.core.files import NoSpace
@@ -63,9 +64,9 @@ def as_command(name: str) -> Iterator[None]:
         sys.exit(2)
 
 
-def run_command(name: str, main: Callable[[], None]) -> None:
+def run_command(main: Callable[[], None]) -> None:
     """``main()`` under :func:`as_command`, for scripts."""
-    with as_command(name):
+    with as_command(Path(sys.argv[0]).name):
         main()
 
 

@@ -52,6 +52,10 @@ def atomic_write(path: str | Path, *, overwrite: bool = True, size: int | None =
             sync(partial)
             publish(partial, path, overwrite)
         done = True
+    except OSError as error:
+        if error.filename == str(partial):
+            error.filename = str(path)  # that users know
+        raise
     finally:
         partial.unlink(missing_ok=True)
         for folder in () if done else made:
@@ -78,8 +82,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     try:
         with space_told(path, partial=partial):
             partial.mkdir()
-            yield partial
-            share(partial)
+            with saving_into(partial):
+                yield partial
             for file in partial.rglob("*"):
                 sync(file)
             os.replace(partial, path)  # an empty folder may be replaced
@@ -231,12 +235,19 @@ def human(size: int) -> str:
     return f"{size} bytes"
 
 
-def share(folder: str | Path) -> None:
-    """Give files that a library made for their owner alone the permissions that new files have."""
-    with_umask = 0o666 & ~current_umask()
-    for file in Path(folder).rglob("*"):
-        if file.is_file() and not file.is_symlink() and file.stat().st_mode & 0o777 == 0o600:
-            file.chmod(with_umask)
+@contextmanager
+def saving_into(folder: str | Path) -> Iterator[None]:
+    """Lets a block save models into a folder: a full disk is :class:`NoSpace`, and weights get the permissions that new
+    files have, where safetensors makes them for their owner alone. What was there before keeps its own."""
+    folder = Path(folder)
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*.safetensors")}
+    with space_told(folder):
+        yield
+    mode = 0o666 & ~current_umask()
+    for file in folder.rglob("*.safetensors"):
+        told = file.stat()
+        if told.st_mode & 0o777 == 0o600 and told.st_mtime_ns != before.get(file):
+            file.chmod(mode)
 
 
 def current_umask() -> int:

@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from photophone.core.files import saving_into, space_told
+
 FORMAT = "photophone.checkpoint.1"
 FILES = {"model.safetensors", "ema.safetensors", "optimizer.pt"}
 
@@ -38,17 +40,26 @@ def save_checkpoint(folder: Path, step: int, *, model: dict[str, Tensor], ema: d
         model, ema: state dicts.
         optimizers: state dicts of the optimizers.
         info: JSON-able facts to check on resume (model class, settings).
+
+    Raises:
+        NoSpace: the disk is full; earlier checkpoints stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.part"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    save_file(_contiguous(model), temporary / "model.safetensors")
-    save_file(_contiguous(ema), temporary / "ema.safetensors")
-    torch.save(optimizers, temporary / "optimizer.pt")
-    files = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
-    state = {"format": FORMAT, "step": step, "files": files, **info}
-    (temporary / "state.json").write_text(json.dumps(state, indent=1))
+    try:
+        with space_told(final, partial=temporary):
+            temporary.mkdir()
+            with saving_into(temporary):
+                save_file(_contiguous(model), temporary / "model.safetensors")
+                save_file(_contiguous(ema), temporary / "ema.safetensors")
+            torch.save(optimizers, temporary / "optimizer.pt")
+            files = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
+            state = {"format": FORMAT, "step": step, "files": files, **info}
+            (temporary / "state.json").write_text(json.dumps(state, indent=1))
+    except BaseException:  # a full disk, or a signal
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
     for old in list_checkpoints(folder)[:-keep]:
