@@ -25,7 +25,7 @@ $(CHROMIUM):
 	apt-get update -q && apt-get install -y -q --no-install-recommends chromium
 
 demo: .venv/.demo  ## samples of the built-in weights into outputs/; in a browser: photophone demo
-	$(BIN)/python scripts/make_samples.py --output outputs
+	$(BIN)/python scripts/make_samples.py --output outputs --overwrite
 
 test: .venv/.test  ## lint, import contracts, the whole suite
 	$(BIN)/ruff check photophone scripts tests benchmarks

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from tables import Table, add_json_option, publish
 
-from photophone.data.audio_stream import AudioReader, write_pieces
+from photophone.data.audio_stream import AudioReader
+from photophone.data.audio_write import write_pieces
 from photophone.evaluation.metrics.judges import JUDGE_RATE
 from photophone.evaluation.peers.enhancement import ENHANCERS
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline

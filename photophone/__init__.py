@@ -9,6 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from photophone.core.privacy import keep_quiet
+
+keep_quiet()  # before anything can import a library that reports to its maker
 __version__ = "0.1.0"
 
 _PUBLIC = {

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from photophone.core.command import run_command
+from photophone.core.files import check_targets
 from photophone.data.icons import draw, find_renderer, read_icons
 from photophone.data.images import write_prepared
 
@@ -40,25 +42,24 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--size", type=int, default=64, help="pixels per side (default 64)")
     parser.add_argument("--style", help="words that end each caption (default: the title of the set)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     arguments = parser.parse_args()
     images, rows, skipped = [], [], 0
-    try:
-        render = find_renderer()
-        for source in arguments.sources:
-            with tempfile.TemporaryDirectory() as folder:
-                package = Path(source) if Path(source).exists() else fetch(source, folder)
-                for icon in tqdm(list(read_icons(package, arguments.style)), unit="icon", desc=source):
-                    try:
-                        images.append(draw(icon.svg, arguments.size, render))
-                        rows.append(icon.fields)
-                    except ValueError:
-                        skipped += 1
-        write_prepared(images, rows, arguments.output)
-    except (ValueError, OSError, ImportError) as error:
-        parser.error(str(error))
+    check_targets([arguments.output, arguments.output.with_suffix(".jsonl")], arguments.overwrite)
+    render = find_renderer()
+    for source in arguments.sources:
+        with tempfile.TemporaryDirectory() as folder:
+            package = Path(source) if Path(source).exists() else fetch(source, folder)
+            for icon in tqdm(list(read_icons(package, arguments.style)), unit="icon", desc=source):
+                try:
+                    images.append(draw(icon.svg, arguments.size, render))
+                    rows.append(icon.fields)
+                except ValueError:
+                    skipped += 1
+    write_prepared(images, rows, arguments.output)
     print(f"{len(images)} icons of {arguments.size}x{arguments.size} in {arguments.output}, {skipped} skipped; "
           f"licences: {', '.join(sorted({row['licence'] for row in rows}))}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from photophone.core.command import run_command
 from photophone.core.files import atomic_write
 from photophone.core.pictures import spectrogram
 from photophone.data.audio import read_audio, write_audio
@@ -62,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
+from photophone.core.command import run_command
 from photophone.core.files import atomic_write
 from photophone.core.pictures import grid, labelled_sheet, spectrogram
 from photophone.data.audio import read_audio
-from photophone.data.audio_stream import write_pieces
+from photophone.data.audio_write import write_pieces
 from photophone.loading.registry import PRETRAINED
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 from photophone.pipelines.text_to_image import TextToImagePipeline
@@ -36,7 +37,7 @@ TEXTS = [
 NOISY = PRETRAINED / "tiny-enhance" / "noisy.flac"
 
 
-def make_images(folder: Path, per_prompt: int) -> None:
+def make_images(folder: Path, per_prompt: int, overwrite: bool) -> None:
     """Images of PROMPTS with seeds 0, 1, ... into ``folder``, and a labelled contact sheet."""
     started = time.perf_counter()
     pipeline = TextToImagePipeline.from_pretrained("photophone/tiny-image")
@@ -47,16 +48,16 @@ def make_images(folder: Path, per_prompt: int) -> None:
         generators = [torch.Generator().manual_seed(seed) for seed in range(per_prompt)]
         result = pipeline(prompt, num_images_per_prompt=per_prompt, generator=generators)
         seconds = time.perf_counter() - started
-        files = result.save(folder)
+        files = result.save(folder, overwrite=overwrite)
         rows.append((prompt, result.images))
         print(f"{seconds:5.2f} s  {per_prompt} images of {prompt!r}: {files[0]} ...")
     sheet = folder / "contact-sheet.png"
-    with atomic_write(sheet) as partial:
+    with atomic_write(sheet, overwrite=overwrite) as partial:
         labelled_sheet(rows).save(partial, format="PNG")
     print(f"contact sheet: {sheet}")
 
 
-def make_speech(folder: Path) -> None:
+def make_speech(folder: Path, overwrite: bool) -> None:
     """Speech of TEXTS with seeds 0, 1, ... into ``folder``: WAV, JSON and a picture of the spectrum of each."""
     started = time.perf_counter()
     pipeline = TextToSpeechPipeline.from_pretrained("photophone/tiny-speech")
@@ -65,13 +66,13 @@ def make_speech(folder: Path) -> None:
         started = time.perf_counter()
         result = pipeline(text, generator=torch.Generator().manual_seed(seed))
         seconds = time.perf_counter() - started
-        (file,) = result.save(folder)
-        with atomic_write(file.with_suffix(".png")) as partial:
+        (file,) = result.save(folder, overwrite=overwrite)
+        with atomic_write(file.with_suffix(".png"), overwrite=overwrite) as partial:
             spectrogram(torch.from_numpy(result.audio[0]), result.sample_rate).save(partial, format="PNG")
         print(f"{seconds:5.2f} s  {len(result.audio[0]) / result.sample_rate:.1f} s of speech: {file}")
 
 
-def make_clean(folder: Path) -> None:
+def make_clean(folder: Path, overwrite: bool) -> None:
     """The noisy recording of the package enhanced: before and after as WAV, and the spectra of both in a picture."""
     started = time.perf_counter()
     pipeline = SpeechEnhancementPipeline.from_pretrained("photophone/tiny-enhance")
@@ -81,10 +82,9 @@ def make_clean(folder: Path) -> None:
     result = pipeline(noisy, sampling_rate=rate)
     seconds = time.perf_counter() - started
     before, after, picture = (folder / name for name in ("before.wav", "after.wav", "before-after.png"))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_pieces(before, [noisy[None]], rate, 1)
-    result.save(after)
-    with atomic_write(picture) as partial:
+    write_pieces(before, [noisy[None]], rate, 1, overwrite=overwrite)
+    result.save(after, overwrite=overwrite)
+    with atomic_write(picture, overwrite=overwrite) as partial:
         grid([spectrogram(torch.from_numpy(audio), rate) for audio in (noisy, result.audio[0])], 1).save(partial,
                                                                                                       format="PNG")
     print(f"{seconds:5.2f} s  {len(noisy) / rate:.1f} s of noisy speech made clean: {before}, {after}, {picture}")
@@ -94,13 +94,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("outputs"), help="folder to write to")
     parser.add_argument("-n", "--number", type=int, default=6, help="images for each prompt")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     arguments = parser.parse_args()
-    make_images(arguments.output / "images", arguments.number)
+    make_images(arguments.output / "images", arguments.number, arguments.overwrite)
     if (PRETRAINED / "tiny-speech" / "model_index.json").exists():
-        make_speech(arguments.output / "speech")
+        make_speech(arguments.output / "speech", arguments.overwrite)
     if NOISY.exists():
-        make_clean(arguments.output / "enhance")
+        make_clean(arguments.output / "enhance", arguments.overwrite)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

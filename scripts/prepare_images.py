@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from photophone.core.command import run_command
+from photophone.core.files import check_targets
 from photophone.data.images import prepare_images
 
 
@@ -13,13 +15,12 @@ def main() -> None:
     parser.add_argument("sources", nargs="+", type=Path, help="parquet files, .tar shards or folders of images")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--size", type=int, default=64, help="pixels per side (default 64)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     arguments = parser.parse_args()
-    try:
-        written, skipped = prepare_images(arguments.sources, arguments.output, arguments.size)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+    check_targets([arguments.output, arguments.output.with_suffix(".jsonl")], arguments.overwrite)
+    written, skipped = prepare_images(arguments.sources, arguments.output, arguments.size)
     print(f"{written} images of {arguments.size}x{arguments.size} in {arguments.output}, {skipped} corrupt skipped")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from photophone.core.command import run_command
+from photophone.core.files import check_target
 from photophone.core.tokens import Tokens
 from photophone.data.images import ImageDataset
 from photophone.loading.saved import open_saved
@@ -24,24 +26,23 @@ def main() -> None:
                                                             "training then takes one of the two at random")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     arguments = parser.parse_args()
-    try:
-        data = ImageDataset(arguments.data)
-        tokenizer = open_saved(arguments.tokenizer, ImageTokenizer).to(arguments.device)
-        parts = []
-        starts = range(0, len(data), arguments.batch_size)
-        for mirrored in (False, True)[:1 + arguments.flip]:
-            for start in tqdm(starts, unit="batch", desc="mirrored" if mirrored else None):
-                images = data.batch(np.arange(start, min(start + arguments.batch_size, len(data))))
-                images = images.flip(-1) if mirrored else images
-                parts.append(tokenizer.encode(images.to(arguments.device)).values.cpu())
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+    check_target(arguments.output, arguments.overwrite)
+    data = ImageDataset(arguments.data)
+    tokenizer = open_saved(arguments.tokenizer, ImageTokenizer).to(arguments.device)
+    parts = []
+    starts = range(0, len(data), arguments.batch_size)
+    for mirrored in (False, True)[:1 + arguments.flip]:
+        for start in tqdm(starts, unit="batch", desc="mirrored" if mirrored else None):
+            images = data.batch(np.arange(start, min(start + arguments.batch_size, len(data))))
+            images = images.flip(-1) if mirrored else images
+            parts.append(tokenizer.encode(images.to(arguments.device)).values.cpu())
     values = torch.cat(parts)
-    Tokens(values).save(arguments.output)
+    Tokens(values).save(arguments.output, overwrite=arguments.overwrite)
     kind = "continuous" if values.is_floating_point() else f"codes of {tokenizer.codebook_size:,}"
     print(f"tokens {tuple(values.shape)}, {kind}, of {len(data)} images in {arguments.output}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

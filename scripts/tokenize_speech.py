@@ -10,6 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.core.command import run_command
+from photophone.core.files import check_target
 from photophone.core.tokens import Tokens
 from photophone.data.speech import SpeechDataset
 
@@ -21,14 +23,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="token file to write")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     arguments = parser.parse_args()
-    try:
-        data = SpeechDataset(arguments.data)
-        codec = StreamCodec.from_pretrained(arguments.codec).to(arguments.device).eval()
-        if codec.sample_rate != data.sample_rate:
-            raise ValueError(f"the data is at {data.sample_rate} Hz, the codec at {codec.sample_rate} Hz")
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+    check_target(arguments.output, arguments.overwrite)
+    data = SpeechDataset(arguments.data)
+    codec = StreamCodec.from_pretrained(arguments.codec).to(arguments.device).eval()
+    if codec.sample_rate != data.sample_rate:
+        raise ValueError(f"the data is at {data.sample_rate} Hz, the codec at {codec.sample_rate} Hz")
     order = data.lengths.argsort()
     rows: list[torch.Tensor] = [torch.empty(0)] * len(data)
     for part in tqdm(order.split(arguments.batch_size), unit="batch"):
@@ -37,10 +38,10 @@ def main() -> None:
         tokens = codec.encode(pad_sequence(clips, batch_first=True)[:, None], lengths)
         for i, values, count in zip(part.tolist(), tokens.values.cpu(), tokens.lengths.tolist()):
             rows[i] = values[:count]
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    Tokens(pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])).save(arguments.output)
+    tokens = Tokens(pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows]))
+    tokens.save(arguments.output, overwrite=arguments.overwrite)
     print(f"{sum(map(len, rows))} tokens of {len(rows)} clips in {arguments.output}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

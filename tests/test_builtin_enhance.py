@@ -23,7 +23,8 @@ HOUR = """
 import sys
 import numpy as np
 from photophone import SpeechEnhancementPipeline
-from photophone.data.audio_stream import AudioReader, write_pieces
+from photophone.data.audio_stream import AudioReader
+from photophone.data.audio_write import write_pieces
 
 def peak():
     with open("/proc/self/status") as lines:

@@ -9,16 +9,17 @@ from typing import Annotated
 
 import typer
 
-from photophone.cli.common import DeviceOption, JsonOption, QuietOption, app
+from photophone.cli.common import DeviceOption, JsonOption, OverwriteOption, QuietOption, app
 from photophone.cli.evaluate import evaluate
 from photophone.cli.token_files import (
     TOKENS_FILE,
     TokensArgument,
     TokensOption,
     WeightsOption,
+    check_tokens,
     load_tokens,
     maker_option,
-    numbered,
+    output_files,
     save_tokens,
 )
 
@@ -33,7 +34,7 @@ ConfigOption = Annotated[str | None, typer.Option(help="JSON object of settings 
 def encode(audio: Annotated[list[Path], typer.Argument(help="Audio files; several become one batch.")],
            model: CodecOption, weights: WeightsOption = None, config: ConfigOption = None,
            output: TokensOption = TOKENS_FILE, device: DeviceOption = "cpu", quiet: QuietOption = False,
-           as_json: JsonOption = False) -> None:
+           overwrite: OverwriteOption = False, as_json: JsonOption = False) -> None:
     """Turn speech into tokens. Models that stream both ways work in chunks; all others are given the whole clip."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
@@ -41,6 +42,7 @@ def encode(audio: Annotated[list[Path], typer.Argument(help="Audio files; severa
     from photophone.data.audio import read_audio
     from photophone.loading.auto import load_part, read_settings
 
+    check_tokens(output, overwrite)
     codec = load_part("codec", model, weights, device, read_settings(config))
     clips = [torch.from_numpy(read_audio(path, codec.sample_rate)[0]) for path in audio]
     longest = max(map(len, clips)) / codec.sample_rate
@@ -49,35 +51,37 @@ def encode(audio: Annotated[list[Path], typer.Argument(help="Audio files; severa
     lengths = torch.tensor([len(clip) for clip in clips])
     batch = pad_sequence(clips, batch_first=True)[:, None]
     tokens = codec.encode_long(batch, lengths).to("cpu")
-    save_tokens(tokens, model, output, codec.codebook_size, quiet=quiet, as_json=as_json, frame_rate=codec.frame_rate)
+    save_tokens(tokens, model, output, codec.codebook_size, overwrite=overwrite, quiet=quiet, as_json=as_json,
+                frame_rate=codec.frame_rate)
 
 
 @app.command()
 def decode(tokens: TokensArgument, model: Annotated[str | None, maker_option("encode")] = None,
            weights: WeightsOption = None, config: ConfigOption = None,
-           output: Annotated[Path, typer.Option("--output", "-o", help="Audio file; several get numbers.")] = Path(
-               "speech.wav"), device: DeviceOption = "cpu", quiet: QuietOption = False,
+           output: Annotated[str, typer.Option("--output", "-o", help="A folder, or a .wav, .flac, .ogg, .opus or "
+                                                                      ".mp3; several get numbers.")] = "speech.wav",
+           device: DeviceOption = "cpu", quiet: QuietOption = False, overwrite: OverwriteOption = False,
            as_json: JsonOption = False) -> None:
     """Turn tokens into speech."""
     from photophone.data.audio import write_audio
     from photophone.data.audio_checks import WRITE_FORMATS
+    from photophone.data.audio_write import check_format
     from photophone.loading.auto import load_part, read_settings
 
-    if output.suffix.lower() not in WRITE_FORMATS:
-        raise ValueError(f"--output must end in {', '.join(WRITE_FORMATS)}, got {output}")
     given, name = load_tokens(tokens, model)
+    files = output_files(output, "speech", len(given), tuple(WRITE_FORMATS), overwrite)
     codec = load_part("codec", name, weights, device, read_settings(config))
-    files = []
-    for index in range(len(given)):
+    check_format(files[0], codec.output_sample_rate, 1)
+    made = []
+    for index, file in enumerate(files):
         row = given[index]
         samples = codec.decode_long(row)[0, 0, :int(codec.audio_lengths(row)[0])]
-        file = numbered(output, index, len(given))
-        write_audio(file, samples, codec.output_sample_rate)
-        files.append({"file": str(file), "seconds": round(len(samples) / codec.output_sample_rate, 3)})
+        write_audio(file, samples, codec.output_sample_rate, overwrite=overwrite)
+        made.append({"file": str(file), "seconds": round(len(samples) / codec.output_sample_rate, 3)})
         if not (quiet or as_json):
             print(f"{file}  {len(samples) / codec.output_sample_rate:.2f} s at {codec.output_sample_rate} Hz")
     if as_json:
-        print(json.dumps({"files": files, "sample_rate": codec.output_sample_rate, "model": name}))
+        print(json.dumps({"files": made, "sample_rate": codec.output_sample_rate, "model": name}))
 
 
 @evaluate.command("codec")
@@ -92,12 +96,16 @@ def evaluate_codec(names: Annotated[list[str], typer.Argument(help="Registered c
                                                                                "similarity.")] = False,
                    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for codecs.json, "
                                                                "codecs.txt and codecs.png.")] = None,
-                   device: DeviceOption = "cpu", as_json: JsonOption = False) -> None:
+                   device: DeviceOption = "cpu", overwrite: OverwriteOption = False,
+                   as_json: JsonOption = False) -> None:
     """Bits, quality, intelligibility, use of codes and robustness of codecs on test speech."""
+    from photophone.core.files import check_targets
     from photophone.evaluation.report import format_report, write_report
     from photophone.evaluation.tasks.codec import evaluate_codecs, read_test_clips
     from photophone.loading.auto import load_part
 
+    if output is not None:
+        check_targets([output / f"codecs.{kind}" for kind in ("json", "txt", "png")], overwrite)
     codecs, random = {}, set()
     for name in names:
         model, _, weights = name.partition("=")

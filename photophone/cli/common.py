@@ -2,21 +2,103 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False,
-                  help="Generative models of images, audio and speech on sequences of tokens.")
+from photophone import __version__
+from photophone.core.files import check_target
+
+app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False)
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Built-in name, folder or hub id.")]
 DeviceOption = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps.")]
 DtypeOption = Annotated[str, typer.Option(help="Of the computation: float32, bfloat16 or float16.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 DTYPES = ("float32", "bfloat16", "float16")
+
+
+def print_version(asked: bool) -> None:
+    """Print the version and exit, where ``--version`` is given."""
+    if asked:
+        print(f"photophone {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def program(version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True,
+                                                  help="Print the version and exit.")] = False) -> None:
+    """Generative models of images, audio and speech on sequences of tokens."""
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Let nothing but Python write to standard error: C libraries such as libmpg123 print there on their own.
+
+    They write to the file descriptor 2, which leads nowhere while the block runs. Where ``sys.stderr`` has that number
+    it gets another one, for good: loggers may keep it.
+    """
+    try:
+        is_ours = sys.stderr.fileno() == 2
+        kept = os.dup(2)
+    except (OSError, ValueError):  # no standard error, or one in memory
+        yield
+        return
+    if is_ours:
+        sys.stderr.flush()
+        sys.stderr = open(kept, "w", encoding=sys.stderr.encoding, errors="backslashreplace",  # noqa: SIM115
+                          buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        if not is_ours:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def be_quiet(context: typer.Context, quiet: bool) -> bool:
+    """Silence C libraries until the command ends, where ``--quiet`` is given."""
+    if quiet and not context.resilient_parsing:
+        context.with_resource(quiet_libraries())
+    return quiet
+
+
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", callback=be_quiet, help="Print nothing but errors.")]
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse a precision that there is none of.
+
+    Raises:
+        ValueError: names the known ones.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"--dtype must be {', '.join(DTYPES)}, got {dtype!r}")
+
+
+def check_json(output: Path | None, overwrite: bool) -> None:
+    """Refuse a JSON file that cannot be written, or is there, before anything is computed for it.
+
+    Raises:
+        ValueError: another suffix.
+        OSError: see :func:`photophone.core.files.check_target`.
+    """
+    if output is None:
+        return
+    if output.suffix.lower() != ".json":
+        raise ValueError(f"--output must be a .json file, got {output}")
+    check_target(output, overwrite)
 
 
 def load_pipeline(pipeline_class: type, model: str, device: str, dtype: str = "float32",
@@ -37,8 +119,7 @@ def load_pipeline(pipeline_class: type, model: str, device: str, dtype: str = "f
 
     from photophone.loading.auto import check_device
 
-    if dtype not in DTYPES:
-        raise ValueError(f"--dtype must be {', '.join(DTYPES)}, got {dtype!r}")
+    check_dtype(dtype)
     check_device(device)
     if files is None:
         return pipeline_class.from_pretrained(model, dtype=getattr(torch, dtype)).to(device)

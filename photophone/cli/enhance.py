@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from photophone.cli.common import DeviceOption, DtypeOption, JsonOption, ModelOption, QuietOption, app, load_pipeline
+from photophone.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    OverwriteOption,
+    QuietOption,
+    app,
+    check_dtype,
+    check_json,
+    load_pipeline,
+)
 from photophone.cli.evaluate import choose_peers, evaluate
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
@@ -21,14 +32,15 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
 @app.command()
 def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...", help="Audio files, or folders of "
                                                                                       "them.")] = None,
-            output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder, or for one file a .wav, "
-                                                                               ".flac or .ogg.")] = None,
+            output: Annotated[str | None, typer.Option("--output", "-o", help="A folder, or for one file a .wav, "
+                                                       ".flac, .ogg, .opus or .mp3: the name says the format.")] = None,
             mix: Annotated[float, typer.Option(help="Share of the clean speech, 0 to 1; the rest is the "
                                                     "recording.")] = 1.0,
             stdin: Annotated[bool, typer.Option("--stdin", help="Read one recording from stdin.")] = False,
             stdout: Annotated[bool, typer.Option("--stdout", help="Write WAV to stdout.")] = False,
             model: ModelOption = "photophone/tiny-enhance", device: DeviceOption = "cpu",
-            dtype: DtypeOption = "float32", quiet: QuietOption = False, as_json: JsonOption = False) -> None:
+            dtype: DtypeOption = "float32", quiet: QuietOption = False, overwrite: OverwriteOption = False,
+            as_json: JsonOption = False) -> None:
     """Make noisy speech clean; length, rate and channels stay. Inputs are never changed.
 
     All inputs are checked before anything is written.
@@ -37,6 +49,7 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
     from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline, check_mix
 
     check_mix(mix)
+    check_dtype(dtype)
     if stdin == bool(inputs):
         raise ValueError("give files or folders, or --stdin" if not stdin else "give either files or --stdin, not both")
     if stdout == (output is not None):
@@ -47,14 +60,14 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
         (AudioReader(path), relative) for path, relative in find_inputs(inputs)]
     if stdout and len(sources) != 1:
         raise ValueError(f"{len(sources)} recordings do not fit --stdout; give a folder with --output")
-    targets = [None] if stdout else find_targets(sources, output)
+    targets = [None] if stdout else find_targets(sources, output, overwrite)
     for reader, _ in sources:
         reader.levels()
     pipeline = load_pipeline(SpeechEnhancementPipeline, model, device, dtype)
     results = []
     for (reader, _), target in zip(sources, targets):
         place = target or io.BytesIO()
-        levels = pipeline.enhance_file(reader, place, mix=mix)
+        levels = pipeline.enhance_file(reader, place, mix=mix, overwrite=overwrite)
         if target is None:
             sys.stdout.buffer.write(place.getvalue())
             continue
@@ -89,23 +102,25 @@ def find_inputs(inputs: list[Path]) -> list[tuple[Path, Path]]:
     return found
 
 
-def find_targets(sources: list, output: Path) -> list[Path]:
+def find_targets(sources: list, output: str, overwrite: bool = False) -> list[Path]:
     """An output file for each source: of the same name, as WAV where its format is not written.
 
     Raises:
-        ValueError: two sources would give one file, or one would overwrite an input.
+        ValueError: two sources would give one file, one would overwrite an input, or a format that is not written.
+        OSError: one is there and ``overwrite`` is not set, or cannot be written there.
     """
+    from photophone.core.files import check_targets
     from photophone.data.audio_checks import WRITE_FORMATS
+    from photophone.data.audio_write import check_format
+    from photophone.pipelines.output import check_suffix, names_folder
 
-    if output.suffix.lower() in WRITE_FORMATS and not output.is_dir():
+    if names_folder(output):
+        targets = [Path(output) / (name if name.suffix.lower() in WRITE_FORMATS else name.with_suffix(".wav"))
+                   for _, name in sources]
+    else:
+        targets = [check_suffix(output, WRITE_FORMATS)]
         if len(sources) != 1:
             raise ValueError(f"{len(sources)} recordings do not fit one file {output}; give a folder")
-        targets = [output]
-    elif output.is_file():
-        raise ValueError(f"{output} is a file; its name must end in {', '.join(WRITE_FORMATS)}, or give a folder")
-    else:
-        targets = [output / (name if name.suffix.lower() in WRITE_FORMATS else name.with_suffix(".wav"))
-                   for _, name in sources]
     inputs = {Path(reader.source).resolve() for reader, _ in sources if not isinstance(reader.source, bytes)}
     seen: set[Path] = set()
     for target in map(Path.resolve, targets):
@@ -114,6 +129,9 @@ def find_targets(sources: list, output: Path) -> list[Path]:
         if target in seen:
             raise ValueError(f"two inputs would be written to {target}; enhance them apart")
         seen.add(target)
+    check_targets(targets, overwrite)
+    for target, (reader, _) in zip(targets, sources):
+        check_format(target, reader.sample_rate, reader.channels)
     return targets
 
 
@@ -131,7 +149,7 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
                      seed: Annotated[int, typer.Option(help="Of the mixtures.")] = 0,
                      model: ModelOption = "photophone/tiny-enhance", device: DeviceOption = "cpu",
                      output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
-                     as_json: JsonOption = False) -> None:
+                     overwrite: OverwriteOption = False, as_json: JsonOption = False) -> None:
     """Quality of an enhancer beside its input, the clean speech, and other enhancers, on pairs and on mixtures at -5,
     0, 5, 10 and 15 dB, and on clean speech."""
     import torch
@@ -150,6 +168,7 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
 
     if limit < 1:
         raise ValueError(f"--limit must be at least 1, got {limit}")
+    check_json(output, overwrite)
     if pairs is None and speech is None or (speech is None) != (noise is None):
         raise ValueError("give --pairs, or --speech and --noise, or all three")
     torch.set_num_threads(1)

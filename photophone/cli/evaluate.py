@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from photophone.cli.common import DeviceOption, JsonOption, ModelOption, app, load_pipeline
+from photophone.cli.common import DeviceOption, JsonOption, ModelOption, OverwriteOption, app, check_json, load_pipeline
 
 if TYPE_CHECKING:
     from photophone.evaluation.peers.base import Peers
@@ -48,12 +48,13 @@ def evaluate_image(data: Annotated[Path, typer.Option(help="Captioned images: a 
                                                                    "the tests when not given, or else val.")] = None,
                    limit: Annotated[int | None, typer.Option(help="Only so many images of each split.")] = None,
                    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
-                   as_json: JsonOption = False) -> None:
+                   overwrite: OverwriteOption = False, as_json: JsonOption = False) -> None:
     """PSNR, SSIM, Frechet distance and caption retrieval of a text-to-image model."""
     from photophone.evaluation.report import format_report, write_json
     from photophone.evaluation.tasks.image import evaluate_images
     from photophone.pipelines.text_to_image import TextToImagePipeline
 
+    check_json(output, overwrite)
     pipeline = load_pipeline(TextToImagePipeline, model, device)
     pipeline.set_progress_bar_config(disable=True)
     result = evaluate_images(pipeline, data, seed=seed, num_inference_steps=steps, guidance_scale=guidance,

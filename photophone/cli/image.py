@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,8 +12,10 @@ from photophone.cli.common import (
     DtypeOption,
     JsonOption,
     ModelOption,
+    OverwriteOption,
     QuietOption,
     app,
+    check_dtype,
     load_pipeline,
     named_values,
 )
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from photophone.pipelines.images import ImageOutput
 
 SeedOption = Annotated[int | None, typer.Option(help="First seed; the next images take the next seeds.")]
-FolderOption = Annotated[Path, typer.Option("--output", "-o", help="A folder, or one .png.")]
+FolderOption = Annotated[str, typer.Option("--output", "-o", help="A folder, or one .png, .jpg, .webp, .bmp or .tif: "
+                                                                  "the name says the format.")]
 StepsOption = Annotated[int | None, typer.Option(help="Solver steps.")]
 GuidanceOption = Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")]
 TemperatureOption = Annotated[float | None, typer.Option(help="Scale of the initial noise.")]
@@ -32,11 +34,11 @@ TemperatureOption = Annotated[float | None, typer.Option(help="Scale of the init
 @app.command()
 def image(prompt: Annotated[list[str], typer.Argument(help="What the picture shows; several make several pictures.")],
           number: Annotated[int, typer.Option("--number", "-n", help="Images for each prompt.")] = 1,
-          seed: SeedOption = None, output: FolderOption = Path("."), steps: StepsOption = None,
+          seed: SeedOption = None, output: FolderOption = ".", steps: StepsOption = None,
           guidance: GuidanceOption = None, temperature: TemperatureOption = None,
           size: Annotated[int | None, typer.Option(help="Pixels per side, if the model has a choice.")] = None,
           model: ModelOption = "photophone/tiny-image", device: DeviceOption = "cpu", dtype: DtypeOption = "float32",
-          quiet: QuietOption = False,
+          quiet: QuietOption = False, overwrite: OverwriteOption = False,
           as_json: JsonOption = False) -> None:
     """Make images from prompts; a JSON with all settings is written beside each."""
     from photophone.pipelines.text_to_image import TextToImagePipeline, check_prompt
@@ -44,11 +46,13 @@ def image(prompt: Annotated[list[str], typer.Argument(help="What the picture sho
     for text in prompt:
         check_prompt(text)
     check_count(number, seed)
+    check_dtype(dtype)
+    check_place(output, [text for text in prompt for _ in range(number)], seed, overwrite)
     pipeline = load_pipeline(TextToImagePipeline, model, device, dtype)
     pipeline.set_progress_bar_config(disable=quiet or as_json or None)
     result = pipeline(prompt, num_images_per_prompt=number, generator=seeded(seed, len(prompt) * number), height=size,
                       width=size, num_inference_steps=steps, guidance_scale=guidance, temperature=temperature)
-    save(result, output, quiet, as_json)
+    save(result, output, overwrite, quiet, as_json)
 
 
 @app.command("class-image")
@@ -60,18 +64,20 @@ def class_image(label: Annotated[list[int], typer.Argument(help="Number of a cla
                                                                   "PART=FILE; `photophone models NAME` shows the "
                                                                   "parts under `chain`. May be repeated.")] = None,
                 number: Annotated[int, typer.Option("--number", "-n", help="Images for each class.")] = 1,
-                seed: SeedOption = None, output: FolderOption = Path("."), steps: StepsOption = None,
+                seed: SeedOption = None, output: FolderOption = ".", steps: StepsOption = None,
                 guidance: GuidanceOption = None, temperature: TemperatureOption = None,
                 option: Annotated[list[str] | None, typer.Option(help="Further setting of the generator's sampler, "
                                                                  "such as top_k=100. May be repeated.")] = None,
                 device: DeviceOption = "cpu", dtype: DtypeOption = "float32", quiet: QuietOption = False,
-                as_json: JsonOption = False) -> None:
+                overwrite: OverwriteOption = False, as_json: JsonOption = False) -> None:
     """Make images of classes; a JSON with all settings is written beside each."""
     from photophone.loading.registry import REGISTRY
     from photophone.pipelines.class_to_image import ClassToImagePipeline
 
     check_count(number, seed)
     files, further = named_values("--weights", weights), named_values("--option", option)
+    check_dtype(dtype)
+    check_place(output, [f"class {one}" for one in label for _ in range(number)], seed, overwrite)
     if files and model not in REGISTRY:
         raise ValueError(f"--weights belongs to registered generators; {model} is not one")
     pipeline = load_pipeline(ClassToImagePipeline, model, device, dtype, files if model in REGISTRY else None)
@@ -79,7 +85,7 @@ def class_image(label: Annotated[list[int], typer.Argument(help="Number of a cla
     result = pipeline(label, num_images_per_class=number, generator=seeded(seed, len(label) * number),
                       num_inference_steps=steps, guidance_scale=guidance, temperature=temperature,
                       **{name: read_value(value) for name, value in further.items()})
-    save(result, output, quiet, as_json)
+    save(result, output, overwrite, quiet, as_json)
 
 
 def check_count(number: int, seed: int | None) -> None:
@@ -92,6 +98,27 @@ def check_count(number: int, seed: int | None) -> None:
         raise ValueError(f"--number must be at least 1, got {number}")
     if seed is not None and not 0 <= seed < 2**63:
         raise ValueError(f"--seed must be 0 to {2**63 - 1}, got {seed}")
+
+
+def check_place(output: str, words: list[str], seed: int | None, overwrite: bool) -> None:
+    """Refuse a place for results before anything is computed for it.
+
+    Args:
+        output: as the user gave it.
+        words: that begin the name of each file in a folder.
+        seed: of the first; where it is not given, names in a folder are not known yet.
+        overwrite: whether files that are there may be replaced.
+
+    Raises:
+        ValueError, OSError: see :func:`photophone.pipelines.output.target_files`.
+    """
+    from photophone.core.pictures import PICTURE_FORMATS
+    from photophone.pipelines.output import names_folder, target_files, unique_names
+
+    unknown = seed is None and names_folder(output)
+    first = seed or 0
+    names = unique_names(words, list(range(first, first + len(words))), "image")
+    target_files(output, names, tuple(PICTURE_FORMATS), "images", overwrite=overwrite or unknown)
 
 
 def seeded(seed: int | None, count: int) -> list | None:
@@ -109,9 +136,9 @@ def read_value(text: str) -> Any:
         return text
 
 
-def save(result: ImageOutput, output: Path, quiet: bool, as_json: bool) -> None:
+def save(result: ImageOutput, output: str, overwrite: bool, quiet: bool, as_json: bool) -> None:
     """Write the images and say where they are."""
-    files = result.save(output)
+    files = result.save(output, overwrite=overwrite)
     if as_json:
         print(json.dumps({"files": [str(file) for file in files], "seeds": result.seeds, **result.settings}))
     elif not quiet:

@@ -41,6 +41,7 @@ def convert(name: Annotated[str, typer.Argument(help="Registered name, such as m
 
     A file that does not fit is refused: the message names the first missing, left over and differing tensors.
     """
+    from photophone.core.files import atomic_folder, check_folder
     from photophone.loading.auto import read_settings
     from photophone.loading.checkpoints import OriginalCheckpoint, read_state
     from photophone.loading.hub import find_checkpoint
@@ -50,8 +51,7 @@ def convert(name: Annotated[str, typer.Argument(help="Registered name, such as m
     family = entry.load_class()
     if not issubclass(family, OriginalCheckpoint):
         raise ValueError(f"{name} has no official checkpoint of its own to convert; {entry.summary}")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"{output} exists and is not an empty folder")
+    check_folder(output)
     path, _ = find_checkpoint(entry, checkpoint)
     if path.is_dir():
         raise ValueError(f"{path} is a folder of our own format already")
@@ -59,7 +59,8 @@ def convert(name: Annotated[str, typer.Argument(help="Registered name, such as m
     state = read_state(path, family.CONTAINERS)
     model = load_original(name, state, **settings)
     report = family.conversion(state)
-    model.save_pretrained(output)
+    with atomic_folder(output) as partial:
+        model.save_pretrained(partial)
     if as_json:
         print(json.dumps({"model": name, "output": str(output), **report, "missing": []}))
         return

@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from photophone.cli.common import DeviceOption, DtypeOption, JsonOption, ModelOption, QuietOption, app, load_pipeline
+from photophone.cli.common import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    OverwriteOption,
+    QuietOption,
+    app,
+    check_dtype,
+    load_pipeline,
+)
 from photophone.cli.evaluate import choose_peers, evaluate
+from photophone.core.command import silence_stdout
 from photophone.core.limits import MAX_TEXT_CHARACTERS
 
 if TYPE_CHECKING:
@@ -26,8 +37,9 @@ UNKNOWN_SIZE = 0xFFFFFFFF
 def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; several texts make several files. Text "
                                                            "that begins with a dash goes behind --.")] = None,
           stdin: Annotated[bool, typer.Option("--stdin", help="Read one text in UTF-8 from standard input.")] = False,
-          output: Annotated[Path | None, typer.Option("--output", "-o", help="One .wav, or a folder; . when not given."
-                                                      )] = None,
+          output: Annotated[str | None, typer.Option("--output", "-o", help="A folder, or one .wav, .flac, .ogg, .opus "
+                                                     "or .mp3: the name says the format. The folder . when not "
+                                                     "given.")] = None,
           stream: Annotated[str | None, typer.Option(help="Write speech to standard output as it is made: 'wav' or "
                                                      "'pcm' (16-bit little-endian mono, no header).")] = None,
           speed: Annotated[float, typer.Option(help="0.5 to 2; 1 is the voice's own.")] = 1.0,
@@ -41,7 +53,7 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
                                                      "one.")] = None,
           voice_text: Annotated[str | None, typer.Option(help="The words of that recording.")] = None,
           model: ModelOption = "photophone/tiny-speech", device: DeviceOption = "cpu", dtype: DtypeOption = "float32",
-          quiet: QuietOption = False,
+          quiet: QuietOption = False, overwrite: OverwriteOption = False,
           as_json: JsonOption = False) -> None:
     """Read English text aloud; a JSON with all settings is written beside each file.
 
@@ -50,17 +62,9 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
     """
     from photophone.text.speech_text import check_text
 
-    if stream not in (None, "wav", "pcm"):
-        raise ValueError(f"--stream must be wav or pcm, got {stream!r}")
     if stream and (output is not None or as_json):
         raise ValueError("--stream writes speech to standard output; leave out --output and --json")
-    texts = list(text or [])
-    if stdin:
-        texts.append(read_stdin())
-    if not texts:
-        raise ValueError("nothing to say: give a text, or --stdin")
-    if stream and len(texts) > 1:
-        raise ValueError(f"--stream speaks one text, got {len(texts)}")
+    texts = gather_texts(text, stdin, stream)
     for one in texts:
         check_text(one)
     if voice_text is not None and voice is None:
@@ -68,6 +72,9 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
     if seed is not None and not 0 <= seed < 2**63 - len(texts):
         raise ValueError(f"--seed must be 0 to {2**63 - 1 - len(texts)}, got {seed}")
     seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
+    check_dtype(dtype)
+    if not stream:
+        check_place(output or ".", texts, seed, overwrite)
 
     from photophone.pipelines.speech_fronts import Voice
     from photophone.pipelines.text_to_speech import TextToSpeechPipeline
@@ -80,7 +87,38 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
     if stream:
         _stream(pipeline, texts[0], seed, stream, quiet, {**options, "voice": spoken})
     else:
-        _write(pipeline, texts, seed, output or Path("."), quiet, as_json, options, spoken)
+        _write(pipeline, texts, seed, output or ".", overwrite, quiet, as_json, options, spoken)
+
+
+def gather_texts(given: list[str] | None, stdin: bool, stream: str | None) -> list[str]:
+    """All texts to speak.
+
+    Raises:
+        ValueError: there is none, more than one for a stream, or an unknown form of stream.
+    """
+    if stream not in (None, "wav", "pcm"):
+        raise ValueError(f"--stream must be wav or pcm, got {stream!r}")
+    texts = list(given or [])
+    if stdin:
+        texts.append(read_stdin())
+    if not texts:
+        raise ValueError("nothing to say: give a text, or --stdin")
+    if stream and len(texts) > 1:
+        raise ValueError(f"--stream speaks one text, got {len(texts)}")
+    return texts
+
+
+def check_place(output: str, texts: list[str], seed: int, overwrite: bool) -> None:
+    """Refuse a place for results before a model is loaded.
+
+    Raises:
+        ValueError, OSError: see :func:`photophone.pipelines.output.target_files`.
+    """
+    from photophone.data.audio_checks import WRITE_FORMATS
+    from photophone.pipelines.output import target_files, unique_names
+
+    names = unique_names(texts, list(range(seed, seed + len(texts))), "speech")
+    target_files(output, names, tuple(WRITE_FORMATS), "texts", overwrite=overwrite)
 
 
 def read_stdin() -> str:
@@ -109,7 +147,7 @@ def stream_header(sample_rate: int) -> bytes:
 def _stream(pipeline, text: str, seed: int, form: str, quiet: bool, options: dict) -> None:
     import torch
 
-    from photophone.pipelines.speech_output import pcm16
+    from photophone.data.audio_write import pcm16
 
     chunks = pipeline.stream(text, generator=torch.Generator().manual_seed(seed), **options)
     if not quiet:
@@ -123,30 +161,26 @@ def _stream(pipeline, text: str, seed: int, form: str, quiet: bool, options: dic
             out.flush()
     except BrokenPipeError:  # the player was closed: nothing is wrong
         chunks.close()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes there
+        silence_stdout()
 
 
-def _write(pipeline, texts: list[str], seed: int, output: Path, quiet: bool, as_json: bool, options: dict,
-           voice: Voice | None) -> None:
+def _write(pipeline, texts: list[str], seed: int, output: str, overwrite: bool, quiet: bool, as_json: bool,
+           options: dict, voice: Voice | None) -> None:
     import torch
 
     from photophone.pipelines.speech_output import speech_file, speech_files
 
     seeds = [seed + index for index in range(len(texts))]
     seconds = []
-    files = speech_files(output, texts, seeds)
+    files = speech_files(output, texts, seeds, pipeline.sample_rate, overwrite=overwrite)
     for file, text, own in zip(files, texts, seeds):
         chunks = pipeline.stream(text, generator=torch.Generator().manual_seed(own), voice=voice, **options)
         facts = pipeline.facts(text, own, **options)
         if voice is not None:
             facts |= {"voice": str(voice.audio), "voice_text": voice.text}
-        try:
-            with speech_file(file, pipeline.sample_rate, facts) as writer:
-                for chunk in chunks:
-                    writer.write(chunk.audio)
-        except OSError as error:
-            raise ValueError(f"{file} cannot be written: {error.strerror}" if error.strerror else str(error)
-                             ) from error
+        with speech_file(file, pipeline.sample_rate, facts, overwrite=overwrite) as writer:
+            for chunk in chunks:
+                writer.write(chunk.audio)
         seconds.append(round(writer.samples / pipeline.sample_rate, 3))
         if not (quiet or as_json):
             print(f"{file}  {seconds[-1]:.2f} s  (seed {own})")
@@ -171,13 +205,17 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
                     model: ModelOption = "photophone/tiny-speech", device: DeviceOption = "cpu",
                     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for speech.json, "
                                                                 "speech.txt and the spoken sentences.")] = None,
+                    overwrite: OverwriteOption = False,
                     as_json: JsonOption = False) -> None:
     """WER, defects, DNSMOS and likeness to the training voice of spoken sentences, beside other voices."""
+    from photophone.core.files import check_targets
     from photophone.evaluation.peers.speech import VOICES
     from photophone.evaluation.report import format_report, write_report
     from photophone.evaluation.tasks.speech import evaluate_voices, our_voice, read_test_sentences, write_clips
     from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
+    if output is not None:
+        check_targets([output / "speech.json", output / "speech.txt"], overwrite)
     sentences = read_test_sentences(data, split, limit)
     peers = choose_peers(VOICES, peer)
     pipeline = load_pipeline(TextToSpeechPipeline, model, device)

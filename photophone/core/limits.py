@@ -23,6 +23,7 @@ MAX_SAMPLE_RATE = 192_000
 MAX_CHANNELS = 2
 MAX_AUDIO_FRAMES = 200_000_000  # of a recording: 69 minutes at 48 kHz
 MAX_AUDIO_BYTES = 1_600_000_000
+MAX_SAMPLE = 1_000.0  # of a recording with float samples, where full scale is 1: 60 dB over it
 
 # Training.
 MAX_CLIP_SECONDS = 60  # of a recording

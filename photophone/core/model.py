@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from diffusers import ConfigMixin, ModelMixin
 
+from photophone.core.files import saving_into
+
 
 class Model(ModelMixin, ConfigMixin):
     """A :class:`diffusers.ModelMixin` that loads all of its weights or none.
@@ -48,6 +50,15 @@ class Model(ModelMixin, ConfigMixin):
                 raise ValueError(f"{name}: {key} holds NaN or infinite values")
         align_weights(model)
         return (model, info) if with_info else model
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *arguments: Any, **options: Any) -> None:
+        """Save config and weights into a folder, readable for all who may read new files; see diffusers for options.
+
+        Raises:
+            NoSpace: the disk is full.
+        """
+        with saving_into(save_directory):
+            super().save_pretrained(save_directory, *arguments, **options)
 
     @property
     def published_name(self) -> str | None:

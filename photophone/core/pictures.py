@@ -1,13 +1,33 @@
-"""Images side by side: plain grids for previews, labelled sheets for people."""
+"""Pictures as files, and side by side: plain grids for previews, labelled sheets for people."""
 
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+PICTURE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}), ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}), ".webp": ("WEBP", {"lossless": True}), ".bmp": ("BMP", {}),
+    ".tif": ("TIFF", {"compression": "tiff_deflate"}), ".tiff": ("TIFF", {"compression": "tiff_deflate"})}
+"""Format and options of Pillow by the suffix of a file name; all but JPEG keep every pixel."""
+
+
+def write_picture(image: Image.Image, file: Path, suffix: str) -> None:
+    """Write a picture in the format of a suffix, which the name of ``file`` need not have.
+
+    Raises:
+        ValueError: an unknown suffix.
+    """
+    if suffix.lower() not in PICTURE_FORMATS:
+        raise ValueError(f"cannot write a picture as {suffix}; the name must end in {', '.join(PICTURE_FORMATS)}")
+    kind, options = PICTURE_FORMATS[suffix.lower()]
+    image.save(file, format=kind, **options)
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:

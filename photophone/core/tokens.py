@@ -14,6 +14,9 @@ from torch import Tensor
 
 from photophone.core.files import atomic_write
 
+FORMAT = "photophone.core.tokens"
+"""In the metadata of files."""
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -92,13 +95,19 @@ class Tokens:
         lengths = None if self.lengths is None else self.lengths.to(values.device)
         return replace(self, values=values, lengths=lengths)
 
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file atomically; the names of model and sample rate go into its metadata."""
+    def save(self, path: str | Path, *, overwrite: bool = True) -> None:
+        """Write a safetensors file atomically; the names of model and sample rate go into its metadata.
+
+        Args:
+            path: the file.
+            overwrite: whether it may replace a file.
+        """
         tensors = {"values": self.values.contiguous()}
         if self.lengths is not None:
             tensors["lengths"] = self.lengths.contiguous()
-        with atomic_write(path) as partial:
-            save_file(tensors, partial, metadata={"format": "photophone.core.tokens", "model": self.model or "",
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        with atomic_write(path, overwrite=overwrite, size=size) as partial:
+            save_file(tensors, partial, metadata={"format": FORMAT, "model": self.model or "",
                                                   "sample_rate": str(self.sample_rate or "")})
 
     @classmethod
@@ -118,7 +127,7 @@ class Tokens:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except SafetensorError as error:
             raise ValueError(f"{path} is not a safetensors file: {error}") from error
-        if metadata.get("format") != "photophone.core.tokens" or "values" not in tensors:
+        if metadata.get("format") != FORMAT or "values" not in tensors:
             raise ValueError(f"{path} holds no tokens (tensors: {sorted(tensors)}); write one with Tokens.save")
         if not set(tensors) <= {"values", "lengths"}:
             raise ValueError(f"{path} holds unknown tensors {sorted(set(tensors) - {'values', 'lengths'})}")
@@ -131,6 +140,15 @@ class Tokens:
         if rate is not None and not rate.isdecimal():
             raise ValueError(f"{path} names no sample rate but {rate!r}")
         return cls(tensors["values"], tensors.get("lengths"), made_by, None if rate is None else int(rate))
+
+
+def holds_tokens(path: Path) -> bool:
+    """Whether a file is one that :meth:`Tokens.save` wrote."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (OSError, SafetensorError):
+        return False
 
 
 @dataclass(frozen=True)

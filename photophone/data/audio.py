@@ -6,14 +6,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 from torchaudio.functional import resample
 
-from photophone.core.files import atomic_write
-from photophone.data.audio_checks import WRITE_FORMATS, check_rate
+from photophone.data.audio_checks import check_rate, check_samples
 from photophone.data.audio_stream import AudioReader
+from photophone.data.audio_write import AudioWriter, check_format, write_pieces
 
 MAX_RATIO_TERM = 500
 """Largest denominator of a resampling ratio; torchaudio's filter bank grows with it. Common rates are exact, odd ones
@@ -49,29 +48,30 @@ def read_audio(source: str | Path | bytes, sample_rate: int | None = None, *,
     return resample_audio(torch.from_numpy(audio), reader.sample_rate, sample_rate).numpy(), sample_rate
 
 
-def write_audio(path: str | Path, audio: np.ndarray | Tensor, sample_rate: int) -> None:
-    """Write mono audio atomically: 16 bits in ``.wav`` and ``.flac``, Vorbis in ``.ogg``.
+def write_audio(path: str | Path, audio: np.ndarray | Tensor, sample_rate: int, *, dither: bool = False,
+                overwrite: bool = True) -> AudioWriter:
+    """Write mono audio atomically: 16 bits in ``.wav`` and ``.flac``, Vorbis in ``.ogg``, Opus in ``.opus``, ``.mp3``.
 
     Args:
         path: its suffix says the format.
-        audio: (T,); samples outside [-1, 1] are clipped.
-        sample_rate: in Hz.
+        audio: (T,); samples outside [-1, 1] are cut, and counted in the result.
+        sample_rate: in Hz; Opus and MP3 hold the usual ones only.
+        dither: see :func:`photophone.data.audio_write.to_whole`.
+        overwrite: whether it may replace a file.
+
+    Returns:
+        What wrote it; ``cut`` is the number of samples outside [-1, 1].
 
     Raises:
         ValueError: an unknown suffix, another shape, no samples, NaN or infinity, or a rate outside the limits.
+        OSError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
-    path = Path(path)
-    if path.suffix.lower() not in WRITE_FORMATS:
-        raise ValueError(f"cannot write audio to {path.name!r}; the name must end in {', '.join(WRITE_FORMATS)}")
-    samples = np.asarray(audio.detach().cpu() if isinstance(audio, Tensor) else audio, dtype=np.float32)
+    samples = np.asarray(audio.detach().float().cpu() if isinstance(audio, Tensor) else audio, dtype=np.float32)
+    check_format(path, sample_rate, 1)
     if samples.ndim != 1 or not len(samples):
         raise ValueError(f"audio to write must have shape (T,) with T > 0, got {samples.shape}")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"the audio for {path} holds NaN or infinite samples")
-    check_rate(sample_rate, str(path))
-    kind, subtype = WRITE_FORMATS[path.suffix.lower()]
-    with atomic_write(path) as partial:
-        soundfile.write(partial, samples.clip(-1, 1), sample_rate, format=kind, subtype=subtype)
+    check_samples(samples, f"the audio for {path}")
+    return write_pieces(path, [samples[None]], sample_rate, 1, dither=dither, overwrite=overwrite)
 
 
 def resample_audio(audio: Tensor, source_rate: int, target_rate: int) -> Tensor:

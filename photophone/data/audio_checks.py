@@ -5,12 +5,28 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from photophone.core.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+import numpy as np
+
+from photophone.core.limits import (
+    MAX_AUDIO_FRAMES,
+    MAX_CHANNELS,
+    MAX_SAMPLE,
+    MAX_SAMPLE_RATE,
+    MIN_SAMPLE_RATE,
+)
 
 READ_FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF"}
 READ_SUBTYPES = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "VORBIS", "OPUS",
                  "MPEG_LAYER_III"}
-WRITE_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
+WRITE_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"),
+                 ".opus": ("OGG", "OPUS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
+KEPT_SUBTYPES = {".wav": ("PCM_16", "PCM_24", "FLOAT"), ".flac": ("PCM_16", "PCM_24")}
+"""Depths of input files that output files of the same kind keep."""
+WHOLE_BITS = {"PCM_16": 16, "PCM_24": 24}
+"""Bits of the subtypes that are written as whole numbers."""
+CODED_RATES = {".opus": (8000, 12_000, 16_000, 24_000, 48_000),
+               ".mp3": (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)}
+"""Rates of the formats that do not have any."""
 BLOCK_FRAMES = 1 << 20
 """Frames decoded at a time: a header that lies about the length costs no memory."""
 
@@ -24,6 +40,28 @@ def check_rate(sample_rate: int, name: str = "audio") -> None:
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise ValueError(f"{name} has a rate of {sample_rate} Hz; rates of {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz "
                          "are read and written")
+
+
+def check_samples(audio: np.ndarray, name: str) -> None:
+    """Refuse samples that are no sound.
+
+    Args:
+        audio: float, any shape.
+        name: of where they come from.
+
+    Raises:
+        ValueError: NaN, infinity, or a magnitude over ``MAX_SAMPLE``.
+    """
+    if not audio.size:
+        return
+    low = float(audio.min())
+    high = float(audio.max())
+    if not np.isfinite(low + high):
+        raise ValueError(f"{name} holds NaN or infinite samples")
+    largest = high if high > -low else low
+    if abs(largest) > MAX_SAMPLE:
+        raise ValueError(f"{name} holds a sample of {largest:g}; full scale is 1, and over {MAX_SAMPLE:g} is refused: "
+                         "divide 16-bit samples by 32768, or repair the recording")
 
 
 def audio_handle(source: str | Path | bytes) -> str | io.BytesIO:

@@ -5,29 +5,21 @@ Arrays are float32 (C, T) here, C at most 2.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from photophone.core.files import atomic_write
-from photophone.core.limits import MAX_AUDIO_BYTES, MAX_CHANNELS
+from photophone.core.limits import MAX_AUDIO_BYTES
 from photophone.data.audio_checks import (
     BLOCK_FRAMES,
-    WRITE_FORMATS,
     audio_handle,
     check_info,
-    check_rate,
     damaged,
     refuse_cut_riff,
 )
-
-KEPT_SUBTYPES = {".wav": ("PCM_16", "PCM_24", "FLOAT"), ".flac": ("PCM_16", "PCM_24")}
-"""Depths of input files that output files of the same kind keep."""
 
 
 @dataclass
@@ -179,40 +171,3 @@ def overlapping(blocks: Iterator[np.ndarray], total: int, piece: int, margin: in
         buffer = np.concatenate(parts, axis=1)
         start = first
         yield begin - first, min(piece, total - begin), buffer[:, :last - first]
-
-
-def write_pieces(target: str | Path | io.BytesIO, pieces: Iterable[np.ndarray], sample_rate: int, channels: int,
-                 subtype: str | None = None, watch: Callable[[int], None] | None = None) -> None:
-    """Write pieces (C, n) to a file, atomically, or as WAV to a buffer.
-
-    Args:
-        target: its suffix says the format; see ``WRITE_FORMATS``.
-        subtype: of the input, kept where the format has it.
-        watch: called with the samples written so far.
-
-    Raises:
-        ValueError: an unknown suffix, or a rate or number of channels outside the limits.
-    """
-    check_rate(sample_rate)
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise ValueError(f"{channels} channels cannot be written, at most {MAX_CHANNELS}")
-    suffix = ".wav" if isinstance(target, io.BytesIO) else Path(target).suffix.lower()
-    if suffix not in WRITE_FORMATS:
-        raise ValueError(f"cannot write audio to {target}; the name must end in {', '.join(WRITE_FORMATS)}")
-    kind, depth = WRITE_FORMATS[suffix]
-    depth = subtype if subtype in KEPT_SUBTYPES.get(suffix, ()) else depth
-
-    def write(handle) -> None:
-        done = 0
-        with closing(soundfile.SoundFile(handle, "w", sample_rate, channels, depth, format=kind)) as file:
-            for piece in pieces:
-                file.write(piece.T.clip(-1, 1))
-                done += piece.shape[1]
-                if watch is not None:
-                    watch(done)
-
-    if isinstance(target, io.BytesIO):
-        write(target)
-        return
-    with atomic_write(target) as partial:
-        write(str(partial))

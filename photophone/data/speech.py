@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from photophone.core.files import atomic_write
 from photophone.core.limits import MAX_CLIP_SECONDS
+from photophone.data.audio_write import to_whole
 from photophone.data.image_sources import read_lines
 from photophone.data.speech_sources import Clip, TeacherVoice, decode_clip, read_recordings, read_sentences
 
@@ -67,7 +68,7 @@ def prepare_speech(sources: list[Path], output: Path, sample_rate: int, split: s
         if isinstance(clip, ValueError):
             skipped += 1
             continue
-        samples = (clip.at(sample_rate).clip(-1, 1) * 32767).round().astype(np.int16)
+        samples = to_whole(clip.at(sample_rate))
         audio.append(samples)
         offsets.append(offsets[-1] + len(samples))
         lines.append(json.dumps({name: clip.fields[name] for name in FIELDS if clip.fields.get(name)},

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from photophone.pipelines.speech_output import pcm16
+from photophone.data.audio_write import pcm16
 
 WAIT_SECONDS = 0.4
 """So long a question waits for samples before it is answered with none."""

@@ -20,6 +20,7 @@ from PIL import Image
 
 from photophone.core.limits import DEMO_SEED
 from photophone.core.pictures import spectrogram
+from photophone.data.audio_write import to_whole
 from photophone.demo.live import LiveAudio
 from photophone.demo.models import Choice, Shelf
 
@@ -116,7 +117,7 @@ def record(kind: str, text: str, seed: int | None, picture: Image.Image, **setti
 
 def to_pcm(audio: np.ndarray, sample_rate: int) -> tuple[int, np.ndarray]:
     """float (T,) or (C, T) as gradio's audio wants it, 16-bit (T,) or (T, C); gradio would bring floats to one peak."""
-    return sample_rate, np.ascontiguousarray(np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16).T)
+    return sample_rate, np.ascontiguousarray(to_whole(audio).T)
 
 
 def spectrum(audio: np.ndarray, sample_rate: int) -> Image.Image:

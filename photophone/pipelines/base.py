@@ -15,6 +15,7 @@ from diffusers.utils import logging
 from safetensors import SafetensorError, safe_open
 
 import photophone
+from photophone.core.files import saving_into
 from photophone.core.model import Model
 from photophone.core.noise import draw_seed
 from photophone.loading.entry import ModelEntry
@@ -35,6 +36,15 @@ class Pipeline(DiffusionPipeline):
         super().register_modules(**components)
         for name, component in components.items():
             self._name_library(name, component)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *arguments: Any, **options: Any) -> None:
+        """Save all components into a folder, readable for all who may read new files; see diffusers for options.
+
+        Raises:
+            NoSpace: the disk is full.
+        """
+        with saving_into(save_directory):
+            super().save_pretrained(save_directory, *arguments, **options)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from photophone.core.limits import MAX_IMAGES_PER_CALL
 from photophone.core.noise import SeededNoise
-from photophone.core.pictures import to_pil
+from photophone.core.pictures import PICTURE_FORMATS, to_pil, write_picture
 from photophone.generators.base import Generator
 from photophone.generators.conditions import Condition
 from photophone.generators.sampler import Sampler
@@ -39,7 +39,7 @@ class ImageOutput(MediaOutput):
         model, revision, weights_licence: of the weights.
     """
 
-    SUFFIXES = (".png",)
+    SUFFIXES = tuple(PICTURE_FORMATS)
     NOUN = "images"
 
     images: Any
@@ -62,16 +62,16 @@ class ImageOutput(MediaOutput):
         kind, values = self.conditions
         return {kind: values[row], "seed": self.seeds[row], **self.settings, **self.origin}
 
-    def save(self, path: str | Path) -> list[Path]:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """See :meth:`MediaOutput.save`; only PIL images can be saved."""
         if not (isinstance(self.images, list) and self.images and isinstance(self.images[0], Image.Image)):
             raise ValueError("only images of output_type 'pil' can be saved")
-        return super().save(path)
+        return super().save(path, overwrite=overwrite)
 
-    def write(self, row: int, file: Path) -> None:
-        """A PNG file."""
-        with file_with_facts(file, self.facts(row)) as partial:
-            self.images[row].save(partial, format="PNG")
+    def write(self, row: int, file: Path, overwrite: bool) -> None:
+        """A picture in the format of its suffix."""
+        with file_with_facts(file, self.facts(row), overwrite=overwrite) as partial:
+            write_picture(self.images[row], partial, file.suffix)
 
 
 class ImagePipeline(Pipeline):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,18 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from photophone.core.files import atomic_write
+from photophone.core.files import check_target
 from photophone.core.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS
 from photophone.data.audio import resample_audio
 from photophone.data.audio_checks import WRITE_FORMATS, check_rate
-from photophone.data.audio_stream import ArrayReader, AudioReader, Levels, overlapping, write_pieces
+from photophone.data.audio_stream import ArrayReader, AudioReader, Levels, overlapping
+from photophone.data.audio_write import AudioWriter, check_format, write_pieces
 from photophone.generators.enhancement import LEVEL, Enhancer
 from photophone.generators.llase_g1.enhancer import LLaSEEnhancer
 from photophone.generators.sampler import check_option
 from photophone.loading.chains import check_chain, find_sources
 from photophone.loading.registry import load_original
 from photophone.pipelines.base import Pipeline, StepCallback
-from photophone.pipelines.output import MediaOutput, json_text
+from photophone.pipelines.output import MediaOutput, file_with_facts
 
 PIECE_SECONDS = 20
 ALIGNED_SECONDS = 2
@@ -59,20 +61,13 @@ class EnhancedSpeech(MediaOutput):
         """What the JSON beside a file says."""
         return {**self.settings, **self.origin}
 
-    def save(self, path: str | Path) -> list[Path]:
-        """See :meth:`MediaOutput.save`; what looks like a file of another format is refused."""
-        path = Path(path)
-        if path.suffix and path.suffix.lower() not in self.SUFFIXES and not path.is_dir():
-            raise ValueError(f"cannot write audio to {path}; the name must end in {', '.join(self.SUFFIXES)}, or be "
-                             "that of a folder")
-        return super().save(path)
-
-    def write(self, row: int, file: Path) -> None:
+    def write(self, row: int, file: Path, overwrite: bool) -> None:
         """An audio file in the format of its suffix."""
         channels = np.atleast_2d(self.audio[row])
-        with atomic_write(file.with_suffix(".json")) as beside:
-            beside.write_text(json_text(self.facts(row)), encoding="utf-8")
-            write_pieces(file, [channels], self.sample_rate, len(channels))
+        with file_with_facts(file, self.facts(row), overwrite=overwrite) as partial, open(partial, "wb+", 0) as sound:
+            suffix = check_format(file, self.sample_rate, len(channels))
+            with closing(AudioWriter(sound, suffix, self.sample_rate, len(channels), name=str(file))) as writer:
+                writer.write(channels)
 
 
 class SpeechEnhancementPipeline(Pipeline):
@@ -157,13 +152,15 @@ class SpeechEnhancementPipeline(Pipeline):
         return EnhancedSpeech(made, int(sampling_rate), settings={"mix": mix}, **self.source,
                               weights_licence=self.weights_licence)
 
-    def enhance_file(self, source: str | Path | bytes | AudioReader, target: Any, *, mix: float = 1.0) -> Levels:
+    def enhance_file(self, source: str | Path | bytes | AudioReader, target: Any, *, mix: float = 1.0,
+                     overwrite: bool = False) -> Levels:
         """Enhance a file into another in constant memory; nothing is written when the source is refused.
 
         Args:
             source: path, bytes, or an opened reader.
             target: path of a ``.wav``, ``.flac`` or ``.ogg`` file, or a ``BytesIO`` for WAV.
             mix: see :meth:`__call__`.
+            overwrite: whether a target that is there may be replaced.
 
         Returns:
             Levels of the source.
@@ -171,15 +168,19 @@ class SpeechEnhancementPipeline(Pipeline):
         Raises:
             FileNotFoundError: no such file.
             ValueError: the source cannot be read, or the target is the source.
+            FileExistsError: the target is there, and ``overwrite`` is not set.
         """
         check_mix(mix)
         reader = source if isinstance(source, AudioReader) else AudioReader(source)
         if isinstance(target, str | Path) and not isinstance(reader.source, bytes) and (
                 Path(target).resolve() == Path(reader.source).resolve()):
             raise ValueError(f"{target} is the recording itself; give another name")
+        if isinstance(target, str | Path):
+            check_target(target, overwrite)
         levels = reader.levels()
         with torch.no_grad():
-            write_pieces(target, self.pieces(reader, levels, mix), reader.sample_rate, reader.channels, reader.subtype)
+            write_pieces(target, self.pieces(reader, levels, mix), reader.sample_rate, reader.channels, reader.subtype,
+                         overwrite=overwrite)
         return levels
 
     def pieces(self, reader: AudioReader | ArrayReader, levels: Levels, mix: float) -> Iterator[np.ndarray]:

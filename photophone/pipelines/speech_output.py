@@ -1,20 +1,21 @@
-"""Speech and what is needed to make it again; WAV files that are written as speech is made."""
+"""Speech and what is needed to make it again; files that are written as speech is made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from torch import Tensor
 
-from photophone.pipelines.output import MediaOutput, file_with_facts, target_files, unique_names
+from photophone.data.audio_checks import WRITE_FORMATS
+from photophone.data.audio_write import AudioWriter, check_format
+from photophone.pipelines.output import MediaOutput, file_with_facts, is_own_result, target_files, unique_names
 
-SUFFIXES = (".wav",)
+SUFFIXES = tuple(WRITE_FORMATS)
 
 
 @dataclass
@@ -61,15 +62,15 @@ class SpeechOutput(MediaOutput):
         """Words and seed."""
         return speech_names(self.texts, self.seeds)
 
-    def save(self, path: str | Path) -> list[Path]:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """See :meth:`MediaOutput.save`; latents cannot be saved so."""
         if not all(isinstance(audio, np.ndarray | Tensor) for audio in self.audio):
             raise ValueError("only speech of output_type 'np' or 'pt' can be saved")
-        return super().save(path)
+        return super().save(path, overwrite=overwrite)
 
-    def write(self, row: int, file: Path) -> None:
-        """A 16-bit WAV file."""
-        with speech_file(file, self.sample_rate, self.facts(row)) as writer:
+    def write(self, row: int, file: Path, overwrite: bool) -> None:
+        """An audio file in the format of its suffix."""
+        with speech_file(file, self.sample_rate, self.facts(row), overwrite=overwrite) as writer:
             writer.write(np.asarray(self.audio[row]))
 
 
@@ -78,50 +79,31 @@ def speech_names(texts: list[str], seeds: list[int]) -> list[str]:
     return unique_names([text or "speech" for text in texts], seeds, "speech")
 
 
-def speech_files(path: str | Path, texts: list[str], seeds: list[int]) -> list[Path]:
-    """Names for the speech of each text: ``path`` itself if it ends in ``.wav``, else files in that folder."""
-    return target_files(path, speech_names(texts, seeds), SUFFIXES, "texts")
+def speech_files(path: str | Path, texts: list[str], seeds: list[int], sample_rate: int, *,
+                 overwrite: bool = False) -> list[Path]:
+    """Files for the speech of each text: ``path`` itself if its suffix says so, else files in that folder.
 
-
-class SpeechWriter:
-    """Adds speech to an open file.
-
-    Attributes:
-        samples: written so far.
+    Raises:
+        ValueError, OSError: see :func:`photophone.pipelines.output.target_files`; or the format does not have the rate.
     """
-
-    def __init__(self, sound: soundfile.SoundFile) -> None:
-        self._sound = sound
-        self.samples = 0
-
-    def write(self, audio: np.ndarray) -> None:
-        """Append float (T,) in [-1, 1]."""
-        self._sound.write(pcm16(audio))
-        self.samples += len(audio)
+    files = target_files(path, speech_names(texts, seeds), SUFFIXES, "texts", overwrite=overwrite)
+    check_format(files[0], sample_rate, 1)
+    return files
 
 
 @contextmanager
-def speech_file(path: str | Path, sample_rate: int, facts: dict[str, Any]) -> Iterator[SpeechWriter]:
-    """A WAV file and a JSON beside it that take their names only when the block ends without error.
+def speech_file(path: str | Path, sample_rate: int, facts: dict[str, Any], *,
+                overwrite: bool = False) -> Iterator[AudioWriter]:
+    """A sound file and a JSON beside it that take their names only when the block ends without error.
 
     Raises:
+        FileExistsError: one of them is there, is no own result, and ``overwrite`` is not set.
         OSError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
     path, facts = Path(path), dict(facts)
-    with file_with_facts(path, facts) as partial:
-        try:
-            with soundfile.SoundFile(partial, "w", sample_rate, 1, "PCM_16", format="WAV") as sound:
-                writer = SpeechWriter(sound)
-                yield writer
-                sound.flush()
-                expected = 44 + 2 * writer.samples
-            if partial.stat().st_size < expected:  # libsndfile does not say that the disk is full
-                raise OSError(f"{path} could not be written: {partial.stat().st_size} of {expected} bytes fit the disk")
-        except soundfile.LibsndfileError as error:
-            raise OSError(f"{path} could not be written, perhaps the disk is full: {error}") from error
+    overwrite = overwrite or is_own_result(path)
+    suffix = check_format(path, sample_rate, 1)
+    with (file_with_facts(path, facts, overwrite=overwrite) as partial, open(partial, "wb+", buffering=0) as file):
+        with closing(AudioWriter(file, suffix, sample_rate, name=str(path))) as writer:
+            yield writer
         facts["seconds"] = round(writer.samples / sample_rate, 3)
-
-
-def pcm16(audio: np.ndarray) -> np.ndarray:
-    """Float (T,) in [-1, 1] as little-endian 16-bit samples."""
-    return np.round(np.clip(audio, -1, 1) * 32767).astype("<i2")

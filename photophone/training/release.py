@@ -14,6 +14,8 @@ from diffusers import DiffusionPipeline
 from transformers import PreTrainedTokenizerFast
 
 from photophone.codecs.stream_codec.model import StreamCodec
+from photophone.core.command import as_command
+from photophone.core.files import check_folder
 from photophone.core.model import Model
 from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.generators.flow_ar.model import FlowARGenerator
@@ -94,7 +96,7 @@ def release_command(description: str, build: Callable[..., DiffusionPipeline], n
 
     Args:
         description: for ``--help``.
-        build: makes the pipeline from folders; a ValueError or OSError of it is shown as a usage error.
+        build: makes the pipeline from folders.
         name: what the pipeline is called when ``--name`` is not given.
         parts: help of each argument of ``build``; ``image_tokenizer`` becomes the option ``--image-tokenizer``.
     """
@@ -104,10 +106,12 @@ def release_command(description: str, build: Callable[..., DiffusionPipeline], n
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--name", default=name, help=f"what the pipeline is called (default {name})")
     parser.add_argument("--revision", required=True, help="version of these weights, such as 1.0")
+    parser.add_argument("--overwrite", action="store_true", help="replace weights that are in the folder; a card "
+                                                                 "that is there stays")
     arguments = parser.parse_args()
-    try:
+    with as_command(parser.prog):
+        if not arguments.overwrite:
+            check_folder(arguments.output)
         pipeline = build(**{part: getattr(arguments, part) for part in parts})
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    megabytes = write_release(pipeline, arguments.output, arguments.name, arguments.revision)
-    print(f"{arguments.output}: {megabytes:.2f} MB of weights")
+        megabytes = write_release(pipeline, arguments.output, arguments.name, arguments.revision)
+        print(f"{arguments.output}: {megabytes:.2f} MB of weights")

@@ -53,7 +53,7 @@ def test_the_newest_are_kept(tmp_path):
 
 def test_a_checkpoint_that_was_cut_short_is_never_listed_and_goes_with_the_next(tmp_path):
     whole = save(tmp_path, 1)
-    part = tmp_path / ".step-00000002.77.part"  # as a killed process leaves it
+    part = tmp_path / ".step-00000002.77-0.part"  # as a killed process leaves it
     part.mkdir()
     (part / "model.safetensors").write_bytes(b"half")
     half = tmp_path / "step-00000003"

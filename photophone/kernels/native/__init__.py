@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from photophone.core.files import atomic_write, flush
+from photophone.core.files import atomic_write, sync
 
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-std=c++17", "-fPIC", "-fopenmp")
 SECONDS = 120
@@ -67,7 +67,7 @@ def _build(source: Path, target: Path, program: str) -> None:
             if done.returncode:
                 raise OSError(f"{program} failed: {done.stderr.strip()[:500]}")
         digest = _digest(made[1])
-        flush(made[1])
+        sync(made[1])
         os.replace(made[1], target)  # whole or not at all, also when several processes compile
     with atomic_write(_digest_file(target)) as partial:
         partial.write_text(digest)

@@ -52,9 +52,12 @@ def save_checkpoint(folder: Path, step: int, *, model: dict[str, Tensor], ema: d
         model, ema: state dicts.
         optimizers: state dicts of the optimizers.
         info: JSON-able facts to check on resume (model class, settings).
+
+    Raises:
+        NoSpace: the disk is full; earlier checkpoints stay.
     """
     final = folder / f"step-{step:08d}"
-    with atomic_folder(final) as partial:
+    with atomic_folder(final, overwrite=True) as partial:
         save_file(_contiguous(model), partial / "model.safetensors")
         save_file(_contiguous(ema), partial / "ema.safetensors")
         torch.save(optimizers, partial / "optimizer.pt")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from photophone.core.command import as_command, one_line, stopping_in_order
+from photophone.core.files import NoSpace, free_space, human
+from photophone.training.loop.checkpoint import list_checkpoints
 from photophone.training.loop.config import TrainConfig, load_config
 from photophone.training.loop.task import Task
 from photophone.training.loop.trainer import Trainer
@@ -18,7 +23,10 @@ def train_command(description: str, build_task: Callable[[TrainConfig], Task]) -
 
     Args:
         description: for ``--help``.
-        build_task: makes the task from the settings; a ValueError or TypeError of it is shown as a usage error.
+        build_task: makes the task from the settings; a ValueError or TypeError of it is a user's error.
+
+    Raises:
+        SystemExit: see :mod:`photophone.core.command`. TERM, INT and HUP end a run after its step, with a checkpoint.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", type=Path, required=True, help="YAML settings, see configs/")
@@ -28,16 +36,45 @@ def train_command(description: str, build_task: Callable[[TrainConfig], Task]) -
     parser.add_argument("--max-minutes", type=float, help="checkpoint and stop after this time")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the YAML's")
     arguments = parser.parse_intermixed_args()
-    try:
-        config = load_config(arguments.config, arguments.overrides)
-        torch.manual_seed(config.seed)  # of the initial weights
-        trainer = Trainer(build_task(config), config, arguments.output, arguments.resume, arguments.allow_changes)
-    except (ValueError, TypeError, OSError) as error:
-        parser.error(str(error))
-    for note in trainer.notes:
-        print(note)
-    try:
-        steps = trainer.run(None if arguments.max_minutes is None else 60 * arguments.max_minutes)
-    except ValueError as error:
-        parser.error(str(error))
-    print(f"{steps} of {config.steps} steps done; averaged weights in {arguments.output / 'export'}")
+    with as_command(parser.prog), stopping_in_order() as stop:
+        try:
+            config = load_config(arguments.config, arguments.overrides)
+            torch.manual_seed(config.seed)  # of the initial weights
+            trainer = Trainer(build_task(config), config, arguments.output, arguments.resume, arguments.allow_changes)
+            check_space(trainer)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        for note in trainer.notes:
+            print(note)
+        if stop:
+            sys.exit(stop.exit_code)
+        try:
+            steps = trainer.run(None if arguments.max_minutes is None else 60 * arguments.max_minutes, stop)
+        except OSError as error:
+            raise ValueError(f"{one_line(error)}. {how_to_go_on(arguments.output)}") from error
+        if stop and steps < config.steps:
+            print(f"{parser.prog}: ended by {stop.signal.name} after step {steps} of {config.steps}. "
+                  f"{how_to_go_on(arguments.output)}", file=sys.stderr)
+            sys.exit(stop.exit_code)
+        print(f"{steps} of {config.steps} steps done; averaged weights in {arguments.output / 'export'}")
+
+
+def check_space(trainer: Trainer) -> None:
+    """Refuse to begin where not even one checkpoint fits the disk.
+
+    Raises:
+        NoSpace: names the space that is needed and found.
+    """
+    needed = trainer.checkpoint_size() if trainer.config.checkpoint_every else 0
+    free = free_space(trainer.folder)
+    if free < needed:
+        raise NoSpace(errno.ENOSPC, f"{trainer.folder}: the disk is too full to train: {human(free)} are free, "
+                                    f"{human(needed)} are needed for a checkpoint; make room, or choose another disk")
+
+
+def how_to_go_on(folder: Path) -> str:
+    """What is left of a run that ended early, and how to continue it."""
+    checkpoints = list_checkpoints(folder / "checkpoints")
+    if not checkpoints:
+        return "There is no checkpoint to continue from"
+    return f"Saved in {checkpoints[-1]}; the same command with --resume continues there"

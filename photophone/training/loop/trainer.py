@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from photophone.core.files import atomic_folder
+from photophone.core.command import Stop
+from photophone.core.files import atomic_folder, space_told
 from photophone.training.loop.checkpoint import (
     DamagedCheckpoint,
     list_checkpoints,
@@ -142,10 +143,15 @@ class Trainer:
             load_optimizer(optimizer, saved)
         self.step = state["step"]
 
-    def run(self, max_seconds: float | None = None) -> int:
-        """Train to the last step, or until ``max_seconds`` have passed, and export; returns the steps done.
+    def run(self, max_seconds: float | None = None, stop: Stop | None = None) -> int:
+        """Train to the last step, or until it is time to stop; returns the steps done.
+
+        Args:
+            max_seconds: stop after so long, with all that belongs to the last step.
+            stop: when a signal asks for it, the step is finished, a checkpoint is saved, and that is all.
 
         Raises:
+            NoSpace: the disk is full; earlier checkpoints are whole.
             ValueError: another training is using the folder.
         """
         with self._holding_folder():
@@ -153,12 +159,13 @@ class Trainer:
                 self.reporter = Reporter(self.folder, self.step)
                 for note in self.reporter.notes:
                     tqdm.write(note)
-            self._train(max_seconds)
-            # also when there was no step left to do: the run may have ended between checkpoint and export
-            self._export()
+            if self._train(max_seconds, stop):
+                # also when there was no step left to do: the run may have ended between checkpoint and export
+                self._export()
         return self.step
 
-    def _train(self, max_seconds: float | None) -> None:
+    def _train(self, max_seconds: float | None, stop: Stop | None) -> bool:
+        """Make the steps; False when a signal ended them."""
         config, started = self.config, time.monotonic()
         bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.accelerator.is_main_process,
                    dynamic_ncols=True, smoothing=0.05)
@@ -180,11 +187,35 @@ class Trainer:
                 self._report(values)
                 bar.set_postfix(loss=f"{values['loss']:.4f}", ips=f"{values['examples_per_second']:.0f}")
                 sums, counts, window, clock = {}, {}, 0, time.monotonic()
+            if self.step < config.steps and self._asked_to_stop(stop):
+                self._save()
+                bar.close()
+                return False
             out_of_time = max_seconds is not None and time.monotonic() - started > max_seconds
             self._periodic(last=self.step == config.steps or out_of_time)
             if out_of_time:
                 break
         bar.close()
+        return True
+
+    def _asked_to_stop(self, stop: Stop | None) -> bool:
+        """Whether any of the processes was; they must stop at the same step."""
+        if stop is None or self.accelerator.num_processes == 1:
+            return bool(stop)
+        if stop:
+            self.accelerator.set_trigger()
+        return self.accelerator.check_trigger()
+
+    def _save(self) -> None:
+        """Save a checkpoint, where any are wanted."""
+        if self.accelerator.is_main_process and self.config.checkpoint_every:
+            model = self.accelerator.unwrap_model(self.model)
+            save_checkpoint(self.folder / "checkpoints", self.step, model=model.state_dict(), ema=self.ema.average,
+                            optimizers=[o.state_dict() for o in self.optimizers], info=self.info)
+
+    def checkpoint_size(self) -> int:
+        """Bytes that a checkpoint takes, about: weights, their averages, and two numbers of the optimizer for each."""
+        return 4 * sum(weight.nbytes for weight in self.task.model.state_dict().values())
 
     def _train_step(self) -> dict[str, Tensor]:
         config, accelerator = self.config, self.accelerator
@@ -228,8 +259,7 @@ class Trainer:
             return
         model = self.accelerator.unwrap_model(self.model)
         if due(config.checkpoint_every):
-            save_checkpoint(self.folder / "checkpoints", self.step, model=model.state_dict(), ema=self.ema.average,
-                            optimizers=[o.state_dict() for o in self.optimizers], info=self.info)
+            self._save()
         if not (due(config.validate_every) or due(config.preview_every)):
             return
         with self._averaged(model):
@@ -260,9 +290,10 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         model = self.accelerator.unwrap_model(self.model)
-        with self._averaged(model), atomic_folder(self.folder / "export") as partial:
+        with self._averaged(model), atomic_folder(self.folder / "export", overwrite=True) as partial:
             self.task.export(model, partial)
 
     def _report(self, values: dict[str, float]) -> None:
         if self.reporter is not None:
-            self.reporter.metrics(self.step, values)
+            with space_told(self.reporter.path):
+                self.reporter.metrics(self.step, values)
