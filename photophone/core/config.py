@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
@@ -57,6 +58,10 @@ _limits: ContextVar[tuple[int, int]] = ContextVar("limits of a model", default=(
 _running: ContextVar[bool] = ContextVar("whether a budget counts", default=False)
 
 
+class ModelTooLarge(ValueError):
+    """A constructor asked for more than a model may have here."""
+
+
 class Budget(TorchFunctionMode):
     """While it is entered, torch's functions that make tensors count what they make, and refuse before it is too much.
 
@@ -76,7 +81,7 @@ class Budget(TorchFunctionMode):
             self.made_tensors += 1
             self.made_elements += _size(function.__name__, args, kwargs)
             if self.made_elements > self.elements or self.made_tensors > self.tensors:
-                raise ValueError(f"these settings make a model of more than {self.elements} numbers in {self.tensors} "
+                raise ModelTooLarge(f"these settings make a model of more than {self.elements} numbers in {self.tensors} "
                                  "tensors, which is the limit here")
         return function(*args, **kwargs)
 
@@ -294,11 +299,23 @@ def build(owner: type, config: Mapping[str, Any], where: str = "") -> Any:
         raise ValueError(f"{start}{owner.__name__} has no setting {', '.join(unknown[:SHOWN])}")
     try:
         return owner(**config)
+    except ModelTooLarge as error:
+        raise ModelTooLarge(f"{start}{error}; its own defaults are changed in {changed(owner, config)}") from error
     except ValueError as error:
         raise ValueError(f"{start}{error}") from error
     except BUILD_ERRORS as error:
         raise ValueError(f"{start}these settings make no {owner.__name__} ({type(error).__name__}: "
                          f"{first_line(error)}); its own defaults are changed in {changed(owner, config)}") from error
+
+
+def shapes(owner: type, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of the tensors of a model that is too large to be built here; None where they cannot be had."""
+    tensors = _limits.get()[1]
+    try:
+        with model_limits(2**62, tensors), torch.device("meta"):
+            return {key: tuple(value.shape) for key, value in owner(**config).state_dict().items()}
+    except (*BUILD_ERRORS, ValueError):
+        return None
 
 
 def first_line(error: BaseException) -> str:
