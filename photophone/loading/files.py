@@ -197,8 +197,9 @@ def _read_file(path: Path) -> Content:
     if path.suffix == ".onnx":
         raise refused(path, "is an ONNX file; use the authors' PyTorch weights")
     try:
-        with torch.serialization.safe_globals([(Unread, name) for name in PLAIN_CLASSES]):
-            values = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+        # an open file: of a path, torch would take the suffix for what the file is
+        with open(path, "rb") as file, torch.serialization.safe_globals([(Unread, name) for name in PLAIN_CLASSES]):
+            values = torch.load(file, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:
         raise refused(path, _why_not(path, error)) from error
     if not isinstance(values, Mapping):
