@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
@@ -12,7 +13,15 @@ app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_e
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Built-in name, folder or hub id.")]
 DeviceOption = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mps.")]
 DtypeOption = Annotated[str, typer.Option(help="Of the computation: float32, bfloat16 or float16.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def hush(quiet: bool) -> bool:
+    """With ``--quiet``, warnings of ours, such as what was found in a checkpoint, are not printed either."""
+    logging.getLogger("photophone").setLevel(logging.ERROR if quiet else logging.WARNING)
+    return quiet
+
+
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", callback=hush)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

@@ -63,7 +63,7 @@ class ModelTooLarge(ValueError):
 
 
 class Budget(TorchFunctionMode):
-    """While it is entered, torch's functions that make tensors count what they make, and refuse before it is too much.
+    """While it is entered, torch's functions that make tensors count them, and refuse before they are too much.
 
     Args:
         elements: numbers in all tensors together.
@@ -75,14 +75,14 @@ class Budget(TorchFunctionMode):
         self.elements, self.tensors = elements, tensors
         self.made_elements, self.made_tensors = 0, 0
 
-    def __torch_function__(self, function, kinds, args=(), kwargs=None):  # noqa: D105 - torch's protocol
+    def __torch_function__(self, function, kinds, args=(), kwargs=None):
         kwargs = kwargs or {}
         if function in _device_constructors():
             self.made_tensors += 1
             self.made_elements += _size(function.__name__, args, kwargs)
             if self.made_elements > self.elements or self.made_tensors > self.tensors:
-                raise ModelTooLarge(f"these settings make a model of more than {self.elements} numbers in {self.tensors} "
-                                 "tensors, which is the limit here")
+                raise ModelTooLarge(f"these settings make a model of more than {self.elements} numbers in "
+                                    f"{self.tensors} tensors, which is the limit here")
         return function(*args, **kwargs)
 
 
@@ -184,16 +184,11 @@ def _problem(name: str, value: Any, kind: Any) -> str | None:
         told = [problem for part, problem in zip(parts, found)
                 if part is not type(None) and _same_sort(value, part)]
         return told[0] if told else _wrong(name, " or ".join(_words(part) for part in parts), value)
-    checks = {int: _whole, float: _real, bool: _truth, str: _text, type(None): _nothing}
-    if kind in checks:
-        return checks[kind](name, value)
-    if origin in (list, tuple, Sequence) or kind in (list, tuple):
+    checks = {int: _whole, float: _real, bool: _truth, str: _text, type(None): _nothing, dict: _table}
+    sort = origin or kind
+    if sort in (list, tuple, Sequence):
         return _several(name, value, kind)
-    if origin is dict or kind is dict:
-        if not isinstance(value, Mapping):
-            return _wrong(name, "a table of settings", value)
-        return nested_problem(name, value)
-    return None
+    return checks[sort](name, value) if sort in checks else None
 
 
 def _same_sort(value: Any, kind: Any) -> bool:
@@ -247,6 +242,10 @@ def _text(name: str, value: Any) -> str | None:
     return None if isinstance(value, str) and len(value) <= MAX_TEXT else _wrong(name, "a text", value)
 
 
+def _table(name: str, value: Any) -> str | None:
+    return nested_problem(name, value) if isinstance(value, Mapping) else _wrong(name, "a table of settings", value)
+
+
 def _nothing(name: str, value: Any) -> str | None:
     return None if value is None else _wrong(name, "null", value)
 
@@ -268,7 +267,7 @@ def nested_problem(name: str, value: Any, depth: int = 0) -> str | None:
     """What is wrong with plain settings of another class: numbers that are not finite or too large, deep nesting."""
     if depth > MAX_NESTING:
         return f"{name} is nested more than {MAX_NESTING} deep"
-    if isinstance(value, Mapping) or isinstance(value, list | tuple):
+    if isinstance(value, Mapping | list | tuple):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         if len(value) > MAX_CONFIG_ITEMS:
             return f"{name} must hold at most {MAX_CONFIG_ITEMS} values, got {len(value)}"
@@ -324,8 +323,7 @@ def first_line(error: BaseException) -> str:
 
 
 def changed(owner: type, config: Mapping[str, Any]) -> str:
-    """The settings of a config that differ from the defaults of a class, those that are zero or of another type first.
-    """
+    """The settings of a config that differ from the defaults of a class; those that are zero or texts come first."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(owner.__init__).parameters.items()}
     found: list[tuple[int, str]] = []
 

@@ -162,8 +162,8 @@ def read_index(index: Path) -> dict[str, Header]:
     """The shards of safetensors that an index names, and the tensors in each.
 
     Raises:
-        ValueError: the index is damaged or names a file outside its folder, a shard is missing, or a tensor is not where
-            the index says.
+        ValueError: the index is damaged or names a file outside its folder, a shard is missing, or a tensor is not
+            where the index says.
     """
     places = index_places(index)
     shards = {name: safetensors_header(index.parent / name)[0] for name in sorted(set(places.values()))}

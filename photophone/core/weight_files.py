@@ -28,7 +28,7 @@ MAGIC = (
     (b"\x28\xb5\x2f\xfd", "a zstd archive", "unpack it first"),
     (b"\x93NUMPY", "a NumPy array", "save named tensors as safetensors"),
 )
-TAR = ("is a tar archive; unpack it first (what torch wrote before version 0.1.10 is a tar archive too and is not read)")
+TAR = "is a tar archive; unpack it first (what torch wrote before version 0.1.10 is one too, and is not read)"
 DTYPE_KINDS = {"BOOL": "bool", "U": "int", "I": "int", "F8": "float8", "F": "float", "BF": "float", "C": "complex"}
 """Kinds of the dtypes of safetensors by the beginnings of their names; the longest that fits counts."""
 
@@ -47,14 +47,10 @@ def strange_content(path: str | Path) -> str | None:
         return f"has {size} bytes; at most {MAX_CHECKPOINT_BYTES} are read"
     with open(path, "rb") as file:
         head = file.read(1024)
-    for magic, what, way_out in MAGIC:
-        if head.startswith(magic):
-            return f"is {what}; {way_out}"
-    if head.startswith(b"PK"):
-        return _strange_zip(path)
-    if head[257:262] == b"ustar":
-        return TAR
-    return _strange_text(head, size)
+    told = next((f"is {what}; {way_out}" for magic, what, way_out in MAGIC if head.startswith(magic)), None)
+    if told or head[257:262] == b"ustar":
+        return told or TAR
+    return _strange_zip(path) if head.startswith(b"PK") else _pointer(head, size) or _strange_text(head)
 
 
 def _strange_zip(path: Path) -> str | None:
@@ -73,7 +69,8 @@ def _strange_zip(path: Path) -> str | None:
     return f"is a ZIP archive ({', '.join(names[:3]) or 'empty'}); unpack it first"
 
 
-def _strange_text(head: bytes, size: int) -> str | None:
+def _pointer(head: bytes, size: int) -> str | None:
+    """A note that stands for a file, instead of which it was downloaded."""
     if head.startswith(b"version https://git-lfs"):
         real = re.search(rb"\nsize (\d+)", head)
         length = f"of {int(real[1])} bytes " if real else ""
@@ -81,6 +78,10 @@ def _strange_text(head: bytes, size: int) -> str | None:
                 "pull` in its repository, or download the file itself")
     if head.startswith((b"/annex/objects/", b"../.git/annex", b".git/annex")):
         return "is a git-annex pointer that stands for the real file; run `git annex get` in its repository"
+    return None
+
+
+def _strange_text(head: bytes) -> str | None:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     try:
         words = text.decode("utf-8")
@@ -90,15 +91,12 @@ def _strange_text(head: bytes, size: int) -> str | None:
         words = text[:error.start].decode("utf-8")
     if any(not char.isprintable() and not char.isspace() for char in words):
         return None
-    start = " ".join(words.split())[:SHOWN]
-    lower = words[:200].lower()
-    if lower.startswith(("<!doctype html", "<html", "<head", "<body")):
-        return f"is a web page (HTML: {start!r}), such as a login or error page; {AGAIN}"
-    if lower.startswith("<"):
-        return f"is an XML text, such as a server's error ({start!r}); {AGAIN}"
-    if lower.startswith(("{", "[")):
-        return f"is a JSON text, such as a server's error ({start!r}); {AGAIN}"
-    return f"is text ({start!r}), not weights; {AGAIN}"
+    start, lower = " ".join(words.split())[:SHOWN], words[:200].lower()
+    kinds = ((("<!doctype html", "<html", "<head", "<body"), "a web page (HTML), such as a login or error page"),
+             (("<",), "an XML text, such as a server's error"), (("{", "["), "a JSON text, such as a server's error"),
+             (("",), "a text, not weights"))
+    what = next(what for beginnings, what in kinds if lower.startswith(beginnings))
+    return f"is {what}: {start!r}; {AGAIN}"
 
 
 def safetensors_header(path: str | Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, str]]:
@@ -148,7 +146,7 @@ def read_json(path: str | Path, limit: int = MAX_CONFIG_BYTES) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+        raise ValueError(f"No such file: {path}")
     size = path.stat().st_size
     if size > limit:
         raise ValueError(f"{path} has {size} bytes; at most {limit} are read")
@@ -158,7 +156,7 @@ def read_json(path: str | Path, limit: int = MAX_CONFIG_BYTES) -> Any:
         raise ValueError(f"{path} is nested too deeply") from error
     except ValueError as error:
         what = strange_content(path)
-        known = what if what and not what.startswith(("is a JSON", "is text")) else f"is no JSON: {error}"
+        known = what if what and not what.startswith(("is a JSON", "is a text")) else f"is no JSON: {error}"
         raise ValueError(f"{path} {known}") from error
 
 

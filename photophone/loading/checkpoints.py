@@ -2,8 +2,9 @@
 
 ``Model.from_original(path)`` reads the file (:mod:`photophone.loading.files`: safetensors, or torch's restricted
 unpickler), finds the weights in it (:mod:`photophone.loading.tables`), renames them by the family's pure function
-``convert_state_dict`` and copies them by ``load_strict``. There is no unsafe fallback, and nothing is ignored in silence:
-keys that are left out on purpose stand in the family's ``DROPPED_KEYS``, and what was undone in ``model.load_report``.
+``convert_state_dict`` and copies them by ``load_strict``. There is no unsafe fallback, and nothing is ignored in
+silence: keys that are left out on purpose stand in the family's ``DROPPED_KEYS``, and what was undone in
+``model.load_report``.
 """
 
 from __future__ import annotations
@@ -205,7 +206,10 @@ class OriginalCheckpoint:
             raise ValueError(no_tables(source, content.values, cls.CONTAINERS))
         with model_limits(*_room([*tables, Table("", dict(beside or {}))])):
             model = cls._built(config, tables)
-        state, report = best_reading(model, tables, config, take=take, tied=content.tied, beside=beside or {})
+        try:
+            state, report = best_reading(model, tables, config, take=take, tied=content.tied, beside=beside or {})
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}" if name else str(error)) from error
         load_strict(model, state, name or "the checkpoint")
         model.load_report = replace(report, source=name, files=content.files)
         model.load_report.log()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,9 @@ from safetensors.torch import load_file
 
 from photophone.core.model import index_places, read_index
 from photophone.core.weight_files import safetensors_header, strange_content
+from photophone.loading.names import ADAPTERS, MAIN_FILES, SUFFIXES
 
-MAIN_NAMES = ("model.safetensors", "model.safetensors.index.json", "diffusion_pytorch_model.safetensors",
-              "diffusion_pytorch_model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
-              "pytorch_model_fsdp.bin", "model.pt", "model.pth", "model.ckpt", "pytorch_model.pt")
-"""Names under which libraries write the weights of a model, in the order in which they are looked for in a folder."""
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th", ".tar")
 SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
-ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin", "lora_weights.safetensors", "lora_weights.ckpt",
-            "pytorch_lora_weights.safetensors")
 SAVE = "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
 PLAIN_CLASSES = (
     "argparse.Namespace", "types.SimpleNamespace", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar",
@@ -100,13 +94,17 @@ def read_content(path: str | Path) -> Content:
     return _read_file(path)
 
 
-def main_file(folder: Path) -> Path:
+def main_file(folder: Path, foreign: Iterable[str] = ()) -> Path:
     """The weights in a folder of a release, of accelerate, of transformers' trainer or of DeepSpeed.
+
+    Args:
+        folder: that holds them.
+        foreign: names of files that are known to be something else.
 
     Raises:
         ValueError: it holds none, or weights in a form that is not read; says how to bring them into one that is.
     """
-    for name in MAIN_NAMES:
+    for name in MAIN_FILES:
         if (folder / name).is_file():
             return folder / name
     tag = folder / "latest"  # DeepSpeed
@@ -129,22 +127,13 @@ def main_file(folder: Path) -> Path:
     shards = [match for file in sorted(folder.iterdir()) if (match := SHARD.fullmatch(file.name))]
     if shards:
         return folder / shards[0].string
-    rest = [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES
+    rest = [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and file.name not in foreign
             and not re.match(r"(optimizer|scheduler|scaler|training_args|random_states|rng_state|sampler)", file.name)]
     if len(rest) == 1:
         return rest[0]
     found = f"several: {', '.join(file.name for file in rest[:5])}; name one" if rest else "none"
-    raise ValueError(f"{folder} holds no weights under a usual name ({', '.join(MAIN_NAMES[:2])}, "
-                     f"{MAIN_NAMES[4]}, ...), and of other files of weights {found}")
-
-
-def other_names(wanted: str) -> Iterator[str]:
-    """Further names under which the weights of a release's file may lie, after trainings and conversions."""
-    stem = Path(wanted).with_suffix("").as_posix()
-    if wanted in MAIN_NAMES:
-        yield from (name for name in MAIN_NAMES if name != wanted)
-    yield from (f"{stem}{suffix}" for suffix in SUFFIXES)
-    yield from (f"{stem}{suffix}.index.json" for suffix in (".safetensors", ".bin"))
+    raise ValueError(f"{folder} holds no weights under a usual name ({', '.join(MAIN_FILES[:2])}, "
+                     f"{MAIN_FILES[4]}, ...), and of other files of weights {found}")
 
 
 def _read_shards(index: Path) -> Content:
@@ -161,8 +150,8 @@ def _read_shards(index: Path) -> Content:
             if key in values and places.get(key) != name:
                 continue
             values[key] = value
-    absent = [f"{key} (in {name})" for key, name in places.items() if key not in parts[name].values
-              and key not in tied]
+    absent = [f"{key} (in {name})" for key, name in places.items()
+              if key not in parts[name].values and key not in tied]
     if absent:
         raise ValueError(f"{index} lists {len(absent)} tensors that its shards do not hold: {', '.join(absent[:5])}; "
                          "download the shards again")
@@ -172,7 +161,8 @@ def _read_shards(index: Path) -> Content:
 def _read_numbered(folder: Path, match: re.Match) -> Content:
     """Shards without an index: all of them must be there."""
     count = int(match["count"])
-    names = [f"{match['stem']}-{number:05d}-of-{count:05d}{match['suffix']}" for number in range(1, min(count, 999) + 1)]
+    names = [f"{match['stem']}-{number:05d}-of-{count:05d}{match['suffix']}"
+             for number in range(1, min(count, 999) + 1)]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{len(missing)} of {count} shards are missing in {folder}: {', '.join(missing[:5])}")

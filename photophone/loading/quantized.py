@@ -27,8 +27,8 @@ WAY_OUT = "take the authors' weights of 16 or 32 bits"
 def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
     """``state`` with 8-bit weights multiplied by their scales, and in words what was done.
 
-    An 8-bit weight ``x.weight`` (float8, or int8) goes with a scale for all of it or for each row: ``x.weight_scale`` or
-    ``x.scale_weight``, or ``x.SCB`` of bitsandbytes, by which 127 stands for 1.
+    An 8-bit weight ``x.weight`` (float8, or int8) goes with a scale for all of it or for each row: ``x.weight_scale``
+    or ``x.scale_weight``, or ``x.SCB`` of bitsandbytes, by which 127 stands for 1.
 
     Raises:
         ValueError: another form of quantised weights, or 8-bit floats without a scale; names the form and a key.
@@ -54,7 +54,7 @@ def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
             whole[key] = _multiplied(key, value, scale)
             done += 1
         elif value.dtype in FLOAT8:
-            raise ValueError(f"the checkpoint holds 8-bit floats without scales ({key}, {value.dtype}), which have lost "
+            raise ValueError(f"the checkpoint holds 8-bit floats without scales ({key}, {value.dtype}), which lack "
                              f"most of their digits; {WAY_OUT}")
         else:
             whole[key] = value

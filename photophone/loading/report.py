@@ -22,6 +22,7 @@ class LoadReport:
         prefix: what stood before every key that was taken: "module.", "model.".
         averaged: whether the table is a running average (EMA) of the weights.
         others: places of further tables that fit as well, such as the weights that were not averaged.
+        tables: places of tables that were not read, such as other models' weights.
         left_out: keys of the table that belong to the training alone (discriminators, counters, averages).
         values: names of plain values beside the weights: "epoch", "args".
         notes: further forms that were undone: weight norms, quantised weights, tied weights, keys of ours.
@@ -36,6 +37,7 @@ class LoadReport:
     prefix: str = ""
     averaged: bool = False
     others: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -60,11 +62,12 @@ class LoadReport:
         if self.prefix:
             lines.append(f"{self.prefix!r} before the keys left out")
         if self.averaged:
-            beside = f" rather than {self.others[0] or 'the others'!r}" if self.others else ""
-            lines.append(f"these are averaged weights (EMA){beside}; take='raw' takes the others" if self.others
-                         else "these are averaged weights (EMA)")
+            beside = f", not those at {self.others[0] or 'the top'!r}, which take='raw' takes" if self.others else ""
+            lines.append(f"averaged weights (EMA) taken{beside}")
         elif self.others:
             lines.append(f"not taken: {_some(self.others)}")
+        if self.tables:
+            lines.append(f"other tables not read: {_some(self.tables)}")
         if self.left_out:
             lines.append(f"{len(self.left_out)} tensors of the training not read: {_some(self.left_out)}")
         if self.values:
@@ -80,6 +83,7 @@ class LoadReport:
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what was undone, without the lists of keys."""
         return {"place": self.place, "prefix": self.prefix, "averaged": self.averaged, "others": list(self.others),
+                "tables": list(self.tables),
                 "left_out": list(self.left_out), "values": list(self.values), "notes": list(self.notes)}
 
 

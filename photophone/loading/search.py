@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from photophone.loading.quantized import whole_weights
 from photophone.loading.report import LoadReport
-from photophone.loading.tables import Reading, State, Table, only_of_training, readings
+from photophone.loading.tables import Reading, State, Table, only_of_training, partial_form, readings
 from photophone.loading.weight_norm import as_wanted, old_names
 
 CONVERSION_ERRORS = (ValueError, KeyError, IndexError, RuntimeError, TypeError)
@@ -30,7 +30,8 @@ class Attempt:
         left_out: official keys that belong to the training alone.
         notes: what was undone on the way.
         same, renamed, dropped, made: see :class:`photophone.loading.report.LoadReport`.
-        fits: whether keys and shapes are the model's.
+        complete: whether keys and shapes are the model's.
+        foreign: keys beside them that are neither of the training nor another copy.
         matches: keys of the model that are there in their shape.
         error: why it could not be converted.
     """
@@ -43,9 +44,15 @@ class Attempt:
     renamed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
-    fits: bool = False
+    complete: bool = False
+    foreign: tuple[str, ...] = ()
     matches: int = 0
     error: Exception | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is the weights of the model and nothing else."""
+        return self.complete and not self.foreign
 
 
 class Search:
@@ -109,11 +116,11 @@ class Search:
         foreign = [key for key, value in rest.items() if not only_of_training(key, value, True)
                    and not self._another_copy(key, reading)]
         matches = self._matches(ours)
-        fits = matches == len(self.own) and len(ours) == len(self.own) and not foreign
+        complete = matches == len(self.own) == len(ours)
         notes = (*notes, *([f"{len(tied)} tied weights filled in: {', '.join(list(tied)[:SHOWN])}"] if tied else []))
         return Attempt(reading, ours, (*out, *reading.rest), notes, tuple(sorted(set(kept) & set(ours))),
                        tuple(sorted(set(kept) - set(ours) - set(out))), tuple(sorted(dropped)),
-                       tuple(sorted(set(ours) - set(kept))), fits, matches)
+                       tuple(sorted(set(ours) - set(kept))), complete, tuple(foreign), matches)
 
     def _another_copy(self, key: str, reading: Reading) -> bool:
         """Whether a key outside the prefix of a reading is a copy of one inside: the weights beside an average."""
@@ -165,8 +172,9 @@ def best_reading(model: nn.Module, tables: list[Table], config: Mapping[str, Any
     search = Search(model, config, tied or {}, beside or {})
     chosen = list(_taken(tables, take))
     containers = type(model).CONTAINERS
-    chosen.sort(key=lambda reading: (not reading.averaged, _rank(reading.table.place, containers)))
-    fitting, nearest = _tried(search, chosen)
+    chosen.sort(key=lambda reading: (not reading.averaged, reading.table.joined,
+                                     _rank(reading.table.place, containers)))
+    fitting, nearest = _tried(search, chosen, take not in (None, "ema", "raw"))
     if not fitting:
         return _nearest(search, nearest)
     first = fitting[0]
@@ -182,7 +190,28 @@ def best_reading(model: nn.Module, tables: list[Table], config: Mapping[str, Any
     final = search.attempt(first.reading, real=True)
     if final.error:
         raise ValueError(f"the checkpoint cannot be converted: {final.error}") from final.error
-    return final.state, _report(final, rivals, containers)
+    report = _report(final, rivals, containers)
+    if take is None and not final.reading.averaged:
+        final, report = _with_average(search, final, report, nearest)
+    read = {first.reading.table.place, report.place, *(one.reading.table.place for one in rivals)}
+    left = [table.place for table in tables if table.place not in read and not table.joined
+            and not (first.reading.table.joined and table.place.startswith(first.reading.table.place))]
+    return final.state, replace(report, tables=tuple(place or "the top" for place in left))
+
+
+def _with_average(search: Search, final: Attempt, report: LoadReport, others: list[Attempt],
+                  ) -> tuple[Attempt, LoadReport]:
+    """An average of the parameters alone, with the buffers of the weights beside it, where a checkpoint holds one."""
+    parameters = {key for key, _ in search.model.named_parameters(remove_duplicate=False)}
+    for other in others:
+        if other.reading.averaged and other.error is None and not other.foreign and set(other.state) < set(search.own) \
+                and other.matches == len(other.state) and parameters <= set(other.state):
+            average = search.attempt(other.reading, real=True)
+            count = len(search.own) - len(average.state)
+            notes = (*average.notes, f"{count} buffers taken from {final.reading.place or 'the top'!r}")
+            made = replace(average, state={**final.state, **average.state}, notes=notes)
+            return made, replace(_report(made, [final], ()), others=(final.reading.place,))
+    return final, report
 
 
 def _taken(tables: list[Table], take: str | None) -> Iterator[Reading]:
@@ -213,22 +242,44 @@ def _rank(place: str, containers: Iterable[str]) -> int:
     return 100 + RAW.index(last) if last in RAW else 99 if not place else 200
 
 
-def _tried(search: Search, chosen: list[Reading]) -> tuple[list[Attempt], list[Attempt]]:
-    """Attempts that fit, in order, and all others."""
-    fitting, others = [], []
-    for reading in chosen[:ATTEMPTS]:
+def _tried(search: Search, chosen: list[Reading], named: bool) -> tuple[list[Attempt], list[Attempt]]:
+    """Attempts that fit, in order, and all others.
+
+    Args:
+        search: of the model.
+        chosen: readings in order.
+        named: whether a user named the place; then what lies beside it does not matter.
+    """
+    fitting, others, done = [], [], set()
+    least = (len(search.own) - len(search.beside)) // 4  # conversions join three layers or split one, not more
+    large = [reading for reading in chosen if len(reading.state) >= least] or chosen
+    for reading in large[:ATTEMPTS]:
+        if id(reading.table) in done and not reading.averaged:
+            continue  # its whole fits: parts of it are not looked at
         attempt = search.attempt(reading, real=False)
         if attempt.error is not None and "meta" in str(attempt.error).lower():
             attempt = search.attempt(reading, real=True)
-        (fitting if attempt.fits else others).append(attempt)
+        fits = attempt.fits or (named and attempt.complete)
+        (fitting if fits else others).append(attempt)
+        if fits and not reading.rest:
+            done.add(id(reading.table))
     return fitting, others
 
 
 def _nearest(search: Search, others: list[Attempt]) -> tuple[State, LoadReport]:
     """The attempt that comes nearest, for the message of what is wrong with it."""
+    form = partial_form([one.reading.table for one in others])
+    if form:
+        raise ValueError(f"the checkpoint holds {form}")
     converted = [one for one in others if one.error is None]
     if not converted:
         raise ValueError(f"the checkpoint cannot be converted: {_words(others[0].error)}") from others[0].error
+    beside = [one for one in converted if one.complete]
+    if beside:
+        places = " or ".join(dict.fromkeys(repr(one.reading.place) for one in beside))
+        raise ValueError(f"the weights at {places} fit, but lie beside {len(beside[0].foreign)} other tensors, "
+                         f"unexpected here: {'; '.join(beside[0].foreign[:SHOWN])}; take={places} (--take in the "
+                         "shell) reads them alone")
     best = max(converted, key=lambda one: (one.matches, -len(one.state), not one.reading.prefix))
     whole = next(one for one in converted if one.reading.table.place == best.reading.table.place)
     if not best.matches or (whole.matches == best.matches and not whole.reading.prefix):
@@ -236,9 +287,7 @@ def _nearest(search: Search, others: list[Attempt]) -> tuple[State, LoadReport]:
     final = search.attempt(best.reading, real=True)
     if final.error:
         raise ValueError(f"the checkpoint cannot be converted: {_words(final.error)}") from final.error
-    foreign = {key: value for key, value in best.reading.table.state.items()
-               if key in best.reading.rest and not only_of_training(key, value, True)}
-    return {**foreign, **final.state}, _report(final, [], ())
+    return final.state, _report(final, [], ())
 
 
 def _words(error: Exception) -> str:

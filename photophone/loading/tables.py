@@ -23,15 +23,28 @@ WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."
 """What torch.compile, FSDP, activation checkpointing and Fabric put into keys: no model of its own has such a name."""
 AVERAGED = re.compile(r"(?:^|[^a-z])(?:ema|emas|swa|averaged?|polyak|shadow)(?:\d*)(?:[^a-z]|$)")
 """Places of running averages: "ema", "model_ema", "params_ema", "state_dict_ema", "ema_model", "g_ema"."""
+ONLINE = re.compile(r"^(?:online|raw|live)(?:_|$)")
+"""What a wrapper of averages calls the weights that it averages."""
 TRAINING = re.compile(
     r"(?:^|[._])(?:discriminators?|disc\d*|net_?d|mpd|msd|mrd|mssd|msstftd|multi\w*disc\w*|loss|losses|loss_fn|criterion"
     r"|perceptual\w*|lpips|optimizers?|optim\w*|opt|schedulers?|lr_schedulers?|scaler|grad_scaler|teacher_loss)(?:[._]|$)",
     re.IGNORECASE)
 """Parts that only a training has: judges, losses, optimisers."""
-COUNTERS = re.compile(r"(?:^|[._])(?:n_averaged|num_updates|decay|step|steps|global_step|iterations?|iter|epoch|initted|"
+COUNTERS = re.compile(r"(?:^|[._])(?:n_averaged|num_updates|decay|steps?|global_step|iterations?|iter|epoch|initted|"
                       r"num_steps|optimization_step|best_\w+)$")
 """Single numbers that count steps."""
+PARTIAL = (
+    (r"flat_param", "FSDP's flat parameters; save the full state dict where it was trained"),
+    (r"(^|\.)lora_|\.lora\.|_lora\.", "an adapter (LoRA); merge it into its model with the authors' code"))
+"""Forms that are no weights of a whole model, by what their keys contain."""
 RAW = ("model", "state_dict", "model_state_dict", "module", "net", "network", "generator", "weights", "params")
+
+
+def is_averaged(place: str) -> bool:
+    """Whether the last name of a place that tells says so: "ema.ema_model" is one, "ema.online_model" is none."""
+    told = [not ONLINE.search(name) for name in place.lower().split(".")
+            if ONLINE.search(name) or AVERAGED.search(name)]
+    return bool(told) and told[-1]
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class Table:
     Args:
         place: names on the way to it, with dots; "" for the top.
         state: the tensors.
-        values: names of what else lies there.
+        values: places of what lies there and above and is no table of tensors.
         joined: whether its keys were put together from several tables.
     """
 
@@ -53,7 +66,7 @@ class Table:
     @property
     def averaged(self) -> bool:
         """Whether its place says that it holds a running average."""
-        return bool(AVERAGED.search(self.place.lower()))
+        return is_averaged(self.place)
 
 
 @dataclass(frozen=True)
@@ -83,22 +96,22 @@ class Reading:
 def find_tables(content: Mapping[str, Any]) -> list[Table]:
     """All tables of tensors in a checkpoint, from the top down; those of optimisers and judges are left out."""
     found: list[Table] = []
-    _search(content, "", 0, found)
+    _search(content, "", 0, found, ())
     return found[:MOST]
 
 
-def _search(content: Mapping[str, Any], place: str, depth: int, found: list[Table]) -> None:
+def _search(content: Mapping[str, Any], place: str, depth: int, found: list[Table], above: tuple[str, ...]) -> None:
     if depth > DEPTH or len(found) >= MOST or len(content) > 1_000_000:
         return
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     inner = {str(key): _as_mapping(value) for key, value in content.items() if not isinstance(value, Tensor)}
     named = {key: value for key, value in inner.items() if value is not None and not _of_training(key, value)}
-    values = tuple(key for key, value in inner.items() if value is None or key not in named)
+    values = (*above, *(f"{place}.{key}" if place else key for key in inner if key not in named))
     counters = all(COUNTERS.search(key) and value.numel() == 1 for key, value in tensors.items())
     if tensors and not (counters and named):
-        found.append(Table(place, tensors, (*values, *named)))
+        found.append(Table(place, tensors, values))
     for key, value in named.items():
-        _search(value, f"{place}.{key}" if place else key, depth + 1, found)
+        _search(value, f"{place}.{key}" if place else key, depth + 1, found, values)
     if named and not (tensors and not counters):
         joined = _joined(named)
         if joined:
@@ -155,25 +168,37 @@ def _without(key: str, names: Iterable[str]) -> str:
     return key
 
 
+def partial_form(tables: Iterable[Table]) -> str | None:
+    """What a checkpoint holds instead of the weights of a whole model, and the way out; None where nothing tells."""
+    for table in tables:
+        for pattern, words in PARTIAL:
+            if any(re.search(pattern, key) for key in table.state):
+                return words
+        empty = sum(value.numel() == 0 for value in table.state.values())
+        if 2 * empty > len(table.state):
+            return "weights without values, as DeepSpeed writes in stage 3; join them with its zero_to_fp32.py"
+    return None
+
+
 def readings(table: Table) -> Iterator[Reading]:
     """Ways to read a table: averages before others, whole tables before parts, short prefixes before long ones."""
     state, wrapped = unwrapped(table.state)
     whole = Reading(table, wrapped, state, averaged=table.averaged)
     parts = []
-    for prefix in _prefixes(state):
+    for prefix in () if table.joined else _prefixes(state):
         inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         inner, more = unwrapped(inner)
         rest = tuple(key for key in state if not key.startswith(prefix))
-        averaged = table.averaged or bool(AVERAGED.search(prefix.lower()))
+        averaged = is_averaged(f"{table.place}.{prefix}")
         parts.append(Reading(table, wrapped + prefix + more, inner, rest, averaged))
     dotless = _dotless(table, state)
     yield from dotless
-    yield from (part for part in parts if part.averaged and not table.averaged)
+    yield from (part for part in parts if part.averaged)
     yield whole
     if any(".module." in key for key in state):  # DDP around parts of a model
         yield Reading(table, wrapped + "module.", {key.replace(".module.", "."): value for key, value in state.items()},
                       averaged=table.averaged)
-    yield from (part for part in parts if not part.averaged or table.averaged)
+    yield from (part for part in parts if not part.averaged)
 
 
 def _prefixes(state: State) -> list[str]:
