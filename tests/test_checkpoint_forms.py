@@ -41,22 +41,28 @@ def check_equal(model, expected, **tolerance):
         torch.testing.assert_close(own[key], value, **{"rtol": 0, "atol": 0, **tolerance}, msg=key)
 
 
+ALL = ("maskgit_vqgan MaskGITVQGAN", "llamagen LlamaGenGPT", "wavtokenizer WavTokenizer", "voxcpm VoxCPM")
+"""Families that are tried with every wrapping; each other is tried with every fifth, another start for each."""
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_wrapping_gives_the_weights_of_the_plain_file(name):
     state, expected = official_models()[name][1], plain(name)
-    for words, wrap in WRAPPINGS.items():
-        model = load(name, wrap(state))
+    words = list(WRAPPINGS) if name in ALL else list(WRAPPINGS)[NAMES.index(name) % 5::5]
+    for word in words:
+        model = load(name, WRAPPINGS[word](state))
         check_equal(model, expected)
-        assert model.load_report.lines, words
+        assert model.load_report.lines, word
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_averages_are_taken_said_and_selectable(name):
     state, expected = official_models()[name][1], plain(name)
     raw = {key: value + 1 if value.is_floating_point() else value for key, value in state.items()}
-    for content in ({"model": raw, "ema": state}, {"params": raw, "params_ema": state},
-                    {"generator": within("module.", raw), "generator_ema": within("module.", state)},
-                    {**within("model.", raw), **within("ema_model.", state)}):
+    contents = [{"model": raw, "ema": state}, {"params": raw, "params_ema": state},
+                {"generator": within("module.", raw), "generator_ema": within("module.", state)},
+                {**within("model.", raw), **within("ema_model.", state)}]
+    for content in contents if name in ALL else contents[NAMES.index(name) % 4:][:1]:
         model = load(name, content)
         check_equal(model, expected)
         assert "averaged weights" in " ".join(model.load_report.lines) and model.load_report.others
@@ -93,7 +99,7 @@ def test_codecs_of_transformers_read_weight_norms_of_any_name(name):
 def test_a_weight_norm_of_which_a_half_is_missing_is_refused():
     name = next(name for name in NORMED if name.startswith("wavtokenizer"))
     state = dict(official_models()[name][1])
-    del state[next(key for key in state if key.endswith("weight_g"))]
+    del state[next(key for key in state if key.endswith("weight_g") and ".encoder.model." in key)]
     with pytest.raises(ValueError, match="without.*weight_g|missing"):
         load(name, state)
 

@@ -91,7 +91,7 @@ def folded_norms(state):
             stem = key.removesuffix(OLD[0])
             axes = [axis for axis in range(value.ndim) if value.shape[axis] == 1]
             direction = old[stem + OLD[1]]
-            made[f"{stem}.weight"] = value * direction / direction.norm(dim=axes, keepdim=True)
+            made[f"{stem}.weight"] = value * direction / direction.pow(2).sum(axes, keepdim=True).sqrt()
         elif not key.endswith(OLD[1]):
             made[key] = value
     return made

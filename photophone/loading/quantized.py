@@ -24,6 +24,10 @@ BESIDE = re.compile(r"\.(input_scale|scale_input|weight_format|activation_scale)
 WAY_OUT = "take the authors' weights of 16 or 32 bits"
 
 
+class QuantizedError(ValueError):
+    """The weights have a form that is not read."""
+
+
 def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
     """``state`` with 8-bit weights multiplied by their scales, and in words what was done.
 
@@ -31,21 +35,21 @@ def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
     or ``x.scale_weight``, or ``x.SCB`` of bitsandbytes, by which 127 stands for 1.
 
     Raises:
-        ValueError: another form of quantised weights, or 8-bit floats without a scale; names the form and a key.
+        QuantizedError: another form of quantised weights, or 8-bit floats without a scale; names the form and a key.
     """
     for pattern, form in FORMS:
         found = [key for key in state if re.search(pattern, key)]
         if found:
-            raise ValueError(f"the checkpoint holds quantised weights ({form}, {found[0]}), which are not read; "
+            raise QuantizedError(f"the checkpoint holds quantised weights ({form}, {found[0]}), which are not read; "
                              f"{WAY_OUT}")
     special = [key for key, value in state.items() if value.is_quantized or value.layout != torch.strided
                or value.is_nested]
     if special:
-        raise ValueError(f"the checkpoint holds quantised or sparse tensors ({special[0]}), which are not read; "
+        raise QuantizedError(f"the checkpoint holds quantised or sparse tensors ({special[0]}), which are not read; "
                          f"{WAY_OUT}")
     empty = [key for key, value in state.items() if value.is_meta]
     if empty:
-        raise ValueError(f"the checkpoint holds the shape of {empty[0]} without its values; save it where all of its "
+        raise QuantizedError(f"the checkpoint holds the shape of {empty[0]} without its values; save it where all of its "
                          "weights are loaded")
     whole, done = {}, 0
     for key, value in state.items():
@@ -54,7 +58,7 @@ def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
             whole[key] = _multiplied(key, value, scale)
             done += 1
         elif value.dtype in FLOAT8:
-            raise ValueError(f"the checkpoint holds 8-bit floats without scales ({key}, {value.dtype}), which lack "
+            raise QuantizedError(f"the checkpoint holds 8-bit floats without scales ({key}, {value.dtype}), which lack "
                              f"most of their digits; {WAY_OUT}")
         else:
             whole[key] = value
@@ -79,5 +83,5 @@ def _multiplied(key: str, value: Tensor, scale: Tensor) -> Tensor:
         return value.float() * scale.reshape(())
     if scale.numel() == rows and scale.shape[0] == rows:
         return value.float() * scale.reshape(rows, *[1] * (value.ndim - 1))
-    raise ValueError(f"the scale of {key} has the shape {tuple(scale.shape)}; only one scale, or one for each row, is "
+    raise QuantizedError(f"the scale of {key} has the shape {tuple(scale.shape)}; only one scale, or one for each row, is "
                      f"read: {WAY_OUT}")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from photophone.loading.quantized import whole_weights
+from photophone.loading.quantized import QuantizedError, whole_weights
 from photophone.loading.report import LoadReport
 from photophone.loading.tables import Reading, State, Table, only_of_training, partial_form, readings
 from photophone.loading.weight_norm import as_wanted, old_names
@@ -271,6 +271,9 @@ def _nearest(search: Search, others: list[Attempt]) -> tuple[State, LoadReport]:
     form = partial_form([one.reading.table for one in others])
     if form:
         raise ValueError(f"the checkpoint holds {form}")
+    for one in others:
+        if isinstance(one.error, QuantizedError) and not one.reading.rest:
+            raise one.error
     converted = [one for one in others if one.error is None]
     if not converted:
         raise ValueError(f"the checkpoint cannot be converted: {_words(others[0].error)}") from others[0].error

@@ -31,6 +31,8 @@ def old_names(state: Mapping[str, Tensor]) -> State:
 
 def folded(length: Tensor, direction: Tensor) -> Tensor:
     """The weight of a length (one per row, in a shape that fits) and a direction."""
+    if direction.is_meta:  # an attempt with shapes alone: torch computes those of a norm slowly
+        return torch.empty_like(direction)
     if length.ndim == direction.ndim:
         rows = [axis for axis in range(length.ndim) if length.shape[axis] == direction.shape[axis]
                 and all(size == 1 for place, size in enumerate(length.shape) if place != axis)]
