@@ -57,7 +57,7 @@ def test_the_registry_names_the_config(tmp_path):
      ["1 of another shape", "decoder.conv_in.bias (7,)", "(32,)"]),
     (lambda state: state["decoder.conv_in.bias"].fill_(float("nan")), ["NaN", "decoder.conv_in.bias"]),
     (lambda state: state.clear(), ["nothing"]),
-    (lambda state: state.update(epoch=3), ["epoch"]),
+    (lambda state: (state.clear(), state.update(epoch=3)), ["epoch"]),
 ], ids=["partial", "more", "shape", "nan", "empty", "not tensors"])
 def test_a_state_that_does_not_fit_is_refused(damage, words):
     state = official()

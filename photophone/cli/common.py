@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -68,7 +69,9 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def be_quiet(context: typer.Context, quiet: bool) -> bool:
-    """Silence C libraries until the command ends, where ``--quiet`` is given."""
+    """Where ``--quiet`` is given, silence C libraries until the command ends, and our own warnings, such as of what was
+    found in a checkpoint."""
+    logging.getLogger("photophone").setLevel(logging.ERROR if quiet else logging.WARNING)
     if quiet and not context.resilient_parsing:
         context.with_resource(quiet_libraries())
     return quiet

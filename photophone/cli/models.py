@@ -36,6 +36,8 @@ def convert(name: Annotated[str, typer.Argument(help="Registered name, such as m
             output: Annotated[Path, typer.Argument(help="New folder for config.json and safetensors.")],
             config: Annotated[str | None, typer.Option(help="JSON object of settings that differ from the published "
                                                             "ones, or a file with one.")] = None,
+            take: Annotated[str | None, typer.Option(help="Of a file with several sets of weights: ema, raw, or the "
+                                                          "place of one, such as trainer.var_wo_ddp.")] = None,
             as_json: JsonOption = False) -> None:
     """Write an official checkpoint in our format, and report what became of its keys.
 
@@ -43,7 +45,7 @@ def convert(name: Annotated[str, typer.Argument(help="Registered name, such as m
     """
     from photophone.core.files import atomic_folder, check_folder
     from photophone.loading.auto import read_settings
-    from photophone.loading.checkpoints import OriginalCheckpoint, read_state
+    from photophone.loading.checkpoints import OriginalCheckpoint
     from photophone.loading.hub import find_checkpoint
     from photophone.loading.registry import find, load_original
 
@@ -56,17 +58,20 @@ def convert(name: Annotated[str, typer.Argument(help="Registered name, such as m
     if path.is_dir():
         raise ValueError(f"{path} is a folder of our own format already")
     settings = read_settings(config)
-    state = read_state(path, family.CONTAINERS)
-    model = load_original(name, state, **settings)
-    report = family.conversion(state)
+    model = load_original(name, path, **settings, take=take)
+    report = model.load_report
     with atomic_folder(output) as partial:
         model.save_pretrained(partial)
+    keys = {kind: list(getattr(report, kind)) for kind in ("same", "renamed", "dropped", "made")}
     if as_json:
-        print(json.dumps({"model": name, "output": str(output), **report, "missing": []}))
+        print(json.dumps({"model": name, "output": str(output), **keys, "missing": [], "found": report.as_dict()}))
         return
-    print(f"{name}: {len(state)} tensors of {path.name} -> {len(model.state_dict())} in {output}")
-    print(f"kept {len(report['same'])}, renamed {len(report['renamed'])} to {len(report['made'])}, "
-          f"dropped {len(report['dropped'])}, missing 0")
-    for key in report["dropped"]:
+    read = sum(len(keys[kind]) for kind in ("same", "renamed", "dropped"))
+    print(f"{name}: {read} tensors of {path.name} -> {len(model.state_dict())} in {output}")
+    for line in report.lines:
+        print(f"found    {line}")
+    print(f"kept {len(keys['same'])}, renamed {len(keys['renamed'])} to {len(keys['made'])}, "
+          f"dropped {len(keys['dropped'])}, missing 0")
+    for key in keys["dropped"]:
         print(f"dropped  {key}")
     print(f"weights: {entry.weights_licence}")

@@ -53,3 +53,14 @@ DECODER_MEMORY_BYTES = 1_200_000_000  # address space
 # A decoding engine.
 MAX_ENGINE_REQUESTS = 256  # that are worked on at the same time
 MAX_ENGINE_QUEUE = 100_000  # requests that wait
+
+# Checkpoints and saved models.
+MAX_CHECKPOINT_BYTES = 200_000_000_000  # of one file of weights
+MAX_CONFIG_BYTES = 20_000_000  # of a config or an index; vocabularies have a limit of their own
+MAX_VOCABULARY_BYTES = 200_000_000  # of a JSON file beside a text encoder
+MAX_MODEL_ELEMENTS = 10_000_000_000  # numbers in a model that is built: 40 GB in float32
+MAX_MODEL_TENSORS = 200_000  # tensors that its constructor may make
+MAX_CONFIG_NUMBER = 100_000_000  # any whole number of a config
+MAX_CONFIG_DEPTH = 1_024  # layers, blocks or heads
+MAX_CONFIG_BITS = 24  # bits of a code
+MAX_CONFIG_ITEMS = 10_000  # of one list or table of a config

@@ -1,13 +1,33 @@
-"""What all models share: saving and strict loading."""
+"""What all models share: checked settings, saving and strict loading."""
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
+from safetensors import SafetensorError
+
+from photophone.core.config import (
+    BUILD_ERRORS,
+    build,
+    check_config,
+    checked_init,
+    first_line,
+    limits_for,
+    model_limits,
+)
+from photophone.core.weight_files import dtype_kind, read_json_object, safetensors_header
+
+logger = logging.getLogger(__name__)
+KINDS = {"float": "float", "float8": "float8", "int": "int", "bool": "int", "complex": "complex"}
+SHOWN = 5
+"""Tensors or settings that a message names."""
+Header = dict[str, tuple[str, tuple[int, ...]]]
 
 from photophone.core.files import saving_into
 
@@ -15,10 +35,16 @@ from photophone.core.files import saving_into
 class Model(ModelMixin, ConfigMixin):
     """A :class:`diffusers.ModelMixin` that loads all of its weights or none.
 
-    diffusers warns of missing weights and leaves random ones in their place; here they are an error.
+    diffusers warns of missing weights and leaves random ones in their place; here they are an error. Arguments of the
+    constructors of all subclasses are checked by :func:`photophone.core.config.check_config`.
     """
 
     config_name = "config.json"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = checked_init(cls.__dict__["__init__"])
 
     @classmethod
     def config_keys(cls) -> frozenset[str]:
@@ -34,17 +60,29 @@ class Model(ModelMixin, ConfigMixin):
             options: as in diffusers; pickled weights are read with ``use_safetensors=False`` only.
 
         Raises:
-            ValueError: weights are missing, left over, of another shape, or not finite.
+            ValueError: weights are missing, left over, of another shape or kind, or not finite; a value of the config
+                is of another type or outside its range. The message names the file, the key and the value.
             OSError: files are missing or damaged.
         """
         with_info = options.pop("output_loading_info", False)
         if options.get("use_safetensors") is None:
             options["use_safetensors"] = True
-        model, info = super().from_pretrained(name, output_loading_info=True, **options)
+        folder = Path(name, options.get("subfolder") or "")
+        header = check_saved(cls, folder, options) if folder.is_dir() else {}
+        try:
+            with model_limits(*_room(header)):
+                model, info = super().from_pretrained(name, output_loading_info=True, **options)
+        except (*BUILD_ERRORS, ValueError, OSError, SafetensorError) as error:
+            _explain(cls, folder, header, options)
+            if isinstance(error, ValueError | OSError) and str(folder) in str(error):
+                raise
+            raise ValueError(f"{folder} does not hold a {cls.__name__} that can be loaded "
+                             f"({type(error).__name__}: {first_line(error)})") from error
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
             if info.get(problem):
                 raise ValueError(f"{name} does not hold the weights of {cls.__name__}; "
                                  f"{problem.replace('_', ' ')}: {', '.join(map(str, info[problem]))}")
+        check_kinds(folder, header, model)
         for key, weight in model.state_dict().items():
             if weight.is_floating_point() and not weight.is_meta and not torch.isfinite(weight).all():
                 raise ValueError(f"{name}: {key} holds NaN or infinite values")
@@ -66,6 +104,155 @@ class Model(ModelMixin, ConfigMixin):
         elsewhere."""
         name = str(self.config.get("_name_or_path") or "")
         return name if name.count("/") == 1 and not name.startswith((".", "/")) and not Path(name).exists() else None
+
+
+def check_saved(owner: type[Model], folder: Path, options: dict[str, Any] | None = None) -> Header:
+    """Refuse a saved folder whose config or files are wrong, before any weight is read.
+
+    Args:
+        owner: the class that will be loaded.
+        folder: what ``save_pretrained`` wrote.
+        options: of :meth:`Model.from_pretrained`; those that are settings replace values of the config.
+
+    Returns:
+        Dtype and shape of each tensor of the weights; nothing for pickled weights.
+
+    Raises:
+        ValueError: names the file, the key and the value.
+    """
+    file = folder / owner.config_name
+    if not file.is_file():
+        raise ValueError(f"{folder} holds no {owner.config_name}")
+    settings = read_json_object(file)
+    named = settings.get("_class_name", owner.__name__)
+    if named != owner.__name__:
+        raise ValueError(f"{file}: _class_name is {named!r}, not {owner.__name__!r}")
+    settings = {key: value for key, value in settings.items() if not key.startswith("_")}
+    keys = owner.config_keys()
+    unknown = sorted(set(settings) - keys)
+    if unknown:
+        raise ValueError(f"{file}: {owner.__name__} has no setting {', '.join(unknown[:SHOWN])}")
+    settings |= {key: value for key, value in (options or {}).items() if key in keys}
+    try:
+        check_config(owner, settings)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    _report_absent(owner, file, settings)
+    return read_headers(folder) if (options or {}).get("use_safetensors") else {}
+
+
+def _report_absent(owner: type[Model], file: Path, settings: dict[str, Any]) -> None:
+    """Say which settings a config leaves to the class, and refuse one that leaves out what has no default."""
+    parameters = inspect.signature(owner.__init__).parameters
+    absent = sorted(owner.config_keys() - set(settings))
+    without = [key for key in absent if parameters[key].default is inspect.Parameter.empty]
+    if without:
+        raise ValueError(f"{file} lacks {', '.join(without)}, which {owner.__name__} needs")
+    if absent:
+        told = [f"{key}={parameters[key].default!r:.40}" for key in absent[:SHOWN]]
+        logger.warning("%s says nothing of %d settings; taken are the defaults of %s: %s%s", file, len(absent),
+                       owner.__name__, ", ".join(told), ", ..." if len(absent) > SHOWN else "")
+
+
+def read_headers(folder: Path) -> Header:
+    """Dtypes and shapes of all tensors of a saved folder, of one file or of the shards that its index names.
+
+    Raises:
+        ValueError: a file is missing or damaged, or a tensor is listed in the index and in no shard.
+    """
+    indices = sorted(folder.glob("diffusion_pytorch_model*.safetensors.index.json"))
+    if not indices:
+        found: Header = {}
+        for file in sorted(folder.glob("diffusion_pytorch_model*.safetensors")):
+            found |= safetensors_header(file)[0]
+        return found
+    return {key: entry for headers in read_index(indices[0]).values() for key, entry in headers.items()}
+
+
+def read_index(index: Path) -> dict[str, Header]:
+    """The shards of safetensors that an index names, and the tensors in each.
+
+    Raises:
+        ValueError: the index is damaged or names a file outside its folder, a shard is missing, or a tensor is not
+            where the index says.
+    """
+    places = index_places(index)
+    shards = {name: safetensors_header(index.parent / name)[0] for name in sorted(set(places.values()))}
+    absent = [f"{key} (in {name})" for key, name in places.items() if key not in shards[name]]
+    if absent:
+        raise ValueError(f"{index} lists {len(absent)} tensors that its shards do not hold: "
+                         f"{', '.join(absent[:SHOWN])}; download the shards again")
+    return shards
+
+
+def index_places(index: Path) -> dict[str, str]:
+    """The file of each tensor, as an index of shards says.
+
+    Raises:
+        ValueError: the index is damaged, names a file outside its folder, or a shard is missing.
+    """
+    places = read_json_object(index, 200_000_000).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise ValueError(f"{index} is damaged: weight_map must name the file of each tensor")
+    names = sorted(set(places.values()))
+    foreign = [name for name in names if not name or Path(name).name != name or name.startswith(".")]
+    if foreign:
+        raise ValueError(f"{index} names {foreign[0]!r}, which is no file beside it")
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise ValueError(f"{len(missing)} of the {len(names)} files that {index} names are missing: "
+                         f"{', '.join(missing[:SHOWN])}")
+    return places
+
+
+def _room(header: Header) -> tuple[int, int]:
+    """Limits of the model that weights of this header may fill; the usual ones where there is no header."""
+    if not header:
+        return 2**62, 2**62
+    return limits_for(sum(torch.Size(shape).numel() for _, shape in header.values()), len(header))
+
+
+def _explain(owner: type[Model], folder: Path, header: Header, options: dict[str, Any]) -> None:
+    """Raise what a config and the weights beside it disagree in, if that is what was wrong."""
+    if not header:
+        return
+    settings = {key: value for key, value in read_json_object(folder / owner.config_name).items()
+                if not key.startswith("_")} | {key: options[key] for key in owner.config_keys() & set(options)}
+    with model_limits(*_room(header)):
+        model = build(owner, settings, str(folder / owner.config_name))
+    own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    words = differences(own, {key: shape for key, (_, shape) in header.items()})
+    if words:
+        raise ValueError(f"{folder}: the weights do not fit the config: {words}")
+    check_kinds(folder, header, model)
+
+
+def differences(own: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]]) -> str:
+    """In words, what keys and shapes of weights differ from those of a model; "" where nothing does."""
+    problems = {
+        "missing": [f"{key} {shape}" for key, shape in own.items() if key not in given],
+        "unexpected": [f"{key} {shape}" for key, shape in given.items() if key not in own],
+        "of another shape": [f"{key} {given[key]}, the model has {shape}" for key, shape in own.items()
+                             if key in given and given[key] != shape]}
+    lines = [f"{len(found)} {kind}: {'; '.join(found[:SHOWN])}" for kind, found in problems.items() if found]
+    return ". ".join(lines)
+
+
+def check_kinds(folder: Path, header: Header, model: torch.nn.Module) -> None:
+    """Refuse weights that are stored as numbers of another kind than the model's, such as whole ones.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    wrong = []
+    for key, value in model.state_dict().items():
+        if key in header:
+            kind = KINDS.get(dtype_kind(header[key][0]), "unknown")
+            expected = "float" if value.is_floating_point() else "complex" if value.is_complex() else "int"
+            if kind != expected:
+                wrong.append(f"{key} is stored as {header[key][0]}, the model has {str(value.dtype).partition('.')[2]}")
+    if wrong:
+        raise ValueError(f"{folder}: {len(wrong)} tensors are of another kind: {'; '.join(wrong[:SHOWN])}")
 
 
 def align_weights(model: torch.nn.Module) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from photophone.core.weight_files import read_json_object
 from photophone.loading.entry import ModelEntry
 from photophone.loading.hub import find_checkpoint
 from photophone.loading.registry import PRETRAINED, REGISTRY, create_model, find, load_original
@@ -135,13 +136,14 @@ def read_settings(text: str | None) -> dict[str, Any]:
     """
     if text is None:
         return {}
-    source = text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8")
+    if not text.lstrip().startswith("{"):
+        return read_json_object(text)
     try:
-        value = json.loads(source)
-    except ValueError as error:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the settings are no JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"the settings must be a JSON object, got {source[:40]!r}")
+        raise ValueError(f"the settings must be a JSON object, got {text[:40]!r}")
     return value
 
 

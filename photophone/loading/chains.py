@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from photophone.core.weight_files import read_json_object
 from photophone.loading.entry import Chain
 from photophone.loading.hub import find_checkpoint
 from photophone.loading.registry import REGISTRY, find
@@ -72,15 +72,41 @@ def read_config(folder: str | Path | None) -> dict[str, Any] | None:
     file = Path(folder or "") / "config.json"
     if folder is None or not file.is_file():
         return None
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{file} must hold a JSON object, not {type(settings).__name__}")
+    settings = OfficialSettings(read_json_object(file))
+    settings.file = file
     return settings
 
 
+class OfficialSettings(dict):
+    """Settings of an official ``config.json``, and the file, which messages name."""
+
+    file: Path | None = None
+
+
 def settings_of(name: str, official: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Arguments of a registered model's class for official settings, which replace those of the registry."""
-    return {} if official is None else find(name).load_class().convert_config(official)
+    """Arguments of a registered model's class for official settings, which replace those of the registry.
+
+    Raises:
+        ValueError: a part of the settings is missing or of another kind, or a value is outside its range; names the
+            file, the key and the way out.
+    """
+    from photophone.core.config import BUILD_ERRORS, check_config, first_line
+
+    if official is None:
+        return {}
+    file = getattr(official, "file", None) or "config.json"
+    model_class = find(name).load_class()
+    out = f"take the config.json that was published with {name}, or leave the file out for the registered sizes"
+    try:
+        settings = model_class.convert_config(official)
+        check_config(model_class, settings)
+        return settings
+    except KeyError as error:
+        raise ValueError(f"{file} lacks {error.args[0]!r}, which {name} needs; {out}") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    except BUILD_ERRORS as error:
+        odd = ", ".join(f"{key}={value!r:.40}" for key, value in official.items()
+                        if value is None or isinstance(value, list) or value in ("", 0)) or "see its values"
+        raise ValueError(f"{file} is not the config of {name}: a value is of another kind "
+                         f"({first_line(error)}; {odd}); {out}") from error

@@ -1,81 +1,81 @@
-"""Official checkpoints: read safely, rename, load strictly.
+"""Official checkpoints: read safely, found, renamed, loaded strictly.
 
-``Model.from_original(path)`` is ``read_state`` (safetensors, or torch's restricted unpickler), then the family's pure
-function ``convert_state_dict``, then ``load_strict``. There is no unsafe fallback, and nothing is ignored in silence:
-keys that are left out on purpose stand in the family's ``DROPPED_KEYS``.
+``Model.from_original(path)`` reads the file (:mod:`photophone.loading.files`: safetensors, or torch's restricted
+unpickler), finds the weights in it (:mod:`photophone.loading.tables`), renames them by the family's pure function
+``convert_state_dict`` and copies them by ``load_strict``. There is no unsafe fallback, and nothing is ignored in
+silence: keys that are left out on purpose stand in the family's ``DROPPED_KEYS``, and what was undone in
+``model.load_report``.
 """
 
 from __future__ import annotations
 
-import argparse
-import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from photophone.core.config import ModelTooLarge, build, limits_for, model_limits, shapes
+from photophone.core.model import differences
+from photophone.loading.files import Content, read_content
+from photophone.loading.report import LoadReport
+from photophone.loading.search import best_reading
+from photophone.loading.tables import Table, find_tables, unwrapped
+from photophone.loading.weight_norm import WEIGHT_NORM, fold_weight_norm
+
+__all__ = ["WEIGHT_NORM", "OriginalCheckpoint", "State", "fold_weight_norm", "load_strict", "read_state", "rename_keys"]
 State = dict[str, Tensor]
-WEIGHT_NORM = ((r"\.weight_g$", ".parametrizations.weight.original0"),
-               (r"\.weight_v$", ".parametrizations.weight.original1"))
-"""Rules of :func:`rename_keys` from the names of torch's old weight normalisation to those of the new one."""
-SAFE_GLOBALS = (argparse.Namespace,)
-"""Classes a checkpoint may hold beside tensors: many keep their training arguments, which are only attributes."""
 SHOWN = 5
 """Differing keys of each kind that an error message names."""
 
 
 def read_state(source: str | Path | Mapping[str, Any], containers: Iterable[str] = ()) -> State:
-    """The named tensors of a checkpoint.
+    """The named tensors of a checkpoint, where nothing is known of the model that they are for.
 
     Args:
-        source: a ``.safetensors`` file, a torch file, or what such a file holds.
-        containers: places of the weights in a nested file, tried in order ("model_ema", "trainer.unitok");
-            a file that has none of them is taken to hold the weights themselves.
+        source: a ``.safetensors`` file, a torch file, shards or a folder, or what such a file holds.
+        containers: places of the weights in a nested file, tried in order ("model_ema", "trainer.unitok").
+
+    Returns:
+        The tensors of the first of ``containers`` that is there, else of the only table in the file, without the
+        prefixes of wrapped modules.
 
     Raises:
-        ValueError: the file is missing, damaged, holds more than tensors and plain values, or no tensors.
+        ValueError: the file is missing, damaged, holds more than tensors and plain values, no tensors, or several
+            tables.
     """
-    content = source if isinstance(source, Mapping) else _read_file(Path(source))
+    content = content_of(source)
+    tables = [table for table in find_tables(content.values) if not table.joined]
     for name in containers:
-        inner = _descend(content, name.split("."))
-        if inner is not None:
-            content = inner
-            break
-    others = [name for name, value in content.items() if not isinstance(value, Tensor)]
-    if others or not content:
-        found = ", ".join(map(str, others[:SHOWN])) or "nothing"
-        raise ValueError(f"expected a table of named tensors at {' or '.join(containers) or 'the top'} "
-                         f"of the checkpoint, found {found}")
-    return dict(content)
+        for table in tables:
+            if table.place == name:
+                return unwrapped(table.state)[0]
+    if not tables:
+        raise ValueError(no_tables(source, content.values, containers))
+    if len(tables) > 1:
+        raise ValueError(f"expected one table of named tensors, or one at {' or '.join(containers) or 'the top'}, and "
+                         f"found several: {', '.join(table.place or 'the top' for table in tables[:SHOWN])}")
+    return unwrapped(tables[0].state)[0]
 
 
-def _read_file(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"no such checkpoint file: {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with torch.serialization.safe_globals(list(SAFE_GLOBALS)):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} was refused: it is damaged or holds more than tensors and plain values "
-                         f"({reason})") from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a table of tensors")
-    return content
+def content_of(source: str | Path | Mapping[str, Any]) -> Content:
+    """What a file, a folder or a table in memory holds."""
+    return Content(source) if isinstance(source, Mapping) else read_content(source)
 
 
-def _descend(content: Mapping[str, Any], names: list[str]) -> Mapping[str, Any] | None:
-    for name in names:
-        content = content.get(name) if isinstance(content, Mapping) else None
-    return content if isinstance(content, Mapping) else None
+def no_tables(source: Any, values: Mapping[str, Any], containers: Iterable[str]) -> str:
+    """What to say of a checkpoint without any weights."""
+    where = f"{source} holds" if isinstance(source, str | Path) else "the checkpoint holds"
+    if {"state", "param_groups"} <= set(values):
+        return f"{where} the state of an optimiser and no weights; the weights lie in another file of the training"
+    names = [f"{key} ({type(value).__name__})" for key, value in values.items()][:SHOWN]
+    found = ", ".join(names) or "nothing"
+    wanted = " or ".join(containers)
+    return f"{where} no table of named tensors{f', at {wanted} or elsewhere' if wanted else ''}; found {found}"
 
 
 def rename_keys(state: Mapping[str, Tensor], rules: Iterable[tuple[str, str | Callable[[re.Match], str]]]) -> State:
@@ -96,58 +96,69 @@ def rename_keys(state: Mapping[str, Tensor], rules: Iterable[tuple[str, str | Ca
     return renamed
 
 
-def fold_weight_norm(state: Mapping[str, Tensor]) -> State:
-    """A copy of ``state`` where pairs ``weight_g``, ``weight_v`` of weight normalisation are the ``weight`` they make.
+def load_strict(model: nn.Module, state: Mapping[str, Tensor], where: str = "the checkpoint") -> None:
+    """Copy ``state`` into ``model``, which must have exactly its keys, shapes and kinds of numbers.
+
+    Args:
+        model: to be filled.
+        state: our keys.
+        where: what holds them, for the message.
 
     Raises:
-        ValueError: one of a pair is missing.
-    """
-    folded: State = {}
-    for key, value in state.items():
-        stem, _, name = key.rpartition(".")
-        if name not in ("weight_g", "weight_v"):
-            folded[key] = value
-            continue
-        other = f"{stem}.weight_{'v' if name == 'weight_g' else 'g'}"
-        if other not in state:
-            raise ValueError(f"the checkpoint holds {key!r} without {other!r}")
-        if name == "weight_g":
-            folded[f"{stem}.weight"] = torch._weight_norm(state[other], value, 0)
-    return folded
-
-
-def load_strict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy ``state`` into ``model``, which must have exactly its keys and shapes.
-
-    Raises:
-        ValueError: keys or shapes differ (the first of each kind are named), or a value is not finite.
+        ValueError: keys, shapes or kinds differ (the first of each kind are named), or a value is not finite, before or
+            after it has the model's precision.
     """
     own = model.state_dict()
-    shapes = [f"{key} {tuple(state[key].shape)}, the model has {tuple(value.shape)}"
-              for key, value in own.items() if key in state and state[key].shape != value.shape]
-    problems = {"missing": [f"{key} {tuple(value.shape)}" for key, value in own.items() if key not in state],
-                "unexpected": [f"{key} {tuple(value.shape)}" for key, value in state.items() if key not in own],
-                "of another shape": shapes}
-    lines = [f"{len(found)} {kind}: {'; '.join(found[:SHOWN])}" for kind, found in problems.items() if found]
-    if lines:
-        raise ValueError(f"the checkpoint does not fit {type(model).__name__}: {'. '.join(lines)}. "
+    words = differences({key: tuple(value.shape) for key, value in own.items()},
+                        {key: tuple(value.shape) for key, value in state.items()})
+    if words:
+        raise ValueError(f"{where} does not fit {type(model).__name__}: {words}. "
                          "Is it the right file, and the right config?")
+    wrong = [f"{key} is {_dtype(state[key])}, the model has {_dtype(value)}" for key, value in own.items()
+             if not _kinds_agree(state[key], value)]
+    if wrong:
+        raise ValueError(f"{where} holds {len(wrong)} tensors of another kind than {type(model).__name__}: "
+                         f"{'; '.join(wrong[:SHOWN])}")
+    check_finite(state, where)
+    model.load_state_dict(state, strict=True)
+    for key, value in model.state_dict().items():
+        if state[key].dtype == torch.float64 and value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f"{where}: {key} holds values beyond the range of {_dtype(value)}")
+
+
+def check_finite(state: Mapping[str, Tensor], where: str = "the checkpoint") -> None:
+    """Refuse tensors with NaN or infinite values."""
     broken = [key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if broken:
-        raise ValueError(f"{len(broken)} tensors hold NaN or infinite values: {'; '.join(broken[:SHOWN])}")
-    model.load_state_dict(state, strict=True)
+        raise ValueError(f"{where}: {len(broken)} tensors hold NaN or infinite values: {'; '.join(broken[:SHOWN])}")
+
+
+def _dtype(value: Tensor) -> str:
+    return str(value.dtype).partition(".")[2]
+
+
+def _kinds_agree(given: Tensor, own: Tensor) -> bool:
+    """Whether numbers of one kind go to the same kind; whole numbers may be stored as floats, weights not as whole."""
+    if own.is_floating_point():
+        return given.is_floating_point()
+    if own.is_complex() or given.is_complex():
+        return own.is_complex() and given.is_complex()
+    return not given.is_floating_point() or bool((given == given.round()).all())
 
 
 class OriginalCheckpoint:
     """Mixin of models that load official checkpoints.
 
     Attributes:
-        CONTAINERS: where the weights lie in nested files, tried in order; see :func:`read_state`.
+        CONTAINERS: where the authors put the weights in nested files; see :func:`read_state`. Weights at other places
+            are found as well, and the report says where.
         DROPPED_KEYS: shell patterns of official keys that are left out on purpose.
+        load_report: how the weights were found; None for a model that came from no official checkpoint.
     """
 
     CONTAINERS: ClassVar[tuple[str, ...]] = ()
     DROPPED_KEYS: ClassVar[tuple[str, ...]] = ()
+    load_report: LoadReport | None = None
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
@@ -155,20 +166,72 @@ class OriginalCheckpoint:
         return dict(state)
 
     @classmethod
-    def from_original(cls, source: str | Path | Mapping[str, Any], **config: Any) -> Self:
+    def prepare_state_dict(cls, state: State, config: Mapping[str, Any]) -> State:
+        """Official tensors, without those that are dropped, to ours, for a model of this config."""
+        return cls.convert_state_dict(state)
+
+    @classmethod
+    def from_original(cls, source: str | Path | Mapping[str, Any], *, take: str | None = None, **config: Any) -> Self:
         """The model with the weights of an official checkpoint, in eval mode.
 
         Args:
-            source: a ``.safetensors`` or torch file, or its content.
+            source: a ``.safetensors`` or torch file, the index of shards, a folder with weights under a usual name, or
+                the content of such a file. Nested tables, prefixes of wrapped modules, old and new names of weight
+                norms are undone; :attr:`load_report` says what was.
+            take: "ema" or "raw" for a file that holds averaged and other weights, or the place of a table in the file,
+                such as "trainer.var_wo_ddp"; None takes averaged ones where they are.
             **config: arguments of the constructor; the defaults are the published sizes where there is one.
 
         Raises:
-            ValueError: the file is refused (see :func:`read_state`) or does not fit (see :func:`load_strict`).
+            ValueError: the file is refused (see :func:`photophone.loading.files.read_content`), holds several tables
+                that fit and no word on which to take, or does not fit (see :func:`load_strict`).
         """
-        kept, _ = cls.split_dropped(read_state(source, cls.CONTAINERS))
-        model = cls(**config)
-        load_strict(model, cls.convert_state_dict(kept))
+        return cls.load_content(source, content_of(source), take, config)
+
+    @classmethod
+    def load_content(cls, source: Any, content: Content, take: str | None, config: Mapping[str, Any],
+                     beside: Mapping[str, Tensor] | None = None) -> Self:
+        """As :meth:`from_original`, of content that was read.
+
+        Args:
+            source: where it was read, for messages.
+            content: of the file.
+            take: see :meth:`from_original`.
+            config: arguments of the constructor.
+            beside: official tensors of a second file.
+        """
+        tables = find_tables(content.values)
+        name = str(source) if isinstance(source, str | Path) else None
+        if not tables:
+            raise ValueError(no_tables(source, content.values, cls.CONTAINERS))
+        with model_limits(*_room([*tables, Table("", dict(beside or {}))])):
+            model = cls._built(config, tables)
+        try:
+            state, report = best_reading(model, tables, config, take=take, tied=content.tied, beside=beside or {})
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}" if name else str(error)) from error
+        load_strict(model, state, name or "the checkpoint")
+        model.load_report = replace(report, source=name, files=content.files)
+        model.load_report.log()
         return model.eval()
+
+    @classmethod
+    def _built(cls, config: Mapping[str, Any], tables: list[Table]) -> Self:
+        """A model to be filled; one that is far larger than all tables is compared by its shapes alone."""
+        try:
+            return build(cls, config)
+        except ModelTooLarge as error:
+            own = shapes(cls, config)
+            kept, _ = cls.split_dropped(unwrapped(tables[0].state)[0])
+            try:
+                given = cls.prepare_state_dict(kept, config)
+            except (ValueError, KeyError, IndexError, RuntimeError, TypeError):
+                given = {}
+            if own and given:
+                words = differences(own, {key: tuple(value.shape) for key, value in given.items()})
+                raise ValueError(f"the checkpoint does not fit {cls.__name__}: {words}. "
+                                 "Is it the right file, and the right config?") from error
+            raise
 
     @classmethod
     def split_dropped(cls, state: State) -> tuple[State, State]:
@@ -189,3 +252,9 @@ class OriginalCheckpoint:
         ours = cls.convert_state_dict(kept)
         return {"same": sorted(set(kept) & set(ours)), "renamed": sorted(set(kept) - set(ours)),
                 "dropped": sorted(dropped), "made": sorted(set(ours) - set(kept))}
+
+
+def _room(tables: list[Table]) -> tuple[int, int]:
+    """Limits of a model whose weights lie in these tables."""
+    values = [value for table in tables for value in table.state.values()]
+    return limits_for(sum(value.numel() for value in values), len(values))

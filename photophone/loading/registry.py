@@ -90,7 +90,9 @@ def create_model(name: str, **overrides: Any):
     entry = find(name)
     if entry.kind == "pipeline":
         raise ValueError(f"{name} is a pipeline; load it with from_pretrained")
-    return entry.load_class()(**{**entry.config, **overrides})
+    from photophone.core.config import build
+
+    return build(entry.load_class(), {**entry.config, **overrides})
 
 
 def load_original(name: str, source: Any, **overrides: Any):
@@ -100,7 +102,7 @@ def load_original(name: str, source: Any, **overrides: Any):
         name: of the registry.
         source: the official file; see :meth:`photophone.loading.checkpoints.OriginalCheckpoint.from_original`. Or a
             folder that the model was saved to.
-        **overrides: replace settings of the entry's config.
+        **overrides: replace settings of the entry's config; ``take`` says which weights of a file with several.
 
     Raises:
         ValueError: an unknown name, a model that has no official checkpoints, or a file that does not fit.
@@ -108,7 +110,7 @@ def load_original(name: str, source: Any, **overrides: Any):
     entry = find(name)
     model_class = entry.load_class()
     if isinstance(source, str | Path) and is_saved_model(source):
-        return model_class.from_pretrained(source, **overrides)
+        return model_class.from_pretrained(source, **{key: value for key, value in overrides.items() if key != "take"})
     if not hasattr(model_class, "from_original"):
         raise ValueError(f"{name} has no official checkpoints: {entry.weights_licence}")
     return model_class.from_original(source, **{**entry.config, **overrides})

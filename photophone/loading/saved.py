@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +25,15 @@ def saved_class(folder: str | Path, kind: type[Model]) -> type[Model]:
     Raises:
         ValueError: no saved model, or one of another kind; a class that photophone does not have is never imported.
     """
+    from photophone.core.weight_files import read_json_object
     from photophone.loading.registry import class_named
 
     folder = Path(folder)
     if not is_saved_model(folder):
         raise ValueError(f"{folder} holds no saved model (config.json and diffusion_pytorch_model.safetensors)")
-    try:
-        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}/config.json names no class: {error}") from error
+    name = read_json_object(folder / "config.json").get("_class_name")
+    if not isinstance(name, str):
+        raise ValueError(f"{folder / 'config.json'} names no class: _class_name is {name!r:.60}")
     model_class = class_named(name)
     if model_class is None or not issubclass(model_class, kind):
         raise ValueError(f"{folder} holds a {name!r}, not an {kind.__name__} of photophone")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +11,14 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging
-from safetensors import SafetensorError, safe_open
 
 import photophone
+from photophone.core.config import first_line
 from photophone.core.files import saving_into
+from photophone.core.limits import MAX_VOCABULARY_BYTES
 from photophone.core.model import Model
 from photophone.core.noise import draw_seed
+from photophone.core.weight_files import read_json_object, safetensors_header
 from photophone.loading.entry import ModelEntry
 from photophone.loading.registry import REGISTRY, builtin_folder
 
@@ -81,6 +82,11 @@ class Pipeline(DiffusionPipeline):
                 pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
         except OSError as error:
             raise ValueError(f"{name} cannot be loaded: {error}") from error
+        except ValueError:
+            raise
+        except Exception as error:  # what other libraries stumble over in files that they did not write
+            raise ValueError(f"{name} cannot be loaded: one of its files is damaged or not what its library wrote "
+                             f"({type(error).__name__}: {first_line(error)})") from error
         if folder is not None:  # tokens that these parts make carry the name, not a path of this machine
             for component in pipeline.components.values():
                 if isinstance(component, Model):
@@ -171,11 +177,9 @@ def check_saved_pipeline(path: Path, components: set[str], optional: set[str] = 
         ValueError: names the file and what is wrong with it.
     """
     try:
-        index = json.loads((path / "model_index.json").read_text())
+        index = read_json_object(path / "model_index.json")
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a saved pipeline: model_index.json cannot be read ({error})") from error
-    if not isinstance(index, dict):
-        raise ValueError(f"{path} is not a saved pipeline: model_index.json holds no mapping")
     named = {name for name, value in index.items() if not name.startswith("_") and isinstance(value, list)
              and not (name in optional and value == [None, None])}
     if not components - optional <= named <= components:
@@ -195,11 +199,9 @@ def check_saved_pipeline(path: Path, components: set[str], optional: set[str] = 
         if not weights and library == "photophone":
             raise ValueError(f"{path / name} holds no .safetensors weights")
         for file in weights:
-            try:
-                with safe_open(str(file), framework="pt"):
-                    pass
-            except (SafetensorError, OSError) as error:
-                raise ValueError(f"{file} is damaged: {error}; download or reinstall it") from error
+            safetensors_header(file)
+        for file in (path / name).glob("*.json"):
+            read_json_object(file, MAX_VOCABULARY_BYTES)
 
 
 def pipeline_revision(path: Path) -> str | None:

@@ -36,6 +36,7 @@ from photophone.loading.checkpoints import (
     WEIGHT_NORM,
     OriginalCheckpoint,
     State,
+    content_of,
     fold_weight_norm,
     read_state,
     rename_keys,
@@ -182,28 +183,29 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
 
     @classmethod
     def from_original(cls, source: str | Path | Mapping[str, Any], *, wav2vec2: str | Path | Mapping | None = None,
-                      **config: Any) -> Self:
+                      take: str | None = None, **config: Any) -> Self:
         """The model with official weights.
 
         Args:
             source: ``BiCodec/model.safetensors`` of the release, or its content.
             wav2vec2: ``wav2vec2-large-xlsr-53/pytorch_model.bin`` of the release, or its content; without it, give
                 ``features=None`` for a model that only decodes.
+            take: as in the base.
             **config: of the constructor.
 
         Raises:
             ValueError: a file is refused, does not fit, or the features' weights are missing.
         """
-        state = read_state(source, cls.CONTAINERS)
+        beside = {}
         if config.get("features") is not None:
             if wav2vec2 is None:
                 raise ValueError("encoding needs the weights of wav2vec2: give wav2vec2=PATH, or features=None for a "
                                  "model that only decodes")
             given = read_state(wav2vec2)
             drop = ("quantizer.", "project_q.", "project_hid.")  # of its own training
-            state |= {f"wav2vec2.{key.removeprefix('wav2vec2.')}": value for key, value in given.items()
+            beside = {f"wav2vec2.{key.removeprefix('wav2vec2.')}": value for key, value in given.items()
                       if not key.startswith(drop)}
-        return super().from_original(state, **config)
+        return cls.load_content(source, content_of(source), take, config, beside)
 
     @property
     def hop_length(self) -> int:

@@ -25,7 +25,7 @@ from photophone.core.tokens import TokenFormat, Tokens
 from photophone.layers.istft import ISTFTHead
 from photophone.layers.rows import map_equal_lengths
 from photophone.layers.vocos_backbone import VocosBackbone
-from photophone.loading.checkpoints import WEIGHT_NORM, State, read_state, rename_keys
+from photophone.loading.checkpoints import WEIGHT_NORM, State, content_of, read_state, rename_keys
 
 BANDWIDTH_BOOKS = (2, 4, 8, 16)
 """Codebooks of the four conditions of Vocos: 1.5, 3, 6 and 12 kbit/s."""
@@ -130,18 +130,19 @@ class VocosEnCodec(EnCodec):
 
     @classmethod
     def from_original(cls, source: str | Path | Mapping[str, Any], *, encodec: str | Path | Mapping | None = None,
-                      **config: Any) -> Self:
+                      take: str | None = None, **config: Any) -> Self:
         """The model with the weights of both.
 
         Args:
             source: Vocos's ``pytorch_model.bin``, or its content.
             encodec: EnCodec's ``model.safetensors``, or its content.
+            take: as in the base.
             **config: of the constructor.
         """
         if encodec is None:
             raise ValueError("Vocos's file holds no encoder: give encodec=PATH of facebook/encodec_24khz as well")
-        state = read_state(source) | {f"model.{key}": value for key, value in read_state(encodec).items()}
-        return super().from_original(state, **config)
+        beside = {f"model.{key}": value for key, value in read_state(encodec).items()}
+        return cls.load_content(source, content_of(source), take, config, beside)
 
     def synthesize(self, codes: Tensor, mask: Tensor | None = None) -> Tensor:
         """Codes (B, Q, N), of which ``mask`` (B, N) are valid, to audio float32 (B, 1, N * hop)."""

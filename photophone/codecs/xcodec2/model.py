@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from photophone.codecs.base import AudioCodec
 from photophone.core.tokens import TokenFormat, Tokens
 from photophone.layers.rows import fill_up, map_equal_lengths
-from photophone.loading.checkpoints import OriginalCheckpoint, State, fold_weight_norm, read_state, rename_keys
+from photophone.loading.checkpoints import (
+    OriginalCheckpoint,
+    State,
+    content_of,
+    fold_weight_norm,
+    read_state,
+    rename_keys,
+)
 
 ENCODERS = ("semantic_encoder", "semantic_adapter", "acoustic_encoder", "fc_encoder")
 """Parts that only encoding needs."""
@@ -110,23 +117,27 @@ class XCodec2(OriginalCheckpoint, AudioCodec):
 
     @classmethod
     def from_original(cls, source: str | Path | Mapping[str, Any], *,
-                      w2v_bert: str | Path | Mapping[str, Any] | None = None, **config: Any) -> Self:
+                      w2v_bert: str | Path | Mapping[str, Any] | None = None, take: str | None = None,
+                      **config: Any) -> Self:
         """As in the base.
 
         Args:
             source: weights in any of the three formats.
             w2v_bert: the weights of facebook/w2v-bert-2.0, for checkpoints that leave them out.
+            take: as in the base.
             **config: of the constructor.
         """
-        state = read_state(source, cls.CONTAINERS)
-        if w2v_bert is not None:
-            state |= {f"semantic_model.{key}": value for key, value in read_state(w2v_bert).items()}
-        if any(key.startswith("generator.") for key in state):
-            state = cls.convert_state_dict(cls.split_dropped(state)[0], config.get("num_heads", 16))
+        beside = {} if w2v_bert is None else \
+            {f"semantic_model.{key}": value for key, value in read_state(w2v_bert).items()}
+        return cls.load_content(source, content_of(source), take, config, beside)
+
+    @classmethod
+    def prepare_state_dict(cls, state: State, config: Mapping[str, Any]) -> State:
+        state = cls.convert_state_dict(state, config.get("num_heads", 16))
         if config.get("decodes_only"):
-            parts = tuple(f"{start}{name}." for start in ("", "codec.") for name in ENCODERS)
+            parts = tuple(f"codec.{name}." for name in ENCODERS)
             state = {key: value for key, value in state.items() if not key.startswith(parts)}
-        return super().from_original(state, **config)
+        return state
 
     @staticmethod
     def convert_state_dict(state: State, num_heads: int = 16) -> State:

@@ -17,7 +17,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.model import Model
-from photophone.loading.checkpoints import OriginalCheckpoint, State, read_state, rename_keys
+from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
 LARGE_CONVS = [[512, 10, 5], *[[512, 3, 2]] * 4, *[[512, 2, 2]] * 2]
 KEYS = [(r"(conv_layers\.\d+)\.0\.", r"\1.conv."), (r"(conv_layers\.\d+)\.2\.(1\.)?", r"\1.layer_norm."),
@@ -108,11 +108,16 @@ class WavLM(OriginalCheckpoint, Model):
                       final_norm: bool = False, **config: Any) -> WavLM:
         """See :meth:`OriginalCheckpoint.from_original`; layers from ``depth`` on are left out, and the final norm
         without ``final_norm``."""
-        state = {key.removeprefix("wavlm."): value for key, value in read_state(source, cls.CONTAINERS).items()}
-        state = {key: value for key, value in state.items()
-                 if not ((layer := re.match(r"encoder\.layers\.(\d+)\.", key)) and int(layer[1]) >= depth)
-                 and not (norm_first and not final_norm and key.startswith("encoder.layer_norm."))}
-        return super().from_original(state, depth=depth, norm_first=norm_first, final_norm=final_norm, **config)
+        return super().from_original(source, depth=depth, norm_first=norm_first, final_norm=final_norm, **config)
+
+    @classmethod
+    def prepare_state_dict(cls, state: State, config: Mapping[str, Any]) -> State:
+        state = {key.removeprefix("wavlm."): value for key, value in state.items()}
+        unused = config["norm_first"] and not config["final_norm"]
+        return cls.convert_state_dict({
+            key: value for key, value in state.items()
+            if not ((layer := re.match(r"encoder\.layers\.(\d+)\.", key)) and int(layer[1]) >= config["depth"])
+            and not (unused and key.startswith("encoder.layer_norm."))})
 
     @property
     def hop_length(self) -> int:
