@@ -7,6 +7,9 @@ from pathlib import Path
 
 from photophone.data.images import prepare_images
 
+SHOWN = 10
+"""Of files that belong to no image."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -14,11 +17,15 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--size", type=int, default=64, help="pixels per side (default 64)")
     arguments = parser.parse_args()
+    rest: list[str] = []
     try:
-        written, skipped = prepare_images(arguments.sources, arguments.output, arguments.size)
+        written, skipped = prepare_images(arguments.sources, arguments.output, arguments.size, rest)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{written} images of {arguments.size}x{arguments.size} in {arguments.output}, {skipped} corrupt skipped")
+    if rest:
+        shown = ", ".join(rest[:SHOWN]) + (", ..." if len(rest) > SHOWN else "")
+        print(f"{len(rest)} files of the shards belong to no image: {shown}")
 
 
 if __name__ == "__main__":
