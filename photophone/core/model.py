@@ -21,6 +21,7 @@ from photophone.core.config import (
     limits_for,
     model_limits,
 )
+from photophone.core.files import saving_into
 from photophone.core.weight_files import dtype_kind, read_json_object, safetensors_header
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,6 @@ KINDS = {"float": "float", "float8": "float8", "int": "int", "bool": "int", "com
 SHOWN = 5
 """Tensors or settings that a message names."""
 Header = dict[str, tuple[str, tuple[int, ...]]]
-
-from photophone.core.files import saving_into
 
 
 class Model(ModelMixin, ConfigMixin):

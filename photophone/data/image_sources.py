@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 from photophone.core.limits import MAX_IMAGE_BYTES
 
@@ -39,39 +40,64 @@ def read_folder(path: Path) -> Iterator[tuple[bytes, dict]]:
         yield file.read_bytes(), fields
 
 
-def read_webdataset(path: Path) -> Iterator[tuple[bytes, dict]]:
-    """(bytes, fields) of one webdataset shard: members KEY.png (or jpg, webp), KEY.txt or KEY.json."""
-    def finish(parts: dict[str, bytes]) -> Iterator[tuple[bytes, dict]]:
-        image = next((data for suffix, data in parts.items() if f".{suffix}" in SUFFIXES), None)
-        if image is not None:
-            fields = json.loads(parts["json"]) if "json" in parts else {}
-            if "txt" in parts:
-                fields["caption"] = parts["txt"].decode("utf-8", "replace").strip()
-            yield image, fields
+def read_webdataset(path: Path, rest: list[str] | None = None) -> Iterator[tuple[bytes, dict]]:
+    """(bytes, fields) of every image of one webdataset shard, in its order, with captions and fields from text members.
 
-    key = None
-    parts = {}
+    The text of ``KEY.png`` is ``KEY.txt`` or ``KEY.json``, where KEY may hold dots: ``img.v1.png`` has ``img.v1.txt``.
+    webdataset itself ends a key at the first dot, so that ``7.left.png`` and ``7.right.png`` are parts of one example
+    ``7``; an image without a text of its own takes that of this shorter key, ``7.txt``. Members may lie anywhere.
+
+    Args:
+        path: the tar.
+        rest: gets the names of members that belong to no image.
+    """
     with tarfile.open(path) as shard:
-        for member in shard:
-            if not member.isfile():
+        members = [member for member in shard if member.isfile()]
+        texts: dict[str, tarfile.TarInfo] = {}
+        for member in members:
+            if _suffix(member) in (".txt", ".json"):
+                texts[member.name.removesuffix(PurePosixPath(member.name).suffix) + _suffix(member)] = member
+        used = set()
+        for member in members:
+            if _suffix(member) not in SUFFIXES:
                 continue
-            folder, _, name = member.name.rpartition("/")
-            stem, _, suffix = name.partition(".")
-            if (folder, stem) != key:
-                yield from finish(parts)
-                key = (folder, stem)
-                parts = {}
-            parts[suffix.lower()] = shard.extractfile(member).read(MAX_IMAGE_BYTES + 1)
-    yield from finish(parts)
+            used.add(member)
+            found = [next((texts[key + kind] for key in _keys(member.name) if key + kind in texts), None)
+                     for kind in (".json", ".txt")]
+            used.update(found)
+            table, caption = (None if part is None else shard.extractfile(part).read(MAX_IMAGE_BYTES + 1)
+                              for part in found)
+            fields = {} if table is None else json.loads(table)
+            if not isinstance(fields, dict):
+                raise ValueError(f"{found[0].name} is not one JSON object")
+            if caption is not None:
+                fields["caption"] = caption.decode("utf-8", "replace").strip()
+            yield shard.extractfile(member).read(MAX_IMAGE_BYTES + 1), fields
+    if rest is not None:
+        rest += [member.name for member in members if member not in used]
 
 
-def read_source(path: Path) -> Iterator[tuple[bytes, dict]]:
+def _suffix(member: tarfile.TarInfo) -> str:
+    return PurePosixPath(member.name).suffix.lower()
+
+
+def _keys(name: str) -> tuple[str, str]:
+    """The key of a member up to its last dot, and that of webdataset, up to the first dot of its last part."""
+    folder, slash, last = name.rpartition("/")
+    return name.removesuffix(PurePosixPath(name).suffix), folder + slash + last.partition(".")[0]
+
+
+def read_source(path: Path, rest: list[str] | None = None) -> Iterator[tuple[bytes, dict]]:
     """(bytes, fields) of a parquet file, a webdataset tar, or a folder of images.
+
+    Args:
+        path: of the source.
+        rest: gets the names of files in a tar that belong to no image.
 
     Raises:
         ValueError: missing, of another kind, or damaged.
     """
-    readers = {".parquet": read_parquet, ".tar": read_webdataset}
+    readers = {".parquet": read_parquet, ".tar": partial(read_webdataset, rest=rest)}
     if not path.is_dir() and (path.suffix not in readers or not path.exists()):
         raise ValueError(f"{path} is not a folder, a .parquet or a .tar file")
     try:

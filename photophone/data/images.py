@@ -30,13 +30,14 @@ def as_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def prepare_images(sources: list[Path], output: Path, size: int) -> tuple[int, int]:
+def prepare_images(sources: list[Path], output: Path, size: int, rest: list[str] | None = None) -> tuple[int, int]:
     """Write the prepared format atomically.
 
     Args:
         sources: parquet files, tar shards or folders.
         output: the ``.safetensors`` file to write; the ``.jsonl`` goes beside it.
         size: pixels per side.
+        rest: gets the names of files in tar shards that belong to no image.
 
     Returns:
         (images written, corrupt images skipped)
@@ -45,7 +46,7 @@ def prepare_images(sources: list[Path], output: Path, size: int) -> tuple[int, i
     rows = []
     skipped = 0
     for source in sources:
-        for data, fields in read_source(source):
+        for data, fields in read_source(source, rest):
             try:
                 images.append(decode_image(data, size))
             except ValueError:

@@ -38,6 +38,7 @@ class DecodingSettings:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    top_p_rule: str = "reach"
     max_tokens: int | None = None
 
 
@@ -109,7 +110,8 @@ class DecodingEngine:
                              "until one has finished, or make the engine with a larger max_queue")
         check_temperature(settings.temperature)
         if settings.temperature:
-            filter_logits(torch.zeros(1, 2), settings.temperature, settings.top_k, settings.top_p)
+            filter_logits(torch.zeros(1, 2), settings.temperature, settings.top_k, settings.top_p,
+                          top_p_rule=settings.top_p_rule)
         scheduled_guidance(settings.guidance_scale, settings.guidance_schedule, 0.0)
         self.model.check_condition(condition)
         request = _Request(self._next_ticket, condition, noise, settings, length)
@@ -174,7 +176,8 @@ class DecodingEngine:
             strength = self.model.guidance_at(len(request.made), settings.guidance_scale, settings.guidance_schedule,
                                               settings.guidance_interval, settings.guidance_power)
             code = draw(cond[None, None], uncond[None, None] if is_guided(strength) else None, strength, request.noise,
-                        temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p)
+                        temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p,
+                        top_p_rule=settings.top_p_rule)
             request.made.append(code[0, 0])
 
     def _free(self, place: int) -> None:

@@ -154,7 +154,8 @@ def judge(proposed: Tensor, laws: Tensor, drafts: Tensor | None, noise: Noise | 
 def generate_speculatively(model: CodeModel, condition: Any, *, noise: Noise, draft: CodeModel | None = None,
                            num_proposals: int = 4, longest_ngram: int = 3, guidance_scale: float = 1.0,
                            temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
-                           callback: Callback | None = None, observe: Observe | None = None) -> Tokens:
+                           top_p_rule: str = "reach", callback: Callback | None = None,
+                           observe: Observe | None = None) -> Tokens:
     """Sample codes with fewer passes of the model, from the same distribution as
     :meth:`photophone.LlamaGenGPT.generate`.
 
@@ -164,7 +165,7 @@ def generate_speculatively(model: CodeModel, condition: Any, *, noise: Noise, dr
     Args:
         model: in eval mode.
         condition, noise: see the model's ``generate``.
-        guidance_scale, temperature, top_k, top_p: see the options of :class:`photophone.LlamaGenGPT`.
+        guidance_scale, temperature, top_k, top_p, top_p_rule: see the options of :class:`photophone.LlamaGenGPT`.
         draft: a model of the same grid and codes that proposes; None: n-grams do.
         num_proposals: codes that are proposed for each pass of the model.
         longest_ngram: see :class:`NGramProposer`.
@@ -185,7 +186,8 @@ def generate_speculatively(model: CodeModel, condition: Any, *, noise: Noise, dr
     for name in ("grid_size", "num_codes"):
         if draft is not None and draft.config[name] != model.config[name]:
             raise ValueError(f"model and draft must agree in {name}, got {model.config[name]} and {draft.config[name]}")
-    settings = dict(guidance=guidance_scale, temperature=temperature, top_k=top_k, top_p=top_p)
+    settings = dict(guidance=guidance_scale, temperature=temperature, top_k=top_k, top_p=top_p,
+                    top_p_rule=top_p_rule)
     rows = _Rows(model, condition, num_proposals, **settings)
     proposer = NGramProposer(longest_ngram) if draft is None else DraftProposer(
         _Rows(draft, condition, num_proposals, **settings))

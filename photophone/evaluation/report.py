@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from photophone.core.files import atomic_write
+from photophone.evaluation.scores import unscored_lines
 
 CODEC_COLUMNS = (("bits/s", "bits_per_second", "{:.0f}"), ("numbers/s", "ids_per_second", "{:.1f}"),
                  ("PESQ", "pesq", "{:.2f}"), ("STOI", "stoi", "{:.3f}"), ("mel", "mel_distance", "{:.3f}"),
@@ -89,6 +90,8 @@ def codec_table(result: dict) -> list[str]:
             ["(original)", *(cell(result["original"], key, form) for _, key, form in CODEC_COLUMNS)]]
     rows += [[marked[name], *(cell(row, key, form) for _, key, form in CODEC_COLUMNS)] for name, row in codecs.items()]
     lines = [f"{result['clips']['count']} clips, {result['clips']['seconds']:.0f} s", *lay_out(rows)]
+    lines += unscored_lines("(original)", result["original"], result["clips"]["count"])
+    lines += [line for name, row in codecs.items() for line in unscored_lines(name, row, row["clips"])]
     discrete = {name: row for name, row in codecs.items() if "robustness" in row}
     if discrete:
         changes = list(next(iter(discrete.values()))["robustness"])
@@ -111,6 +114,7 @@ def enhance_table(result: dict) -> list[str]:
         lines += [f"{name} ({clips} clips)", fixed_line("", [title for title, _, _ in ENHANCE_COLUMNS], 16, 8)]
         for system, means in systems.items():
             lines.append(fixed_line(system, [cell(means, key, form) for _, key, form in ENHANCE_COLUMNS], 16, 8))
+        lines += [line for system, means in systems.items() for line in unscored_lines(system, means, clips)]
         lines.append("")
     return lines
 
@@ -120,8 +124,10 @@ def speech_table(result: dict) -> list[str]:
     count, words = result["sentences"]["count"], result["sentences"]["words"]
     lines = [f"{count} sentences, {words} words", fixed_line("", [column[0] for column in SPEECH_COLUMNS], 22, 9)]
     for name, means in result["voices"].items():
-        cells = [form.format(scale * means[key]) for _, key, form, scale in SPEECH_COLUMNS]
+        scaled = {key: scale * means.get(key, math.nan) for _, key, _, scale in SPEECH_COLUMNS}
+        cells = [cell(scaled, key, form) for _, key, form, _ in SPEECH_COLUMNS]
         lines.append(fixed_line(name, cells, 22, 9))
+    lines += [line for name, means in result["voices"].items() for line in unscored_lines(name, means, count)]
     return lines
 
 

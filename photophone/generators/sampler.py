@@ -65,6 +65,12 @@ def top_p_option() -> Any:
     return option(1.0, "draws come from the likeliest codes that reach this probability; 1 keeps all", low=0, high=1)
 
 
+def top_p_rule_option() -> Any:
+    """The field ``top_p_rule``."""
+    return option("reach", "what top_p keeps at its border and among equals; llamagen: as the official code",
+                  choices=("reach", "llamagen"))
+
+
 @dataclass(frozen=True)
 class Sampler:
     """Base of all samplers; a family adds its fields with :func:`option` and its like.

@@ -8,26 +8,23 @@ from torch import Tensor, nn
 
 from photophone.core.noise import Noise
 from photophone.heads.base import Head, check_temperature, split_guidance
-from photophone.kernels.sampling import draw, draw_categorical
+from photophone.kernels.sampling import draw, draw_categorical, filter_logits
 from photophone.kernels.solver import Guidance
 from photophone.layers.lengths import masked_mean
 
 
 def draw_nucleus(logits: Tensor, noise: Noise, *, top_p: float = 0.8, top_k: int = 25) -> Tensor:
-    """One draw a row from the likeliest tokens, logits (B, V) to Long (B,), as CosyVoice samples.
-
-    A token is kept while the probability of all likelier ones is below ``top_p``, and at most ``top_k`` are. Draws
-    Gumbel noise (B, V), in the order of falling probability.
+    """One draw a row from the likeliest tokens, logits (B, V) to Long (B,), as CosyVoice samples: the rule "cosyvoice"
+    of :func:`photophone.kernels.sampling.filter_logits`. Draws Gumbel noise (B, V) in the order of falling probability.
 
     Raises:
         ValueError: for a top_p or top_k that keeps nothing.
     """
     if not top_p > 0 or top_k < 1:
         raise ValueError(f"top_p and top_k must keep a token, got {top_p} and {top_k}")
-    ordered, order = logits.float().softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
-    before = F.pad(ordered.cumsum(dim=-1)[..., :-1], (1, 0))
-    kept = (before < top_p) & (torch.arange(logits.shape[-1], device=logits.device) < top_k)
-    place = draw_categorical(ordered.log().masked_fill(~kept, float("-inf")), noise)
+    kept = filter_logits(logits.float(), top_k=top_k, top_p=min(top_p, 1.0), top_p_rule="cosyvoice")
+    order = logits.float().sort(dim=-1, descending=True, stable=True).indices
+    place = draw_categorical(kept.log_softmax(dim=-1).gather(-1, order), noise)
     return order.gather(-1, place[..., None])[..., 0]
 
 
@@ -98,12 +95,12 @@ class CategoricalHead(Head):
 
     @torch.no_grad()
     def sample(self, hidden: Tensor, *, guidance: Guidance = 1.0, temperature: float = 1.0, noise: Noise,
-               top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:
+               top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0, top_p_rule: str = "reach") -> Tensor:
         """Long ``(B, N)`` or ``(B, Q, N)``; temperature 0 is greedy and draws nothing. See :meth:`Head.sample`.
 
         Args:
-            top_k, top_p, min_p: see :func:`filter_logits`; 0, 1 and 0 keep every token.
+            top_k, top_p, min_p, top_p_rule: see :func:`filter_logits`; 0, 1 and 0 keep every token.
         """
         check_temperature(temperature)
         return draw(*split_guidance(self.logits(hidden), guidance), guidance, noise, temperature=temperature,
-                    top_k=top_k, top_p=top_p, min_p=min_p)
+                    top_k=top_k, top_p=top_p, min_p=min_p, top_p_rule=top_p_rule)

@@ -34,7 +34,7 @@ def norm_modulate(x: Tensor, shift: Tensor | None = None, scale: Tensor | None =
         x: float ``(..., W)``.
         shift, scale: both or none, broadcastable to x.
         weight, bias: ``(W,)`` of the norm, or None.
-        eps: of the norm; None: that of the dtype, as ``nn.RMSNorm`` has it.
+        eps: of the norm; None, with ``rms`` only: see :func:`default_eps`.
         rms: the root mean square instead of mean and variance; has no bias.
         silu: apply SiLU to the result.
 
@@ -42,9 +42,9 @@ def norm_modulate(x: Tensor, shift: Tensor | None = None, scale: Tensor | None =
         ``(..., W)`` in the dtype that the formula has in torch, under autocast too.
 
     Raises:
-        ValueError: when only one of shift and scale is given, or a bias with ``rms``.
+        ValueError: when only one of shift and scale is given, a bias with ``rms``, or no eps without it.
     """
-    _check(shift, scale, bias, rms)
+    _check(shift, scale, bias, rms, eps)
     if _fused(x, None, None, shift, scale, weight, bias):
         return _run(x, None, None, shift, scale, weight, bias, eps, rms, silu)[1]
     return _modulated(_normed(x, weight, bias, eps, rms), shift, scale, silu)
@@ -61,18 +61,26 @@ def gate_residual_norm(x: Tensor, gate: Tensor | float, h: Tensor, shift: Tensor
                        scale: Tensor | None = None, *, weight: Tensor | None = None, bias: Tensor | None = None,
                        eps: float | None = 1e-5, rms: bool = False) -> tuple[Tensor, Tensor]:
     """:func:`gate_residual`, then :func:`norm_modulate` of the sum: (sum, normalised sum)."""
-    _check(shift, scale, bias, rms)
+    _check(shift, scale, bias, rms, eps)
     if _fused(x, gate, h, shift, scale, weight, bias):
         return _run(x, gate, h, shift, scale, weight, bias, eps, rms, False)
     x = x + gate * h
     return x, _modulated(_normed(x, weight, bias, eps, rms), shift, scale, False)
 
 
-def _check(shift: Tensor | None, scale: Tensor | None, bias: Tensor | None, rms: bool) -> None:
+def default_eps(dtype: torch.dtype) -> float:
+    """What ``F.rms_norm`` and ``nn.RMSNorm`` add where no eps is given: the epsilon of the type in which they compute,
+    which is float32 for float16 and bfloat16."""
+    return torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+
+
+def _check(shift: Tensor | None, scale: Tensor | None, bias: Tensor | None, rms: bool, eps: float | None) -> None:
     if (shift is None) != (scale is None):
         raise ValueError("give both shift and scale, or neither")
     if rms and bias is not None:
         raise ValueError("an RMS norm has no bias: rms=True needs bias=None")
+    if eps is None and not rms:
+        raise ValueError("a layer norm has no default eps: give a number, or rms=True")
 
 
 def _normed(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float | None, rms: bool) -> Tensor:
@@ -114,7 +122,7 @@ def _run(x: Tensor, gate: Tensor | float | None, h: Tensor | None, shift: Tensor
     if torch.is_autocast_enabled(x.device.type):
         result = torch.float32
     norm = adaln.NO if rms is None else adaln.RMS if rms else adaln.LAYER
-    eps = torch.finfo(out_type).eps if eps is None else eps
+    eps = default_eps(out_type) if eps is None else eps
     weight = None if weight is None else weight.contiguous()
     bias = None if bias is None else bias.contiguous()
     return adaln.FusedBlock.apply(x, h, gate, shift, scale, weight, bias, factor, norm, eps, silu, (out_type, result))

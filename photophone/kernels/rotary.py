@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from photophone.kernels.adaln import default_eps
 from photophone.kernels.dispatch import choose
 
 
@@ -42,7 +43,7 @@ def rotate(x: Tensor, table: Tensor, halves: bool = False) -> Tensor:
 
 def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int | Tensor, *, num_heads: int,
                       halves: bool = False, q_weight: Tensor | None = None,
-                      k_weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+                      k_weight: Tensor | None = None, eps: float | None = 1e-6) -> Tensor:
     """Queries turned, keys turned and written with the values to a cache.
 
     Args:
@@ -53,7 +54,7 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
         num_heads: H.
         halves: how channels pair.
         q_weight, k_weight: ``(d,)`` of RMS norms of queries and keys before they turn; None: no norm.
-        eps: of these norms.
+        eps: of these norms; None: see :func:`photophone.kernels.adaln.default_eps`.
 
     Returns:
         Queries ``(B, H, N, d)``.
@@ -75,7 +76,7 @@ def rotate_into_cache(qkv: Tensor, table: Tensor, cache: Tensor, position: int |
             queries = qkv.new_empty(rows, num_heads, count, dim)
             weights = None if q_weight is None else (q_weight.contiguous(), k_weight.contiguous())
             rotary.run(qkv, table, queries, halves=halves, heads=num_heads, kv_heads=kv_heads, cache=cache,
-                       position=position, weights=weights, eps=eps)
+                       position=position, weights=weights, eps=default_eps(qkv.dtype) if eps is None else eps)
             return queries
     queries, keys, values = qkv.split([num_heads, kv_heads, kv_heads], dim=1)
     if q_weight is not None:

@@ -92,6 +92,26 @@ def test_webdataset(tmp_path, prefix):
     assert data.fields[1]["label"] == "circle"
 
 
+def test_keys_with_dots_lose_no_image(tmp_path):
+    members = [(name, data) for key in ("img.v1", "img.v2", "plain") for name, data in (
+        (f"{key}.png", encoded()), (f"{key}.txt", f"caption of {key}".encode()))]
+    counts, data = prepared(write_tar(tmp_path / "a.tar", members), tmp_path)
+    assert counts == (3, 0)
+    captions = [f"caption of {key}" for key in ("img.v1", "img.v2", "plain")]
+    assert [fields["caption"] for fields in data.fields] == captions
+
+
+def test_members_of_a_shard_may_lie_apart_and_share_a_text(tmp_path):
+    members = [("a/7.left.png", encoded()), ("a/7.right.jpg", encoded(kind="JPEG")), ("b.png", encoded()),
+               ("b.jpg", encoded(kind="JPEG")), ("c.PNG", encoded()), ("7.txt", b"another folder"),
+               ("a/7.json", b'{"caption": "x", "label": "both"}'), ("b.txt", b"twice"), ("c.TXT", b"late"),
+               ("d.cls", b"3"), ("e.v1.txt", b"no image")]
+    rest = []
+    images = list(read_source(write_tar(tmp_path / "a.tar", members), rest))
+    assert [fields.get("caption") for _, fields in images] == ["x", "x", "twice", "twice", "late"]
+    assert images[1][1]["label"] == "both" and rest == ["7.txt", "d.cls", "e.v1.txt"]
+
+
 def test_several_sources_follow_each_other(tmp_path):
     for name, colour in (("one", "red"), ("two", "blue")):
         (tmp_path / name).mkdir()

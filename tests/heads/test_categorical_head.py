@@ -39,6 +39,34 @@ def test_top_p_keeps_the_nucleus(p):
     assert kept(filter_top_p(LOGITS, p)) == expected
 
 
+EIGHTHS = torch.tensor([[0.5, 0.125, 0.125, 0.25]]).log()
+
+
+@pytest.mark.parametrize(("p", "reach", "llamagen", "cosyvoice"), [
+    (0.3, {0}, {0}, {0}), (0.5, {0}, {0, 3}, {0}), (0.6, {0, 3}, {0, 3}, {0, 3}), (0.75, {0, 3}, {0, 1, 3}, {0, 3}),
+    (0.8, {0, 1, 2, 3}, {0, 1, 3}, {0, 1, 3}), (1.0, {0, 1, 2, 3}, {0, 1, 2, 3}, {0, 1, 2, 3})])
+def test_rules_of_top_p_at_the_border_and_among_equals(p, reach, llamagen, cosyvoice):
+    for rule, expected in (("reach", reach), ("llamagen", llamagen), ("cosyvoice", cosyvoice)):
+        for dtype in (torch.float32, torch.float64):
+            assert kept(filter_top_p(EIGHTHS.to(dtype), p, rule)) == [expected], (rule, dtype)
+
+
+def test_top_p_sums_in_float32_whatever_the_logits_are():
+    logits = torch.zeros(1, 4096, dtype=torch.bfloat16)
+    logits[:, :2048] = 1.0  # equals: 0.73 of the mass together
+    assert len(kept(filter_top_p(logits, 0.5))[0]) == 2048 and len(kept(filter_top_p(logits, 0.74))[0]) == 4096
+    assert len(kept(filter_top_p(logits, 0.5, "cosyvoice"))[0]) == pytest.approx(4096 / 2 * 0.5 / 0.731, abs=3)
+
+
+def test_cosyvoice_counts_top_k_and_top_p_together():
+    # of all tokens the two likeliest have 0.7; of the three that top-k leaves they would have 0.7 / 0.85
+    logits = torch.tensor([[0.4, 0.3, 0.15, 0.15]]).log()
+    assert kept(filter_logits(logits, top_k=3, top_p=0.8, top_p_rule="cosyvoice")) == [{0, 1, 2}]
+    assert kept(filter_logits(logits, top_k=2, top_p=0.8, top_p_rule="cosyvoice")) == [{0, 1}]
+    assert kept(filter_logits(logits, top_k=0, top_p=1.0, top_p_rule="cosyvoice")) == [{0, 1, 2, 3}]
+    assert kept(filter_logits(logits, top_k=3, top_p=0.8)) == [{0, 1, 2, 3}]
+
+
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.7, 1.0])
 def test_min_p_keeps_what_is_likely_enough(p):
     rows = LOGITS.reshape(-1, 11).softmax(-1).tolist()
@@ -54,7 +82,7 @@ def test_filters_do_not_change_what_they_keep():
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.5},
-                                   {"min_p": -0.1}])
+                                   {"min_p": -0.1}, {"top_p_rule": "most"}])
 def test_bad_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=str(*wrong.values())):
         filter_logits(LOGITS, **wrong)

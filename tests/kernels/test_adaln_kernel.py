@@ -129,3 +129,23 @@ def test_refuses_half_a_modulation():
         adaln.norm_modulate(x, shift=x)
     with pytest.raises(ValueError, match="bias"):
         adaln.norm_modulate(x, bias=x[0], rms=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("level", [1e-5, 1e-2, 1.0])
+def test_a_norm_without_eps_adds_what_torch_adds(fused, dtype, level):
+    x = random(21, 4, 48, scale=level).to(dtype)
+    true = F.rms_norm(x, (48,))
+    for weight in (None, torch.ones(48, dtype=dtype)):
+        for found in (adaln.norm_modulate, lambda *a, **k: fused(adaln.norm_modulate, *a, **k)):
+            made = found(x, rms=True, eps=None, weight=weight)
+            torch.testing.assert_close(made, true, rtol=4 * torch.finfo(dtype).eps, atol=1e-6)
+    summed = fused(adaln.gate_residual_norm, x, 1.0, x, rms=True, eps=None)[1]
+    torch.testing.assert_close(summed, F.rms_norm(x + x, (48,)), rtol=4 * torch.finfo(dtype).eps, atol=1e-6)
+
+
+def test_a_layer_norm_needs_its_eps(fused):
+    x = random(22, 2, 8)
+    for run in (adaln.norm_modulate, lambda *a, **k: fused(adaln.norm_modulate, *a, **k)):
+        with pytest.raises(ValueError, match="no default eps"):
+            run(x, eps=None)

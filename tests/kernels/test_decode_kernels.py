@@ -7,7 +7,7 @@ import torch
 from exactness import check, gradients, random
 
 from photophone.core.noise import ReplayNoise
-from photophone.kernels import rotary, sampling, solver
+from photophone.kernels import dispatch, rotary, sampling, solver
 from photophone.kernels.fused import sampling as fused_sampling
 from photophone.layers.rotary import grid_rotary, sequence_rotary, with_condition_rows
 
@@ -89,9 +89,42 @@ def test_ties_masks_and_blocks():
     assert torch.equal(found, true)
 
 
+@pytest.mark.parametrize(("p", "expected"), [(0.4, {1}), (0.5, {1}), (0.51, {0, 1, 3}), (0.75, {0, 1, 3}),
+                                             (0.76, {0, 1, 3}), (1.0, {0, 1, 2, 3})])
+def test_the_kernel_has_the_rule_of_top_p(fused, p, expected):
+    """Probabilities 0.25, 0.5, 0 and 0.25: at 0.5 one token reaches p, above it both of the next ones are kept."""
+    logits = torch.tensor([[0.25, 0.5, 1e-9, 0.25]]).log()
+    reference = set(sampling.filter_top_p(logits, p)[0].isfinite().nonzero()[:, 0].tolist())
+    kept = set()
+    for token in range(4):
+        uniform = torch.full((1, 4), 0.5)
+        uniform[0, token] = 1 - 2**-24
+        if int(fused(sampling.draw, logits, None, 1.0, ReplayNoise(uniform=[uniform]), top_p=p)) == token:
+            kept.add(token)
+    assert kept - {2} == reference - {2} == expected - {2}  # the third can hardly be drawn
+
+
+def test_rules_of_official_code_take_the_reference(monkeypatch):
+    monkeypatch.setattr(dispatch, "MODE", "triton")
+    monkeypatch.setattr(fused_sampling, "sample", lambda *_: pytest.fail("the kernel knows one rule only"))
+    for rule in ("llamagen", "cosyvoice"):
+        sampling.draw(torch.zeros(1, 5), None, 1.0, ReplayNoise(uniform=[torch.rand(1, 5)]), top_p=0.5, top_p_rule=rule)
+
+
+def test_norms_of_queries_without_eps_add_what_torch_adds(fused):
+    qkv, table = 0.01 * random(60, 1, 3, 2, 8).bfloat16(), random(61, 2, 4, 2)
+    ones = torch.ones(8, dtype=torch.bfloat16)
+    caches = [torch.zeros(2, 1, 1, 4, 8, dtype=torch.bfloat16) for _ in range(2)]
+    options = {"num_heads": 1, "q_weight": ones, "k_weight": ones, "eps": None}
+    made = fused(rotary.rotate_into_cache, qkv, table, caches[0], 0, **options)
+    true = rotary.rotate_into_cache(qkv, table, caches[1], 0, **options)
+    torch.testing.assert_close(made, true, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(caches[0], caches[1], rtol=0.02, atol=0.02)
+
+
 def test_bad_filters_are_refused_by_both(fused):
     noise = ReplayNoise(uniform=[torch.rand(1, 5)] * 9)
-    for options in ({"top_k": -1}, {"top_p": 0.0}, {"min_p": 2.0}, {"temperature": -1.0}):
+    for options in ({"top_k": -1}, {"top_p": 0.0}, {"min_p": 2.0}, {"temperature": -1.0}, {"top_p_rule": "most"}):
         with pytest.raises(ValueError, match=next(iter(options))):
             fused(sampling.draw, torch.zeros(1, 5), None, 1.0, noise, **options)
         with pytest.raises(ValueError, match=next(iter(options))):

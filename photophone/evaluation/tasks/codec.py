@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from photophone.evaluation.metrics.units import (
     unit_edit_distance,
     usage,
 )
+from photophone.evaluation.scores import mean_scores
 
 ROBUSTNESS_CLIPS = 10
 SMOKE_CLIPS = 2
@@ -83,7 +84,8 @@ def evaluate_codecs(codecs: Mapping[str, AudioCodec], clips: list[Clip], *, repe
 
     Returns:
         ``clips`` (count and seconds), ``original`` (what the judges say of the clips themselves) and ``codecs``: a
-        dict of numbers for each name; NaN where a measure does not apply.
+        dict of numbers for each name; NaN where a measure does not apply; ``unscored`` names by column the clips that
+        have no score and are in no mean.
     """
     panel = Panel(judges)
     seconds = sum(len(clip.audio) / clip.sample_rate for clip in clips)
@@ -91,7 +93,7 @@ def evaluate_codecs(codecs: Mapping[str, AudioCodec], clips: list[Clip], *, repe
     texts = [clip.fields.get("text") or "" for clip in clips]
     heard = [panel.hear(audio) for audio in originals]
     result: dict = {"clips": {"count": len(clips), "seconds": seconds}, "codecs": {},
-                    "original": {**mean_of([opinions(panel, audio) for audio in originals]),
+                    "original": {**mean_scores([opinions(panel, audio) for audio in originals], names_of(clips)),
                                  "wer": panel.word_errors(texts, heard)}}
     for name, codec in codecs.items():
         smoke = name in random
@@ -116,7 +118,7 @@ def evaluate_codec(codec: AudioCodec, clips: Iterable[Clip], originals: list[np.
         tried.append(clip)
     seconds = sum(len(clip.audio) / clip.sample_rate for clip in tried)
     texts = [clip.fields.get("text") or "" for clip in tried]
-    return {"clips": len(tried), **mean_of(rows), "wer": panel.word_errors(texts, replies),
+    return {"clips": len(tried), **mean_scores(rows, names_of(tried)), "wer": panel.word_errors(texts, replies),
             "wer_of_original": panel.word_errors(heard[:len(tried)], replies),
             "encode_rtf": spent["encode"] / seconds, "decode_rtf": spent["decode"] / seconds,
             **({} if codec.codebook_size is None else unit_figures(codec, units, tried, repeated))}
@@ -154,10 +156,9 @@ def rate_of(codec: AudioCodec) -> dict[str, float]:
             "bits_per_second": ids * math.log2(codec.codebook_size)}
 
 
-def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Means of each column over its finite values."""
-    columns = {name: [row[name] for row in rows if math.isfinite(row[name])] for name in rows[0]}
-    return {name: statistics.fmean(values) if values else math.nan for name, values in columns.items()}
+def names_of(clips: Sequence[Clip]) -> list[str]:
+    """How a report names clips: by what their source calls them, or by their number."""
+    return [str(clip.fields.get("file") or clip.fields.get("id") or number) for number, clip in enumerate(clips, 1)]
 
 
 def books_of(values: Tensor) -> list[list[int]]:
@@ -181,7 +182,8 @@ def unit_figures(codec: AudioCodec, units: list[Tensor], clips: list[Clip], repe
         pairs = byte_pair_gain(sequences[:half], sequences[half:], MERGES) if half else math.nan
         rows.append({**usage(counts, size), "huffman_gain": 1 - huffman_bits(counts) / fixed, "byte_pair_gain": pairs,
                      "dedup_ratio": sum(map(len, single)) / sum(map(len, sequences))})
-    figures = mean_of(rows)
+    figures = mean_scores(rows)
+    del figures["unscored"]  # these are of codebooks, not of clips
     figures["frames"] = sum(values.shape[-1] for values in units)
     figures["effective_bits_per_second"] = codec.frame_rate * codec.num_codebooks * figures["entropy"]
     said = [codec.encode(torch.from_numpy(clip.at(codec.sample_rate))[None, None].to(codec.device)).values[0].cpu()

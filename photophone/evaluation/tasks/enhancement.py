@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from photophone.data.mixing import power, scale_to_snr
 from photophone.data.speech import SpeechDataset
 from photophone.evaluation.metrics.audio import pesq_wb, si_sdr, stoi, word_error_rate
 from photophone.evaluation.metrics.judges import JUDGE_RATE, Panel
+from photophone.evaluation.scores import mean_scores
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 
 SNRS_DB = (-5, 0, 5, 10, 15, math.inf)
@@ -28,11 +30,12 @@ DESTROYED = 0.1
 
 @dataclass
 class Pair:
-    """A noisy and a clean float32 (T,) at 16 kHz, and what is said, or "" where it is not known."""
+    """A noisy and a clean float32 (T,) at 16 kHz, what is said, or "" where it is not known, and a name."""
 
     noisy: np.ndarray
     clean: np.ndarray
     text: str = ""
+    name: str = ""
 
 
 def read_pairs(path: Path, limit: int | None = None) -> list[Pair]:
@@ -46,8 +49,8 @@ def read_pairs(path: Path, limit: int | None = None) -> list[Pair]:
     for row in parquet.read_table(path).to_pylist():
         kind, _, name = Path(row["audio"]["path"] or "").stem.partition("_")
         found.setdefault(name, {"text": row.get("text") or ""})[kind] = row["audio"]["bytes"]
-    pairs = [Pair(*(read_audio(item[kind], JUDGE_RATE)[0] for kind in ("noisy", "clean")), item["text"])
-             for item in found.values() if {"noisy", "clean"} <= set(item)]
+    pairs = [Pair(*(read_audio(item[kind], JUDGE_RATE)[0] for kind in ("noisy", "clean")), item["text"], name)
+             for name, item in found.items() if {"noisy", "clean"} <= set(item)]
     if not pairs:
         raise ValueError(f"{path} holds no pairs of files clean_ID and noisy_ID")
     return pairs[:limit]
@@ -78,15 +81,16 @@ def mixed_pairs(speech: SpeechDataset, noise: SpeechDataset, snr_db: float, coun
             sound = rng.standard_normal(len(clean)).astype(np.float32)
         noisy = clean + scale_to_snr(clean, sound, snr_db, JUDGE_RATE)
         gain = min(1.0, 0.95 / float(np.abs(noisy).max()))
-        pairs.append(Pair(noisy * gain, clean * gain, speech.fields[int(clip)].get("text", "")))
+        pairs.append(Pair(noisy * gain, clean * gain, speech.fields[int(clip)].get("text", ""),
+                          f"clip {clip}"))
     return pairs
 
 
 def measure(panel: Panel, pair: Pair, made: np.ndarray) -> dict[str, float]:
     """What can be computed from a pair and an enhanced clip float32 (T,), and what the judges say of it."""
-    clarity = stoi(pair.clean, made, JUDGE_RATE)
-    scores = {"pesq": pesq_wb(pair.clean, made), "stoi": clarity, "si_sdr": si_sdr(pair.clean, made),
-              "destroyed": float(clarity < stoi(pair.clean, pair.noisy, JUDGE_RATE) - DESTROYED)}
+    before, after = (stoi(pair.clean, audio, JUDGE_RATE) for audio in (pair.noisy, made))
+    scores = {"pesq": pesq_wb(pair.clean, made), "stoi": after, "si_sdr": si_sdr(pair.clean, made),
+              "destroyed": math.nan if math.isnan(after - before) else float(after < before - DESTROYED)}
     if panel.present:
         opinions = panel.rate(made)
         scores |= {name: opinions[name] for name in ("sig", "bak", "ovrl")}
@@ -107,29 +111,59 @@ def evaluate_enhancers(systems: dict[str, Callable[[np.ndarray], np.ndarray]], s
     Returns:
         For each set and system means of the columns of the report. ``wer`` is against the text where it is known, else
         against what Whisper hears in the clean clip. ``destroyed`` is the number of clips whose STOI fell by more than
-        ``DESTROYED``. ``rtf`` is processor seconds for a second of audio, which on one thread of a free core is the
-        time it takes.
+        ``DESTROYED``. ``unscored`` names by column the clips without a score, and ``failed`` those of which a system
+        made nothing that can be measured, with the reason; neither enters a mean. ``rtf`` is processor seconds for a
+        second of audio, which on one thread of a free core is the time it takes.
     """
     panel, result = Panel(judges), {}
     for name, pairs in sets.items():
-        seconds = sum(len(pair.noisy) for pair in pairs) / JUDGE_RATE
         truths = [pair.text or panel.hear(pair.clean) for pair in pairs]
-        ways = {"noisy": None, "clean": None, **systems}
-        result[name] = {}
-        for system, enhance in tqdm(ways.items(), desc=name, disable=not progress):
-            rows, heard, spent = [], [], 0.0
-            for pair in pairs:
-                started = time.process_time()
-                made = enhance(pair.noisy) if enhance else getattr(pair, system)
-                spent += time.process_time() - started
-                rows.append(measure(panel, pair, made))
-                heard.append(panel.hear(made))
-            means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-            means["destroyed"] = sum(row["destroyed"] for row in rows)
-            if judges:
-                means["wer"] = word_error_rate(truths, heard)
-            result[name][system] = means | {"rtf": spent / seconds if enhance else math.nan, "clips": len(pairs)}
+        ways = {"noisy": lambda pair: pair.noisy, "clean": lambda pair: pair.clean,
+                **{system: partial(run_system, enhance) for system, enhance in systems.items()}}
+        result[name] = {system: evaluate_way(panel, way, pairs, truths)
+                        for system, way in tqdm(ways.items(), desc=name, disable=not progress)}
+        for system in ("noisy", "clean"):
+            result[name][system]["rtf"] = math.nan
     return result
+
+
+def evaluate_way(panel: Panel, way: Callable[[Pair], np.ndarray], pairs: list[Pair], truths: list[str]) -> dict:
+    """The numbers of one way from a pair to audio (T,); ``truths`` are the words of the pairs."""
+    rows, spent, failed = [], 0.0, {}
+    said, heard, names = [], [], []
+    for number, (pair, truth) in enumerate(zip(pairs, truths), 1):
+        names.append(pair.name or str(number))
+        started = time.process_time()
+        try:
+            made = way(pair)
+        except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
+            failed[names[-1]] = str(error).splitlines()[0]
+            continue
+        finally:
+            spent += time.process_time() - started
+        rows.append(measure(panel, pair, made))
+        said.append(truth)
+        heard.append(panel.hear(made))
+    means = mean_scores(rows, [name for name in names if name not in failed])
+    means["destroyed"] = sum(row["destroyed"] == 1 for row in rows)
+    if panel.present:
+        means["wer"] = word_error_rate(said, heard)
+    seconds = sum(len(pair.noisy) for pair in pairs) / JUDGE_RATE
+    return means | {"failed": failed, "rtf": spent / seconds, "clips": len(pairs)}
+
+
+def run_system(enhance: Callable[[np.ndarray], np.ndarray], pair: Pair) -> np.ndarray:
+    """The noisy clip through an enhancer.
+
+    Raises:
+        ValueError: what it made is not finite or has another shape, so that no measure means anything.
+    """
+    made = np.asarray(enhance(pair.noisy))
+    if made.shape != pair.noisy.shape:
+        raise ValueError(f"it made {made.shape} of {pair.noisy.shape}")
+    if not np.isfinite(made).all():
+        raise ValueError("it made NaN or infinite samples")
+    return made
 
 
 def our_system(pipeline: SpeechEnhancementPipeline, mix: float = 1.0) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,7 +1,7 @@
 """`photophone evaluate speech`: how well sentences are spoken, beside other voices in the same run.
 
-WER is that of Whisper base, both sides through Whisper's English normaliser; so it holds the recogniser's own errors,
-which the row of hibari-tts shows. Similarity is the cosine between a clip's vector and the mean vector of the training
+WER is that of Whisper base, both sides as the words that are spoken; so it holds the recogniser's own errors, which
+the row of hibari-tts shows. Similarity is the cosine between a clip's vector and the mean vector of the training
 voice saying VOICE_SENTENCES. Defects are those of :mod:`photophone.evaluation.metrics.speech_defects`.
 """
 
@@ -19,10 +19,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from photophone.data.audio import write_audio
-from photophone.evaluation.metrics.audio import edit_distance, english_normalizer
+from photophone.evaluation.metrics.audio import edit_distance
 from photophone.evaluation.metrics.judges import Panel, SpeakerEncoder, prepare
 from photophone.evaluation.metrics.speech_defects import find_defects
+from photophone.evaluation.metrics.spoken_words import spoken_words
 from photophone.evaluation.peers.speech import Speak, hibari
+from photophone.evaluation.scores import mean_scores
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.text.phonemes import phonemize
 
@@ -91,7 +93,8 @@ def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, ke
 
     Returns:
         ``sentences`` (count, words) and ``voices``: for each name means over sentences of the columns of the report
-        (``wer`` over all words, ``rtf`` over all seconds), and ``rows`` with the measures of each sentence.
+        (``wer`` over all words, ``rtf`` over all seconds), ``rows`` with the measures of each sentence, ``unscored``
+        with the sentences that have no score, by column, and ``failed`` with those that a voice could not say.
     """
     panel = Panel()
     target = voice_vector(panel.voices)
@@ -99,22 +102,30 @@ def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, ke
     result: dict = {"voices": {}}
     for name, speak in voices.items():
         speak("Yes.")  # loads what is loaded on the first call
-        rows, spent, kept = [], 0.0, []
+        rows, spent, kept, failed = [], 0.0, [], {}
         for text, count in zip(tqdm(sentences, desc=name, disable=not progress), phonemes):
             started = time.perf_counter()
             audio, rate = speak(text)
             spent += time.perf_counter() - started
+            if not len(audio) or not np.isfinite(audio).all():
+                failed[text] = "it made no samples, or NaN or infinite ones"
+                continue
             kept.append((audio, rate))
             rows.append({"text": text} | judge(panel, target, text, audio, rate, count))
         if keep is not None:
             keep[name] = kept
-        means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key not in ("text", *ALONE)}
-        words = sum(row["words"] for row in rows)
-        result["voices"][name] = means | {
-            "wer": sum(row["errors"] for row in rows) / words if words else math.nan,
-            "rtf": spent / sum(row["seconds"] for row in rows), "rows": rows}
-        result["sentences"] = {"count": len(rows), "words": words}
+        result["voices"][name] = summary(rows, spent) | {"failed": failed, "rows": rows}
+    result["sentences"] = {"count": len(sentences), "words": sum(len(spoken_words(text)) for text in sentences)}
     return result
+
+
+def summary(rows: list[dict], spent: float) -> dict:
+    """Means over sentences of which ``spent`` seconds were needed; ``wer`` over all words, ``rtf`` over all seconds."""
+    scores = [{key: row[key] for key in row if key not in ("text", *ALONE)} for row in rows]
+    words = sum(row["words"] for row in rows)
+    return mean_scores(scores, [row["text"] for row in rows]) | {
+        "wer": sum(row["errors"] for row in rows) / words if words else math.nan,
+        "rtf": spent / sum(row["seconds"] for row in rows) if rows else math.nan}
 
 
 def voice_vector(encoder: SpeakerEncoder) -> Tensor:
@@ -127,8 +138,7 @@ def judge(panel: Panel, target: Tensor, text: str, audio: np.ndarray, rate: int,
     """All measures of one spoken sentence."""
     clip = prepare(audio, rate)
     heard = panel.hear(clip)
-    normalize = english_normalizer()
-    given, understood = normalize(text).split(), normalize(heard).split()
+    given, understood = spoken_words(text), spoken_words(heard)
     seconds = len(audio) / rate
     found = find_defects(given, understood, seconds, phonemes)
     return {"heard": heard, "errors": edit_distance(given, understood), "words": len(given), "seconds": seconds,

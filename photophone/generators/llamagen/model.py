@@ -27,6 +27,7 @@ from photophone.generators.sampler import (
     temperature_option,
     top_k_option,
     top_p_option,
+    top_p_rule_option,
 )
 from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
@@ -58,6 +59,7 @@ class LlamaGenSampler(GuidedSampler):
     temperature: float = temperature_option()
     top_k: int = top_k_option()
     top_p: float = top_p_option()
+    top_p_rule: str = top_p_rule_option()
 
 
 class LlamaGenGPT(OriginalCheckpoint, PrefixGenerator):
@@ -198,6 +200,6 @@ class LlamaGenGPT(OriginalCheckpoint, PrefixGenerator):
                                         sampler.guidance_interval, sampler.guidance_power)
             return self.token_head.sample(hidden if is_guided(strength) else hidden[:rows], noise=noise,
                                           guidance=strength, temperature=sampler.temperature, top_k=sampler.top_k,
-                                          top_p=sampler.top_p)
+                                          top_p=sampler.top_p, top_p_rule=sampler.top_p_rule)
 
         return Tokens(collect(autoregress(step, config.grid_size**2, callback=callback))[0])

@@ -30,6 +30,7 @@ from photophone.generators.sampler import (
     temperature_option,
     top_k_option,
     top_p_option,
+    top_p_rule_option,
 )
 from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
@@ -62,6 +63,7 @@ class NARSampler(Sampler):
     temperature: float = temperature_option()
     top_k: int = top_k_option()
     top_p: float = top_p_option()
+    top_p_rule: str = top_p_rule_option()
 
     def guidance_behind(self, made: int) -> float:
         """Guidance of an anti-diagonal that ``made`` codes precede, 1 where there is none."""
@@ -204,7 +206,8 @@ class NAR(OriginalCheckpoint, PrefixGenerator):
             made = sum(diagonal_sizes(config.grid_size)[:index])
             guidance = sampler.guidance_behind(made)
             return draw(logits[:rows], logits[rows:] if is_guided(guidance) else None, guidance, noise,
-                        temperature=sampler.temperature, top_k=sampler.top_k, top_p=sampler.top_p)
+                        temperature=sampler.temperature, top_k=sampler.top_k, top_p=sampler.top_p,
+                        top_p_rule=sampler.top_p_rule)
 
         made, _ = collect(autoregress(step, 2 * config.grid_size - 1, callback=callback))
         return Tokens(made[:, order.argsort()])

@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from photophone.kernels.fused.launch import launch, power_of_two
+from photophone.kernels.sampling import REACHED
 
 CONFIGS = {
     "small": {"BLOCK": 1024, "num_warps": 4},
@@ -88,12 +89,12 @@ def sample_kernel(cond, uncond, uniform, guidance, indices, V, per_row, cond_m, 
                 kept = middle
             else:
                 high = middle - 1
-    if TOP_P:  # the smallest threshold above which the mass is at most p
+    if TOP_P:  # the smallest threshold above which the mass is below p
         limit = top_p * _mass(cond, uncond, V, strength, temperature, kept, top, False, GUIDED, BLOCK)
         high = top_order
         while kept < high:
             middle = kept + (high - kept) // 2
-            if _mass(cond, uncond, V, strength, temperature, middle + 1, top, False, GUIDED, BLOCK) <= limit:
+            if _mass(cond, uncond, V, strength, temperature, middle + 1, top, False, GUIDED, BLOCK) < limit:
                 high = middle
             else:
                 kept = middle + 1
@@ -131,7 +132,7 @@ def sample(cond: Tensor, uncond: Tensor | None, guidance: float | Tensor, temper
     indices = torch.empty(len(rows), dtype=torch.long, device=cond.device)
     launch(sample_kernel, (len(rows),), rows, other, None if uniform is None else uniform.contiguous(), strength,
            indices, vocabulary, len(rows) // len(cond), rows.stride(0), 0 if other is None else other.stride(0),
-           float(temperature), top_k, float(top_p), 0.0 if min_p_log is None else min_p_log, GUIDED=guided,
+           float(temperature), top_k, float(top_p) * REACHED, 0.0 if min_p_log is None else min_p_log, GUIDED=guided,
            DRAW=uniform is not None, TOP_K=0 < top_k < vocabulary, TOP_P=top_p < 1, MIN_P=min_p_log is not None,
            **(config or pick(vocabulary)))
     return indices.view(shape)

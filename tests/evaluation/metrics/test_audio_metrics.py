@@ -13,6 +13,7 @@ import pytest
 from photophone.data.audio import read_audio
 from photophone.evaluation.metrics import audio as audio_metrics
 from photophone.evaluation.metrics import judges
+from photophone.evaluation.metrics.spoken_words import spoken_words
 
 CLIPS = Path(__file__).parents[2] / "goldens" / "data" / "speech"
 RATE = 16000
@@ -55,12 +56,11 @@ def test_edit_distance_is_that_of_the_definition():
         assert audio_metrics.edit_distance(a, b) == slow(a, b)
 
 
-def test_word_error_rate_equals_jiwer_after_the_normaliser():
+def test_word_error_rate_equals_jiwer_on_spoken_words():
     jiwer = pytest.importorskip("jiwer")
     truth = ["Mr. Quilter can't pay twenty-five dollars.", "It's the 3rd of May", "no words here"]
     heard = ["mister quilter can not pay $25", "it is the 3rd of may", "no words were here"]
-    normalize = audio_metrics.english_normalizer()
-    expected = jiwer.wer([normalize(text) for text in truth], [normalize(text) for text in heard])
+    expected = jiwer.wer(*([" ".join(spoken_words(text)) for text in texts] for texts in (truth, heard)))
     assert audio_metrics.word_error_rate(truth, heard) == pytest.approx(expected)
     assert audio_metrics.word_error_rate(truth[:2], heard[:2]) == 0  # numbers, titles and contractions are unified
     assert math.isnan(audio_metrics.word_error_rate(["[noise]"], ["word"]))
@@ -102,9 +102,12 @@ def test_signals_that_cannot_be_measured_are_refused():
 def test_mos_judges_equal_their_package_and_rank_noise(clips, noise):
     package = pytest.importorskip("speechmos.dnsmos")
     audio = clips[0][0]
-    noisy = (audio + 0.5 * audio.std() * noise).clip(-1, 1)
-    ours, theirs = judges.DNSMOS()(audio, RATE), package.run(audio.clip(-1, 1), RATE)
-    assert ours == {name: float(theirs[f"{name}_mos"]) for name in ("sig", "bak", "ovrl", "p808")}
+    noisy = audio + 0.5 * audio.std() * noise
+    one_window = np.tile(audio, 3)[:144_160]  # of which the package makes one window too
+    theirs = package.run(judges.prepare(one_window, RATE), RATE)
+    expected = {name: float(theirs[f"{name}_mos"]) for name in ("sig", "bak", "ovrl", "p808")}
+    assert judges.DNSMOS()(one_window, RATE) == expected
+    ours = judges.DNSMOS()(audio, RATE)
     worse = judges.DNSMOS()(noisy, RATE)
     assert all(worse[name] < ours[name] for name in ("bak", "ovrl", "p808"))
     assert judges.PLCMOS()(audio, RATE) == judges.PLCMOS()(audio, RATE) > judges.PLCMOS()(noisy, RATE)
@@ -123,8 +126,8 @@ def test_speaker_vectors_equal_those_of_resemblyzer(clips, monkeypatch):
     resemblyzer = pytest.importorskip("resemblyzer")
     reference = resemblyzer.VoiceEncoder("cpu", verbose=False)
     for audio in (clips[0][0], 0.01 * clips[0][0], clips[2][0][:9000]):
-        raised = resemblyzer.audio.normalize_volume(audio, -30, increase_only=True)
-        np.testing.assert_allclose(encoder.embed(audio, RATE), reference.embed_utterance(raised), atol=2e-5)
+        levelled = judges.prepare(audio, RATE)
+        np.testing.assert_allclose(encoder.embed(audio, RATE), reference.embed_utterance(levelled), atol=2e-5)
 
 
 def test_whisper_reads_real_speech(clips):

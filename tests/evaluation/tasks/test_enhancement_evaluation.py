@@ -69,6 +69,28 @@ def test_known_systems_get_the_measures_they_must(data):
     assert "mixed (2 clips)" in table and "destroyer" in table
 
 
+def test_what_a_system_fails_on_is_named_and_in_no_mean(data):
+    pairs = mixed_pairs(*data, 5.0, 3)
+    calls = []
+
+    def fragile(audio):
+        calls.append(len(audio))
+        if len(calls) == 1:
+            return np.full_like(audio, np.nan)
+        if len(calls) == 2:
+            raise RuntimeError("no memory\nmore")
+        return audio
+
+    made = evaluate_enhancers({"fragile": fragile, "mute": np.zeros_like}, {"mixed": pairs}, judges=False)["mixed"]
+    own, last = made["fragile"], evaluate_enhancers({}, {"mixed": pairs[2:]}, judges=False)["mixed"]["noisy"]
+    assert own["failed"] == {pairs[0].name: "it made NaN or infinite samples", pairs[1].name: "no memory"}
+    assert own["pesq"] == last["pesq"] and own["stoi"] == last["stoi"] and own["clips"] == 3
+    mute = made["mute"]
+    assert math.isnan(mute["pesq"]) and mute["stoi"] == pytest.approx(0, abs=1e-6) and mute["destroyed"] == 3
+    table = format_report("enhance", {"mixed": made})
+    assert "fragile: failed on 2 of 3 clips" in table and "(it made NaN or infinite samples; no memory)" in table
+
+
 def test_the_command_measures_a_saved_model(files, tmp_path):
     torch.manual_seed(0)
     SpeechEnhancementPipeline(SpeechEnhancer(**SMALL)).save_pretrained(tmp_path / "model")
