@@ -24,25 +24,25 @@ def read_audio(source: str | Path | bytes, sample_rate: int | None = None, *,
     """Read an audio file, mixed to mono.
 
     Args:
-        source: path of a WAV, FLAC, Ogg Vorbis or Opus, MP3 or AIFF file, or the bytes of one.
+        source: path of a WAV, FLAC, Ogg Vorbis or Opus, MP3 or AIFF file, or the bytes of one; with the extra ``av``
+            also of an MP4, WebM, AAC, WMA, AMR or CAF file. Recordings that were joined byte for byte are one.
         sample_rate: resample to this rate in Hz; None keeps the file's.
         max_seconds: a limit below the general one on frames.
 
     Returns:
-        float32 (T,), nominally in [-1, 1], and its rate in Hz.
+        float32 (T,), in [-1, 1] but for files of floats, which are given as they are, and its rate in Hz.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not audio, damaged, cut short, empty, of an unknown subtype, with NaN or infinity, or over a limit
-            of ``photophone.core.limits`` on bytes, channels, rate or frames.
+        ValueError: not audio, damaged, cut short, empty, of an unknown subtype, joined of sounds of different kinds,
+            with NaN or infinity, or over a limit of ``photophone.core.limits`` on bytes, channels, rate, frames or
+            the size of samples.
     """
     reader = AudioReader(source, max_seconds)
     blocks = [block.mean(axis=0) for block in reader.blocks()]  # (C, n) -> (n,)
     if not blocks:
         raise ValueError(f"{reader.name} holds no samples")
     audio = np.concatenate(blocks)
-    if not np.isfinite(audio).all():
-        raise ValueError(f"{reader.name} holds NaN or infinite samples")
     if sample_rate is None:
         return audio, reader.sample_rate
     return resample_audio(torch.from_numpy(audio), reader.sample_rate, sample_rate).numpy(), sample_rate
