@@ -10,7 +10,8 @@ import soundfile
 import torch
 
 from photophone.core.limits import MAX_AUDIO_FRAMES
-from photophone.data.audio import read_audio, resample_audio, write_audio
+from photophone.data.audio import read_audio, write_audio
+from photophone.data.resampling import resample_audio
 
 RATE = 16000
 

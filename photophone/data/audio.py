@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchaudio.functional import resample
 
-from photophone.data.audio_checks import check_rate, check_samples
+from photophone.data.audio_checks import check_samples
 from photophone.data.audio_stream import AudioReader
 from photophone.data.audio_write import AudioWriter, check_format, write_pieces
-
-MAX_RATIO_TERM = 500
-"""Largest denominator of a resampling ratio; torchaudio's filter bank grows with it. Common rates are exact, odd ones
-are off by at most 4 parts in a million."""
+from photophone.data.resampling import resample_audio
 
 
 def read_audio(source: str | Path | bytes, sample_rate: int | None = None, *,
@@ -70,17 +65,3 @@ def write_audio(path: str | Path, audio: np.ndarray | Tensor, sample_rate: int, 
         raise ValueError(f"audio to write must have shape (T,) with T > 0, got {samples.shape}")
     check_samples(samples, f"the audio for {path}")
     return write_pieces(path, [samples[None]], sample_rate, 1, dither=dither)
-
-
-def resample_audio(audio: Tensor, source_rate: int, target_rate: int) -> Tensor:
-    """Resample (..., T) to (..., ceil(T * target_rate / source_rate)), windowed sinc.
-
-    Raises:
-        ValueError: a rate outside the limits.
-    """
-    check_rate(source_rate)
-    check_rate(target_rate)
-    if source_rate == target_rate:
-        return audio
-    ratio = Fraction(target_rate, source_rate).limit_denominator(MAX_RATIO_TERM)
-    return resample(audio, ratio.denominator, ratio.numerator)
