@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from photophone.core.limits import MAX_CLIP_SECONDS
-from photophone.data.audio import read_audio, resample_audio
+from photophone.data.audio import read_audio
+from photophone.data.resampling import resample_audio
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 

@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from photophone.core.files import check_target
 from photophone.core.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS
-from photophone.data.audio import resample_audio
 from photophone.data.audio_checks import WRITE_FORMATS, check_rate
 from photophone.data.audio_stream import ArrayReader, AudioReader, Levels, overlapping
 from photophone.data.audio_write import AudioWriter, check_format, write_pieces
+from photophone.data.resampling import resample_audio
 from photophone.generators.enhancement import LEVEL, Enhancer
 from photophone.generators.llase_g1.enhancer import LLaSEEnhancer
 from photophone.generators.sampler import check_option

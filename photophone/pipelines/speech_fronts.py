@@ -14,7 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from photophone.codecs.base import AudioCodec
 from photophone.core.limits import MAX_VOICE_SECONDS
-from photophone.data.audio import check_rate, read_audio, resample_audio
+from photophone.data.audio import read_audio
+from photophone.data.audio_checks import check_rate
+from photophone.data.resampling import resample_audio
 from photophone.generators.conditions import Condition
 from photophone.generators.speech_ar.model import Phonemes
 from photophone.generators.voxcpm.condition import SpeechSequence
