@@ -170,6 +170,23 @@ def check_folder(path: str | Path) -> None:
         check_target(path)
 
 
+def check_source(path: str | Path) -> Path:
+    """Refuse to read what is no file: a device such as /dev/zero gives bytes without an end. Pipes may be read.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        OSError: it is a folder or a device.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.is_char_device() or path.is_block_device():
+        raise OSError(errno.EINVAL, "is a device; a file is meant", str(path))
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return path
+
+
 def check_targets(paths: Iterable[str | Path], overwrite: bool = False) -> None:
     """:func:`check_target` for each of them."""
     for path in paths:

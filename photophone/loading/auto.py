@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from photophone.core.files import check_source
 from photophone.loading.entry import ModelEntry
 from photophone.loading.hub import find_checkpoint
 from photophone.loading.registry import PRETRAINED, REGISTRY, create_model, find, load_original
@@ -135,7 +136,7 @@ def read_settings(text: str | None) -> dict[str, Any]:
     """
     if text is None:
         return {}
-    source = text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8")
+    source = text if text.lstrip().startswith("{") else check_source(text).read_text(encoding="utf-8")
     try:
         value = json.loads(source)
     except ValueError as error:
