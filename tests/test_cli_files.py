@@ -2,11 +2,13 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,8 @@ from photophone.data.audio_checks import WRITE_FORMATS
 
 ROOT = Path(__file__).parents[1]
 LONG = "a" * 300
-PATIENCE = 120
+PATIENCE = 240
+SIGNALS = [pytest.param(signal.SIGTERM, id="TERM"), pytest.param(signal.SIGINT, id="INT", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +166,7 @@ def test_bad_inputs_take_one_line(run, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    for place in ("folder", "file/below.wav", f"{LONG}.wav", "nowhere.wav", "/dev/full", "file"):
+    for place in ("folder", "./file/below.wav", f"{LONG}.wav", "nowhere.wav", "/dev/full", "file"):
         one_error(run(*(part.format(place=place) for part in arguments)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
@@ -191,9 +194,8 @@ def full(small_disk):
 @pytest.mark.parametrize("name", [name for name in MAKERS if name not in ("image", "tokenize", "detokenize")])
 def test_a_full_disk_takes_one_line_and_leaves_nothing(run, models, full, name):
     command, suffixes = models[name]
-    for suffix in [one for one in suffixes if one not in (".mp3", ".opus")]:  # those fit
-        one_error(run(*command, "-o", full / f"result{suffix}"), "the disk is full", "kB were free", "needed")
-        assert [file.name for file in full.iterdir()] == ["filling"]
+    one_error(run(*command, "-o", full / f"result{next(iter(suffixes))}"), "the disk is full", "were free", "needed")
+    assert [file.name for file in full.iterdir()] == ["filling"]
 
 
 def test_a_disk_without_a_byte_takes_one_line_for_every_command(run, models, full):
@@ -286,7 +288,7 @@ def wait_for(found, process):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", SIGNALS)
 def test_speech_that_is_ended_leaves_nothing(tmp_path, number):
     process = start("-m", "photophone.cli", "speak", "Light carries sound. " * 2000, "-o", "new/long.wav", cwd=tmp_path)
     wait_for(lambda: any(file.stat().st_size > 44 for file in tmp_path.rglob("*.part")), process)
@@ -308,7 +310,7 @@ def training(tmp_path):
     return ["--config", tmp_path / "config.yaml"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_training_that_is_ended_saves_and_continues(tmp_path, training, number):
     process = start(SCRIPT, *training, "--output", "run", cwd=tmp_path)
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -342,13 +344,9 @@ def test_a_training_on_a_full_disk_takes_one_line_and_keeps_its_checkpoint(tmp_p
     try:
         small = start(SCRIPT, *training, "--output", disk / "run", "checkpoint_every=2", "steps=1000", cwd=tmp_path)
         wait_for(lambda: list(disk.glob("run/checkpoints/step-*/state.json")), small)
-        with (disk / "filling").open("wb") as filling:
-            for _ in range(12_000):
-                try:
-                    filling.write(bytes(1024))
-                    filling.flush()
-                except OSError:
-                    break
+        with (disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
+            while True:
+                filling.write(bytes(1024))
         output, errors = small.communicate(timeout=PATIENCE)
         last = errors.splitlines()[-1]
         assert small.returncode == 2 and "Traceback" not in errors and "the disk is full" in last, errors
@@ -362,9 +360,12 @@ def test_a_training_on_a_full_disk_takes_one_line_and_keeps_its_checkpoint(tmp_p
         subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.parametrize("place", ["file/below", LONG, "/proc/nowhere", "file"])
-def test_a_training_in_a_bad_place_takes_one_line(tmp_path, training, place):
+@pytest.mark.parametrize("place", ["file/below", LONG, "/proc/nowhere", "file"], ids=lambda place: place[:12])
+def test_a_training_in_a_bad_place_takes_one_line(tmp_path, training, place, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
-    process = start(SCRIPT, *training, "--output", place, cwd=tmp_path)
-    output, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, output) == (2, "") and len(errors.splitlines()) == 1, errors
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [SCRIPT.name, *map(str, training), "--output", place])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    output, errors = capsys.readouterr()
+    assert (stop.value.code, output) == (2, "") and len(errors.splitlines()) == 1, errors

@@ -26,7 +26,9 @@ PATIENCE = 60
 def start(folder):
     """A demo of images and speech whose home and temporary files lie in ``folder``, and its address."""
     (folder / "tmp").mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
+    watch = f"{ROOT / 'tests' / 'watch'}{os.pathsep}{ROOT}"
+    environment = {**os.environ, "PYTHONPATH": watch, "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"),
+                   "WATCH_LOG": str(folder / "hosts.log")}
     process = subprocess.Popen([sys.executable, "-m", "photophone.cli", "demo", "--enhance-model", "none"],
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     return process, re.search(r"http://\S+", process.stdout.readline())[0]
@@ -59,7 +61,8 @@ def visit(address, index, ends, until):
             return
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, id="TERM"),
+                                    pytest.param(signal.SIGINT, id="INT", marks=pytest.mark.slow)])
 def test_all_visitors_have_a_result_or_a_sentence_and_no_file_is_left(tmp_path, number):
     process, address = start(tmp_path)
     try:
@@ -85,7 +88,10 @@ def test_all_visitors_have_a_result_or_a_sentence_and_no_file_is_left(tmp_path, 
     assert len(ends) == ends.count("result") + len(full) + len(sentences), ends
     assert sentences and ends.count("result") >= 1
     assert [path for path in (tmp_path / "tmp").rglob("*") if path.is_file()] == []
-    assert not list((tmp_path / "tmp").glob("photophone-demo-*"))
+    assert not list((tmp_path / "tmp").iterdir()) and not (tmp_path / "hosts.log").exists()
+    cached = [path.parts[:2] for path in (file.relative_to(tmp_path / "home") for file in (tmp_path / "home").rglob(
+        "*") if file.is_file())]
+    assert set(cached) <= {(".cache", "photophone")}
 
 
 def test_a_job_that_runs_may_finish_and_one_that_waits_is_refused():
