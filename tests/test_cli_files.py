@@ -349,13 +349,15 @@ def test_a_training_on_a_full_disk_takes_one_line_and_keeps_its_checkpoint(tmp_p
                 filling.write(bytes(1024))
         output, errors = small.communicate(timeout=PATIENCE)
         last = errors.splitlines()[-1]
-        assert small.returncode == 2 and "Traceback" not in errors and "the disk is full" in last, errors
+        assert small.returncode == 2, errors
+        assert "step-" in last and ".part" not in last and "MB are needed" in last
+        assert "Traceback" not in errors and "the disk is full" in last, errors
         assert "train_image_tokenizer.py: " in last and "free" in last and "needed" in last and "--resume" in last
         checkpoints = disk / "run" / "checkpoints"
         assert list(checkpoints.glob("step-*/state.json")) and not list(checkpoints.glob(".*"))
         refused = start(SCRIPT, *training, "--output", disk / "other", cwd=tmp_path)
         output, errors = refused.communicate(timeout=PATIENCE)
-        assert refused.returncode == 2 and "needed for a checkpoint" in errors and len(errors.splitlines()) == 1
+        assert refused.returncode == 2 and "MB are needed" in errors and len(errors.splitlines()) == 1
     finally:
         subprocess.run(["umount", disk], check=True)
 

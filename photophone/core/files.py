@@ -82,7 +82,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     try:
         with space_told(path, partial=partial):
             partial.mkdir()
-            with saving_into(partial):
+            with saving_into(partial, path):
                 yield partial
             for file in partial.rglob("*"):
                 sync(file)
@@ -222,6 +222,18 @@ def space_told(path: Path, size: int | None = None, partial: Path | None = None)
                       f"{needed} needed; make room, or choose another disk") from error
 
 
+def check_space(path: Path, needed: int) -> None:
+    """Refuse to begin long work whose first result would not fit the disk.
+
+    Raises:
+        NoSpace: fewer than ``needed`` bytes are free.
+    """
+    free = free_space(path)
+    if free < needed:
+        raise NoSpace(errno.ENOSPC, f"{path}: the disk is full. {human(free)} are free, {human(needed)} are needed; "
+                      "make room, or choose another disk")
+
+
 def is_full(error: BaseException, free: int | None) -> bool:
     """Whether a failed write means a full disk, of which ``free`` bytes are left."""
     if isinstance(error, OSError) and error.errno:
@@ -253,12 +265,18 @@ def human(size: int) -> str:
 
 
 @contextmanager
-def saving_into(folder: str | Path) -> Iterator[None]:
+def saving_into(folder: str | Path, name: Path | None = None, size: int | None = None) -> Iterator[None]:
     """Lets a block save models into a folder: a full disk is :class:`NoSpace`, and weights get the permissions that new
-    files have, where safetensors makes them for their owner alone. What was there before keeps its own."""
+    files have, where safetensors makes them for their owner alone. What was there before keeps its own.
+
+    Args:
+        folder: a temporary one, if it is to get the name ``name``.
+        name: of the folder, for messages.
+        size: bytes that it will have, where they are known.
+    """
     folder = Path(folder)
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*.safetensors")}
-    with space_told(folder):
+    with space_told(name or folder, size, None if name is None else folder):
         yield
     mode = 0o666 & ~current_umask()
     for file in folder.rglob("*.safetensors"):

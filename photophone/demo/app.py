@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,8 @@ def own_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="photophone-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         try:
+            with suppress(OSError):
+                (folder.parent / "gradio").rmdir()  # which gradio made when it was imported; it stays if it is not empty
             tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio keeps uploads and results there
             yield folder
         finally:

@@ -11,12 +11,13 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from photophone.core.files import saving_into, space_told
+from photophone.core.files import saving_into
 
 FORMAT = "photophone.checkpoint.1"
 FILES = {"model.safetensors", "ema.safetensors", "optimizer.pt"}
@@ -29,6 +30,14 @@ def _digest(path: Path) -> str:
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous().clone() for name, tensor in state.items()}
+
+
+def _bytes(content: Any) -> int:
+    """Of all tensors in lists and dicts."""
+    if isinstance(content, Tensor):
+        return content.nbytes
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return sum(map(_bytes, parts))
 
 
 def save_checkpoint(folder: Path, step: int, *, model: dict[str, Tensor], ema: dict[str, Tensor],
@@ -48,11 +57,10 @@ def save_checkpoint(folder: Path, step: int, *, model: dict[str, Tensor], ema: d
     final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.part"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with space_told(final, partial=temporary):
-            temporary.mkdir()
-            with saving_into(temporary):
-                save_file(_contiguous(model), temporary / "model.safetensors")
-                save_file(_contiguous(ema), temporary / "ema.safetensors")
+        temporary.mkdir()
+        with saving_into(temporary, final, _bytes([model, ema, optimizers])):
+            save_file(_contiguous(model), temporary / "model.safetensors")
+            save_file(_contiguous(ema), temporary / "ema.safetensors")
             torch.save(optimizers, temporary / "optimizer.pt")
             files = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
             state = {"format": FORMAT, "step": step, "files": files, **info}
