@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from tables import markdown  # noqa: E402 - both come from the repository
 
 from photophone.core.files import atomic_write  # noqa: E402
+from photophone.core.privacy import SWITCHES  # noqa: E402
 from photophone.loading.entry import ModelEntry  # noqa: E402
 from photophone.loading.registry import families  # noqa: E402
 
@@ -141,6 +142,12 @@ def parity() -> str:
     return markdown((("system", "classes", "tensors compared", "code", "weights"), rows))
 
 
+def privacy() -> str:
+    """One row a library that would report something, and what is set against it."""
+    rows = [[switch.library, f"`{switch.name}={switch.value}`", switch.stops] for switch in SWITCHES]
+    return markdown((("library", "is set to", "stops"), rows))
+
+
 def results() -> dict:
     """What ``make bench`` measured, or nothing."""
     return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"machine": {}, "tables": {}}
@@ -172,7 +179,7 @@ def content(name: str) -> str:
     """
     if name.startswith("speed-"):
         return speed(name.removeprefix("speed-"))
-    tables = {"systems": systems, "parity": parity, "machine": machine}
+    tables = {"systems": systems, "parity": parity, "machine": machine, "privacy": privacy}
     if name not in tables:
         raise ValueError(f"no table is called {name!r}; known are {', '.join(tables)} and speed-NAME")
     return tables[name]()

@@ -112,7 +112,7 @@ def test_json_of_evaluations(run, folder, saved, tmp_path, monkeypatch):
     monkeypatch.setattr("photophone.evaluation.tasks.image.DISTRACTORS", 9)
     for name, count in (("train", 40), ("val", 6), ("test_combo", 6), ("test_label", 4)):
         write_prepared(tmp_path / f"{name}.safetensors", count=count)
-    monkeypatch.chdir(tmp_path)  # the features of real images are kept below
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # the features of real images are kept below
     code, output, errors = run("evaluate", "image", "--data", tmp_path, "-m", saved, "--steps", "2", "--split",
                                "test_combo", "--json")
     assert code == 0, errors

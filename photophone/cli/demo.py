@@ -29,7 +29,10 @@ def demo(host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 l
                                                              )] = None,
          jobs: Annotated[int, typer.Option(min=1, max=8, help="Requests of one tab taken up at a time.")] = 1,
          device: DeviceOption = "cpu", quiet: QuietOption = False) -> None:
-    """Show the models in a browser. Listens on this computer only unless --host or --share say otherwise."""
+    """Show the models in a browser. Listens on this computer only unless --host or --share say otherwise.
+
+    On INT (Ctrl-C) and TERM it takes up nothing new, finishes or refuses what runs, and removes all files of visitors.
+    """
     try:
         from photophone.demo.app import Settings, serving
     except ModuleNotFoundError as error:
@@ -43,7 +46,4 @@ def demo(host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 l
             print(f"everyone who can reach {host} can use this demo", file=sys.stderr)
         if not quiet:
             print(f"photophone demo: {address}  (Ctrl-C ends it)", flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            return
+        threading.Event().wait()  # until a signal ends it

@@ -33,12 +33,13 @@ def tokenize(image: Annotated[Path, typer.Argument(help="Picture; its middle squ
     """Turn a picture into tokens."""
     import torch
 
+    from photophone.core.files import check_source
     from photophone.data.image_decoding import decode_image
     from photophone.loading.auto import load_part
 
     check_tokens(output, overwrite)
     tokenizer = load_part("image_tokenizer", model, weights, device)
-    pixels = torch.tensor(decode_image(image.read_bytes(), tokenizer.image_size))
+    pixels = torch.tensor(decode_image(check_source(image).read_bytes(), tokenizer.image_size))
     images = pixels.permute(2, 0, 1)[None].float() / 127.5 - 1  # (H, W, 3) -> (1, 3, H, W)
     tokens = tokenizer.encode(images).to("cpu")
     save_tokens(tokens, model, output, tokenizer.codebook_size, overwrite=overwrite, quiet=quiet, as_json=as_json)

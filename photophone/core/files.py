@@ -67,13 +67,14 @@ def atomic_write(path: str | Path, *, overwrite: bool = True, size: int | None =
 
 
 @contextmanager
-def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: str | Path, *, overwrite: bool = False, size: int | None = None) -> Iterator[Path]:
     """A temporary folder beside ``path`` to fill; it takes the final name only when the block ends without error.
 
     Args:
         path: the folder.
         overwrite: whether it may replace a folder, which goes as a whole. A process that is killed while the two change
             places leaves no folder of this name rather than a mixture.
+        size: bytes that it will have, where they are known, for the message of a full disk.
 
     Raises:
         FileExistsError: it is a file, or holds something and ``overwrite`` is not set.
@@ -86,9 +87,9 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = hidden(path, "part"), hidden(path, "old")
     try:
-        with space_told(path, partial=partial):
+        with space_told(path, size, partial):
             partial.mkdir()
-            with saving_into(partial):
+            with saving_into(partial, path, size):
                 yield partial
             for inner in partial.rglob("*"):
                 sync(inner)
@@ -202,6 +203,23 @@ def check_folder(path: str | Path) -> None:
         check_target(path)
 
 
+def check_source(path: str | Path) -> Path:
+    """Refuse to read what is no file: a device such as /dev/zero gives bytes without an end. Pipes may be read.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        OSError: it is a folder or a device.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.is_char_device() or path.is_block_device():
+        raise OSError(errno.EINVAL, "is a device; a file is meant", str(path))
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return path
+
+
 def check_targets(paths: Iterable[str | Path], overwrite: bool = False) -> None:
     """:func:`check_target` for each of them."""
     for path in paths:
@@ -237,6 +255,18 @@ def space_told(path: Path, size: int | None = None, partial: Path | None = None)
                       f"{needed} needed; make room, or choose another disk") from error
 
 
+def check_space(path: Path, needed: int) -> None:
+    """Refuse to begin long work whose first result would not fit the disk.
+
+    Raises:
+        NoSpace: fewer than ``needed`` bytes are free.
+    """
+    free = free_space(path)
+    if free < needed:
+        raise NoSpace(errno.ENOSPC, f"{path}: the disk is full. {human(free)} are free, {human(needed)} are needed; "
+                      "make room, or choose another disk")
+
+
 def is_full(error: BaseException, free: int | None) -> bool:
     """Whether a failed write means a full disk, of which ``free`` bytes are left."""
     if isinstance(error, OSError) and error.errno:
@@ -268,12 +298,18 @@ def human(size: int) -> str:
 
 
 @contextmanager
-def saving_into(folder: str | Path) -> Iterator[None]:
+def saving_into(folder: str | Path, name: Path | None = None, size: int | None = None) -> Iterator[None]:
     """Lets a block save models into a folder: a full disk is :class:`NoSpace`, and weights get the permissions that new
-    files have, where safetensors makes them for their owner alone. What was there before keeps its own."""
+    files have, where safetensors makes them for their owner alone. What was there before keeps its own.
+
+    Args:
+        folder: a temporary one, if it is to get the name ``name``.
+        name: of the folder, for messages.
+        size: bytes that it will have, where they are known.
+    """
     folder = Path(folder)
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*.safetensors")}
-    with space_told(folder):
+    with space_told(name or folder, size, None if name is None else folder):
         yield
     mode = 0o666 & ~current_umask()
     for file in folder.rglob("*.safetensors"):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from photophone.core.limits import DEMO_KEEP_SECONDS, DEMO_QUEUE, DEMO_UPLOAD_BYTES
+from photophone.demo.ending import Ending
 from photophone.demo.enhance_tab import build_enhance_tab
 from photophone.demo.guard import Guard, stored_files
 from photophone.demo.history import build_history
@@ -96,35 +96,51 @@ def build_page(demo: Demo) -> gr.Blocks:
 def serving(choice: Choice, settings: Settings) -> Iterator[str]:
     """The demo while the context lasts; gives its address. Afterwards nothing of it is on the disk.
 
+    When the context ends, by an exception too, the demo takes up nothing new, and waits for a few seconds until all
+    visitors have a result or a sentence.
+
     Raises:
         ValueError: a chosen model cannot be loaded, or the port is taken.
     """
-    folder = Path(tempfile.mkdtemp(prefix="photophone-demo-")).resolve()
+    with own_folder() as folder:
+        ending = Ending()
+        shelf = Shelf(choice.device, ending)
+        done = threading.Event()
+        page = None
+        try:
+            page = build_page(Demo(choice, shelf, LiveAudio(), settings.jobs))
+            page.queue(max_size=settings.queue, default_concurrency_limit=settings.jobs, api_open=False)
+            threading.Thread(target=sweep, args=(folder, settings.keep_seconds, done), daemon=True).start()
+            yield launch(page, settings, folder, ending)
+        finally:
+            ending.wait()
+            done.set()
+            shelf.close()
+            if page is not None:
+                page.close(verbose=False)
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder for all that gradio and Python write while the context lasts; afterwards it is gone."""
     before = tempfile.tempdir
     former = os.environ.get("GRADIO_TEMP_DIR")
     os.environ.pop("GRADIO_NUM_WORKERS", None)  # would serve files on further ports, with no guard before them
-    tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio keeps uploads and results there
-    shelf = Shelf(choice.device)
-    done = threading.Event()
-    page = None
-    try:
-        page = build_page(Demo(choice, shelf, LiveAudio(), settings.jobs))
-        page.queue(max_size=settings.queue, default_concurrency_limit=settings.jobs, api_open=False)
-        threading.Thread(target=sweep, args=(folder, settings.keep_seconds, done), daemon=True).start()
-        yield launch(page, settings, folder)
-    finally:
-        done.set()
-        shelf.close()
-        if page is not None:
-            page.close(verbose=False)
-        tempfile.tempdir = before
-        os.environ.pop("GRADIO_TEMP_DIR")
-        if former is not None:
-            os.environ["GRADIO_TEMP_DIR"] = former
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="photophone-demo-", ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
+        try:
+            with suppress(OSError):
+                (folder.parent / "gradio").rmdir()  # which gradio made when it was imported; it stays if it is not empty
+            tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio keeps uploads and results there
+            yield folder
+        finally:
+            tempfile.tempdir = before
+            os.environ.pop("GRADIO_TEMP_DIR", None)
+            if former is not None:
+                os.environ["GRADIO_TEMP_DIR"] = former
 
 
-def launch(page: gr.Blocks, settings: Settings, folder: Path) -> str:
+def launch(page: gr.Blocks, settings: Settings, folder: Path, ending: Ending) -> str:
     """Start the server in a thread; its address, or the public one where sharing was asked for.
 
     Raises:
@@ -141,7 +157,8 @@ def launch(page: gr.Blocks, settings: Settings, folder: Path) -> str:
             quiet=True, prevent_thread_lock=True, inbrowser=False, show_error=False, ssr_mode=False, footer_links=[],
             run_history=False, enable_monitoring=False, mcp_server=False, max_file_size=DEMO_UPLOAD_BYTES,
             allowed_paths=[], state_session_capacity=SESSIONS,
-            app_kwargs={"middleware": [Middleware(Guard, folder=folder, inputs=inputs, functions=functions)]})
+            app_kwargs={"middleware": [Middleware(Guard, folder=folder, inputs=inputs, functions=functions,
+                                                  ending=ending)]})
     except OSError as error:
         raise ValueError(f"the demo cannot listen on {settings.host}, port {settings.port or 'any'}: {error}; choose "
                          "another --host or --port") from error

@@ -20,9 +20,12 @@ from urllib.parse import unquote_plus
 from starlette.responses import JSONResponse
 
 from photophone.core.limits import DEMO_DISK_BYTES, DEMO_REQUEST_BYTES, DEMO_UPLOAD_BYTES
+from photophone.demo.ending import WORDS, Ending
 
 API = "/gradio_api/"
 CALL_ROUTE = API + "call/"
+HEARTBEAT_ROUTE = API + "heartbeat/"
+JOIN_ROUTE = API + "queue/join"
 FILE_ROUTE = API + "file="
 UPLOAD_ROUTE = API + "upload"
 SERVER_ROUTE = API + "component_server"
@@ -33,7 +36,7 @@ PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robot
 PARTS = re.compile(r"/(assets|static|svelte)(/[A-Za-z0-9_.@+~-]+)+|/pwa_icon/[0-9]+|"
                    + API + r"(heartbeat/[A-Za-z0-9_-]+|call/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+)")
 """What is read by a name of its own: files of gradio's page, and the answers to a visitor's calls."""
-FIELDS = {API + "queue/join": {"data", "event_data", "fn_index", "trigger_id", "session_hash", "event_id",
+FIELDS = {JOIN_ROUTE: {"data", "event_data", "fn_index", "trigger_id", "session_hash", "event_id",
                                "simple_format", "batched"},
           API + "cancel": {"session_hash", "fn_index", "event_id"},
           API + "reset": {"event_id"},
@@ -77,13 +80,16 @@ class Guard:
         folder: where uploads and results lie; requests may name files there only.
         inputs: how many values each named handler takes; gradio would drop further ones.
         functions: names of the page's own functions that its scripts call on the server.
+        ending: of the demo: it waits for requests, and new work is refused when it has begun.
     """
 
-    def __init__(self, app: Any, folder: Path, inputs: dict[str, int], functions: Collection[str] = ()) -> None:
+    def __init__(self, app: Any, folder: Path, inputs: dict[str, int], functions: Collection[str] = (),
+                 ending: Ending | None = None) -> None:
         self.app = app
         self.folder = folder.resolve()
         self.inputs = inputs
         self.functions = frozenset(functions)
+        self.ending = ending or Ending()
 
     async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
         """As ASGI asks."""
@@ -106,7 +112,11 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        if scope["path"].startswith(HEARTBEAT_ROUTE):  # open as long as a page is
+            await self.app(scope, receive, send_with_headers)
+            return
+        with self.ending.request():
+            await self.app(scope, receive, send_with_headers)
 
     async def check(self, scope: dict, receive: Any) -> tuple[dict, Any]:
         """The request that the application gets, where it is let through.
@@ -121,6 +131,8 @@ class Guard:
                 raise Refused(404, "not found")
             return scope, receive
         path = path.removesuffix("/")  # gradio has each of these routes with and without it
+        if self.ending.closed.is_set() and (path.startswith(CALL_ROUTE) or path in (UPLOAD_ROUTE, JOIN_ROUTE)):
+            raise Refused(503, WORDS)
         if method == "POST" and path == UPLOAD_ROUTE:
             return scope, self.check_upload(scope, receive)
         name = path.removeprefix(CALL_ROUTE)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from photophone.core.limits import DEMO_JOB_SECONDS
+from photophone.demo.ending import WORDS, Ending
 
 TICK_SECONDS = 0.2
 Emit = Callable[[str, Any], None]
@@ -24,9 +25,11 @@ class Worker:
 
     Args:
         name: of the thread.
+        ending: of the demo: jobs that it finds waiting are refused, and in the end those that run, too.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ending: Ending | None = None) -> None:
+        self.ending = ending or Ending()
         self.pool = ThreadPoolExecutor(1, thread_name_prefix=f"demo-{name}")
 
     def run(self, work: Callable[[Emit], Any], seconds: float = DEMO_JOB_SECONDS) -> Iterator[tuple[str, Any]]:
@@ -39,7 +42,7 @@ class Worker:
             what is emitted, and at the end ``("result", RETURNED)``.
 
         Raises:
-            ValueError: the time is over, or the work refused its input.
+            ValueError: the time is over, the demo is ending, or the work refused its input.
         """
         events: queue.Queue[tuple[str, Any]] = queue.Queue()
         stop = threading.Event()
@@ -55,11 +58,14 @@ class Worker:
                 events.put((kind, value))
 
             emit("tick", None)  # a job that was cancelled while it waited does not start
+            self.refuse(self.ending.closed)
             return work(emit)
 
+        self.refuse(self.ending.closed)
         future = self.pool.submit(job)
         try:
             while not (future.done() and events.empty()):
+                self.refuse(self.ending.over)
                 try:
                     yield events.get(timeout=TICK_SECONDS)
                 except queue.Empty:
@@ -68,6 +74,16 @@ class Worker:
         finally:
             stop.set()
             future.cancel()
+
+    @staticmethod
+    def refuse(when: threading.Event) -> None:
+        """Tell the visitor that the demo is ending, if it is so far.
+
+        Raises:
+            ValueError: it is.
+        """
+        if when.is_set():
+            raise ValueError(WORDS)
 
     def close(self) -> None:
         """Let the running job end and start no other."""

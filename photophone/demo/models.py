@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from photophone.demo.ending import Ending
 from photophone.demo.jobs import Worker
 from photophone.loading.auto import base_class, load_part
 from photophone.loading.registry import REGISTRY, builtin_folder
@@ -49,9 +50,11 @@ class Shelf:
 
     Args:
         device: of torch.
+        ending: of the demo, for the workers.
     """
 
     device: str
+    ending: Ending = field(default_factory=Ending)
     things: dict[str, Any] = field(default_factory=dict)
     workers: dict[str, Worker] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,7 +87,7 @@ class Shelf:
     def worker(self, name: str) -> Worker:
         """The worker of a model: its jobs run one after the other."""
         with self.lock:
-            return self.workers.setdefault(name, Worker(name))
+            return self.workers.setdefault(name, Worker(name, self.ending))
 
     def close(self) -> None:
         """Start no more jobs."""

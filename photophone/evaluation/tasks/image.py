@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from photophone.core.files import atomic_write
+from photophone.core.privacy import cache_folder
 from photophone.data.images import ImageDataset, prepare_images
 from photophone.evaluation.metrics.features import EfficientNetLite0Features
 from photophone.evaluation.metrics.image import frechet_distance, psnr, ssim
@@ -31,7 +32,7 @@ SPLITS = ("test_combo", "test_label")
 def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0, num_inference_steps: int = 20,
                     guidance_scale: float = 3.0, temperature: float = 1.0, batch_size: int = 32,
                     limit: int | None = None, splits: Sequence[str] | None = None,
-                    cache: Path = Path("outputs/cache"), progress: bool = True) -> dict:
+                    cache: Path | None = None, progress: bool = True) -> dict:
     """Measure a text-to-image pipeline.
 
     Args:
@@ -42,7 +43,7 @@ def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0,
         limit: only the first so many images of each split.
         splits: which prepared files of a folder to generate for; choose settings on ``val``, report on the tests. None:
             the tests, or ``val`` where there are none.
-        cache: folder for the features of real images.
+        cache: folder for the features of real images; None: one below ``~/.cache/photophone``.
         progress: show bars.
 
     Returns:
@@ -56,7 +57,7 @@ def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0,
     features = EfficientNetLite0Features()
     options = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
                "temperature": temperature}
-    pool = RealPool(sets, features, cache, progress)
+    pool = RealPool(sets, features, cache or cache_folder() / "features", progress)
     result = {"tokenizer": evaluate_tokenizer(pipeline, sets["val"], features, batch_size, limit),
               "settings": {"model": pipeline.source["model"], "revision": pipeline.source["revision"], "seed": seed,
                            **options, "limit": limit, "distractors": pool.distractors,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from photophone.core.files import check_source
 from photophone.data.audio import write_audio
 from photophone.evaluation.metrics.audio import edit_distance
 from photophone.evaluation.metrics.judges import Panel, SpeakerEncoder, prepare
@@ -52,7 +53,7 @@ def read_test_sentences(path: Path, split: str | None = "test", limit: int | Non
     if limit is not None and limit < 1:
         raise ValueError(f"--limit must be at least 1, got {limit}")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with check_source(path).open(encoding="utf-8", newline="") as file:
             if path.suffix == ".csv":
                 rows = csv.DictReader(file)
                 if "text" not in (rows.fieldnames or ()):

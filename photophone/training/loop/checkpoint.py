@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -43,6 +44,14 @@ def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous().clone() for name, tensor in state.items()}
 
 
+def _bytes(content: Any) -> int:
+    """Of all tensors in lists and dicts."""
+    if isinstance(content, Tensor):
+        return content.nbytes
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return sum(map(_bytes, parts))
+
+
 def save_checkpoint(folder: Path, step: int, *, model: dict[str, Tensor], ema: dict[str, Tensor],
                     optimizers: list[dict], info: dict, keep: int = 2) -> Path:
     """Write ``folder/step-XXXXXXXX`` atomically and remove all but the ``keep`` newest.
@@ -57,7 +66,7 @@ def save_checkpoint(folder: Path, step: int, *, model: dict[str, Tensor], ema: d
         NoSpace: the disk is full; earlier checkpoints stay.
     """
     final = folder / f"step-{step:08d}"
-    with atomic_folder(final, overwrite=True) as partial:
+    with atomic_folder(final, overwrite=True, size=_bytes([model, ema, optimizers])) as partial:
         save_file(_contiguous(model), partial / "model.safetensors")
         save_file(_contiguous(ema), partial / "ema.safetensors")
         torch.save(optimizers, partial / "optimizer.pt")

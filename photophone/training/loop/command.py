@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import torch
 
 from photophone.core.command import as_command, one_line, stopping_in_order
-from photophone.core.files import NoSpace, free_space, human
 from photophone.training.loop.checkpoint import list_checkpoints
 from photophone.training.loop.config import TrainConfig, load_config
 from photophone.training.loop.task import Task
@@ -41,7 +39,6 @@ def train_command(description: str, build_task: Callable[[TrainConfig], Task]) -
             config = load_config(arguments.config, arguments.overrides)
             torch.manual_seed(config.seed)  # of the initial weights
             trainer = Trainer(build_task(config), config, arguments.output, arguments.resume, arguments.allow_changes)
-            check_space(trainer)
         except TypeError as error:
             raise ValueError(str(error)) from error
         for note in trainer.notes:
@@ -57,19 +54,6 @@ def train_command(description: str, build_task: Callable[[TrainConfig], Task]) -
                   f"{how_to_go_on(arguments.output)}", file=sys.stderr)
             sys.exit(stop.exit_code)
         print(f"{steps} of {config.steps} steps done; averaged weights in {arguments.output / 'export'}")
-
-
-def check_space(trainer: Trainer) -> None:
-    """Refuse to begin where not even one checkpoint fits the disk.
-
-    Raises:
-        NoSpace: names the space that is needed and found.
-    """
-    needed = trainer.checkpoint_size() if trainer.config.checkpoint_every else 0
-    free = free_space(trainer.folder)
-    if free < needed:
-        raise NoSpace(errno.ENOSPC, f"{trainer.folder}: the disk is too full to train: {human(free)} are free, "
-                                    f"{human(needed)} are needed for a checkpoint; make room, or choose another disk")
 
 
 def how_to_go_on(folder: Path) -> str:

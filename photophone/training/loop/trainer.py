@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from photophone.core.command import Stop
-from photophone.core.files import atomic_folder, space_told
+from photophone.core.files import atomic_folder, check_space, space_told
 from photophone.training.loop.checkpoint import (
     DamagedCheckpoint,
     list_checkpoints,
@@ -62,6 +62,7 @@ class Trainer:
     Raises:
         ValueError: no checkpoint that can be read, one of another model, other settings than the checkpoint's or fewer
             steps than it has done, or a used folder.
+        NoSpace: the disk has no room for one checkpoint.
     """
 
     def __init__(self, task: Task, config: TrainConfig, folder: str | Path, resume: bool = False,
@@ -90,6 +91,7 @@ class Trainer:
         parts = split_by_rate(self.accelerator.unwrap_model(self.model), config.rates)
         self.clipped = [list(weights.values()) for _, weights in parts]  # each by its own norm
         self.ema.average = {name: t.to(self.accelerator.device) for name, t in self.ema.average.items()}
+        check_space(self.folder, self._checkpoint_size())
         self.reporter: Reporter | None = None
 
     @contextmanager
@@ -172,30 +174,29 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         window, clock = 0, time.monotonic()
-        while self.step < config.steps:
-            metrics = self._train_step()
-            self.step += 1
-            window += 1
-            bar.update()
-            for name, value in metrics.items():
-                sums[name] = sums.get(name, 0) + value
-                counts[name] = counts.get(name, 0) + 1  # some losses start within a window
-            if config.log_every and self.step % config.log_every == 0:
-                elapsed, rate = time.monotonic() - clock, config.batch_size * window
-                values = {name: float(total) / counts[name] for name, total in sums.items()}
-                values |= {"examples_per_second": rate / elapsed, "learning_rate": learning_rate(self.step, config)}
-                self._report(values)
-                bar.set_postfix(loss=f"{values['loss']:.4f}", ips=f"{values['examples_per_second']:.0f}")
-                sums, counts, window, clock = {}, {}, 0, time.monotonic()
-            if self.step < config.steps and self._asked_to_stop(stop):
-                self._save()
-                bar.close()
-                return False
-            out_of_time = max_seconds is not None and time.monotonic() - started > max_seconds
-            self._periodic(last=self.step == config.steps or out_of_time)
-            if out_of_time:
-                break
-        bar.close()
+        with bar:  # an error is told below it
+            while self.step < config.steps:
+                metrics = self._train_step()
+                self.step += 1
+                window += 1
+                bar.update()
+                for name, value in metrics.items():
+                    sums[name] = sums.get(name, 0) + value
+                    counts[name] = counts.get(name, 0) + 1  # some losses start within a window
+                if config.log_every and self.step % config.log_every == 0:
+                    elapsed, rate = time.monotonic() - clock, config.batch_size * window
+                    values = {name: float(total) / counts[name] for name, total in sums.items()}
+                    values |= {"examples_per_second": rate / elapsed, "learning_rate": learning_rate(self.step, config)}
+                    self._report(values)
+                    bar.set_postfix(loss=f"{values['loss']:.4f}", ips=f"{values['examples_per_second']:.0f}")
+                    sums, counts, window, clock = {}, {}, 0, time.monotonic()
+                if self.step < config.steps and self._asked_to_stop(stop):
+                    self._save()
+                    return False
+                out_of_time = max_seconds is not None and time.monotonic() - started > max_seconds
+                self._periodic(last=self.step == config.steps or out_of_time)
+                if out_of_time:
+                    break
         return True
 
     def _asked_to_stop(self, stop: Stop | None) -> bool:
@@ -213,8 +214,10 @@ class Trainer:
             save_checkpoint(self.folder / "checkpoints", self.step, model=model.state_dict(), ema=self.ema.average,
                             optimizers=[o.state_dict() for o in self.optimizers], info=self.info)
 
-    def checkpoint_size(self) -> int:
-        """Bytes that a checkpoint takes, about: weights, their averages, and two numbers of the optimizer for each."""
+    def _checkpoint_size(self) -> int:
+        """Bytes of a checkpoint, about: weights, their averages, two numbers of the optimizer for each; 0 for none."""
+        if not self.config.checkpoint_every:
+            return 0
         return 4 * sum(weight.nbytes for weight in self.task.model.state_dict().values())
 
     def _train_step(self) -> dict[str, Tensor]:
