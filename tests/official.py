@@ -34,7 +34,6 @@ def official_models():
             continue
         golden = Golden(folder)
         for part in (part for part in load_system(golden).parts if any(map(part.covers, golden.io))):
-            with patch.object(OriginalCheckpoint, "load_content", classmethod(record)):
-                with suppress(Recorded):
-                    part.function(golden)
+            with patch.object(OriginalCheckpoint, "load_content", classmethod(record)), suppress(Recorded):
+                part.function(golden)
     return found

@@ -1,4 +1,4 @@
-"""Wrappings in which training scripts leave weights, as functions of the plain table; docs/checkpoints.md lists them."""
+"""Wrappings in which training scripts leave weights, as functions of the plain table; docs/checkpoints.md has a table."""
 
 import argparse
 from collections import OrderedDict

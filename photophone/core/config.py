@@ -47,9 +47,6 @@ REAL = (
 """Ranges of real numbers by the names of arguments, the first that fits; all others are finite and below 1e12."""
 OPEN_INT = range(-MAX_CONFIG_NUMBER, MAX_CONFIG_NUMBER + 1)
 """Whole numbers inside a table of settings, whose names are those of other classes."""
-BUILD_ERRORS = (TypeError, KeyError, IndexError, AttributeError, ArithmeticError, AssertionError, RuntimeError,
-                NotImplementedError, MemoryError, RecursionError)
-"""What a constructor raises for values that it did not expect."""
 SHOWN = 8
 MAX_TEXT = 4_096  # characters of a string of a config
 MAX_NESTING = 8
@@ -301,10 +298,13 @@ def build(owner: type, config: Mapping[str, Any], where: str = "") -> Any:
     except ModelTooLarge as error:
         raise ModelTooLarge(f"{start}{error}; its own defaults are changed in {changed(owner, config)}") from error
     except ValueError as error:
-        raise ValueError(f"{start}{error}") from error
-    except BUILD_ERRORS as error:
+        words = one_line(error)
+        more = "" if any(name in words for name in config) else f"; its own defaults are changed in " \
+            f"{changed(owner, config)}"
+        raise ValueError(f"{start}{words}{more}") from error
+    except Exception as error:  # a constructor, of ours or another library, that did not expect such values
         raise ValueError(f"{start}these settings make no {owner.__name__} ({type(error).__name__}: "
-                         f"{first_line(error)}); its own defaults are changed in {changed(owner, config)}") from error
+                         f"{one_line(error)}); its own defaults are changed in {changed(owner, config)}") from error
 
 
 def shapes(owner: type, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
@@ -313,32 +313,45 @@ def shapes(owner: type, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]
     try:
         with model_limits(2**62, tensors), torch.device("meta"):
             return {key: tuple(value.shape) for key, value in owner(**config).state_dict().items()}
-    except (*BUILD_ERRORS, ValueError):
+    except Exception:  # the shapes are for a message alone
         return None
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, not too long."""
-    return str(error).strip().partition("\n")[0][:200]
+def one_line(error: BaseException) -> str:
+    """An error's message on one line, not too long."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 400 else text[:397] + "..."
 
 
 def changed(owner: type, config: Mapping[str, Any]) -> str:
-    """The settings of a config that differ from the defaults of a class; those that are zero or texts come first."""
+    """The settings of a config that differ from the defaults of a class; those of odd kinds and those that are not
+    above zero come first."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(owner.__init__).parameters.items()}
-    found: list[tuple[int, str]] = []
+    found: list[tuple[bool, str]] = []
 
     def look(name: str, value: Any, default: Any) -> None:
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and not (default and not isinstance(default, Mapping)):
             for key, item in value.items():
                 look(f"{name}.{key}", item, default.get(key) if isinstance(default, Mapping) else None)
-        elif isinstance(value, list | tuple) and isinstance(default, list | tuple) and list(value) == list(default):
-            return
-        elif value != default:
-            odd = value is None or isinstance(value, str) or \
-                (isinstance(value, int | float) and value <= 0) or (value in ([], {}))
-            found.append((0 if odd else 1, f"{name}={value!r:.40}"))
+        elif _plain(value) != _plain(default):
+            known = default is not None and default is not inspect.Parameter.empty
+            odd = value is None or not value or (isinstance(value, int | float) and value < 0) or \
+                (known and _sort(value) != _sort(default))
+            found.append((not odd, f"{name}={value!r:.40}"))
 
     for name, value in config.items():
         look(name, value, defaults.get(name))
     shown = [text for _, text in sorted(found, key=lambda entry: entry[0])]
-    return ", ".join(shown[:3 * SHOWN]) or "nothing"
+    more = f" and {len(shown) - 3 * SHOWN} more" if len(shown) > 3 * SHOWN else ""
+    return ", ".join(shown[:3 * SHOWN]) + more or "nothing"
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _sort(value: Any) -> Any:
+    """The kind of a value, and of the items of a list."""
+    if isinstance(value, list | tuple):
+        return "list", frozenset(_sort(item) for item in value)
+    return type(value).__name__ if isinstance(value, bool | str | Mapping) else "number"

@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
-from safetensors import SafetensorError
 
 from photophone.core.config import (
-    BUILD_ERRORS,
+    ModelTooLarge,
     build,
+    changed,
     check_config,
     checked_init,
-    first_line,
     limits_for,
     model_limits,
+    one_line,
+    shapes,
 )
 from photophone.core.files import saving_into
 from photophone.core.weight_files import dtype_kind, read_json_object, safetensors_header
@@ -71,12 +72,14 @@ class Model(ModelMixin, ConfigMixin):
         try:
             with model_limits(*_room(header)):
                 model, info = super().from_pretrained(name, output_loading_info=True, **options)
-        except (*BUILD_ERRORS, ValueError, OSError, SafetensorError) as error:
-            _explain(cls, folder, header, options)
+        except Exception as error:  # of a constructor or of diffusers, which meets files that it did not write
+            explain(cls, folder, header, options)
             if isinstance(error, ValueError | OSError) and str(folder) in str(error):
                 raise
             raise ValueError(f"{folder} does not hold a {cls.__name__} that can be loaded "
-                             f"({type(error).__name__}: {first_line(error)})") from error
+                             f"({type(error).__name__}: {one_line(error)})") from error
+        if info.get("missing_keys") or info.get("unexpected_keys"):
+            explain(cls, folder, header, options)
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
             if info.get(problem):
                 raise ValueError(f"{name} does not hold the weights of {cls.__name__}; "
@@ -211,19 +214,33 @@ def _room(header: Header) -> tuple[int, int]:
     return limits_for(sum(torch.Size(shape).numel() for _, shape in header.values()), len(header))
 
 
-def _explain(owner: type[Model], folder: Path, header: Header, options: dict[str, Any]) -> None:
-    """Raise what a config and the weights beside it disagree in, if that is what was wrong."""
+def explain(owner: type[Model], folder: Path, header: Header, options: dict[str, Any]) -> None:
+    """Raise what a config and the weights beside it disagree in, if that is what was wrong.
+
+    Raises:
+        ValueError: names settings, and tensors that differ.
+    """
     if not header:
         return
     settings = {key: value for key, value in read_json_object(folder / owner.config_name).items()
                 if not key.startswith("_")} | {key: options[key] for key in owner.config_keys() & set(options)}
+    model = None
     with model_limits(*_room(header)):
-        model = build(owner, settings, str(folder / owner.config_name))
-    own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        try:
+            model = build(owner, settings, str(folder / owner.config_name))
+            own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        except ModelTooLarge:
+            own = shapes(owner, settings)
+            if own is None:
+                raise
     words = differences(own, {key: shape for key, (_, shape) in header.items()})
     if words:
-        raise ValueError(f"{folder}: the weights do not fit the config: {words}")
-    check_kinds(folder, header, model)
+        absent = sorted(owner.config_keys() - set(settings))
+        left = f"; it says nothing of {', '.join(absent[:2 * SHOWN])}" if absent else ""
+        raise ValueError(f"{folder}: the weights do not fit the config: {words}. The config changes the defaults of "
+                         f"{owner.__name__} in {changed(owner, settings)}{left}")
+    if model is not None:
+        check_kinds(folder, header, model)
 
 
 def differences(own: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]]) -> str:

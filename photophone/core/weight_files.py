@@ -123,6 +123,8 @@ def safetensors_header(path: str | Path) -> tuple[dict[str, tuple[str, tuple[int
         header = json.loads(text)
         metadata = header.pop("__metadata__", None) or {}
         tensors = {name: (str(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()}
+        if not all(isinstance(size, int) and 0 <= size < 2**40 for _, shape in tensors.values() for size in shape):
+            raise ValueError("a shape is no list of sizes")
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: its header cannot be read; {AGAIN}") from error

@@ -90,7 +90,7 @@ def settings_of(name: str, official: Mapping[str, Any] | None) -> dict[str, Any]
         ValueError: a part of the settings is missing or of another kind, or a value is outside its range; names the
             file, the key and the way out.
     """
-    from photophone.core.config import BUILD_ERRORS, check_config, first_line
+    from photophone.core.config import check_config, one_line
 
     if official is None:
         return {}
@@ -105,8 +105,8 @@ def settings_of(name: str, official: Mapping[str, Any] | None) -> dict[str, Any]
         raise ValueError(f"{file} lacks {error.args[0]!r}, which {name} needs; {out}") from error
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    except BUILD_ERRORS as error:
+    except (TypeError, AttributeError, IndexError, ArithmeticError) as error:
         odd = ", ".join(f"{key}={value!r:.40}" for key, value in official.items()
                         if value is None or isinstance(value, list) or value in ("", 0)) or "see its values"
         raise ValueError(f"{file} is not the config of {name}: a value is of another kind "
-                         f"({first_line(error)}; {odd}); {out}") from error
+                         f"({one_line(error)}; {odd}); {out}") from error

@@ -229,7 +229,9 @@ def _why_not(path: Path, error: BaseException) -> str:
     if "DTensor" in words or "torch.distributed" in words:
         return ("holds parts of tensors that are spread over processes; join them where it was trained, and save the "
                 f"whole: {SAVE}")
-    if "Unsupported operand" in words or "protocol" in words:
+    with open(path, "rb") as file:
+        pickled = file.read(1) == b"\x80"
+    if pickled and "Unsupported operand" in words:
         return f"is a pickle of another kind than torch.save writes; save the weights with torch.save, or {SAVE}"
     if isinstance(error, MemoryError):
         return "asks for more memory than there is"

@@ -40,8 +40,8 @@ def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
     for pattern, form in FORMS:
         found = [key for key in state if re.search(pattern, key)]
         if found:
-            raise QuantizedError(f"the checkpoint holds quantised weights ({form}, {found[0]}), which are not read; "
-                             f"{WAY_OUT}")
+            raise QuantizedError(f"the checkpoint holds quantised weights ({form}, {found[0]}), which are not "
+                                 f"read; {WAY_OUT}")
     special = [key for key, value in state.items() if value.is_quantized or value.layout != torch.strided
                or value.is_nested]
     if special:
@@ -49,8 +49,8 @@ def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
                          f"{WAY_OUT}")
     empty = [key for key, value in state.items() if value.is_meta]
     if empty:
-        raise QuantizedError(f"the checkpoint holds the shape of {empty[0]} without its values; save it where all of its "
-                         "weights are loaded")
+        raise QuantizedError(f"the checkpoint holds the shape of {empty[0]} without its values; save it where all "
+                             "of its weights are loaded")
     whole, done = {}, 0
     for key, value in state.items():
         scale = _scale(state, key) if key.endswith(".weight") and value.dtype in (*FLOAT8, torch.int8) else None
@@ -58,8 +58,8 @@ def whole_weights(state: Mapping[str, Tensor]) -> tuple[State, list[str]]:
             whole[key] = _multiplied(key, value, scale)
             done += 1
         elif value.dtype in FLOAT8:
-            raise QuantizedError(f"the checkpoint holds 8-bit floats without scales ({key}, {value.dtype}), which lack "
-                             f"most of their digits; {WAY_OUT}")
+            raise QuantizedError(f"the checkpoint holds 8-bit floats without scales ({key}, {value.dtype}), which "
+                                 f"lack most of their digits; {WAY_OUT}")
         else:
             whole[key] = value
     if done:
@@ -83,5 +83,5 @@ def _multiplied(key: str, value: Tensor, scale: Tensor) -> Tensor:
         return value.float() * scale.reshape(())
     if scale.numel() == rows and scale.shape[0] == rows:
         return value.float() * scale.reshape(rows, *[1] * (value.ndim - 1))
-    raise QuantizedError(f"the scale of {key} has the shape {tuple(scale.shape)}; only one scale, or one for each row, is "
-                     f"read: {WAY_OUT}")
+    raise QuantizedError(f"the scale of {key} has the shape {tuple(scale.shape)}; only one scale, or one for each row, "
+                         f"is read: {WAY_OUT}")

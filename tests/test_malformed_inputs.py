@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mutations import Cases
+from malformed import Cases
 from speech import SMALL_CODEC, small_codec, small_speech
 from tiny import SMALL_TOKENIZER, shake, small_pipeline, write_prepared
 
