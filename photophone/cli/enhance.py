@@ -67,15 +67,17 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
     results = []
     for (reader, _), target in zip(sources, targets):
         place = target or io.BytesIO()
-        levels = pipeline.enhance_file(reader, place, mix=mix, overwrite=overwrite)
+        done = pipeline.enhance_file(reader, place, mix=mix, overwrite=overwrite)
         if target is None:
             sys.stdout.buffer.write(place.getvalue())
             continue
         results.append({"input": None if stdin else str(reader.source), "output": str(target),
-                        "seconds": round(levels.frames / reader.sample_rate, 3), "sample_rate": reader.sample_rate,
-                        "channels": reader.channels})
+                        "seconds": round(done.levels.frames / reader.sample_rate, 3), "sample_rate": reader.sample_rate,
+                        "channels": reader.channels,
+                        **({} if done.scaled_by == 1 else {"scaled_by": round(done.scaled_by, 6)})})
         if not (quiet or as_json):
-            print(f"{target}  ({results[-1]['seconds']:.1f} s)")
+            scaled = "" if done.scaled_by == 1 else f", scaled by {done.scaled_by:.3g}: it has peaks over full scale"
+            print(f"{target}  ({results[-1]['seconds']:.1f} s{scaled})")
     if as_json:
         print(json.dumps({"files": results, "mix": mix, **pipeline.source,
                           "weights_licence": pipeline.weights_licence}))

@@ -5,8 +5,7 @@ Arrays are float32 (C, T) here, C at most 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,48 +13,7 @@ import numpy as np
 from photophone.core.limits import MAX_AUDIO_BYTES
 from photophone.data.audio_checks import BLOCK_FRAMES, check_samples, check_size
 from photophone.data.audio_decode import open_decoder, regrouped
-
-
-@dataclass
-class Levels:
-    """What one look at a whole recording tells.
-
-    Args:
-        frames: samples of each channel.
-        offset: mean of each channel, float32 (C, 1).
-        peak: largest magnitude, without the offset about.
-        rms: of the loud seconds, without the offset: those within 20 dB of the loudest.
-    """
-
-    frames: int
-    offset: np.ndarray
-    peak: float
-    rms: float
-
-
-def measure_levels(blocks: Iterable[np.ndarray], sample_rate: int, name: str) -> Levels:
-    """Levels of a recording given as blocks (C, n).
-
-    Raises:
-        ValueError: it has no samples.
-    """
-    frames = 0
-    peak = 0.0
-    sums = 0.0
-    energies = []
-    for block in blocks:
-        frames += block.shape[1]
-        peak = max(peak, float(np.abs(block).max(initial=0)))
-        sums = sums + block.sum(axis=1, dtype=np.float64)
-        for start in range(0, block.shape[1], sample_rate):
-            second = block[:, start:start + sample_rate].astype(np.float64)
-            energies.append((second.var(axis=1).max(), second.shape[1]))
-    if not frames:
-        raise ValueError(f"{name} holds no samples")
-    power, count = np.array(energies).T
-    loud = power >= 0.01 * power.max()
-    rms = float(np.sqrt((power[loud] * count[loud]).sum() / count[loud].sum()))
-    return Levels(frames, (sums / frames).astype(np.float32)[:, None], peak, rms)
+from photophone.data.audio_levels import Levels, measure_levels
 
 
 class AudioReader:
