@@ -11,7 +11,7 @@ from torch import Tensor
 
 from photophone.core.limits import MAX_TEXT_CHARACTERS
 from photophone.text.captions import check_characters, shorten
-from photophone.text.forms.characters import is_emoji, plain_characters
+from photophone.text.forms.characters import plain_characters
 from photophone.text.forms.tables import GREEK
 from photophone.text.forms.words import STARTERS
 from photophone.text.phonemes import encode_phonemes, pronounce
@@ -60,7 +60,8 @@ def check_text(text: str) -> None:
     if unknown:
         raise ValueError(f"the text {shorten(text, 30)!r} has letters that cannot be read as English: "
                          f"{', '.join(unknown)}; write them in Latin letters")
-    if not any(character.isalnum() or is_emoji(character) for character in text):
+    if not any(character.isalnum() or not character.isascii() and unicodedata.category(character)[0] == "S"
+               for character in text):
         raise ValueError(f"the text {shorten(text, 30)!r} has only punctuation; give words to say")
 
 

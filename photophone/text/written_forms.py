@@ -17,7 +17,8 @@ from photophone.text.forms.capitals import CAPITALS
 from photophone.text.forms.characters import plain_characters, read_emoji, read_signs
 from photophone.text.forms.dates import DATES, TIMES
 from photophone.text.forms.markup import MARKUP, join_hyphens, split_lines
-from photophone.text.forms.numbers import FRACTIONS, GROUPS, NUMBERS, PHONES, SCORES, VERSIONS
+from photophone.text.forms.number_words import LETTER
+from photophone.text.forms.numbers import FRACTIONS, GROUPS, NUMBERS, ORDINALS, PHONES, SCORES, VERSIONS
 from photophone.text.forms.quantities import MONEY, UNIT_RULES
 from photophone.text.forms.rules import Rule, apply, rule
 from photophone.text.forms.science import CHEMISTRY, GREEK_RULES, MATHEMATICS, POWERS
@@ -26,13 +27,15 @@ from photophone.text.forms.words import ABBREVIATIONS, NUMERALS
 LONGEST_WORD = 200
 """Characters; longer ones are cut, so that no rule looks far."""
 
-LEFTOVERS: tuple[Rule, ...] = (
+SIGNS: tuple[Rule, ...] = (
     rule(r"%", " percent "),
     rule(r"&", " and "),
     rule(r"\+", " plus "),
     rule(r"@", " at "),
+)
+LEFTOVERS: tuple[Rule, ...] = (
     rule(r"(?<=\w) ?'n'? (?=\w)", " and "),
-    rule(r"(?<=[A-Za-z]{2})\s?–\s?(?=[A-Z]?[a-z])|\b(?<=[A-Z])–(?=[A-Z]\b)", lambda m: (
+    rule(r"(?<=[A-Za-z]{2})\s?–\s?(?=[A-Z]?[a-z])|(?<=[A-Z\u2060])–(?=[A-Z]\b)", lambda m: (
         " to " if m.group() == "–" and not m.string[m.end():m.end() + 1].islower() else ", ")),
     rule(r"(?<=\w)/(?=\w)", " slash "),
     rule(r"([A-Za-z])\1{3,}", r"\1\1"),
@@ -53,9 +56,10 @@ PUNCTUATION: tuple[Rule, ...] = (
     rule(r"^(?:[^\S\n]|[,;:.])+", "", re.M),
     rule(r"([,;:])(?=[^\W\d])", r"\1 "),
     rule(r"(?<=[a-z])([.!?])(?=[A-Z][a-z])", r"\1 "),
+    rule(r"(?<![\w'.-])[aA](?=[,;:!?]|\.(?!\w)|\s*$|-(?!\w)| to [B-Z]\b)|(?<=[a-z,] )A(?![\w\u2060']|\.\w)(?!\s[A-Z][a-z])", "A" + LETTER),
     rule(r"(?<=[A-Z]\.)(?<![.A-Z][A-Z]\.) (?=[A-Z]\.)", ""),
 )
-_KINDS = (CHEMISTRY, DATES, TIMES, PHONES, GROUPS, VERSIONS, SCORES, MONEY, UNIT_RULES, POWERS, FRACTIONS, GREEK_RULES,
+_KINDS = (CHEMISTRY, DATES, TIMES, PHONES, GROUPS, VERSIONS, SCORES, ORDINALS, MONEY, UNIT_RULES, POWERS, FRACTIONS, GREEK_RULES,
           MATHEMATICS, ABBREVIATIONS, NUMERALS, NUMBERS, CAPITALS)
 """In their order: what is told by its context comes before what is not."""
 
@@ -87,7 +91,7 @@ def read_written(text: str) -> Words:
     text = read_emoji(text)
     for rules in _KINDS:
         text = apply(rules, text, unread)
-    text = apply(LEFTOVERS, read_signs(text, unread), unread)
+    text = apply(LEFTOVERS, read_signs(apply(SIGNS, text, unread), unread), unread)
     text = apply(PUNCTUATION, text, unread)
     return Words(re.sub(r"[^\S\n]+", " ", text).strip(), tuple(dict.fromkeys(unread)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from photophone.text.forms.number_words import spell
+from photophone.text.forms.number_words import digits, spell, year
 from photophone.text.forms.rules import Rule, choices, rule
 from photophone.text.forms.tables import EXTENSIONS, TOP_LEVEL
 
@@ -34,7 +34,7 @@ def _domain(name: str) -> str:
     parts = name.split(".")
     cut = next((i for i in range(1, len(parts)) if all(p.lower() in TOP_LEVEL for p in parts[i:])), len(parts) - 1)
     words = [split_words(part) for part in parts[:cut]] + [TOP_LEVEL.get(p.lower(), p) for p in parts[cut:]]
-    return " dot ".join(words) + (f" port {port}" if port else "")
+    return " dot ".join(words) + (f" port {year(int(port)) if len(port) == 4 else digits(port)}" if port else "")
 
 
 def _parts_of_url(whole: str) -> tuple[str, list[str], str, str]:

@@ -14,7 +14,7 @@ _LATIN = {"ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i", "œ": "oe", "Œ
           "Ŋ": "Ng", "ſ": "s", "ĸ": "k", "ŧ": "t", "Ŧ": "T", "ə": "uh", "Ə": "Uh", "ʃ": "sh", "ʒ": "zh", "Ʒ": "Zh",
           "ɛ": "e", "Ɛ": "E", "ɔ": "o", "Ɔ": "O", "ẞ": "SS", "Ǆ": "Dz", "ǆ": "dz"}
 _MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20e2\u20e4-\u20ff\ufe20-\ufe2f]+")
-_SUPERS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾", "0123456789+-=()"))
+_SUPERS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni"))
 _SUBS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()"))
 SUPERSCRIPTS = "".join(_SUPERS)
 SUBSCRIPTS = "".join(_SUBS)
@@ -58,7 +58,8 @@ def _plain_letter(character: str, code: int, category: str) -> str:
     name = unicodedata.name(character, "")
     if category in ("Lm", "Ll", "Lo") and not 0x80 <= code < 0x100 and (
             name.startswith(("MODIFIER LETTER", "SUPERSCRIPT LATIN", "LATIN SUBSCRIPT"))):
-        return unicodedata.normalize("NFKC", character)
+        plain = unicodedata.normalize("NFKC", character)
+        return f" {plain.upper()}" if "SUBSCRIPT" in name else plain
     if name.startswith("LATIN") and code >= 0x100:  # letters that the reader does not know
         return _LATIN.get(character) or _latin(character, name)
     return character

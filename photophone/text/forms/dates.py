@@ -130,6 +130,7 @@ DATES: tuple[Rule, ...] = (
     rule(rf"\b({_LONG_DAYS})\s?[-–—]\s?({_LONG_DAYS})\b", r"\1 to \2"),
     rule(rf"(?<!\w)((?:{choices(set(MONTHS))})\.?|{choices(_NAMES)})\s?[-–—]\s?(?=(?:{_MONTH}|May\b))", lambda m: (
         f"{month(m.group(1))} to ")),
+    rule(rf"(?<= to )({choices(set(MONTHS) - {'May'})})\b\.?(?! \w+)", lambda m: month(m.group(1)) + _stop(m)),
     rule(rf"\b(?P<month>{_MONTH}) (?P<day>{_DAY}){_TH}?(?:{_DASH}(?P<last>{_DAY}){_TH}?)?(?![\w:%]|[.,]\d|/\d)"
          rf"(?:,? (?P<year>{_YEAR})\b(?![:%]))?", _month_day),
     rule(rf"\b(?:[Tt]he )?(?P<day>{_DAY}){_TH}?(?:{_DASH}(?P<last>{_DAY}){_TH}?)? (?:of )?(?P<month>{_MONTH})(?!\w)"

@@ -120,7 +120,7 @@ def code(match: re.Match) -> str:
     for index, part in enumerate(parts):
         if part.isdigit():
             middle = part == "2" and 0 < index < len(parts) - 1
-            words.append("to" if middle else _number_of_code(part))
+            words.append("to" if middle else _number_of_code(part, (parts[index - 1] if index else "")))
         elif part in ("th", "st", "nd", "rd", "s") and words:
             words[-1] += part
         else:
@@ -129,8 +129,10 @@ def code(match: re.Match) -> str:
     return " ".join(words)
 
 
-def _number_of_code(text: str) -> str:
-    if len(text) == 4 and re.fullmatch(r"1[0-9]\d\d|20\d\d", text):
+def _number_of_code(text: str, before: str = "") -> str:
+    if before == "FY":
+        return plain_number(text)
+    if len(text) == 4 and len(before) < 2 and re.fullmatch(r"1[0-9]\d\d|20\d\d", text):
         return plain_number(text) if text >= "1100" else f"{cardinal(int(text[:2]))} {cardinal(int(text[2:]))}"
     return code_number(text)
 
@@ -217,10 +219,12 @@ FRACTIONS: tuple[Rule, ...] = (
     rule(r"(?<![\w./])(\d{1,4})/(\d{1,4})(?![\w/]|\.\d)", _slashed),
 )
 
-NUMBERS: tuple[Rule, ...] = (
+ORDINALS: tuple[Rule, ...] = (
     rule(r"(?<![\w.,])(\d[\d,]*)(?:st|nd|rd|th|ST|ND|RD|TH)\s?[-–—]\s?(?=\d[\d,]*(?:st|nd|rd|th)\b)", lambda m: (
         _ordinal(m) + " to ")),
     rule(r"(?<![\w.])(\d{1,3}(?:,\d{3})*|\d+)-?(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal),
+)
+NUMBERS: tuple[Rule, ...] = (
     rule(r"(?<![\w.])(\d+(?:\.\d+)?)x(?!\w)", lambda m: f"{amount(m.group(1))} times"),
     rule(r"(?<=\d)(?:\s?[x×X]\s?)(?=\d)", " by "),
     rule(r"(?<![\w.])(\d+(?:\.\d+)?)[kK]\b(?=\+?(?:[^\w-]|$))(?! (?:video|resolution|TV|screen|display|monitor))",
@@ -243,7 +247,7 @@ NUMBERS: tuple[Rule, ...] = (
     rule(r"(?<![\w)])\+(?=\d)", "plus "),
     rule(r"(?<![\w.])\.(\d+)", lambda m: f"zero point {digits(m.group(1))}"),
     rule(r"(?<![\w.])(\d+)('s|s)\b", _possessive),
-    rule(r"(?<![\d.,])(\d{16,})(?![\d,])", lambda m: digits(" ".join(re.findall(r"\d{1,4}", m.group(1))))),
+    rule(r"(?<![\d.,])(\d{16,})(?![\d,])", lambda m: digits(m.group(1))),
     rule(r"\b((?:[Rr]oom|[Ff]light|[Rr]oute|[Hh]ighway|[Bb]us|[Ss]uite|[Aa]pt|[Aa]partment|[Aa]rea|[Ee]xtension)) "
          r"(\d{3})(?![\w]|[.,]\d)", _to_the_year),
     rule(r"\b(ZIP|zip|PIN|pin|code|Code|postcode) (\d{4,6})(?![\w,]|\.\d)", lambda m: (

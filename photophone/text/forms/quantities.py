@@ -96,7 +96,7 @@ def plural(name: str) -> str:
     head, _, tail = name.partition(" ")
     if tail and not tail.startswith(("per ", "of ", "Celsius", "Fahrenheit")):
         return f"{head} {plural(tail)}"
-    many = PLURALS.get(head, head + "s")
+    many = PLURALS.get(head) or (head if head.endswith("hertz") else head + "s")
     return f"{many} {tail}" if tail else many
 
 
@@ -155,6 +155,8 @@ def _angle(match: re.Match) -> str:
 _SIDES = {"N": "north", "S": "south", "E": "east", "W": "west"}
 _BEHIND = r"(?![\wΩ°'⁻/]|-[a-z]*\d)"
 UNIT_RULES: tuple[Rule, ...] = (
+    rule(rf"({NUMBER})\s?%{_DASH}(?=\d)", lambda m: f"{amount(m.group(1))} percent to "),
+    rule(r"(?<=\d) K\b(?![\w.-])(?! [a-z]+s?\b)", " kelvins"),
     rule(r"(?<![\w.])(\d{1,3}(?:\.\d+)?)\s?°\s?(\d{1,2}(?:\.\d+)?)'\s?(?:(\d{1,2}(?:\.\d+)?)(?:\"|''))?\s?([NSEW]\b)?",
          _angle),
     rule(r"(?<![\w.])(\d{1,3}(?:\.\d+)?)\s?°\s?()()([NSEW])\b", _angle),

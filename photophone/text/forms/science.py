@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from photophone.text.forms.characters import SUBSCRIPTS, SUPERSCRIPTS, lowered
-from photophone.text.forms.number_words import amount, cardinal, code_number, ordinal, spell
+from photophone.text.forms.number_words import LETTER, amount, cardinal, code_number, ordinal, spell
 from photophone.text.forms.rules import Rule, choices, rule
 from photophone.text.forms.tables import GREEK, SYMBOLS
 
@@ -26,9 +26,9 @@ _ISOTOPES = ("C-11 C-12 C-13 C-14 U-233 U-234 U-235 U-236 U-238 Pu-238 Pu-239 Pu
 _ELEMENT = choices(ELEMENTS)
 _SUB = f"[{re.escape(SUBSCRIPTS)}]"
 _SUPER = f"[{re.escape(SUPERSCRIPTS)}]"
-_FORMULA = re.compile(rf"(?:(?:{_ELEMENT})(?:\d+|{_SUB}+)?|[()]\d*{_SUB}*)+")
+_FORMULA = re.compile(rf"(?:(?:{_ELEMENT})(?:\d{{1,2}}|{_SUB}+)?|[()]\d*{_SUB}*)+")
 _PART = re.compile(rf"({_ELEMENT})|(\d+|{_SUB}+)|([()])")
-_WORDS = frozenset("PCs CDs Cs NOs POs PhD INs BiOS CPUs IPOs IPs ICs BCs NPCs PoS SoC VoIP CoS NoS HoF".split())
+_WORDS = frozenset("PCs CDs Cs NOs POs PhD INs BiOS CPUs IPOs IPs ICs BCs NPCs PoS SoC VoIP CoS NoS HoF B2B C2C P2P B2C".split())
 """Names that could be formulas."""
 
 
@@ -80,7 +80,12 @@ def _power(match: re.Match) -> str:
         return f"{before} {'squared' if plain == '2' else 'cubed'} "
     if plain in ("+", "-"):
         return f"{before} {'plus' if plain == '+' else 'minus'} "
+    if not re.search(r"\d", plain):
+        return f"{before} to the {' '.join(_SAID.get(letter, letter.upper()) for letter in plain)} "
     return f"{before} to the {exponent(plain)} "
+
+
+_SAID = {"+": "plus", "-": "minus", "=": "equals", "(": "", ")": ""}
 
 
 def exponent(plain: str) -> str:
@@ -138,7 +143,9 @@ GREEK_RULES: tuple[Rule, ...] = (
     rule(rf"\b({choices(set(GREEK.values()))}) ([A-Za-z])(?![\w'])", _letter_beside),
     rule(r"(?<=\d)([a-zA-Z])\b(?=\s*[²³=+])", r" \1"),
 )
+_SIGN = "[=≠<>≤≥≈≡∈∉∪∩⊂⊆→⇒↔×÷±√∧∨]"
 MATHEMATICS: tuple[Rule, ...] = (
+    rule(rf"(?<![\w'.])[aA](?=\s?{_SIGN}|\s?[-–+] ?[A-Z]\b|\s\+ )|(?<=[=<>≤≥∪∩→×+√] )[aA](?![\w'])", "A" + LETTER),
     rule(r"\b([a-zA-Z])\(([a-zA-Z])\)", r"\1 of \2"),
     rule(r"(?<=[\w)])\s*<\s*(?=[\w(-])", " is less than "),
     rule(r"(?<=[\w)])\s*>\s*(?=[\w(-])", " is greater than "),

@@ -113,7 +113,7 @@ UNITS = {
     "in³": "cubic inch", "in²": "square inch", "ct": "carat", "kat": "katal", "pct": "percent",
     "kB": "kilobyte", "KB": "kilobyte", "Kb": "kilobit", "kb": "kilobit", "KiB": "kibibyte", "MiB": "mebibyte",
     "GiB": "gibibyte", "TiB": "tebibyte", "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree",
-    "ºC": "degree Celsius", "ºF": "degree Fahrenheit", "K": "kelvin", "MΩ": "megohm", "kΩ": "kilohm", "deg": "degree",
+    "ºC": "degree Celsius", "ºF": "degree Fahrenheit", "MΩ": "megohm", "kΩ": "kilohm", "deg": "degree",
     "microns": "micron", "dozen": "dozen", "bbl": "barrel", "tonnes": "tonne", "lm": "lumen", "lx": "lux",
     "cd": "candela", "kcd": "kilocandela", "Bq": "becquerel", "kBq": "kilobecquerel", "MBq": "megabecquerel",
     "Gy": "gray", "mGy": "milligray", "Sv": "sievert", "mSv": "millisievert", "μSv": "microsievert",

@@ -33,7 +33,7 @@ ALWAYS = dict(pair.split(":") for pair in (
     "Natl:National mfg:manufacturing pkg:package int'l:international nat'l:national Acad:Academy Inst:Institute "
     "Lib:Library Mfr:Manufacturer Hosp:Hospital Ind:Industries Sci:Science Eng:Engineering Tech:Technology "
     "Ph:Phone Bros:Brothers orig:originally resp:respectively supp:supplement trans:translated rev:revised Esq:Esquire "
-    "ft:feet lbs:pounds oz:ounces tbsp:tablespoons tsp:teaspoons etc:etcetera").split())
+    "ft:feet lbs:pounds oz:ounces tbsp:tablespoons tsp:teaspoons etc:etc").split())
 """Wherever they stand with their full stop."""
 BARE = frozenset("vs Jr Sr Ltd Inc approx etc dept govt qty tbsp tsp lbs mgr asst Bldg Dept Bros Corp int'l nat'l".split())
 """Of these, what is read so without its full stop too."""
@@ -114,7 +114,7 @@ def _phrase(words: str) -> Callable[[re.Match], str]:
         first = match.group()[0].isupper() and not words.isupper() and match.group()[1:2] == "."
         begins = not match.string[:match.start()].strip() or match.string[:match.start()].rstrip()[-1:] in ".!?\n"
         said = words[0].upper() + words[1:] if first and begins else words
-        return said + ("," if match.group().endswith(",") else "")
+        return said + ("," if said[:3].lower() in ("for", "tha") or match.group().endswith(",") else "")
 
     return say
 
