@@ -156,6 +156,8 @@ def _stop(match: re.Match) -> str:
 
 _PLAIN_CLOCK = r"\d{1,2}(?::[0-5]\d)?"
 TIMES: tuple[Rule, ...] = (
+    rule(r"\b([Nn]oon|[Mm]idnight|[Nn]ow|[Tt]oday|[Dd]awn|[Dd]usk)\s?[-–—]\s?(?=\d)", r"\1 to "),
+    rule(r"(?<=[\dm.])\s?[-–—]\s?(?=(?:noon|midnight|now|present|today|dawn|dusk|late)\b)", " to "),
     rule(rf"\b({_PLAIN_CLOCK})\s?([AaPp])\.?\s?[Mm]\b\.?\s?[-–—]\s?(?={_PLAIN_CLOCK}\s?[AaPp]\.?\s?[Mm]\b)",
          r"\1 \2m to "),
     rule(rf"\b({_PLAIN_CLOCK}){_DASH}(?={_PLAIN_CLOCK}\s?[AaPp]\.?\s?[Mm]\b)", lambda m: (

@@ -16,6 +16,7 @@ LETTER = "\u2060"
 """Stands behind an A that is a letter, not an article; it is invisible."""
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 """Digits, with commas between thousands and a decimal part, or without."""
+VULGAR = "½¼¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞↉"
 TENTHS = {2: "half", 4: "quarter"}
 
 

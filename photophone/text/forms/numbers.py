@@ -6,6 +6,7 @@ import re
 
 from photophone.text.forms.number_words import (
     NUMBER,
+    VULGAR,
     amount,
     cardinal,
     code_number,
@@ -18,7 +19,6 @@ from photophone.text.forms.number_words import (
 )
 from photophone.text.forms.rules import Rule, rule
 
-VULGAR = "½¼¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞↉"
 _MONTH_DAYS = re.compile(r"\b(?:on|by|since|until|till|before|after|from|dated|due|of|date)\s+$", re.I)
 
 
@@ -147,11 +147,13 @@ def _ordinal(match: re.Match) -> str:
     return ordinal(int(match.group(1).replace(",", "")))
 
 
-def _possessive(match: re.Match) -> str:
-    words, behind = plain_number(match.group(1)), match.group(2)
-    if behind.startswith("'"):
-        return words + behind
+def _several(number: str) -> str:
+    words = plain_number(number)
     return words[:-1] + "ies" if words.endswith("y") else words + ("es" if words.endswith("x") else "s")
+
+
+def _possessive(match: re.Match) -> str:
+    return _several(match.group(1)) if match.group(2) == "s" else plain_number(match.group(1)) + match.group(2)
 
 
 def _to_the_year(match: re.Match) -> str:
@@ -164,7 +166,8 @@ PHONES: tuple[Rule, ...] = (
     rule(r"(?<![\w.-])(?P<number>1-\d{3}-[A-Z\d]{3,}(?:-?[A-Z\d]+)*)(?![\w-])", _phone),
     rule(r"(?<![\w.+])(?P<number>(?:\+\d{1,3}[ .-]?|1[ .-])?(?:\(\d{2,4}\)[ .-]?|\d{3}[.-])\d{3}[ .-]\d{4})(?![\w-]|\.\d)"
          r"(?:,? ?(?:ext\.?|extension|x) ?(?P<extension>\d{1,5}))?", _phone),
-    rule(r"(?<![\w.])(?P<number>\+\d{1,3}(?:[ .-]?\(?\d{2,10}\)?){1,5})(?![\w-])(?P<extension>(?!x)x)?", _phone),
+    rule(r"(?<![\w.])(?P<number>\+\d{1,3}(?:[ .-]?\(?\d{1,10}\)?){1,7})(?![\w-])(?P<extension>(?!x)x)?", _phone),
+    rule(r"(?<![\w.,-])(?P<number>[2-9]\d\d \d{3} \d{4})(?![\w,-]|\.\d| \d)", _phone),
     rule(r"(?<![\w.-])(?P<number>\d{3}-\d{4})(?![\w-]|\.\d)", _phone),
     rule(r"(?<![\w.-])(?P<number>0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4})(?![\w-]|\.\d)", _phone),
     rule(r"\bISBN(?:-1[03])?:?\s(\d[\d -]{7,}[\dX])\b", lambda m: f"I.S.B.N {digits(m.group(1))}" + (
@@ -219,7 +222,12 @@ FRACTIONS: tuple[Rule, ...] = (
     rule(r"(?<![\w./])(\d{1,4})/(\d{1,4})(?![\w/]|\.\d)", _slashed),
 )
 
+_MANY = r"(?:two|three|four|five|six|seven|eight|nine|ten|these|those|his|her|my|your|their|some|all|of|many|several)"
 ORDINALS: tuple[Rule, ...] = (
+    rule(rf"\b({_MANY}) (\d{{1,3}})s\b", lambda m: f"{m.group(1)} {_several(m.group(2))}"),
+    rule(r"(?<![\w'])([A-F])\+(?![\w+])", lambda m: f"{spell(m.group(1))} plus"),
+    rule(r"(?<![\w'])([A-F])-(?=\s[a-z]|[,.]|$)", lambda m: f"{spell(m.group(1))} minus"),
+    rule(r"&\s?([A-Z])s\b", r" and \1's"),
     rule(r"(?<![\w.,])(\d[\d,]*)(?:st|nd|rd|th|ST|ND|RD|TH)\s?[-–—]\s?(?=\d[\d,]*(?:st|nd|rd|th)\b)", lambda m: (
         _ordinal(m) + " to ")),
     rule(r"(?<![\w.])(\d{1,3}(?:,\d{3})*|\d+)-?(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from photophone.text.forms.number_words import NUMBER, amount, cardinal
+from photophone.text.forms.number_words import NUMBER, VULGAR, amount, cardinal, fraction, vulgar
 from photophone.text.forms.rules import Rule, choices, rule
 from photophone.text.forms.tables import ALONE, BASES, CURRENCIES, MAGNITUDES, PLURALS, PREFIXES, TAKES, UNITS
 
@@ -72,6 +72,8 @@ MONEY: tuple[Rule, ...] = (
          rf"(?P<symbol>{_CODES}|[$€£₹₿¥₽₺])(?![\w])", _money),
     rule(rf"(?<![\w.])({NUMBER})\s?¢", lambda m: f"{amount(m.group(1))} cent" + (
         "" if m.group(1) == "1" or describes(m) else "s")),
+    rule(rf"(?<=dollars|.pounds|..euros|..cents)/({choices(UNITS)})\b", lambda m: f" per {UNITS[m.group(1)]}"),
+    rule(r"(?<=[a-z]s)/(min|sec|hr|yr|mo|wk|d|h|s)\b(?!/)", lambda m: " per " + {"s": "second", **UNITS}[m.group(1)]),
     rule(r"\b(dollar|pound|euro|cent|rupee|yuan|yen|pence|franc|million|billion|thousand)(s?)/\s?(?=[a-z]{2,})",
          r"\1\2 per "),
 )
@@ -154,6 +156,22 @@ def _angle(match: re.Match) -> str:
 
 _SIDES = {"N": "north", "S": "south", "E": "east", "W": "west"}
 _BEHIND = r"(?![\wΩ°'⁻/]|-[a-z]*\d)"
+
+
+def _part_of_unit(match: re.Match) -> str:
+    whole, above, below, unit = match.groups()
+    if not 0 < int(above) < int(below):
+        return match.group()
+    words = fraction(int(above), int(below))
+    return (f"{cardinal(int(whole))} and " if whole else "") + f"{words} {unit_words(unit, bool(whole))}"
+
+
+def _vulgar_unit(match: re.Match) -> str:
+    whole, part, unit = match.groups()
+    words = vulgar(part)
+    return (f"{cardinal(int(whole))} and " if whole else "") + f"{words} {unit_words(unit, bool(whole))}"
+
+
 UNIT_RULES: tuple[Rule, ...] = (
     rule(rf"({NUMBER})\s?%{_DASH}(?=\d)", lambda m: f"{amount(m.group(1))} percent to "),
     rule(r"(?<=\d) K\b(?![\w.-])(?! [a-z]+s?\b)", " kelvins"),
@@ -163,6 +181,14 @@ UNIT_RULES: tuple[Rule, ...] = (
     rule(r"\b(\d{1,2})'\s?(\d{1,2}(?:\.\d+)?)(?:''|\")?(?![\w'])", _feet),
     rule(r"(?<![\w.'])(\d{1,3}(?:\.\d+)?)(?:''|\")(?=\s+[a-z]|\s?[x×])", lambda m: f"{amount(m.group(1))} inch" + (
         "" if m.group(1) == "1" or describes(m) else "es" if "x" in m.string[m.end():m.end() + 2] else "")),
+    rule(r"(?<!\w)(\d{1,3})'\s?[x×]\s?(\d{1,3})'", lambda m: (
+        f"{cardinal(int(m.group(1)))} foot by {cardinal(int(m.group(2)))} foot")),
+    rule(r"(?<!\w)(\d+(?:\.\d+)?)\"?\s?[x×]\s?(\d+(?:\.\d+)?)\"", lambda m: (
+        f"{amount(m.group(1))} by {amount(m.group(2))} inches")),
+    rule(r"(?<!\w)(\d{1,3})'(?=\s(?:tall|wide|long|deep|high)\b)", lambda m: f"{cardinal(int(m.group(1)))} feet"),
+    rule(r"(?<=[A-Za-z]) [x×] (?=\d)", " by "),
+    rule(rf"(?<![\w./])(?:(\d+)[ -])?(\d{{1,2}})/(\d{{1,2}})[\s-]?({_COMPOUND}){_BEHIND}", _part_of_unit),
+    rule(rf"(?<![\w./])(\d+)?\s?([{VULGAR}])[\s-]?({_COMPOUND}){_BEHIND}", _vulgar_unit),
     rule(rf"(?<![\w.])({NUMBER}) in\.(?=\s+[a-z])|(?<![\w.])({NUMBER}) in (?=(?:tall|wide|long|deep|high|thick|x)\b)"
          rf"|(?<=[a-z] )({NUMBER}) in(?=[.,;:]?$)", lambda m: (
              f"{amount(next(filter(None, m.groups())))} inches ")),

@@ -74,6 +74,8 @@ def _power(match: re.Match) -> str:
     """"squared" of ², "to the sixth" of ⁶, "to the minus three" of ⁻³; a raised number behind a word is a note."""
     before, raised = match.groups()
     plain = lowered(raised)
+    if before.isalpha() and not match.string[:match.start()][-1:].isalnum():
+        before = spell(before)
     if re.search(r"[a-z]{3,}$", match.string[:match.start() + 1]) and plain.isdigit():
         return f"{before}, note {cardinal(int(plain))}, "
     if plain in ("2", "3"):
@@ -134,6 +136,7 @@ CHEMISTRY: tuple[Rule, ...] = (
 POWERS: tuple[Rule, ...] = (
     rule(rf"(\S)({_SUPER}+)", _power),
     rule(rf"{_SUPER}+", _lower),
+    rule(rf"(?<![\w'])([A-Za-z])(?={_SUB}| N\b)", lambda m: spell(m.group(1)) if m.group(1) in "aA" else m.group(1)),
     rule(rf"{_SUB}+", _lower),
     rule(r"(?<=\S)\^(-?\d+(?:\.\d+)?|\{-?\d+\}|\(-?\d+\))(?!\w)", _caret),
 )

@@ -28,13 +28,15 @@ ALWAYS = dict(pair.split(":") for pair in (
     "vs:versus Vs:Versus al:al viz:namely cf:compare Cf:compare ibid:ibid Mgr:Manager mgr:manager Asst:Assistant "
     "asst:assistant Gov't:government esp:especially incl:including excl:excluding misc:miscellaneous Misc:Miscellaneous "
     "tel:telephone Tel:Telephone ext:extension Ext:Extension max:maximum Max:Maximum min:minimum Min:Minimum "
-    "avg:average Avg:Average temp:temperature Temp:Temperature qty:quantity Qty:Quantity attn:attention "
+    "avg:average Avg:Average temp:temperature Temp:Temperature tech:technical qty:quantity Qty:Quantity attn:attention "
     "Attn:attention re:re ea:each hrs:hours mins:minutes secs:seconds yrs:years Messrs:Messieurs Intl:International "
     "Natl:National mfg:manufacturing pkg:package int'l:international nat'l:national Acad:Academy Inst:Institute "
     "Lib:Library Mfr:Manufacturer Hosp:Hospital Ind:Industries Sci:Science Eng:Engineering Tech:Technology "
     "Ph:Phone Bros:Brothers orig:originally resp:respectively supp:supplement trans:translated rev:revised Esq:Esquire "
     "ft:feet lbs:pounds oz:ounces tbsp:tablespoons tsp:teaspoons etc:etc").split())
 """Wherever they stand with their full stop."""
+_PART_WORDS = {"Max", "Min", "Lib", "Ph", "Ind", "al", "re", "min", "max", "Temp", "temp", "Tech", "tech", "Sci", "rev"}
+"""Of these, what is more often a word at the end of a sentence."""
 BARE = frozenset("vs Jr Sr Ltd Inc approx etc dept govt qty tbsp tsp lbs mgr asst Bldg Dept Bros Corp int'l nat'l".split())
 """Of these, what is read so without its full stop too."""
 COUNTED = dict(pair.split(":") for pair in (
@@ -74,7 +76,7 @@ def ends_sentence(match: re.Match) -> bool:
     if not behind.strip() or re.match(r"[\"')\]]*\s*\n|[\"')\]]+\s*$", behind):
         return True
     word = re.match(r"[\"')\]]*\s+[\"'(]*([A-Z][a-z']*)", behind)
-    return bool(word) and word.group(1) in STARTERS
+    return bool(word) and (word.group(1) in STARTERS or match.group().startswith("etc"))
 
 
 def _with_stop(match: re.Match, words: str) -> str:
@@ -86,7 +88,10 @@ def _title(match: re.Match) -> str:
 
 
 def _place(match: re.Match) -> str:
-    return _with_stop(match, PLACES[match.group(1)])
+    before = match.string[:match.start()].split()[-1:]
+    named = before and (before[0][0].isupper() or before[0][0].isdigit() or before[0][-2:] in ("th", "st", "nd", "rd"))
+    words = PLACES if named or match.group(1) not in TITLES else TITLES
+    return _with_stop(match, words[match.group(1)])
 
 
 def _always(match: re.Match) -> str:
@@ -106,7 +111,7 @@ def _degree(match: re.Match) -> str:
 
 def _initials(match: re.Match) -> str:
     letters = re.findall("[A-Z]", match.group(1))
-    return " ".join(letters) + " "
+    return " ".join(map(spell, letters)) + " "
 
 
 def _phrase(words: str) -> Callable[[re.Match], str]:
@@ -166,14 +171,15 @@ ABBREVIATIONS: tuple[Rule, ...] = (
     rule(rf"\b({choices(BARE_COUNTED)}) (?=\d)", lambda m: f"{COUNTED[m.group(1)]} "),
     rule(r"\b(Ph\.\s?D|Ed\.\s?D|M\.\s?Sc|B\.\s?Sc|Psy\.\s?D|D\.\s?Phil|M\.\s?Phil|LL\.\s?[BDM]|Ph\.\s?Ds)\.?(?!\w)",
          _degree),
+    rule(rf"(?<![\w.])({choices(TITLES)})\.?[^\S\n]+{_BEFORE_NAME}", lambda m: _title(m) if _is_title(m) else m.group()),
     rule(r"\b(?<![.'])((?:[A-Z]\.\s?){1,4})(?=(?:Mc|Mac|O'|De|Van|Von)?[A-Z][a-z]+)", lambda m: (
         _initials(m) if _is_initial(m) else m.group())),
-    rule(rf"(?<![\w.])({choices(TITLES)})\.?[^\S\n]+{_BEFORE_NAME}", lambda m: _title(m) if _is_title(m) else m.group()),
     rule(rf"(?<![\w.'])({choices(PLACES)})\.(?!\w)", _place),
     rule(r"(?<=[a-z] )(St|Ave|Blvd|Rd|Hwy|Pkwy|Ln)(?=\s*$|\s*[,;]|\s+(?:[a-z]|in\b))",
          lambda m: PLACES[m.group(1)]),
-    rule(r"(?<![\w.'])(Mr|Mrs|Ms|Dr|Prof|Messrs)\.?(?!\w)", lambda m: _with_stop(m, TITLES[m.group(1)])),
-    rule(rf"(?<![\w.'])({choices(set(ALWAYS) - {'Max', 'Min', 'Lib', 'Ph', 'Ind', 'al', 're', 'min', 'Temp', 'Tech'})})\.(?!\w|\.)", _always),
+    rule(r"(?<![\w.'&])(Mr|Mrs|Ms|Dr|Prof|Messrs)\.?(?!\w)", lambda m: _with_stop(m, TITLES[m.group(1)])),
+    rule(rf"(?<![\w.'])({choices(set(ALWAYS) - _PART_WORDS)})\.(?!\w|\.)", _always),
+    rule(r"(?<![\w.'])([Mm]ax|[Mm]in|[Tt]emp|[Tt]ech)\.(?=\s+[a-z])", lambda m: ALWAYS[m.group(1)]),
     rule(r"\bet al\b\.?", lambda m: _with_stop(m, "et al")),
     rule(rf"(?<![\w.'/-])({choices(BARE)})(?![\w.'/-])", lambda m: ALWAYS[m.group(1)]),
     rule(r"\b((?:[A-Z]\.){1,6}[A-Z])('s|s)?\.?(?!\w)", lambda m: _with_stop(m, m.group(1) + (
@@ -220,6 +226,6 @@ NUMERALS: tuple[Rule, ...] = (
         if roman(m.group("first")) and roman(m.group("last")) else m.group())),
     rule(r"\b(VIP|IV|XL|XXL|MC|MD|DC|CD|CV|LCD|LDL|DIY|MIDI|MMC|ID|CI|DI|DM|LL|MI|MM|VC|LI)(s?)\b", lambda m: (
         spell(m.group(1)) + ("'s" if m.group(2) else ""))),
-    rule(r"\bM{1,3}[DCLXVI]{2,}\b", _year),
+    rule(r"\bM{1,3}[MDCLXVI]{2,}\b", _year),
     rule(r"\b(?:XX|XXX|XI{1,3}|XIV|XV|XVI{1,3}|XIX|XXI{1,3}|VI{2,3})\b", lambda m: cardinal(roman(m.group()))),
 )
