@@ -98,22 +98,24 @@ def read_emoji(text: str) -> str:
     """Each picture by its Unicode name between commas; a repeated one once; skin tones and joiners left out."""
     text = re.sub("(?<=[0-9#*])\ufe0f?\u20e3", " ", text)  # keys: the digit alone
     text = re.sub("[\U0001F3FB-\U0001F3FF\u200d\ufe0e\ufe0f\u20e3\U000E0020-\U000E007F]", "", text)
-    text = re.sub("[\U0001F1E6-\U0001F1FF]{2}", ", flag, ", text)
+    text = re.sub("[\U0001F1E6-\U0001F1FF]{2}", f"{_PAUSE}flag{_PAUSE}", text)
     parts: list[str] = []
     last = ""
     for character in text:
         if is_emoji(character):
             if character != last:
-                parts.append(f", {_emoji_name(character)}, ")
+                parts.append(f"{_PAUSE}{_emoji_name(character)}{_PAUSE}")
             last = character
         else:
             parts.append(character)
             last = last if character.isspace() else ""
-    text = "".join(parts)
-    text = re.sub(r",[\s,]*(?=[,.!?;:])|(?<=[,.!?;:])\s*,", "", text) if ", " in text else text
-    return re.sub(r"^[\s,]+", "", text)
+    text = re.sub(rf"[^\S\n]*{_PAUSE}[{_PAUSE} ]*(?=[,.!?;:\n]|$)", "", "".join(parts))
+    text = re.sub(rf"(^|[,.!?;:\n])[^\S\n]*{_PAUSE}[{_PAUSE} ]*", r"\1 ", text)
+    return re.sub(rf"[^\S\n]*{_PAUSE}[{_PAUSE} ]*", ", ", text).lstrip(" ")
 
 
+_PAUSE = "\ue000"
+"""Around the name of a picture: a comma where no other mark stands. No text has it: private characters are left out."""
 _BY_NAME = {"FULL STOP": ". ", "QUESTION": "? ", "EXCLAMATION": "! ", "COMMA": ", ", "SEMICOLON": "; ", "COLON": ": ",
             "ELLIPSIS": ", ", "DANDA": ". ", "BULLET": ", ", "QUOTATION": " ", "BRACKET": ", ", "PARENTHESIS": ", "}
 _UNNAMED = ("BOX DRAWINGS", "BRAILLE", "BLOCK", "QUADRANT", "GEOMETRIC", "REPLACEMENT", "OBJECT REPLACEMENT")

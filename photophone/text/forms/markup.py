@@ -50,14 +50,15 @@ def _block(block: str) -> str:
     counts = [len(line.split()) for line in lines]
     widest = max(map(len, lines))
     commas = any(line.endswith(",") for line in lines[:-1])
-    listed = max(counts) <= 2 or (len(lines) >= 3 and max(counts) <= 4 and not commas)
+    ended = any(line[-1] in ".!?" for line in lines[:-1])
+    listed = not ended and max(counts) <= (2 if commas or len(lines) < 3 else 4)
     parts = [lines[0]]
     for before, line in zip(lines, lines[1:]):
         word = line.split(maxsplit=1)[0]
         fits = len(before) + 1 + len(word) <= widest or widest <= _WIDEST_ITEM
         fresh = (word[0].isupper() or word[0].isdigit()) and fits and before[-1] not in ",-" and not _goes_on(before)
-        ended = before[-1] in ".!?:"
-        parts.append(("\n\n" if (listed and before[-1] != ",") or fresh or ended else " ") + line)
+        over = before[-1] in ".!?:"
+        parts.append(("\n\n" if (listed and before[-1] != ",") or fresh or over else " ") + line)
     return "".join(parts)
 
 

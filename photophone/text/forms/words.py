@@ -111,7 +111,7 @@ def _degree(match: re.Match) -> str:
 
 def _initials(match: re.Match) -> str:
     letters = re.findall("[A-Z]", match.group(1))
-    return " ".join(map(spell, letters)) + " "
+    return (" ".join(map(spell, letters)) if " " in match.group().strip() else spell("".join(letters))) + " "
 
 
 def _phrase(words: str) -> Callable[[re.Match], str]:
