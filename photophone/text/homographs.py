@@ -20,8 +20,8 @@ MODALS = _words("will would can could may might must shall should cannot 'll 'd 
                 "can't couldn't wouldn't shouldn't mustn't ca wo let's ought help helped helps make makes made let lets")
 SUBJECTS = _words("i you we they who people")
 SINGULARS = _words("he she it who that which nobody everyone everybody someone somebody anyone")
-DETERMINERS = _words("a an the this that these those my your his her its our their no some any each every another whose "
-                     "which what many several few more most other both such one's first last second third")
+DETERMINERS = _words("a an the this these those my your his her its our their no some any each every another whose "
+                     "many several few more most other both such one's first last second third")
 PREPOSITIONS = _words("of in for with by from on without under about into against between during after before at per "
                       "through over than as like via upon within beyond")
 BE = _words("is was are were be been being am 's 're 'm isn't wasn't aren't weren't isn wasn aren weren seems seem seemed "
@@ -30,12 +30,18 @@ BE = _words("is was are were be been being am 's 're 'm isn't wasn't aren't were
 HAVE = _words("have has had 've having haven't hasn't hadn't")
 ADVERBS = _words("always never often also really usually sometimes still just only now ever not n't already rarely "
                  "seldom gladly then soon quickly slowly simply both all again even probably")
-AFTER_VERBS = _words("the a an my your his her its our their it them him me us this that these those to forty")
+AFTER_VERBS = _words("the a an my your his her its our their it them him me us this that these those")
 AFTER_PLURALS = AFTER_VERBS | _words("in at on under with up down through around over by from into when while if and "
                                      "against each every between across along well quickly slowly again early late")
 FINITE = _words("VBD VBZ VBP MD")
 NOUNS = ("NN", "NNS")
 TAGS = {"VERB": "VB", "NOUN": "NN", "ADJ": "JJ"}
+
+
+ADJECTIVES = _words("close invalid upset diffuse minute live perfect present absent separate moderate intimate deliberate "
+                    "elaborate alternate appropriate approximate frequent converse compact content legitimate animate "
+                    "aspirate consummate desolate adulterate degenerate desperate precipitate")
+"""Of the homographs, those that describe a noun as adjectives; the others before a noun are nouns themselves."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ def _verb(context: Context, word: str, behind: str) -> bool:
     starts = subject in ("", "please", "and", "then", ",", ";", ":", "“", "”", ".") and plain
     if plain:
         if subject == "to":
+            if context.tag(step) == "IN" and not context.tag(0).startswith("VB"):
+                return False
             return context.word(step - 1) not in ("due", "according", "next", "thanks", "prior", "addicted", "access")
         if subject in MODALS or (subject in SUBJECTS and context.word(step - 1) not in ("of", "to", "for", "with")):
             return not (subject in ("that", "make", "makes", "made") or behind in ("is", "was", "are", "were")
@@ -105,12 +113,16 @@ def _verb(context: Context, word: str, behind: str) -> bool:
 
 
 def _noun_or_adjective(context: Context, first: str, behind: str) -> str | None:
-    described = context.tag(1) in NOUNS and behind != ""
+    kind = "ADJ" if context.words[context.place] in ADJECTIVES else "NOUN"
+    described = context.tag(1) in NOUNS and behind != "" and kind == "ADJ"
+    if context.tag(-1) == "POS" and first == "'s":
+        return "NOUN"
     if first in BE and context.tag(-1) not in ("DT", "IN"):
         return "ADJ"
     if first in DETERMINERS:
         return "ADJ" if described else "NOUN"
-    if context.tag(-1) in ("JJ", "JJR", "JJS", "PRP$", "CD", "POS") and context.tag(-1) != "RB":
+    sure = not context.tag(0).startswith("VB")
+    if sure and context.tag(-1) in ("JJ", "JJR", "JJS", "PRP$", "CD", "POS"):
         return "ADJ" if described else "NOUN"
     if first in PREPOSITIONS:
         return "ADJ" if described else "NOUN"
@@ -205,8 +217,7 @@ SENSES: dict[str, tuple[Sense, ...]] = {
     "resume": (Sense("ɹˈɛzəmˌA", before=_words("my your his her their our a the"), parts=("NOUN", "ADJ"),
                      near=_words("resume")),),
     "slough": (),
-    "close": (Sense("klˈOz", behind=_words("the my your his her its our their it them"), before=_words(
-        "to please will can must should don't not always and")),
+    "close": (Sense("klˈOz", behind=_words("the my your his her its our their it them"), parts=("VERB", "")),
               Sense("klˈOs", behind=_words("to by enough friend friends call together relative relatives relationship ties "
                                            "attention second range quarters contact behind up encounter watch proximity "
                                            "look shave game race"), parts=("ADJ", "NOUN", ""))),

@@ -100,7 +100,7 @@ def split_sentences(text: str) -> Iterator[tuple[str, str]]:
 
 def _ends_sentence(line: str, match: re.Match) -> bool:
     behind = line[match.end():].lstrip()
-    if behind[:1].islower() and match.group() != ".":
+    if behind[:1].islower() and not _NUMBER_WORD.match(behind):
         return False
     if match.group() != ".":
         return True
@@ -108,6 +108,12 @@ def _ends_sentence(line: str, match: re.Match) -> bool:
         return True
     word = re.split(r"[\s(\"']", line[:match.start()])[-1]
     return not (len(word) == 1 and word.isupper() and word != "I" or re.fullmatch(r"(?:[A-Za-z]\.)+[A-Za-z]", word))
+
+
+_NUMBER_WORD = re.compile(r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|"
+                          r"fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|"
+                          r"ninety|minus)\b")
+"""What a sentence that was written with digits begins with."""
 
 
 def speech_pieces(text: str, limit: int = MAX_PIECE_PHONEMES) -> Iterator[SpeechPiece]:

@@ -42,6 +42,7 @@ LEFTOVERS: tuple[Rule, ...] = (
     rule(r"\b(\w{24})(?=\w{16})", r"\1 "),
 )
 PUNCTUATION: tuple[Rule, ...] = (
+    rule(r"(?<=\w)\.(?=[,;:])", ""),
     rule(r"[\[({<]+\s*", ", "),
     rule(r"\s*[\])}>]+", ", "),
     rule(r"\s*(?:—|–|--+)\s*|\s+-\s+", ", "),
@@ -49,15 +50,14 @@ PUNCTUATION: tuple[Rule, ...] = (
     rule(r"[!?]*\?[!?]*", "?"),
     rule(r"!{2,}", "!"),
     rule(r"[\"`~|\\^_*#=<>/$]+", " "),
-    rule(r"(?<!\w)'+|(?<!s)'+(?!\w)|'(?=')", " "),
+    rule(r"(?<!\w)'+|'+(?!\w)", " "),
     rule(r"(?<![\w\u2060])-+|-+(?![\w])", " "),
     rule(r"(?:\s*[,;:])+\s*(?=[.!?])|(?:\s*[,;:])*\s*([,;:])", r"\1"),
     rule(r"(?<=[.!?])(?:\s*[,;:])+", ""),
     rule(r"^(?:[^\S\n]|[,;:.])+", "", re.M),
     rule(r"([,;:])(?=[^\W\d])", r"\1 "),
     rule(r"(?<=[a-z])([.!?])(?=[A-Z][a-z])", r"\1 "),
-    rule(r"(?<![\w'.-])[aA](?=[,;:!?]|\.(?!\w)|\s*$|-(?!\w)| to [B-Z]\b)|(?<=[a-z,] )A(?![\w\u2060']|\.\w)(?!\s[A-Z][a-z])", "A" + LETTER),
-    rule(r"(?<=[A-Z]\.)(?<![.A-Z][A-Z]\.) (?=[A-Z]\.)", ""),
+    rule(r"(?<![\w'.-])(?:A(?=[,;:!?]|\.(?!\w)|\s*$|-(?!\w)| to [B-Z]\b)|a(?=, [b-z]\b))|(?<=[a-z,] )A(?![\w\u2060']|\.\w)(?!\s[A-Z][a-z])", "A" + LETTER),
 )
 _KINDS = (CHEMISTRY, DATES, TIMES, PHONES, GROUPS, VERSIONS, SCORES, ORDINALS, MONEY, UNIT_RULES, POWERS, FRACTIONS, GREEK_RULES,
           MATHEMATICS, ABBREVIATIONS, NUMERALS, NUMBERS, CAPITALS)

@@ -10,10 +10,10 @@ from photophone.text.forms.rules import Rule, choices, rule
 from photophone.text.forms.tables import NUMBERED, RULERS
 
 TITLES = dict(pair.split(":") for pair in (
-    "Mr:Mister Mrs:Missus Ms:Miz Mx:Mix Dr:Doctor Prof:Professor St:Saint Mt:Mount Ft:Fort Gen:General Gov:Governor "
+    "Mr:Mister Mrs:Mrs Ms:Miz Mx:Mix Dr:Doctor Prof:Professor St:Saint Mt:Mount Ft:Fort Gen:General Gov:Governor "
     "Sen:Senator Rep:Representative Capt:Captain Lt:Lieutenant Col:Colonel Sgt:Sergeant Cmdr:Commander Rev:Reverend "
     "Hon:Honorable Pres:President Supt:Superintendent Cpl:Corporal Maj:Major Adm:Admiral Fr:Father Msgr:Monsignor "
-    "Messrs:messieurs Mme:madame Mlle:mademoiselle Brig:Brigadier Pvt:Private Sr:senior Br:Brother Amb:Ambassador "
+    "Messrs:Messrs Mme:madame Mlle:mademoiselle Brig:Brigadier Pvt:Private Sr:senior Br:Brother Amb:Ambassador "
     "Insp:Inspector Det:Detective Sec:Secretary Ald:Alderman Atty:Attorney Pt:Point Ste:Sainte Cdr:Commander "
     "Sts:Saints Esq:Esquire Ens:Ensign").split())
 """Before a name."""
@@ -25,11 +25,11 @@ ALWAYS = dict(pair.split(":") for pair in (
     "Jr:Junior Sr:Senior Ltd:Limited Inc:Incorporated Corp:Corporation Co:Company Bros:Brothers Dept:Department "
     "dept:department Univ:University Assn:Association Assoc:Association Govt:Government govt:government Apt:Apartment "
     "apt:apartment Bldg:Building bldg:building Ste:Suite approx:approximately Approx:Approximately est:established "
-    "vs:versus Vs:Versus al:al viz:namely cf:compare Cf:compare ibid:ibid Mgr:Manager mgr:manager Asst:Assistant "
+    "vs:versus Vs:Versus al:al viz:namely Viz:Namely cf:compare Cf:compare ibid:ibid Mgr:Manager mgr:manager Asst:Assistant "
     "asst:assistant Gov't:government esp:especially incl:including excl:excluding misc:miscellaneous Misc:Miscellaneous "
     "tel:telephone Tel:Telephone ext:extension Ext:Extension max:maximum Max:Maximum min:minimum Min:Minimum "
     "avg:average Avg:Average temp:temperature Temp:Temperature tech:technical qty:quantity Qty:Quantity attn:attention "
-    "Attn:attention re:re ea:each hrs:hours mins:minutes secs:seconds yrs:years Messrs:Messieurs Intl:International "
+    "Attn:attention re:re ea:each hrs:hours mins:minutes secs:seconds yrs:years Intl:International "
     "Natl:National mfg:manufacturing pkg:package int'l:international nat'l:national Acad:Academy Inst:Institute "
     "Lib:Library Mfr:Manufacturer Hosp:Hospital Ind:Industries Sci:Science Eng:Engineering Tech:Technology "
     "Ph:Phone Bros:Brothers orig:originally resp:respectively supp:supplement trans:translated rev:revised Esq:Esquire "
@@ -129,11 +129,14 @@ def _numeral(match: re.Match) -> str:
     before, numeral = match.group("before", "numeral")
     behind = match.group("behind") or ""
     value = roman(numeral.upper())
-    if before in RULERS and value and not (len(numeral) == 1 and numeral in "IX" and before in ("John", "Mary")):
+    numbered = before.lower() in NUMBERED
+    if len(numeral) == 1 and not _single_numeral(before, match.string[match.end():match.end() + 20]):
+        return match.group()
+    if before in RULERS and re.fullmatch("[IVXL]+", numeral) and value and not (
+            len(numeral) == 1 and numeral in "IXL" and before in ("John", "Mary", "Michael", "Robert", "Juan", "Carl")):
         if numeral == "X" and before == "Malcolm":
             return match.group()
         return f"{before} the {ordinal(value)}{behind}"
-    numbered = before.lower() in NUMBERED
     if not value or (len(numeral) == 1 and not (numbered and numeral in "IVX")):
         return match.group()
     if numeral.islower() and not numbered:
@@ -141,6 +144,22 @@ def _numeral(match: re.Match) -> str:
     if not (numbered or (before[0].isupper() and re.fullmatch("[IVX]+", numeral) and numeral not in ("IV", "XX"))):
         return match.group()
     return f"{before} {cardinal(value)}{behind}"
+
+
+def _single_numeral(before: str, behind: str) -> bool:
+    """Whether a lone I, V or X is a numeral, not a person, an initial or a letter."""
+    if before in RULERS:
+        return not re.match(r"\.? [A-Z]", behind)
+    if before.lower() not in _FIRSTS or re.match(r"\. [a-z]| [A-Z]", behind):
+        return False
+    word = re.match(r" ([a-z]+)", behind)
+    return before[0].isupper() or not word or word.group(1) in _AFTER_FIRSTS
+
+
+_FIRSTS = frozenset(("chapter part act scene section volume book phase article war type stage class grade level table "
+                     "figure appendix annex title schedule vol fig corps episode round bowl").split())
+_AFTER_FIRSTS = frozenset(("error errors diabetes trial trials device devices study studies collagen interferon clinical "
+                           "recall cancer disease and or to of in is was shows has contains").split())
 
 
 def _numbered_part(match: re.Match) -> str:
@@ -205,7 +224,7 @@ def _is_initial(match: re.Match) -> bool:
 def _is_title(match: re.Match) -> bool:
     """"St. Paul" and "Dr. Lee", but not "Main St. The" or "Elm Dr. He"."""
     before = match.string[:match.start()].rstrip()
-    word = re.match(r"[A-Za-z']+", match.string[match.end():]).group()
+    word = re.match(r"[A-Za-z']+\.?", match.string[match.end():]).group()
     place = match.group(1) in PLACES
     behind_name = bool(re.search(r"(?:\b[A-Z][a-z]+|\d(?:st|nd|rd|th)|(?:first|second|third|[a-z]+th))$", before)) and not (
         re.search(r"(?:^|[.!?]\s*|\b(?:See|The|At|In|On|And|But|By|For|Mount|Saint))[A-Z]?[a-z]*$", before)
