@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from photophone.text.homographs import correct
+
 PAUSE = "_"
 """Id 0: the silence before and after a sentence, and padding."""
 SYMBOLS: tuple[str, ...] = (PAUSE, *(
@@ -41,6 +43,37 @@ def phonemize(sentence: str) -> str:
         except (IndexError, ValueError):  # a number beyond its names of powers of ten: digit by digit
             phonemes = _reader()(re.sub(r"\d", r"\g<0> ", sentence))
     return "".join(symbol for symbol in phonemes if symbol in _IDS and symbol != PAUSE).strip()
+
+
+def pronounce(words: str) -> str:
+    """The phonemes of words as they stand: nothing is rewritten, homographs are told by :mod:`.homographs`.
+
+    Args:
+        words: a sentence of :func:`photophone.text.written_forms.rewrite`; an A before U+2060 is the letter.
+    """
+    with _LOCK:
+        reader = _reader()
+        tokens = reader.tokenize(words)
+        for token in tokens:
+            if token.text.startswith("A\u2060"):
+                token.phonemes = "ˈA" + ("z" if token.text.endswith("s") else "")
+        correct(tokens, has_readings)
+        said = reader.phonemize_tokens(tokens)
+    phonemes = "".join((token.phonemes or "") + (" " if token.whitespace else "") for token in said)
+    return "".join(symbol for symbol in phonemes if symbol in _IDS and symbol != PAUSE).strip()
+
+
+def is_word(word: str) -> bool:
+    """Whether the lexicon has a small word, or one that it is a form of."""
+    golds, silvers = _reader().lexicon.golds.d, _reader().lexicon.silvers.d
+    stems = [word, *(word[:-len(end)] for end in ("s", "es", "ed", "d", "ing", "'s") if word.endswith(end))]
+    return any(len(stem) > 2 and (stem in golds or stem in silvers) for stem in stems) or word in golds
+
+
+def has_readings(word: str) -> bool:
+    """Whether the lexicon reads a small word by its part of speech."""
+    readings = _reader().lexicon.golds.d.get(word)
+    return word not in ("consist", "entail", "confine") and isinstance(readings, dict) and not {"VERB", "NOUN", "ADJ"}.isdisjoint(readings)
 
 
 @functools.cache

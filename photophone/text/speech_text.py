@@ -11,23 +11,17 @@ from torch import Tensor
 
 from photophone.core.limits import MAX_TEXT_CHARACTERS
 from photophone.text.captions import check_characters, shorten
-from photophone.text.names import GREEK
-from photophone.text.phonemes import encode_phonemes, phonemize
-from photophone.text.written_forms import is_emoji, plain_characters, rewrite
+from photophone.text.forms.characters import plain_characters
+from photophone.text.forms.tables import GREEK
+from photophone.text.forms.words import STARTERS
+from photophone.text.phonemes import encode_phonemes, pronounce
+from photophone.text.written_forms import read_written
 
 MAX_PIECE_PHONEMES = 120
 """Of one piece: as long as the sentences that the built-in voice was trained on."""
 
-_ABBREVIATION_LIST = (
-    "Mr Mrs Ms Dr Prof St Mt Ft Gen Gov Sen Rep Capt Lt Col Sgt Cmdr Rev Hon Pres Supt Cpl Maj Adm Fr Msgr Jr Sr Sts "
-    "vs cf al No Nos no nos vol Vol fig Fig pp p ch Ch ed eds Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Mon Tue "
-    "Tues Wed Thu Thurs Fri Sat approx est dept Dept viz Messrs Mme Mlle Brig Eq eq Sec sec")
-_ABBREVIATIONS = frozenset(_ABBREVIATION_LIST.split())
-"""Words whose full stop does not end a sentence before a capital or a number."""
-_STARTERS = frozenset(
-    ["The", "A", "An", "He", "She", "It", "We", "They", "You", "This", "That", "These", "Those", "There", "But", "And",
-     "In", "On", "At", "If", "When", "Then", "So", "His", "Her", "My", "Our", "Their", "No", "Yes", "What", "Why"])
-"""Words that begin a sentence even behind a dotted abbreviation."""
+_LETTERS = ("Lu", "Ll", "Lt", "Lo")
+_KNOWN = ("LATIN", "SUPERSCRIPT", "SUBSCRIPT", "MASCULINE", "FEMININE", "MICRO", "DIGIT", "FULLWIDTH")
 _END = re.compile(r"[.!?]+(?=\s+\S)")
 _CONJUNCTION = re.compile(r" (?=(?:and|but|or|because|which|who|that|when|while|where|if|so|then|with|for|to|of|in|on)"
                           r"\b)")
@@ -66,20 +60,20 @@ def check_text(text: str) -> None:
     if unknown:
         raise ValueError(f"the text {shorten(text, 30)!r} has letters that cannot be read as English: "
                          f"{', '.join(unknown)}; write them in Latin letters")
-    if not any(character.isalnum() or is_emoji(character) for character in text):
+    if not any(character.isalnum() or not character.isascii() and unicodedata.category(character)[0] == "S"
+               for character in text):
         raise ValueError(f"the text {shorten(text, 30)!r} has only punctuation; give words to say")
 
 
 def unknown_letters(text: str, most: int = 10) -> list[str]:
-    """Up to ``most`` letters and digits of other scripts with their names; single Greek letters are known."""
-    plain = plain_characters(text)
+    """Up to ``most`` letters of other scripts with their names; one or two Greek letters together are read."""
     found: dict[str, None] = {}
-    for word in re.findall(r"[^\W_]+", plain):
+    for word in re.findall(r"[^\W_]+", plain_characters(text)):
+        greek = sum(character in GREEK for character in word)
         for character in word:
             name = unicodedata.name(character, "")
-            foreign = unicodedata.category(character)[0] in "LN" and not character.isascii() and not name.startswith(
-                ("LATIN", "SUPERSCRIPT", "SUBSCRIPT", "VULGAR FRACTION", "MASCULINE", "FEMININE", "MICRO"))
-            if foreign and not (len(word) == 1 and character in GREEK):
+            foreign = unicodedata.category(character) in _LETTERS and not name.startswith(_KNOWN)
+            if foreign and not (greek <= 2 and character in GREEK):
                 found[f"{character} ({name.lower() or f'U+{ord(character):04X}'})"] = None
     return list(found)[:most]
 
@@ -87,10 +81,13 @@ def unknown_letters(text: str, most: int = 10) -> list[str]:
 def split_sentences(text: str) -> Iterator[tuple[str, str]]:
     """Sentences of a text with what ends with each: "sentence" or "paragraph".
 
-    A full stop after an abbreviation, after an initial or before a small letter ends no sentence; a line break with an
-    empty line, or after an end of a sentence, ends a paragraph.
+    A full stop after an initial or before a small letter ends no sentence; a line break with an empty line, or after
+    an end of a sentence, ends a paragraph.
+
+    Args:
+        text: of :func:`photophone.text.written_forms.rewrite`, in which only ends of sentences have full stops.
     """
-    for paragraph in re.split(r"\n[ \t]*\n+|(?<=[.!?:])\s*\n|\n(?=\s*[-*•\d])", text):
+    for paragraph in re.split(r"\n[ \t]*\n+|(?<=[.!?:])\s*\n", text):
         line = " ".join(paragraph.split())
         start = 0
         for match in _END.finditer(line):
@@ -102,17 +99,21 @@ def split_sentences(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _ends_sentence(line: str, match: re.Match) -> bool:
-    following = line[match.end():].lstrip()[:1]
-    if following.islower():
+    behind = line[match.end():].lstrip()
+    if behind[:1].islower() and not _NUMBER_WORD.match(behind):
         return False
     if match.group() != ".":
         return True
-    word = re.split(r"[\s(\"']", line[:match.start()])[-1]
-    if line[match.end():].split(maxsplit=1)[0].rstrip(",.!?") in _STARTERS and word not in ("Dr", "Mr", "Mrs", "Ms"):
+    if behind.split(maxsplit=1)[0].rstrip(",.!?") in STARTERS:
         return True
-    initial = len(word) == 1 and word.isupper() and word != "I"
-    numbered = word in ("No", "Nos", "no", "nos") and not following.isdigit()
-    return numbered or not (initial or word in _ABBREVIATIONS or re.fullmatch(r"(?:[A-Za-z]\.)+[A-Za-z]", word))
+    word = re.split(r"[\s(\"']", line[:match.start()])[-1]
+    return not (len(word) == 1 and word.isupper() and word != "I" or re.fullmatch(r"(?:[A-Za-z]\.)+[A-Za-z]", word))
+
+
+_NUMBER_WORD = re.compile(r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|"
+                          r"fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|"
+                          r"ninety|minus)\b")
+"""What a sentence that was written with digits begins with."""
 
 
 def speech_pieces(text: str, limit: int = MAX_PIECE_PHONEMES) -> Iterator[SpeechPiece]:
@@ -133,7 +134,7 @@ def speech_pieces(text: str, limit: int = MAX_PIECE_PHONEMES) -> Iterator[Speech
 
 def _speech_pieces(text: str, limit: int) -> Iterator[SpeechPiece]:
     spoken = False
-    for sentence, ends in split_sentences(rewrite(text)):
+    for sentence, ends in split_sentences(read_written(text).text):
         pieces = list(_sentence_pieces(sentence, limit))
         for index, (part, phonemes) in enumerate(pieces):
             spoken = True
@@ -145,7 +146,7 @@ def _speech_pieces(text: str, limit: int) -> Iterator[SpeechPiece]:
 def _sentence_pieces(sentence: str, limit: int) -> Iterator[tuple[str, str]]:
     """(words, phonemes) of a sentence, each of at most ``limit`` phonemes."""
     if len(sentence) <= 2 * limit or " " not in sentence:  # else it cannot fit: do not read all of it only to see that
-        phonemes = tidy_phonemes(phonemize(sentence))
+        phonemes = tidy_phonemes(pronounce(sentence))
         if len(phonemes) <= limit:
             if any(map(str.isalpha, phonemes)):
                 yield sentence, phonemes
@@ -194,6 +195,15 @@ def tidy_phonemes(phonemes: str) -> str:
     phonemes = re.sub(r"\s+", " ", phonemes).strip(" ,")
     phonemes = re.sub(r"^[\s,.!?]+", "", phonemes)
     return phonemes if not phonemes or phonemes[-1] in ".!?" else phonemes + "."
+
+
+def unread_parts(text: str) -> tuple[str, ...]:
+    """What of a text is not said, such as the query of a web address or a smiley: in order, each once.
+
+    Args:
+        text: English that :func:`check_text` accepts.
+    """
+    return read_written(text).unread
 
 
 class PhonemeFront:
