@@ -1,4 +1,4 @@
-"""Installed versions that are known to misbehave for this package, and the way out: what ``photophone doctor`` warns of.
+"""Installed versions that are known to misbehave for this package: what ``photophone doctor`` warns of.
 
 Only what reaches a user stands here. What a library does and this package puts right is in docs/surprises.md.
 """
