@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from photophone import list_models
+from photophone.cli import known_faults
 from photophone.kernels.dispatch import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +77,19 @@ def test_doctor_names_versions_and_devices(run):
     facts = json.loads(output)
     assert code == 0 and facts["packages"]["torch"] and "cpu" in facts["devices"] and facts["threads"] >= 1
     assert set(facts["kernels"]) == {*OPERATIONS, "decode"} and all(f"  {name} " in text for name in OPERATIONS)
+
+
+def test_doctor_warns_of_versions_that_misbehave(run, monkeypatch):
+    seen = {"torch": "2.11.0+cpu", "torchaudio": "2.11.1", "transformers": "5.24.0", "gradio": "6.20.0",
+            "typer": "0.15.4"}
+    lines = known_faults.known_faults(seen)
+    assert [line.split(":")[0] for line in lines] == [
+        "torchaudio 2.11.1 with torch 2.11.0+cpu", "torch 2.11.0+cpu", "gradio 6.20.0"]  # typer needs a newer click
+    assert all("pip install" in line for line in lines)
+    assert known_faults.known_faults({"torch": "2.14.1", "torchaudio": "2.11.1"}) == []
+    monkeypatch.setattr(known_faults, "installed_versions", lambda names: seen)
+    text, facts = run("doctor")[1], json.loads(run("doctor", "--json")[1])
+    assert facts["warnings"] == lines and all(f"warning: {line}" in text for line in lines)
 
 
 def test_images_are_written_with_their_seeds(run, saved, tmp_path):

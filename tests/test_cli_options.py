@@ -47,7 +47,7 @@ CASES = {
     "tokenize": (["{folder}/ring.png", "-o", "ring.safetensors"], {"file", "shape", "model", "codebook_size"}),
     "encode": (["{folder}/hum.wav", "-m", "dmel-16k-25ms", "-o", "hum.safetensors"], {"file", "shape", "frame_rate"}),
     "models": ([], None),
-    "doctor": ([], {"packages", "devices", "threads", "kernels"}),
+    "doctor": ([], {"packages", "devices", "threads", "kernels", "warnings"}),
 }
 TESTED_BELOW = {"detokenize", "decode", "evaluate image", "evaluate codec"}
 TESTED_ELSEWHERE = {"class-image", "convert", "evaluate speech", "evaluate enhance"}

@@ -10,11 +10,12 @@ from photophone.cli.common import JsonOption, app
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """Print versions and devices, and what is missing for what."""
+    """Print versions and devices, what is missing for what, and versions that are known to misbehave."""
     from importlib import metadata
 
     import torch
 
+    from photophone.cli.known_faults import known_faults
     from photophone.kernels import dispatch, few_rows
 
     kernels = {**dispatch.report(), "decode": f"on the processor: {few_rows.library()[1]}"}
@@ -42,7 +43,7 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps({"python": sys.version.split()[0], "packages": versions, "devices": devices,
                           "threads": torch.get_num_threads(), "kernels": kernels,
-                          "attention": attention_backends(), "weights": weights}))
+                          "attention": attention_backends(), "weights": weights, "warnings": known_faults()}))
         return
     print(f"python {sys.version.split()[0]}, devices: {', '.join(devices)}, {torch.get_num_threads()} threads")
     for package, version in versions.items():
@@ -54,6 +55,8 @@ def doctor(as_json: JsonOption = False) -> None:
     print(f"attention on cuda: {', '.join(attention_backends())}; elsewhere torch's own")
     for name, there in weights.items():
         print(f"{name:34s} {'installed' if there else 'missing: reinstall photophone'}")
+    for line in known_faults():
+        print(f"warning: {line}")
 
 
 def attention_backends() -> list[str]:
