@@ -31,6 +31,7 @@ PARTS = {
     "speech": ["speech.py", "--repeats", "3"],
     "enhance": ["enhance.py", "--long", "600"],
     "codecs": ["codec_speed.py"],
+    "resample": ["resample.py"],
     "cpu": ["cpu.py", "--repeats", "3"],
     "training": ["training.py"],
     "growth": ["growth.py", "-o", str(PICTURES / "growth.png")],

@@ -17,9 +17,10 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "scripts")]
 
-from tables import markdown  # noqa: E402 - both come from the repository
+from docs_formats import audio_formats, image_modes, written_formats  # noqa: E402 - all come from the repository
+from tables import markdown  # noqa: E402
 
 from photophone.core.files import atomic_write  # noqa: E402
 from photophone.core.privacy import SWITCHES  # noqa: E402
@@ -179,7 +180,8 @@ def content(name: str) -> str:
     """
     if name.startswith("speed-"):
         return speed(name.removeprefix("speed-"))
-    tables = {"systems": systems, "parity": parity, "machine": machine, "privacy": privacy}
+    tables = {"systems": systems, "parity": parity, "machine": machine, "privacy": privacy,
+              "audio-formats": audio_formats, "written-formats": written_formats, "image-modes": image_modes}
     if name not in tables:
         raise ValueError(f"no table is called {name!r}; known are {', '.join(tables)} and speed-NAME")
     return tables[name]()

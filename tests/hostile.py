@@ -87,8 +87,8 @@ def uploads():
         bad[4_000] = value
         yield "audio", "bad.wav", sound(subtype="FLOAT", samples=bad.copy())
         yield "audio", "bad64.wav", sound(subtype="DOUBLE", samples=bad.copy())
-    yield "audio", "adpcm.wav", sound(subtype="IMA_ADPCM")
-    yield "audio", "gsm.wav", sound(subtype="GSM610", rate=8000)
+    yield "audio", "adpcm.wav", sound(subtype="G721_32", rate=8000)
+    yield "audio", "adpcm.wav", sound(subtype="NMS_ADPCM_16", rate=8000)
     yield "audio", "long.wav", sound(seconds=61, rate=8000)
     yield "audio", "long.flac", sound("FLAC", samples=np.zeros(48_000 * 400))
     yield "audio", "none.wav", wav(content=b"")

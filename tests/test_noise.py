@@ -132,3 +132,16 @@ def test_parts_of_a_row_are_drawn_from_its_generator():
     torch.manual_seed(0)
     noise = GlobalNoise()
     assert noise.parts([1, 2]) is noise
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+def test_draws_in_steps_do_not_depend_on_how_many_follow(kind):
+    """What streams rely on; a single draw of another length is other noise, which the page on formats says."""
+    def steps(count, size):
+        noise = SeededNoise.from_seeds([7, 8])
+        return torch.stack([getattr(noise, kind)(2, size) for _ in range(count)])
+
+    for size in (1, 15, 16, 17, 480):
+        assert torch.equal(steps(9, size)[:4], steps(4, size))
+    longer, shorter = (SeededNoise.from_seeds([7]).normal(1, count)[0] for count in (20, 16))
+    assert not torch.equal(longer[:16], shorter)

@@ -11,7 +11,7 @@ import torch
 from tiny import shake
 
 from photophone import SpeechEnhancementPipeline, SpeechEnhancer, cli
-from photophone.data.audio_stream import AudioReader, overlapping
+from photophone.data.audio_stream import ArrayReader, AudioReader, overlapping
 from photophone.pipelines import speech_enhancement
 
 SMALL = {"channels": [8, 12, 16], "squeeze": 4, "width": 32, "hidden": 48, "depth": 2, "token_depth": 1, "token_dim": 4,
@@ -131,6 +131,65 @@ def test_level_does_not_matter_and_full_scale_is_kept(pipeline):
     square = np.sign(sound(1.0))
     (made,) = pipeline(square, sampling_rate=16000).audio
     assert np.abs(made).max() <= 1
+
+
+def changing(seconds, rate=16000, channels=None):
+    """Noise whose level falls by 30 dB and rises again, with clicks."""
+    audio = sound(seconds, rate, channels)
+    time = np.arange(audio.shape[-1]) / rate
+    audio = audio * 10 ** (-1.5 * np.sin(np.pi * time / seconds) ** 2).astype(np.float32)
+    audio[..., ::7 * rate] = 1
+    return audio
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_pieces_equal_the_whole_where_the_level_changes(pipeline, monkeypatch, rate):
+    audio = changing(47, rate, 2)
+    (whole,) = pipeline(audio, sampling_rate=rate).audio
+    monkeypatch.setattr(speech_enhancement, "PIECE_SECONDS", 6)
+    (pieces,) = pipeline(audio, sampling_rate=rate).audio
+    np.testing.assert_allclose(pieces, whole, rtol=0, atol=5e-5)
+    gains = speech_enhancement.level_gains(ArrayReader(audio, rate).levels())
+    assert 5 < gains.max() / gains.min() < 20
+
+
+def test_a_click_does_not_change_what_is_made_of_the_rest(pipeline):
+    audio = 0.02 * sound(6.0)
+    clicked = audio.copy()
+    clicked[20_000:20_160] = 1
+    (plain,), (made,) = (pipeline(signal, sampling_rate=16000).audio for signal in (audio, clicked))
+    np.testing.assert_allclose(made[40_000:], plain[40_000:], rtol=0.1, atol=1e-4)
+
+
+def test_peaks_over_full_scale_are_kept_or_scaled_and_said(pipeline, saved, tmp_path, run):
+    audio = sound(2.0)
+    audio *= 4 / np.abs(audio).max()
+    result = pipeline(audio, sampling_rate=16000, mix=0.0)
+    np.testing.assert_allclose(result.audio[0], audio - audio.mean(), atol=1e-5)
+    source = write(tmp_path / "loud.wav", audio, subtype="FLOAT")
+    for name in ("out.wav", "out.flac", "out.ogg"):
+        code, output, _ = run("enhance", source, "-o", tmp_path / name, "--mix", 0, "--json", "-m", saved)
+        (facts,) = json.loads(output)["files"]
+        made = soundfile.read(tmp_path / name, dtype="float32")[0]
+        scale = facts.get("scaled_by", 1)
+        assert code == 0 and scale == (1 if name == "out.wav" else pytest.approx(1 / 4, rel=2e-3))
+        if name != "out.ogg":
+            np.testing.assert_allclose(made, scale * (audio - audio.mean()), atol=1e-4)
+    (file,) = result.save(tmp_path / "saved.wav")
+    peak = np.abs(result.audio[0]).max()
+    assert json.loads(file.with_suffix(".json").read_text())["scaled_by"] == pytest.approx(1 / peak, rel=1e-4)
+    np.testing.assert_allclose(soundfile.read(file)[0] * peak, result.audio[0], atol=2e-4)
+
+
+@pytest.mark.parametrize("value", [1e30, np.nan, -np.inf])
+def test_one_sample_that_is_no_sound_is_refused(pipeline, saved, tmp_path, run, value):
+    audio = sound(1.0)
+    audio[7000] = value
+    with pytest.raises(ValueError, match="full scale is 1|NaN or infinite"):
+        pipeline(audio, sampling_rate=48000)
+    source = write(tmp_path / "bad.wav", audio, 48000, subtype="FLOAT")
+    code, output, error = run("enhance", source, "-o", tmp_path / "out.wav", "-m", saved)
+    assert (code, output) == (2, b"") and "bad.wav holds" in error and not (tmp_path / "out.wav").exists()
 
 
 def test_mix_keeps_a_share_of_the_input(pipeline):

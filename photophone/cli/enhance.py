@@ -25,9 +25,6 @@ from photophone.cli.common import (
 )
 from photophone.cli.evaluate import choose_peers, evaluate
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
-"""Of files that are taken from folders."""
-
 
 @app.command()
 def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...", help="Audio files, or folders of "
@@ -67,15 +64,17 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
     results = []
     for (reader, _), target in zip(sources, targets):
         place = target or io.BytesIO()
-        levels = pipeline.enhance_file(reader, place, mix=mix, overwrite=overwrite)
+        done = pipeline.enhance_file(reader, place, mix=mix, overwrite=overwrite)
         if target is None:
             sys.stdout.buffer.write(place.getvalue())
             continue
         results.append({"input": None if stdin else str(reader.source), "output": str(target),
-                        "seconds": round(levels.frames / reader.sample_rate, 3), "sample_rate": reader.sample_rate,
-                        "channels": reader.channels})
+                        "seconds": round(done.levels.frames / reader.sample_rate, 3), "sample_rate": reader.sample_rate,
+                        "channels": reader.channels,
+                        **({} if done.scaled_by == 1 else {"scaled_by": round(done.scaled_by, 6)})})
         if not (quiet or as_json):
-            print(f"{target}  ({results[-1]['seconds']:.1f} s)")
+            scaled = "" if done.scaled_by == 1 else f", scaled by {done.scaled_by:.3g}: it has peaks over full scale"
+            print(f"{target}  ({results[-1]['seconds']:.1f} s{scaled})")
     if as_json:
         print(json.dumps({"files": results, "mix": mix, **pipeline.source,
                           "weights_licence": pipeline.weights_licence}))
@@ -88,12 +87,14 @@ def find_inputs(inputs: list[Path]) -> list[tuple[Path, Path]]:
         FileNotFoundError: no such file or folder.
         ValueError: a folder without audio.
     """
+    from photophone.data.audio_checks import READ_SUFFIXES
+
     found = []
     for path in inputs:
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in READ_SUFFIXES and file.is_file())
             if not files:
-                raise ValueError(f"the folder {path} holds no audio files ({', '.join(SUFFIXES)})")
+                raise ValueError(f"the folder {path} holds no audio files ({', '.join(READ_SUFFIXES)})")
             found += [(file, file.relative_to(path)) for file in files]
         elif path.exists():
             found.append((path, Path(path.name)))

@@ -62,12 +62,14 @@ def load_tokens(file: Path, model: str | None) -> tuple[Tokens, str]:
         model: as the user gave it, or None for the one that the file names.
 
     Raises:
-        ValueError: nothing names a model, or the file is of another one.
+        ValueError: nothing names a model, the file is of another one, or its batch is empty.
     """
     from photophone.core.tokens import Tokens
     from photophone.loading.registry import REGISTRY
 
     tokens = Tokens.load(file, model=model if model in REGISTRY else None)
+    if not len(tokens):
+        raise ValueError(f"{file} holds no tokens: its batch is empty; make it of at least one recording or picture")
     name = model or tokens.model
     if name is None:
         raise ValueError(f"{file} does not name the model that made it; give --model")

@@ -3,6 +3,10 @@
 A sampler asks a :class:`Noise` for draws whose first axis is the batch. :class:`SeededNoise` draws each row from
 its own CPU generator, so a sample depends on its own seed and on nothing else: not on the batch it is in, not on
 the device. :class:`ReplayNoise` feeds recorded draws. :class:`GlobalNoise` uses torch's global state: training.
+
+**Lengths.** torch draws 16 and more normal numbers in blocks: a longer draw of the same seed is other noise, from its
+first number on, and float64 is another sequence than float32. What must not depend on a length, such as streams that
+equal the whole, is therefore drawn in steps of one size: a frame, a patch or a block of frames a call.
 """
 
 from __future__ import annotations

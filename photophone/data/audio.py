@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchaudio.functional import resample
 
-from photophone.data.audio_checks import check_rate, check_samples
+from photophone.data.audio_checks import check_samples
 from photophone.data.audio_stream import AudioReader
 from photophone.data.audio_write import AudioWriter, check_format, write_pieces
-
-MAX_RATIO_TERM = 500
-"""Largest denominator of a resampling ratio; torchaudio's filter bank grows with it. Common rates are exact, odd ones
-are off by at most 4 parts in a million."""
+from photophone.data.resampling import resample_audio
 
 
 def read_audio(source: str | Path | bytes, sample_rate: int | None = None, *,
@@ -24,25 +19,25 @@ def read_audio(source: str | Path | bytes, sample_rate: int | None = None, *,
     """Read an audio file, mixed to mono.
 
     Args:
-        source: path of a WAV, FLAC, Ogg Vorbis or Opus, MP3 or AIFF file, or the bytes of one.
+        source: path of a WAV, FLAC, Ogg Vorbis or Opus, MP3 or AIFF file, or the bytes of one; with the extra ``av``
+            also of an MP4, WebM, AAC, WMA, AMR or CAF file. Recordings that were joined byte for byte are one.
         sample_rate: resample to this rate in Hz; None keeps the file's.
         max_seconds: a limit below the general one on frames.
 
     Returns:
-        float32 (T,), nominally in [-1, 1], and its rate in Hz.
+        float32 (T,), in [-1, 1] but for files of floats, which are given as they are, and its rate in Hz.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not audio, damaged, cut short, empty, of an unknown subtype, with NaN or infinity, or over a limit
-            of ``photophone.core.limits`` on bytes, channels, rate or frames.
+        ValueError: not audio, damaged, cut short, empty, of an unknown subtype, joined of sounds of different kinds,
+            with NaN or infinity, or over a limit of ``photophone.core.limits`` on bytes, channels, rate, frames or
+            the size of samples.
     """
     reader = AudioReader(source, max_seconds)
     blocks = [block.mean(axis=0) for block in reader.blocks()]  # (C, n) -> (n,)
     if not blocks:
         raise ValueError(f"{reader.name} holds no samples")
     audio = np.concatenate(blocks)
-    if not np.isfinite(audio).all():
-        raise ValueError(f"{reader.name} holds NaN or infinite samples")
     if sample_rate is None:
         return audio, reader.sample_rate
     return resample_audio(torch.from_numpy(audio), reader.sample_rate, sample_rate).numpy(), sample_rate
@@ -72,17 +67,3 @@ def write_audio(path: str | Path, audio: np.ndarray | Tensor, sample_rate: int, 
         raise ValueError(f"audio to write must have shape (T,) with T > 0, got {samples.shape}")
     check_samples(samples, f"the audio for {path}")
     return write_pieces(path, [samples[None]], sample_rate, 1, dither=dither, overwrite=overwrite)
-
-
-def resample_audio(audio: Tensor, source_rate: int, target_rate: int) -> Tensor:
-    """Resample (..., T) to (..., ceil(T * target_rate / source_rate)), windowed sinc.
-
-    Raises:
-        ValueError: a rate outside the limits.
-    """
-    check_rate(source_rate)
-    check_rate(target_rate)
-    if source_rate == target_rate:
-        return audio
-    ratio = Fraction(target_rate, source_rate).limit_denominator(MAX_RATIO_TERM)
-    return resample(audio, ratio.denominator, ratio.numerator)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 import numpy as np
 
 from photophone.core.limits import (
@@ -15,9 +12,13 @@ from photophone.core.limits import (
     MIN_SAMPLE_RATE,
 )
 
-READ_FORMATS = {"WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF"}
-READ_SUBTYPES = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "VORBIS", "OPUS",
-                 "MPEG_LAYER_III"}
+READ_FORMATS = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "AIFF"}
+READ_SUBTYPES = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW", "IMA_ADPCM",
+                 "MS_ADPCM", "GSM610", "VORBIS", "OPUS", "MPEG_LAYER_III"}
+"""What libsndfile is trusted with: FFmpeg decodes the same samples of telephone codecs. Its other ADPCMs are not."""
+READ_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".aac", ".webm", ".wma",
+                 ".amr", ".caf")
+"""Of files that are taken from folders, those of the extra ``av`` too: none is left out in silence."""
 WRITE_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"),
                  ".opus": ("OGG", "OPUS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
 KEPT_SUBTYPES = {".wav": ("PCM_16", "PCM_24", "FLOAT"), ".flac": ("PCM_16", "PCM_24")}
@@ -64,44 +65,34 @@ def check_samples(audio: np.ndarray, name: str) -> None:
                          "divide 16-bit samples by 32768, or repair the recording")
 
 
-def audio_handle(source: str | Path | bytes) -> str | io.BytesIO:
-    """What soundfile opens: a path as it is, bytes as a file in memory."""
-    return io.BytesIO(source) if isinstance(source, bytes) else str(source)
+def check_sound(format_: str, subtype: str, name: str) -> None:
+    """Refuse a container or codec that is not read.
+
+    Args:
+        format_, subtype: libsndfile's names.
+        name: of the file.
+
+    Raises:
+        ValueError: names what it is and what is read.
+    """
+    if format_ not in READ_FORMATS or subtype not in READ_SUBTYPES:
+        raise ValueError(f"{name} is {format_} with {subtype}; read are {', '.join(sorted(READ_FORMATS))} "
+                         f"with {', '.join(sorted(READ_SUBTYPES))}; convert it")
 
 
-def check_info(info, name: str, max_seconds: float | None) -> None:
-    """Refuse a header of soundfile whose format, channels, rate or length are over the limits.
+def check_size(channels: int, sample_rate: int, frames: int, name: str, max_seconds: float | None) -> None:
+    """Refuse channels, a rate or a length over the limits.
 
     Raises:
         ValueError: names what it is and the limit.
     """
-    if info.format not in READ_FORMATS or info.subtype not in READ_SUBTYPES:
-        raise ValueError(f"{name} is {info.format} with {info.subtype}; read are {', '.join(sorted(READ_FORMATS))} "
-                         f"with {', '.join(sorted(READ_SUBTYPES))}; convert it")
-    if not 1 <= info.channels <= MAX_CHANNELS:
-        raise ValueError(f"{name} has {info.channels} channels; at most {MAX_CHANNELS} are mixed to mono")
-    check_rate(info.samplerate, name)
-    if info.frames > MAX_AUDIO_FRAMES:
-        raise ValueError(f"{name} has {info.frames} frames, over the limit of {MAX_AUDIO_FRAMES}; cut it")
-    if max_seconds is not None and info.frames > max_seconds * info.samplerate:
-        raise ValueError(f"{name} takes {info.frames / info.samplerate:.0f} s, over the limit of {max_seconds:g} s; "
-                         "cut it")
-
-
-def refuse_cut_riff(source: str | Path | bytes, size: int, name: str) -> None:
-    """libsndfile reads what is left of a cut WAV or AIFF in silence. Writers to pipes leave the size 0 or its maximum.
-
-    Raises:
-        ValueError: fewer bytes than the file itself tells.
-    """
-    if isinstance(source, bytes):
-        head = source[:8]
-    else:
-        with open(source, "rb") as file:
-            head = file.read(8)
-    told = int.from_bytes(head[4:8], "big" if head[:4] == b"FORM" else "little")
-    if head[:4] in (b"RIFF", b"FORM") and size < told + 8 and told < 0x7FFFF000:
-        raise ValueError(f"{name} is cut short: {size} of {told + 8} bytes")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise ValueError(f"{name} has {channels} channels; at most {MAX_CHANNELS} are mixed to mono")
+    check_rate(sample_rate, name)
+    if frames > MAX_AUDIO_FRAMES:
+        raise ValueError(f"{name} has {frames} frames, over the limit of {MAX_AUDIO_FRAMES}; cut it")
+    if max_seconds is not None and frames > max_seconds * sample_rate:
+        raise ValueError(f"{name} takes {frames / sample_rate:.0f} s, over the limit of {max_seconds:g} s; cut it")
 
 
 def damaged(name: str, error: Exception) -> ValueError:

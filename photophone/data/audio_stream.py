@@ -5,73 +5,28 @@ Arrays are float32 (C, T) here, C at most 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from photophone.core.limits import MAX_AUDIO_BYTES
-from photophone.data.audio_checks import (
-    BLOCK_FRAMES,
-    audio_handle,
-    check_info,
-    damaged,
-    refuse_cut_riff,
-)
-
-
-@dataclass
-class Levels:
-    """What one look at a whole recording tells.
-
-    Args:
-        frames: samples of each channel.
-        offset: mean of each channel, float32 (C, 1).
-        peak: largest magnitude, without the offset about.
-        rms: of the loud seconds, without the offset: those within 20 dB of the loudest.
-    """
-
-    frames: int
-    offset: np.ndarray
-    peak: float
-    rms: float
-
-
-def measure_levels(blocks: Iterable[np.ndarray], sample_rate: int, name: str) -> Levels:
-    """Levels of a recording given as blocks (C, n).
-
-    Raises:
-        ValueError: it has no samples, or NaN or infinite ones.
-    """
-    frames = 0
-    peak = 0.0
-    sums = 0.0
-    energies = []
-    for block in blocks:
-        if not np.isfinite(block).all():
-            raise ValueError(f"{name} holds NaN or infinite samples")
-        frames += block.shape[1]
-        peak = max(peak, float(np.abs(block).max(initial=0)))
-        sums = sums + block.sum(axis=1, dtype=np.float64)
-        for start in range(0, block.shape[1], sample_rate):
-            second = block[:, start:start + sample_rate].astype(np.float64)
-            energies.append((second.var(axis=1).max(), second.shape[1]))
-    if not frames:
-        raise ValueError(f"{name} holds no samples")
-    power, count = np.array(energies).T
-    loud = power >= 0.01 * power.max()
-    rms = float(np.sqrt((power[loud] * count[loud]).sum() / count[loud].sum()))
-    return Levels(frames, (sums / frames).astype(np.float32)[:, None], peak, rms)
+from photophone.data.audio_checks import BLOCK_FRAMES, check_samples, check_size
+from photophone.data.audio_decode import open_decoder, regrouped
+from photophone.data.audio_levels import Levels, measure_levels
 
 
 class AudioReader:
-    """A checked audio file, read from front to back, any number of times.
+    """A checked audio file, read from front to back to its real end, any number of times.
 
     Args:
         source: path or bytes of a file that :func:`photophone.data.audio.read_audio` reads.
         max_seconds: a limit below the general one on frames.
+
+    Attributes:
+        sample_rate, channels: of the sound.
+        format, subtype: libsndfile's names of container and codec, or FFmpeg's.
+        told_frames: samples of each channel that the file tells, or None.
 
     Raises:
         FileNotFoundError: no such file.
@@ -86,34 +41,22 @@ class AudioReader:
         size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         if not 0 < size <= MAX_AUDIO_BYTES:
             raise ValueError(f"{self.name} has {size} bytes; audio files have 1 to {MAX_AUDIO_BYTES}")
-        refuse_cut_riff(source, size, self.name)
-        try:
-            info = soundfile.info(audio_handle(source))
-        except soundfile.SoundFileError as error:
-            raise damaged(self.name, error) from error
-        check_info(info, self.name, max_seconds)
-        self.sample_rate = info.samplerate
-        self.channels = info.channels
-        self.format = info.format
-        self.subtype = info.subtype
-        self.told_frames = info.frames
+        self.decoder = open_decoder(source, self.name, max_seconds)
+        self.max_seconds = max_seconds
+        self.sample_rate = self.decoder.sample_rate
+        self.channels = self.decoder.channels
+        self.format = self.decoder.format
+        self.subtype = self.decoder.subtype
+        self.told_frames = self.decoder.frames
 
     def blocks(self, frames: int = BLOCK_FRAMES) -> Iterator[np.ndarray]:
-        """The whole file in blocks (C, at most ``frames``)."""
-        left = self.told_frames
-        try:
-            with soundfile.SoundFile(audio_handle(self.source)) as file:
-                while left > 0:
-                    block = file.read(min(left, frames), dtype="float32", always_2d=True)
-                    if not len(block):
-                        break
-                    left -= len(block)
-                    yield block.T
-        except soundfile.SoundFileError as error:
-            raise damaged(self.name, error) from error
-        if left and self.format != "MP3":  # the length of an MP3 is an estimate
-            raise ValueError(f"{self.name} is cut short: {self.told_frames - left} of {self.told_frames} frames can be "
-                             "read")
+        """The whole file in blocks (C, at most ``frames``), the same samples for every size of blocks."""
+        done = 0
+        for block in regrouped(self.decoder.blocks(frames), frames):
+            done += block.shape[1]
+            check_size(self.channels, self.sample_rate, done, self.name, self.max_seconds)
+            check_samples(block, self.name)
+            yield block
 
     def levels(self) -> Levels:
         """Reads all of it; see :func:`measure_levels`."""
@@ -136,6 +79,7 @@ class ArrayReader:
 
     def blocks(self, frames: int = BLOCK_FRAMES) -> Iterator[np.ndarray]:
         """All in blocks (C, at most ``frames``)."""
+        check_samples(self.audio, self.name)
         for start in range(0, self.audio.shape[1], frames):
             yield self.audio[:, start:start + frames]
 

@@ -138,8 +138,9 @@ def own_folder() -> Iterator[Path]:
             if former is not None:
                 os.environ["GRADIO_TEMP_DIR"] = former
             if not WAS_THERE:
-                with suppress(OSError):
-                    GRADIO_FOLDER.rmdir()  # refuses a folder with something in it
+                for place in (*sorted(GRADIO_FOLDER.rglob("*"), reverse=True), GRADIO_FOLDER):
+                    with suppress(OSError):
+                        place.rmdir()  # refuses files, and folders with something in them
 
 
 def launch(page: gr.Blocks, settings: Settings, folder: Path, ending: Ending) -> str:

@@ -17,7 +17,7 @@ from photophone.demo.jobs import Emit, on_step
 from photophone.demo.models import licence_line
 from photophone.demo.parts import Demo, buttons, facts_line, for_visitors, number, record, spectrum, to_pcm
 from photophone.demo.uploads import decode_upload, take_bytes
-from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
+from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline, full_scale
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
 EXAMPLE_TEXT = "Light carries sound. The sun is warm, and that was the start."
@@ -60,6 +60,7 @@ def build_enhance_tab(demo: Demo) -> dict[str, Any]:
         after = spectrum(clean, rate)
         line = facts_line(f"{samples.shape[1] / rate:.1f} s in {seconds:.1f} s", f"{rate} Hz",
                           "stereo" if len(samples) == 2 else "mono")
+        clean = clean * np.float32(full_scale(clean))
         yield to_pcm(clean, rate), (before, after), line, record("enhance", "a recording", None, after, mix=share)
 
     run = connect(demo, start, stop, enhance, [recording, mix], [audio, pictures, facts, made], name="enhance",

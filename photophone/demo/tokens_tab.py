@@ -14,7 +14,7 @@ from PIL import Image
 
 from photophone.core.pictures import to_pil, token_map
 from photophone.core.tokens import Tokens
-from photophone.data.audio import resample_audio
+from photophone.data.resampling import resample_audio
 from photophone.demo.events import HIDDEN, connect, example_button, wait
 from photophone.demo.image_tab import EXAMPLES
 from photophone.demo.jobs import Emit

@@ -16,10 +16,11 @@ from torch.nn import functional
 
 from photophone.core.files import check_target
 from photophone.core.limits import MAX_AUDIO_FRAMES, MAX_CHANNELS
-from photophone.data.audio import resample_audio
-from photophone.data.audio_checks import WRITE_FORMATS, check_rate
-from photophone.data.audio_stream import ArrayReader, AudioReader, Levels, overlapping
+from photophone.data.audio_checks import KEPT_SUBTYPES, WRITE_FORMATS, check_rate
+from photophone.data.audio_levels import Levels
+from photophone.data.audio_stream import ArrayReader, AudioReader, overlapping
 from photophone.data.audio_write import AudioWriter, check_format, write_pieces
+from photophone.data.resampling import reach_seconds, resample_audio
 from photophone.generators.enhancement import LEVEL, Enhancer
 from photophone.generators.llase_g1.enhancer import LLaSEEnhancer
 from photophone.generators.sampler import check_option
@@ -32,6 +33,8 @@ PIECE_SECONDS = 20
 ALIGNED_SECONDS = 2
 """Pieces begin at multiples of so much time, which is a whole number of frames at every rate."""
 LARGEST_GAIN = 100.0
+QUIETEST = 0.1
+"""Stretches of a recording are brought to one level where they are no quieter than so much of the whole."""
 HIGH_BAND_SHARE = 0.5
 """Above the model's band a recording is weakened as the upper part of the band is, from this share of it on."""
 
@@ -58,16 +61,30 @@ class EnhancedSpeech(MediaOutput):
         return [f"{index:03d}" for index in range(len(self.audio))]
 
     def facts(self, row: int) -> dict[str, Any]:
-        """What the JSON beside a file says."""
-        return {**self.settings, **self.origin}
+        """What the JSON beside a file says; ``scaled_by`` where 16 bits do not hold the peaks."""
+        scale = full_scale(self.audio[row])
+        return {**self.settings, **({} if scale == 1 else {"scaled_by": round(scale, 6)}), **self.origin}
 
     def write(self, row: int, file: Path, overwrite: bool) -> None:
-        """An audio file in the format of its suffix."""
-        channels = np.atleast_2d(self.audio[row])
+        """An audio file in the format of its suffix, scaled down where peaks over 1 would be cut."""
+        channels = np.atleast_2d(self.audio[row]) * np.float32(full_scale(self.audio[row]))
         with file_with_facts(file, self.facts(row), overwrite=overwrite) as partial, open(partial, "wb+", 0) as sound:
             suffix = check_format(file, self.sample_rate, len(channels))
             with closing(AudioWriter(sound, suffix, self.sample_rate, len(channels), name=str(file))) as writer:
                 writer.write(channels)
+
+
+@dataclass
+class EnhancedFile:
+    """What was written.
+
+    Args:
+        levels: of the source.
+        scaled_by: 1, or what brought peaks over full scale into a format that has none.
+    """
+
+    levels: Levels
+    scaled_by: float = 1.0
 
 
 class SpeechEnhancementPipeline(Pipeline):
@@ -75,6 +92,8 @@ class SpeechEnhancementPipeline(Pipeline):
 
     Recordings are resampled to the model's rate, brought to one level, enhanced in pieces that overlap by what the
     model sees, and brought back. What lies above the model's band is weakened as the upper half of the band is.
+    The level is that of the speech around a time: clicks and bangs do not change it, and quiet speakers of a long
+    recording are heard as loud ones are.
 
     Args:
         enhancer: any :class:`photophone.Enhancer`. Where pieces do not equal the whole, as with
@@ -119,14 +138,16 @@ class SpeechEnhancementPipeline(Pipeline):
         """Enhance recordings.
 
         Args:
-            audio: float array or tensor (T,) or (C, T) with C at most 2, nominally in [-1, 1]; or a list of such.
+            audio: float array or tensor (T,) or (C, T) with C at most 2, nominally in [-1, 1]; or a list of such. Peaks
+                over 1 are kept: what is made stays within the largest of 1 and the peak.
             sampling_rate: of all of them, in Hz.
             mix: share of the clean speech in the output, 0 to 1; the rest is the recording itself.
             callback_on_step_end: ``callback(pipeline, step, total, {})`` after each piece.
             return_dict: False gives a tuple with the recordings alone.
 
         Raises:
-            ValueError: an argument outside its limits, another shape, no samples, NaN or infinity.
+            ValueError: an argument outside its limits, another shape, no samples, NaN, infinity or samples that are
+                no sound, see ``MAX_SAMPLE`` of ``photophone.core.limits``.
         """
         check_mix(mix)
         given = list(audio) if isinstance(audio, list | tuple) else [audio]
@@ -153,17 +174,16 @@ class SpeechEnhancementPipeline(Pipeline):
                               weights_licence=self.weights_licence)
 
     def enhance_file(self, source: str | Path | bytes | AudioReader, target: Any, *, mix: float = 1.0,
-                     overwrite: bool = False) -> Levels:
+                     overwrite: bool = False) -> EnhancedFile:
         """Enhance a file into another in constant memory; nothing is written when the source is refused.
+
+        Peaks over 1 stay in WAV files of floats; for other formats all of it is scaled down so that they fit.
 
         Args:
             source: path, bytes, or an opened reader.
-            target: path of a ``.wav``, ``.flac`` or ``.ogg`` file, or a ``BytesIO`` for WAV.
+            target: path of a file of one of ``photophone.data.audio_checks.WRITE_FORMATS``, or a ``BytesIO`` for WAV.
             mix: see :meth:`__call__`.
             overwrite: whether a target that is there may be replaced.
-
-        Returns:
-            Levels of the source.
 
         Raises:
             FileNotFoundError: no such file.
@@ -178,39 +198,68 @@ class SpeechEnhancementPipeline(Pipeline):
         if isinstance(target, str | Path):
             check_target(target, overwrite)
         levels = reader.levels()
+        suffix = Path(target).suffix.lower() if isinstance(target, str | Path) else ".wav"
+        floats = reader.subtype == "FLOAT" and "FLOAT" in KEPT_SUBTYPES.get(suffix, ())
+        scale = 1.0 if floats else 1 / levels.limit
+        pieces = self.pieces(reader, levels, mix)
         with torch.no_grad():
-            write_pieces(target, self.pieces(reader, levels, mix), reader.sample_rate, reader.channels, reader.subtype,
-                         overwrite=overwrite)
-        return levels
+            write_pieces(target, pieces if scale == 1 else (scale * piece for piece in pieces), reader.sample_rate,
+                         reader.channels, reader.subtype, overwrite=overwrite)
+        return EnhancedFile(levels, scale)
 
     def pieces(self, reader: AudioReader | ArrayReader, levels: Levels, mix: float) -> Iterator[np.ndarray]:
         """Enhanced float32 (C, n) pieces, which together are as long as the recording."""
         rate, own_rate = reader.sample_rate, self.enhancer.sample_rate
-        margin = ALIGNED_SECONDS * math.ceil(self.enhancer.reach / (ALIGNED_SECONDS * own_rate)) * rate
-        gain = min(LEVEL / levels.rms, LARGEST_GAIN) if levels.rms > 0 else 0.0
+        reach = self.enhancer.reach / own_rate + 2 * reach_seconds(rate, own_rate) * (rate != own_rate)
+        margin = ALIGNED_SECONDS * math.ceil(reach / ALIGNED_SECONDS) * rate
+        gains = level_gains(levels)
         blocks, fade = reader.blocks(rate), round(self.enhancer.fade_seconds * rate)
-        tail = torch.zeros(1, 0)
+        tail, begin = torch.zeros(1, 0), 0
         for before, count, piece in overlapping(blocks, levels.frames, PIECE_SECONDS * rate, margin):
             audio = torch.from_numpy(piece - levels.offset)
             inner, last = audio[:, before:before + count], before + count
-            if not gain or not inner.abs().max():  # silence stays silence
+            start, begin = (begin - before) / rate, begin + count
+            if not gains.any() or not inner.abs().max():  # silence stays silence
                 tail = torch.zeros(1, 0)
                 yield np.zeros(inner.shape, np.float32)
                 continue
-            whole = self.enhanced(audio, rate, gain)
+            whole = self.enhanced(audio, rate, gains, start)
             made, tail = blend(tail, whole[:, before:last]), whole[:, last:last + fade]
-            yield (mix * made + (1 - mix) * inner).clamp(-1, 1).numpy()
+            yield (mix * made + (1 - mix) * inner).clamp(-levels.limit, levels.limit).numpy()
 
-    def enhanced(self, audio: Tensor, sample_rate: int, gain: float) -> Tensor:
-        """Float (C, T) at any rate, enhanced at the model's rate and at the level that ``gain`` brings it to."""
+    def enhanced(self, audio: Tensor, sample_rate: int, gains: np.ndarray, start: float) -> Tensor:
+        """Float (C, T) at any rate, from ``start`` seconds on, enhanced at the model's rate and at the level that
+        ``gains`` of each second bring it to."""
         own_rate = self.enhancer.sample_rate
         narrow = resample_audio(audio, sample_rate, own_rate)
-        made = self.enhancer.enhance(gain * narrow[:, None])[:, 0].float().cpu() / gain
+        gain = gain_curve(gains, start, narrow.shape[-1], own_rate)
+        made = self.enhancer.enhance((gain * narrow)[:, None])[:, 0].float().cpu() / gain
         wide = fit(resample_audio(made, own_rate, sample_rate), audio.shape[-1])
         if sample_rate <= own_rate:
             return wide
         above = audio - fit(resample_audio(narrow, own_rate, sample_rate), audio.shape[-1])
         return wide + above * upper_gain(narrow, made, audio.shape[-1])
+
+
+def level_gains(levels: Levels) -> np.ndarray:
+    """What brings the speech of each second to ``LEVEL``, float64 (N,); all 0 for silence."""
+    if not levels.rms:
+        return np.zeros(len(levels.powers))
+    return (LEVEL / levels.rms_at(QUIETEST)).clip(max=LARGEST_GAIN)
+
+
+def gain_curve(gains: np.ndarray, start: float, count: int, sample_rate: int) -> Tensor:
+    """Gains of seconds as a smooth curve, float32 (count,) from ``start`` seconds on, or (1,) where they are equal."""
+    if gains.min() == gains.max():
+        return torch.tensor([gains[0]], dtype=torch.float32)
+    times = start + np.arange(count) / sample_rate
+    curve = np.interp(times, np.arange(len(gains)) + 0.5, np.log(gains))
+    return torch.from_numpy(np.exp(curve).astype(np.float32))
+
+
+def full_scale(audio: np.ndarray) -> float:
+    """What scales samples so that none lies outside [-1, 1]; 1 where none does."""
+    return 1 / max(1.0, float(np.abs(audio).max(initial=0)))
 
 
 def upper_gain(noisy: Tensor, made: Tensor, length: int, n_fft: int = 512, hop: int = 160) -> Tensor:

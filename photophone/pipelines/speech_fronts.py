@@ -14,7 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from photophone.codecs.base import AudioCodec
 from photophone.core.limits import MAX_VOICE_SECONDS
-from photophone.data.audio import check_rate, read_audio, resample_audio
+from photophone.data.audio import read_audio
+from photophone.data.audio_checks import check_rate, check_samples
+from photophone.data.resampling import resample_audio
 from photophone.generators.conditions import Condition
 from photophone.generators.speech_ar.model import Phonemes
 from photophone.generators.voxcpm.condition import SpeechSequence
@@ -202,6 +204,7 @@ class PromptedSpeech(SpeechFront):
         if voice.sampling_rate is None:
             raise ValueError("an array of a voice needs its sampling_rate")
         check_rate(voice.sampling_rate, "the voice")
+        check_samples(audio.float().numpy(), "the voice")
         if len(audio) > MAX_VOICE_SECONDS * voice.sampling_rate:
             raise ValueError(f"the voice lasts {len(audio) / voice.sampling_rate:.0f} s, over the limit of "
                              f"{MAX_VOICE_SECONDS} s; a few seconds are enough")

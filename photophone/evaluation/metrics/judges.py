@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from photophone.data.audio import resample_audio
+from photophone.data.resampling import resample_audio
 from photophone.evaluation.metrics.audio import optional_module, word_error_rate
 
 JUDGE_RATE = 16_000

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from photophone.data.audio import resample_audio
+from photophone.data.resampling import resample_audio
 from photophone.evaluation.metrics.audio import optional_module
 from photophone.evaluation.metrics.judges import JUDGE_RATE, onnx_session, package_folder
 from photophone.evaluation.peers.base import Peers

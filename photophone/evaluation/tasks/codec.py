@@ -17,7 +17,7 @@ from torchaudio.functional import phase_vocoder
 from tqdm import tqdm
 
 from photophone.codecs.base import AudioCodec
-from photophone.data.audio import resample_audio
+from photophone.data.resampling import resample_audio
 from photophone.data.speech_sources import Clip, decode_clip, read_recordings
 from photophone.evaluation.metrics.audio import mel_distance, pesq_wb, si_sdr, stoi
 from photophone.evaluation.metrics.judges import JUDGE_RATE, Panel

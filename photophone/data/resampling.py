@@ -1,0 +1,104 @@
+"""The one way to change a rate: a long windowed sinc, computed as products of matrices.
+
+Measured with tones, what is folded back lies below -100 dB, and up to 0.95 of the lower Nyquist frequency the level
+stays within 0.001 dB (``tests/data/test_resampling.py``). Each sample of the result depends on a fixed stretch of the
+source, so that parts equal the whole; soxr, which is faster still, loses 3 dB at 0.95 and has no gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from photophone.data.audio_checks import check_rate
+
+MAX_RATIO_TERM = 500
+"""Largest denominator of a resampling ratio; the filter bank grows with it. Common rates are exact, odd ones are off by
+at most 4 parts in a million."""
+STOP_DB = 96.0
+"""Weakening of what lies above the lower Nyquist frequency."""
+PASS_SHARE = 0.95
+"""Of the lower Nyquist frequency, up to which the level stays."""
+HALF_WIDTH = math.ceil((STOP_DB - 8) / (2.285 * math.pi * (1 - PASS_SHARE)) / 2)
+"""Samples of the lower rate on each side that a sample of the result depends on: Kaiser's rule for the two above."""
+CACHED_TAPS = 4_000_000
+"""Larger filter banks, of odd rates, are not kept."""
+
+
+def reach_seconds(source_rate: int, target_rate: int) -> float:
+    """How far on each side a sample of the result depends on what is resampled."""
+    return (HALF_WIDTH + 1) / min(source_rate, target_rate)
+
+
+def resample_audio(audio: Tensor, source_rate: int, target_rate: int) -> Tensor:
+    """Resample float (..., T) to (..., ceil(T * target_rate / source_rate)), on any device and with gradients.
+
+    Beyond its ends the sound is taken as silence. A part with :func:`reach_seconds` of what lies around it gives what
+    the whole gives, but for rounding.
+
+    Raises:
+        ValueError: a rate outside the limits.
+        TypeError: whole numbers.
+    """
+    check_rate(source_rate)
+    check_rate(target_rate)
+    if source_rate == target_rate:
+        return audio
+    if not audio.is_floating_point():
+        raise TypeError(f"audio must be float in [-1, 1], got {audio.dtype}; divide 16-bit samples by 32768")
+    ratio = Fraction(target_rate, source_rate).limit_denominator(MAX_RATIO_TERM)
+    source, target = ratio.denominator, ratio.numerator
+    dtype = torch.float64 if audio.dtype == torch.float64 else torch.float32
+    bank = filter_bank(source, target).to(audio.device, dtype)
+    return apply_bank(audio.to(dtype), bank, source, target).to(audio.dtype)
+
+
+def filter_bank(source: int, target: int) -> Tensor:
+    """The filters of a ratio, kept where they are small; see :func:`make_bank`."""
+    half = half_width(source, target)
+    kept = source * target * (2 * half // source + 2) < CACHED_TAPS
+    return (cached_bank if kept else make_bank)(source, target)
+
+
+def half_width(source: int, target: int) -> int:
+    """Samples of the source on each side of a sample of the result."""
+    return math.ceil(HALF_WIDTH * source / min(source, target))
+
+
+def make_bank(source: int, target: int) -> Tensor:
+    """Matrices (J, hop, count) float64: ``count`` samples of the result are the sum over j of hop samples of the
+    source, from ``j * hop`` on, times matrix j. The first of them lies ``half_width`` before the first result."""
+    half = half_width(source, target)
+    times = max(1, round(half / source))  # steps of about the length of the filter waste little
+    hop, count = times * source, times * target
+    blocks = -(-(2 * half + hop) // hop)
+    place = torch.arange(blocks * hop, dtype=torch.float64)[:, None] - half
+    centre = torch.arange(count, dtype=torch.float64) * source / target
+    time = (place - centre) * (min(source, target) / source)  # in samples of the lower rate
+    cut = (1 + PASS_SHARE) / 2
+    beta = 0.1102 * (STOP_DB - 8.7)
+    window = torch.special.i0(beta * (1 - (time / HALF_WIDTH).square()).clamp(min=0).sqrt()) / torch.special.i0(
+        torch.tensor(beta, dtype=torch.float64))
+    taps = cut * torch.sinc(cut * time) * window * (time.abs() <= HALF_WIDTH) * (min(source, target) / source)
+    return taps.reshape(blocks, hop, count)
+
+
+cached_bank = lru_cache(maxsize=16)(make_bank)
+
+
+def apply_bank(audio: Tensor, bank: Tensor, source: int, target: int) -> Tensor:
+    """See :func:`make_bank`: float (..., T) to (..., ceil(T * target / source))."""
+    blocks, hop, count = bank.shape
+    length = -(-audio.shape[-1] * target // source)
+    frames = -(-length // count)
+    half = half_width(source, target)
+    flat = audio.reshape(-1, audio.shape[-1])
+    padded = functional.pad(flat, (half, (frames + blocks - 1) * hop - half - flat.shape[-1]))
+    rows = padded.reshape(len(flat), frames + blocks - 1, hop)
+    made = sum(rows[:, first:first + frames] @ bank[first] for first in range(blocks))
+    return made.reshape(len(flat), -1)[:, :length].reshape(*audio.shape[:-1], length)
