@@ -37,7 +37,7 @@ TEXTS = [
 NOISY = PRETRAINED / "tiny-enhance" / "noisy.flac"
 
 
-def make_images(folder: Path, per_prompt: int, overwrite: bool) -> None:
+def make_images(folder: Path, per_prompt: int, overwrite: bool = False) -> None:
     """Images of PROMPTS with seeds 0, 1, ... into ``folder``, and a labelled contact sheet."""
     started = time.perf_counter()
     pipeline = TextToImagePipeline.from_pretrained("photophone/tiny-image")
@@ -57,7 +57,7 @@ def make_images(folder: Path, per_prompt: int, overwrite: bool) -> None:
     print(f"contact sheet: {sheet}")
 
 
-def make_speech(folder: Path, overwrite: bool) -> None:
+def make_speech(folder: Path, overwrite: bool = False) -> None:
     """Speech of TEXTS with seeds 0, 1, ... into ``folder``: WAV, JSON and a picture of the spectrum of each."""
     started = time.perf_counter()
     pipeline = TextToSpeechPipeline.from_pretrained("photophone/tiny-speech")
@@ -72,7 +72,7 @@ def make_speech(folder: Path, overwrite: bool) -> None:
         print(f"{seconds:5.2f} s  {len(result.audio[0]) / result.sample_rate:.1f} s of speech: {file}")
 
 
-def make_clean(folder: Path, overwrite: bool) -> None:
+def make_clean(folder: Path, overwrite: bool = False) -> None:
     """The noisy recording of the package enhanced: before and after as WAV, and the spectra of both in a picture."""
     started = time.perf_counter()
     pipeline = SpeechEnhancementPipeline.from_pretrained("photophone/tiny-enhance")

@@ -25,9 +25,6 @@ from photophone.cli.common import (
 )
 from photophone.cli.evaluate import choose_peers, evaluate
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
-"""Of files that are taken from folders."""
-
 
 @app.command()
 def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...", help="Audio files, or folders of "
@@ -90,12 +87,14 @@ def find_inputs(inputs: list[Path]) -> list[tuple[Path, Path]]:
         FileNotFoundError: no such file or folder.
         ValueError: a folder without audio.
     """
+    from photophone.data.audio_checks import READ_SUFFIXES
+
     found = []
     for path in inputs:
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in READ_SUFFIXES and file.is_file())
             if not files:
-                raise ValueError(f"the folder {path} holds no audio files ({', '.join(SUFFIXES)})")
+                raise ValueError(f"the folder {path} holds no audio files ({', '.join(READ_SUFFIXES)})")
             found += [(file, file.relative_to(path)) for file in files]
         elif path.exists():
             found.append((path, Path(path.name)))

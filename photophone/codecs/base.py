@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from photophone.codecs.vocoder import CHUNK_SECONDS, Vocoder
+from photophone.core.limits import MAX_SAMPLE
 from photophone.core.noise import Noise
 from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import TokenFormat, Tokens
@@ -110,6 +111,9 @@ class AudioCodec(Vocoder):
             raise ValueError(f"audio must be float in [-1, 1], got {audio.dtype}; divide 16-bit samples by 32768")
         if not torch.isfinite(audio).all():
             raise ValueError("the audio holds NaN or infinite samples")
+        if float(audio.abs().max()) > MAX_SAMPLE:
+            raise ValueError(f"the audio holds a sample of {float(audio.abs().max()):g}; full scale is 1, and over "
+                             f"{MAX_SAMPLE:g} is refused: divide 16-bit samples by 32768")
         if lengths is None:
             return
         if lengths.dtype != torch.long or tuple(lengths.shape) != audio.shape[:1]:

@@ -16,6 +16,9 @@ READ_FORMATS = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "AIFF"}
 READ_SUBTYPES = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW", "IMA_ADPCM",
                  "MS_ADPCM", "GSM610", "VORBIS", "OPUS", "MPEG_LAYER_III"}
 """What libsndfile is trusted with: FFmpeg decodes the same samples of telephone codecs. Its other ADPCMs are not."""
+READ_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".aac", ".webm", ".wma",
+                 ".amr", ".caf")
+"""Of files that are taken from folders, those of the extra ``av`` too: none is left out in silence."""
 WRITE_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS"),
                  ".opus": ("OGG", "OPUS"), ".mp3": ("MP3", "MPEG_LAYER_III")}
 KEPT_SUBTYPES = {".wav": ("PCM_16", "PCM_24", "FLOAT"), ".flac": ("PCM_16", "PCM_24")}

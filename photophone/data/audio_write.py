@@ -42,9 +42,14 @@ def to_whole(audio: np.ndarray, bits: int = 16, dither: np.random.Generator | No
 
     Returns:
         int16, or int32 with 24 bits at its upper end, as libsndfile takes them.
+
+    Raises:
+        ValueError: NaN, infinity, or samples far outside [-1, 1].
     """
+    audio = np.asarray(audio)
+    check_samples(audio, "what was made")
     scale = 2.0 ** (bits - 1)
-    steps = np.asarray(audio, np.float64) * scale
+    steps = audio.astype(np.float64) * scale
     if dither is not None:
         draws = dither.random((*steps.shape, 2))
         steps = steps + draws[..., 0] - draws[..., 1]

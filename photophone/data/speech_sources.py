@@ -12,9 +12,8 @@ import torch
 
 from photophone.core.limits import MAX_CLIP_SECONDS
 from photophone.data.audio import read_audio
+from photophone.data.audio_checks import READ_SUFFIXES
 from photophone.data.resampling import resample_audio
-
-SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
 
 @dataclass
@@ -76,7 +75,7 @@ def read_ljspeech(path: Path) -> Iterator[tuple[Path, dict]]:
 def read_folder(path: Path) -> Iterator[tuple[Path, dict]]:
     """A folder of audio files; the text from ``NAME.normalized.txt`` (LibriTTS) or ``NAME.txt``; the speaker is the
     first folder below ``path``, as in LibriTTS."""
-    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES):
+    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in READ_SUFFIXES):
         sidecars = (file.with_suffix(".normalized.txt"), file.with_suffix(".txt"))
         text = next((s.read_text("utf-8", "replace").strip() for s in sidecars if s.exists()), "")
         parts = file.relative_to(path).parts

@@ -16,6 +16,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from photophone.core.limits import DEMO_KEEP_SECONDS, DEMO_QUEUE, DEMO_UPLOAD_BYTES
+from photophone.demo import GRADIO_FOLDER, WAS_THERE
 from photophone.demo.ending import Ending
 from photophone.demo.enhance_tab import build_enhance_tab
 from photophone.demo.guard import Guard, stored_files
@@ -129,8 +130,6 @@ def own_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="photophone-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         try:
-            with suppress(OSError):
-                (folder.parent / "gradio").rmdir()  # which gradio made when it was imported; it stays if it is not empty
             tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(folder)  # gradio keeps uploads and results there
             yield folder
         finally:
@@ -138,6 +137,10 @@ def own_folder() -> Iterator[Path]:
             os.environ.pop("GRADIO_TEMP_DIR", None)
             if former is not None:
                 os.environ["GRADIO_TEMP_DIR"] = former
+            if not WAS_THERE:
+                for place in (*sorted(GRADIO_FOLDER.rglob("*"), reverse=True), GRADIO_FOLDER):
+                    with suppress(OSError):
+                        place.rmdir()  # refuses files, and folders with something in them
 
 
 def launch(page: gr.Blocks, settings: Settings, folder: Path, ending: Ending) -> str:

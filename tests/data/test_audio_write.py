@@ -121,6 +121,8 @@ def test_samples_that_are_no_sound_are_not_written(tmp_path, value):
     pieces = [np.zeros((1, 100), np.float32), np.full((1, 3), value, np.float32)]
     with pytest.raises(ValueError, match="NaN|full scale is 1"):
         write_pieces(tmp_path / "a.wav", pieces, RATE, 1, "FLOAT")
+    with pytest.raises(ValueError, match="NaN|full scale is 1"), speech_file(tmp_path / "b.wav", RATE, {}) as writer:
+        writer.write(pieces[1][0])
     assert list(tmp_path.iterdir()) == []
 
 
