@@ -1,7 +1,7 @@
 """Write the tables of README and docs that follow from data: systems, comparisons with official code, speeds.
 
 A document holds a table between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``. Systems come from the entries of the
-families, comparisons from the tensors in ``tests/goldens``, forms of checkpoints from ``tests/wrappings.py``, speeds from
+families, comparisons from ``tests/goldens``, forms of checkpoints from ``tests/wrappings.py``, speeds from
 ``benchmarks/results.json``, which ``make bench`` writes. Nothing else in a document is touched.
 """
 
