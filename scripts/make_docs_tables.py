@@ -1,14 +1,15 @@
 """Write the tables of README and docs that follow from data: systems, comparisons with official code, speeds.
 
 A document holds a table between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``. Systems come from the entries of the
-families, comparisons from the tensors in ``tests/goldens``, speeds from ``benchmarks/results.json``, which
-``make bench`` writes. Nothing else in a document is touched.
+families, comparisons from ``tests/goldens``, forms of checkpoints from ``tests/wrappings.py``, speeds from
+``benchmarks/results.json``, which ``make bench`` writes. Nothing else in a document is touched.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import struct
 import sys
@@ -149,6 +150,28 @@ def privacy() -> str:
     return markdown((("library", "is set to", "stops"), rows))
 
 
+def wrappings() -> str:
+    """One row a form in which weights are read, and what the report says of a small model that was loaded from it."""
+    sys.path[:0] = [str(ROOT / "tests")]
+    from official import official_models
+    from wrappings import AVERAGES, WRAPPINGS
+
+    from photophone.loading.files import Content
+
+    model_class, state, config, _ = official_models()["maskgit_vqgan MaskGITVQGAN"]
+    raw = {key: value + 1 for key, value in state.items()}
+    contents = {**{words: wrap(state) for words, wrap in WRAPPINGS.items()},
+                **{words: wrap(raw, state) for words, wrap in AVERAGES.items()}}
+    logging.disable(logging.WARNING)  # the reports are what the table shows
+    try:
+        reports = {words: model_class.load_content(None, Content(content), None, config).load_report
+                   for words, content in contents.items()}
+    finally:
+        logging.disable(logging.NOTSET)
+    return markdown((("in the file", "what the report says"),
+                     [[words, "; ".join(report.lines).replace("|", " ")] for words, report in reports.items()]))
+
+
 def results() -> dict:
     """What ``make bench`` measured, or nothing."""
     return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"machine": {}, "tables": {}}
@@ -180,7 +203,7 @@ def content(name: str) -> str:
     """
     if name.startswith("speed-"):
         return speed(name.removeprefix("speed-"))
-    tables = {"systems": systems, "parity": parity, "machine": machine, "privacy": privacy,
+    tables = {"systems": systems, "parity": parity, "machine": machine, "privacy": privacy, "wrappings": wrappings,
               "audio-formats": audio_formats, "written-formats": written_formats, "image-modes": image_modes}
     if name not in tables:
         raise ValueError(f"no table is called {name!r}; known are {', '.join(tables)} and speed-NAME")

@@ -5,11 +5,12 @@ import random
 import re
 import struct
 
-VALUES = (0, -1, 1, 2, 3, 7, 10**9, 2**63, 10**30, -(10**12), 0.5, -0.5, 1e30, float("nan"), float("inf"), "", "64", "none",
-          "x" * 10_000, None, True, False, [], {}, [1], [0], [-1], ["a"], [[]], [None], [1] * 100_000, {"a": 1},
+VALUES = (0, -1, 1, 2, 3, 7, 10**9, 2**63, 10**30, -(10**12), 0.5, -0.5, 1e30, float("nan"), float("inf"), "", "64",
+          "none", "x" * 10_000, None, True, False, [], {}, [1], [0], [-1], ["a"], [[]], [None], [1] * 100_000, {"a": 1},
           {"width": 10**9}, {"depth": None}, [10**9, 10**9], [[1, 2], [3]], [float("nan")])
-TEXTS = ("", " ", "null", "[]", "{}", "3", '"text"', "{", '{"a": 1', "\x00\x01", "<html></html>", "not json", "[" * 100_000,
-         '{"a":' * 5_000, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n", "NaN", "\ufeff{}")
+TEXTS = ("", " ", "null", "[]", "{}", "3", '"text"', "{", '{"a": 1', "\x00\x01", "<html></html>", "not json",
+         "[" * 100_000, '{"a":' * 5_000,
+         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n", "NaN", "\ufeff{}")
 NAMES = ("Nothing", "os.system", "Model", "", None, 3, ["FlowARGenerator"], {"a": 1}, "Vocos", "../x")
 DTYPES = ("I32", "U8", "F16", "BOOL", "F8_E4M3", "I64", "C64", "X99", 3)
 

@@ -1,6 +1,7 @@
-"""Saved models whose files were damaged: a sentence that names file, key and value, or a right model; never a traceback.
+"""Saved models whose files were damaged: a sentence that names file, key and value, or a right model.
 
-340 mutations of configs, texts and weights, drawn from seeds, over models of many kinds; more with PHOTOPHONE_MUTATIONS.
+340 mutations of configs, texts and weights, drawn from seeds, over models of many kinds; `PHOTOPHONE_MUTATIONS` sets
+another number.
 """
 
 import json
@@ -25,7 +26,7 @@ from photophone.loading.saved import open_saved
 NAMES = ("vocos-mel-24khz", "mar-base", "wavtokenizer-large-unify-40", "bicodec-spark-tts-0.5b", "dac-16khz",
          "cosyvoice2-0.5b-hift", "voxcpm-0.5b", "titok-l32", "var-d16", "mimi-8", "mar-huge-cspd-base", "llase-g1",
          "music2latent")
-COUNT = int(os.environ.get("PHOTOPHONE_MUTATIONS", 340))
+COUNT = int(os.environ.get("PHOTOPHONE_MUTATIONS", "340"))
 BLOCKS = 10
 SECONDS, BYTES = 5.0, 1_000_000_000  # of the processor, and of memory, for each
 
@@ -111,7 +112,7 @@ def test_a_broken_text_tokenizer_is_refused(copy, name, text):
 
 
 @pytest.mark.parametrize(("name", "change"), [
-    ("mar-base", {"encoder_width": 10**8}), ("var-d16", {"width": 10**7}), ("voxcpm-0.5b", {"vocab_size": 10**8}),
+    ("mar-base", {"encoder_width": 10**8}), ("var-d16", {"width": 10**8}), ("voxcpm-0.5b", {"vocab_size": 10**8}),
     ("vocos-mel-24khz", {"hidden": 10**8}), ("titok-l32", {"num_codes": 10**9}),
     ("wavtokenizer-large-unify-40", {"width": 10**7}), ("mar-base", {"encoder_depth": 1024, "encoder_width": 9999})])
 def test_sizes_that_no_machine_has_are_refused_before_they_are_allocated(name, change):

@@ -6,6 +6,7 @@ import pickle
 import re
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from official import official_models
 from safetensors.torch import save, save_file
 from tiny import Hostile
 
+from photophone.loading.chains import read_config, settings_of
 from photophone.loading.checkpoints import read_state
 from photophone.loading.files import main_file, read_content
 from photophone.loading.hub import find_checkpoint
 from photophone.loading.registry import find, list_models
 from photophone.tokenizers.maskgit_vqgan.model import MaskGITVQGAN
 
+GOLDEN = Path(__file__).parent / "goldens" / "data" / "voxcpm"
 CONFIG = {"image_size": 14, "channels": 32, "multipliers": [2, 1], "blocks": 1, "token_width": 12, "num_codes": 40}
 UNSAFE = re.compile(r"weights_only|add_safe_globals|safe_globals|allowlist|unsafe|trusted source|pickle_module", re.I)
 STATE = {"weight": torch.arange(6.0).reshape(2, 3)}
@@ -122,7 +125,6 @@ def test_plain_values_of_trainings_are_not_built(tmp_path):
     """numpy's numbers and states, paths, and arguments: an empty object stands for each."""
     from argparse import Namespace
     from datetime import timedelta
-    from pathlib import Path
 
     content = {"model": STATE, "loss": np.float32(0.3), "rng": np.random.RandomState(3).get_state(),
                "took": timedelta(3), "args": Namespace(path=Path("x"), size=torch.Size([3])), "array": np.arange(3),
@@ -245,3 +247,37 @@ def test_the_shell_says_what_was_found(run, tmp_path):
     assert code == 0 and json.loads(output)["found"]["place"] == "model"
     code, output, error = run(*arguments, tmp_path / "no", *config, "--take", "none")
     assert code == 2 and "no weights for take='none'" in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_published_config_that_lacks_a_part_is_refused_with_file_key_and_way_out(version, tmp_path):
+    settings = json.loads((GOLDEN / "config.json").read_text())["config"][version]
+    settings |= {"architecture": "voxcpm2"} if version == "v2" else {}
+    name = {"v1": "voxcpm-0.5b", "v2": "voxcpm-2"}[version]
+    file = tmp_path / "config.json"
+
+    def refused(words, given):
+        file.write_text(given if isinstance(given, str) else json.dumps(given))
+        with pytest.raises(ValueError, match=words):
+            settings_of(name, read_config(tmp_path))
+
+    for part in ("lm_config", "encoder_config", "dit_config"):
+        broken = {key: value for key, value in settings.items() if key != part}
+        refused(f"config.json lacks '{part}', which {name} needs; take the config.json", broken)
+    for part, value in (("lm_config", None), ("lm_config", []), ("dit_config", 3), ("encoder_config", "x")):
+        refused("config.json", {**settings, part: value})
+    for key, value in (("hidden_size", 0), ("num_attention_heads", "16"), ("vocab_size", None), ("rms_norm_eps", -1)):
+        refused(r"config.json: VoxCPM: \w+ must be", {**settings, "lm_config": {**settings["lm_config"], key: value}})
+    for text in ("null", "[]", "", "{", "<html>"):
+        refused("config.json", text)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_config_without_its_codec_leaves_the_sizes_to_the_registry(version, tmp_path):
+    settings = json.loads((GOLDEN / "config.json").read_text())["config"][version]
+    settings |= {"architecture": "voxcpm2"} if version == "v2" else {}
+    settings.pop("audio_vae_config")
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    name = {"v1": "voxcpm-vae-16k", "v2": "voxcpm-vae-48k"}[version]
+    found = settings_of(name, read_config(tmp_path))
+    assert {**find(name).config, **found} == {"delay_odd": version == "v1", **find(name).config}

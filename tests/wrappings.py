@@ -1,4 +1,7 @@
-"""Wrappings in which training scripts leave weights, as functions of the plain table; docs/checkpoints.md has a table."""
+"""Wrappings in which training scripts leave weights, as functions of the plain table.
+
+docs/checkpoints.md lists them, with what the report says of each: `make tables` loads a small model from all.
+"""
 
 import argparse
 from collections import OrderedDict
@@ -68,6 +71,20 @@ WRAPPINGS = {
                                                           "config": {"width": 3}, "history": [1, 2]},
 }
 """{words: function of the plain table}."""
+AVERAGES = {
+    '`{"model": ..., "ema": ...}`': lambda raw, average: {"model": raw, "ema": average},
+    '`{"params": ..., "params_ema": ...}`': lambda raw, average: {"params": raw, "params_ema": average},
+    '`{"state_dict": ..., "state_dict_ema": ...}`': lambda raw, average: {
+        "state_dict": raw, "state_dict_ema": average, "optimizer": optimizer()},
+    '`{"generator": ..., "generator_ema": ...}`, with `module.`': lambda raw, average: {
+        "generator": within("module.", raw), "generator_ema": within("module.", average)},
+    "`model.` and `ema_model.` before the keys": lambda raw, average: {
+        **within("model.", raw), **within("ema_model.", average)},
+    "latent diffusion: `model_ema.` before keys without dots": lambda raw, average: {"state_dict": {
+        **raw, **{f"model_ema.{key.replace('.', '')}": value for key, value in average.items()},
+        "model_ema.decay": torch.tensor(0.9), "model_ema.num_updates": torch.tensor(7)}},
+}
+"""{words: function of the weights and of their running average}."""
 
 OLD = (".weight_g", ".weight_v")
 NEW = (".parametrizations.weight.original0", ".parametrizations.weight.original1")

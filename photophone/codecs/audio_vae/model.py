@@ -121,8 +121,9 @@ class AudioVAE(OriginalCheckpoint, QuantizedModel, AudioCodec):
     @staticmethod
     def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments for the whole ``config.json`` of a published VoxCPM; see
-        :func:`photophone.codecs.audio_vae.config.codec_config`."""
-        return codec_config(official["audio_vae_config"], official.get("architecture") == "voxcpm2")
+        :func:`photophone.codecs.audio_vae.config.codec_config`. One that says nothing of its codec, as that of the
+        0.5B release, leaves its sizes to the registry, as the official code leaves them to its classes."""
+        return codec_config(official.get("audio_vae_config") or {}, official.get("architecture") == "voxcpm2")
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
