@@ -23,6 +23,8 @@ from photophone.evaluation.metrics.readings import misread, read_forms  # noqa: 
 from photophone.text.phonemes import phonemize  # noqa: E402
 from photophone.text.speech_text import speech_pieces  # noqa: E402
 
+GRAMMARS: str | None = None
+"""A folder where NeMo keeps its compiled grammars."""
 FORMS = Path(__file__).parents[1] / "tests" / "text" / "forms"
 
 
@@ -48,7 +50,7 @@ def nemo() -> Callable[[str], str]:
     """Finite-state grammars of NVIDIA's NeMo, before the reader."""
     from nemo_text_processing.text_normalization.normalize import Normalizer
 
-    normalizer = Normalizer(input_case="cased", lang="en")
+    normalizer = Normalizer(input_case="cased", lang="en", cache_dir=GRAMMARS)
     return lambda text: phonemize(normalizer.normalize(text))
 
 
@@ -92,15 +94,17 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print the misread forms of each kind too")
+    parser.add_argument("--grammars", help="folder for NeMo's compiled grammars; else they are compiled each time")
     options = parser.parse_args()
+    globals()["GRAMMARS"] = options.grammars
     rows = [measure(name) for name, (_, module) in FRONT_ENDS.items()
             if module is None or importlib.util.find_spec(module)]
     if options.json:
         print(json.dumps(rows, indent=1))
         return
     columns = [column for column in rows[0] if column != "kinds"]
-    print(markdown(columns, [[row[column] if isinstance(row[column], str) else f"{row[column]:.1f}"
-                              for column in columns] for row in rows]))
+    print(markdown((columns, [[row[column] if isinstance(row[column], str) else f"{row[column]:.1f}"
+                              for column in columns] for row in rows])))
 
 
 if __name__ == "__main__":

@@ -67,5 +67,4 @@ def _goes_on(line: str) -> bool:
     return line.rsplit(maxsplit=1)[-1].lower() in _OPEN
 
 
-_OPEN = frozenset(("a an the of to in on at by for with from and or but nor as is was were are be my your his her our "
-                   "their its this that than into over mr. mrs. dr. ms. st. new saint").split())
+_OPEN = frozenset(["a", "an", "the", "of", "to", "in", "on", "at", "by", "for", "with", "from", "and", "or", "but", "nor", "as", "is", "was", "were", "are", "be", "my", "your", "his", "her", "our", "their", "its", "this", "that", "than", "into", "over", "mr.", "mrs.", "dr.", "ms.", "st.", "new", "saint"])
