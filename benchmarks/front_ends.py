@@ -23,8 +23,12 @@ from photophone.evaluation.metrics.readings import misread, read_forms  # noqa: 
 from photophone.text.phonemes import phonemize  # noqa: E402
 from photophone.text.speech_text import speech_pieces  # noqa: E402
 
-GRAMMARS: str | None = None
-"""A folder where NeMo keeps its compiled grammars."""
+class GRAMMARS:
+    """Where NeMo keeps its compiled grammars; None: they are compiled each time."""
+
+    folder: str | None = None
+
+
 FORMS = Path(__file__).parents[1] / "tests" / "text" / "forms"
 
 
@@ -50,7 +54,7 @@ def nemo() -> Callable[[str], str]:
     """Finite-state grammars of NVIDIA's NeMo, before the reader."""
     from nemo_text_processing.text_normalization.normalize import Normalizer
 
-    normalizer = Normalizer(input_case="cased", lang="en", cache_dir=GRAMMARS)
+    normalizer = Normalizer(input_case="cased", lang="en", cache_dir=GRAMMARS.folder)
     return lambda text: phonemize(normalizer.normalize(text))
 
 
@@ -96,7 +100,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the misread forms of each kind too")
     parser.add_argument("--grammars", help="folder for NeMo's compiled grammars; else they are compiled each time")
     options = parser.parse_args()
-    globals()["GRAMMARS"] = options.grammars
+    GRAMMARS.folder = options.grammars
     rows = [measure(name) for name, (_, module) in FRONT_ENDS.items()
             if module is None or importlib.util.find_spec(module)]
     if options.json:

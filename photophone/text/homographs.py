@@ -17,15 +17,18 @@ def _words(text: str) -> frozenset[str]:
 
 
 MODALS = _words("will would can could may might must shall should cannot 'll 'd do does did don't doesn't didn't won't "
-                "can't couldn't wouldn't shouldn't mustn't ca wo let's ought help helped helps make makes made let lets")
+                "can't couldn't wouldn't shouldn't mustn't ca wo let's ought help helped helps make makes made let "
+                "lets")
 SUBJECTS = _words("i you we they who people")
 SINGULARS = _words("he she it who that which nobody everyone everybody someone somebody anyone")
 DETERMINERS = _words("a an the this these those my your his her its our their no some any each every another whose "
                      "many several few more most other both such one's first last second third")
 PREPOSITIONS = _words("of in for with by from on without under about into against between during after before at per "
                       "through over than as like via upon within beyond")
-BE = _words("is was are were be been being am 's 're 'm isn't wasn't aren't weren't isn wasn aren weren seems seem seemed "
-            "feels feel felt looks look looked became become becomes remain remains remained stay stayed very quite too so "
+BE = _words("is was are were be been being am 's 're 'm isn't wasn't aren't weren't isn wasn aren weren seems seem "
+            "seemed "
+            "feels feel felt looks look looked became become becomes remain remains remained stay stayed very quite "
+            "too so "
             "rather perfectly fully all")
 HAVE = _words("have has had 've having haven't hasn't hadn't")
 ADVERBS = _words("always never often also really usually sometimes still just only now ever not n't already rarely "
@@ -38,7 +41,8 @@ NOUNS = ("NN", "NNS")
 TAGS = {"VERB": "VB", "NOUN": "NN", "ADJ": "JJ"}
 
 
-ADJECTIVES = _words("close invalid upset diffuse minute live perfect present absent separate moderate intimate deliberate "
+ADJECTIVES = _words("close invalid upset diffuse minute live perfect present absent separate moderate intimate "
+                    "deliberate "
                     "elaborate alternate appropriate approximate frequent converse compact content legitimate animate "
                     "aspirate consummate desolate adulterate degenerate desperate precipitate")
 """Of the homographs, those that describe a noun as adjectives; the others before a noun are nouns themselves."""
@@ -156,22 +160,33 @@ class Sense:
         return bool(context.word(-1) in self.before or context.word(1) in self.behind or self.near & set(context.words))
 
 
-_METAL = _words("paint painted pencil pencils pipe pipes metal metals toxic poison poisoning poisoned copper tin zinc iron "
-                "steel gold silver mercury bullet bullets gasoline petrol solder roof roofs ore alloy battery batteries "
-                "molten melted melt melts heavy weights glass dust acid blood contains contained contain pewter smelted "
+_METAL = _words("paint painted pencil pencils pipe pipes metal metals toxic poison poisoning poisoned copper tin zinc "
+                "iron "
+                "steel gold silver mercury bullet bullets gasoline petrol solder roof roofs ore alloy battery "
+                "batteries "
+                "molten melted melt melts heavy weights glass dust acid blood contains contained contain pewter "
+                "smelted "
                 "mine mines mined plumbing sinker sinkers soldiers statue gray grey")
-_RIPS = _words("coat fabric shirt trousers jeans paper cloth muscle ligament sail net sleeve dress curtain jacket tent bag "
-               "canvas sheet sofa tendon skirt knee shoulder seam pants sock glove sofa wear rotator cuff meniscus pocket")
-_SHIPS = _words("ship ship's boat boat's vessel stern deck sailor sailors waves captain port starboard anchor hull canoe "
+_RIPS = _words("coat fabric shirt trousers jeans paper cloth muscle ligament sail net sleeve dress curtain jacket "
+               "tent bag "
+               "canvas sheet sofa tendon skirt knee shoulder seam pants sock glove sofa wear rotator cuff meniscus "
+               "pocket")
+_SHIPS = _words("ship ship's boat boat's vessel stern deck sailor sailors waves captain port starboard anchor hull "
+                "canoe "
                 "yacht ferry")
-_FISH = _words("fish fishing caught catch lake river sea striped largemouth smallmouth pond trout salmon ate eat grilled "
+_FISH = _words("fish fishing caught catch lake river sea striped largemouth smallmouth pond trout salmon ate eat "
+               "grilled "
                "fillet fried angler bait anglers reel")
-_SPUN = _words("up down around clock wool string rope scarf thread tape wire bandage yarn watch spool coil ribbon path road "
+_SPUN = _words("up down around clock wool string rope scarf thread tape wire bandage yarn watch spool coil ribbon "
+               "path road "
                "river trail through its cable bobbin")
 _PIGS = _words("pig pigs piglets piglet boar boars litter hog hogs farmer's pen sty swine fed feeding pork")
-_TINY = _words("amount amounts crack cracks detail details particle particles quantity quantities difference differences "
-               "fraction trace traces change changes variation variations piece pieces speck scale size dose doses portion "
-               "hole holes organism organisms insects structure structures movement movements quantities crystal crystals "
+_TINY = _words("amount amounts crack cracks detail details particle particles quantity quantities difference "
+               "differences "
+               "fraction trace traces change changes variation variations piece pieces speck scale size dose doses "
+               "portion "
+               "hole holes organism organisms insects structure structures movement movements quantities crystal "
+               "crystals "
                "creatures creature examination inspection grains drops fragments print degree proportion")
 _NOT_METAL = _words("take takes took taking in role singer guitar story")
 _NUMBERS = _words("two three four five six seven eight nine ten twenty several many some the these those few of with")
@@ -219,7 +234,8 @@ SENSES: dict[str, tuple[Sense, ...]] = {
     "slough": (),
     "close": (Sense("klˈOz", behind=_words("the my your his her its our their it them"), parts=("VERB", "")),
               Sense("klˈOs", behind=_words("to by enough friend friends call together relative relatives relationship ties "
-                                           "attention second range quarters contact behind up encounter watch proximity "
+                                           "attention second range quarters contact behind up encounter watch "
+                                           "proximity "
                                            "look shave game race"), parts=("ADJ", "NOUN", ""))),
     "live": (Sense("lˈIv", behind=_words("concert music show shows broadcast coverage stream streams wire wires tv audience "
                                          "television radio band performance performances video animals bait ammunition "

@@ -5,17 +5,40 @@ from __future__ import annotations
 import re
 
 from photophone.text.forms.number_words import spell
-from photophone.text.forms.rules import Rule, rule
+from photophone.text.forms.rules import Rule, rule, word_set
 from photophone.text.phonemes import is_word
 
-FUNCTION_WORDS = frozenset(["A", "ABOUT", "ALL", "ALSO", "AM", "AN", "AND", "ANY", "ARE", "AS", "AT", "BE", "BEEN", "BUT", "BY", "CAN", "DID", "DO", "FOR", "FROM", "GET", "HAD", "HAS", "HAVE", "HE", "HER", "HERE", "HIM", "HIS", "HOW", "I", "IF", "IN", "INTO", "IS", "IT", "ITS", "JUST", "LIKE", "MAKE", "MAY", "ME", "MORE", "MOST", "MUST", "MY", "NEVER", "NO", "NOT", "NOW", "OF", "ON", "ONE", "ONLY", "OR", "OUR", "OUT", "OVER", "SEE", "SHE", "SHOULD", "SO", "SOME", "SUCH", "THAN", "THAT", "THE", "THEIR", "THEM", "THEN", "THERE", "THESE", "THEY", "THIS", "TO", "TOO", "TWO", "UP", "VERY", "WAS", "WE", "WERE", "WHAT", "WHEN", "WHERE", "WHICH", "WHILE", "WHO", "WHY", "WILL", "WITH", "WOULD", "YES", "YOU", "YOUR", "OH", "OFF", "LET", "GO", "NOR"])
-EMPHASIS = (FUNCTION_WORDS | frozenset(["BAD", "BIG", "NEW", "OLD", "WOW", "HEY", "STOP", "END", "FUN", "SAD", "MAD", "HOT", "LOW", "FEW", "OWN", "WAY", "DAY", "GOT", "SAY", "SAW", "RUN", "WIN", "WON", "YET", "WHO", "OUT", "TOP", "TEN", "SIX", "HIT", "CUT", "PUT", "EAT", "ASK", "TRY", "BUY", "OPEN", "WAIT", "HELP", "LOVE", "HATE", "REAL", "FAKE", "FREE", "BEST", "HUGE", "EVER", "GOOD", "LAST", "NEXT", "FIRE"]
-    )) - {"US", "A", "I", "AM", "OR", "CAN", "ACT"}
+FUNCTION_WORDS = word_set("A ABOUT ALL ALSO AM AN AND ANY ARE AS AT BE BEEN BUT BY CAN DID DO FOR FROM GET HAD HAS HAVE "
+                       "HE HER HERE HIM HIS "
+    "HOW I IF IN INTO IS IT ITS JUST LIKE MAKE MAY ME MORE MOST MUST MY NEVER NO NOT NOW OF ON ONE ONLY OR OUR OUT "
+    "OVER "
+    "SEE SHE SHOULD SO SOME SUCH THAN THAT THE THEIR THEM THEN THERE THESE THEY THIS TO TOO TWO UP VERY WAS WE WERE "
+    "WHAT WHEN WHERE WHICH WHILE WHO WHY WILL WITH WOULD YES YOU YOUR OH OFF LET GO NOR")
+EMPHASIS = (FUNCTION_WORDS | word_set("BAD BIG NEW OLD WOW HEY STOP END FUN SAD MAD HOT LOW FEW OWN WAY DAY GOT SAY SAW "
+                                   "RUN WIN WON YET WHO OUT TOP TEN "
+    "SIX HIT CUT PUT EAT ASK TRY BUY OPEN WAIT HELP LOVE HATE REAL FAKE FREE BEST HUGE EVER GOOD LAST NEXT "
+    "FIRE")) - {"US", "A", "I", "AM", "OR", "CAN", "ACT"}
 """Short words that one may write in capitals among small ones."""
-SPELLED = frozenset(["AAA", "ABC", "ABS", "AC", "ADHD", "AGM", "AI", "AKA", "ALS", "AM", "AMA", "AMD", "API", "APR", "ATM", "ATV", "BA", "BBC", "BBQ", "BLT", "BMI", "BMW", "BS", "CAD", "CBC", "CBS", "CCTV", "CD", "CDC", "CEO", "CFO", "CGI", "CIA", "CNN", "COO", "CPR", "CPU", "CSS", "CTO", "CV", "DA", "DC", "DIY", "DJ", "DNA", "DNS", "DOJ", "DSL", "DVD", "ECG", "EEG", "EKG", "EMT", "EPA", "ER", "ESL", "ESP", "EST", "ETA", "EU", "FAA", "FAQ", "FBI", "FCC", "FDA", "FIFO", "FM", "FTC", "FTP", "FYI", "GDP", "GI", "GIS", "GM", "GMO", "GMT", "GOP", "GPA", "GPS", "GPU", "GQ", "HBO", "HD", "HDMI", "HIV", "HQ", "HR", "HTML", "HTTP", "HTTPS", "IBM", "ICU", "ID", "IMF", "IOU", "IP", "IPO", "IQ", "IRA", "IRS", "ISBN", "ISO", "ISP", "ITV", "IUD", "IV", "IVF", "JFK", "KFC", "KGB", "LA", "LAPD", "LCD", "LED", "LGBT", "LLC", "LLM", "LP", "LSD", "LSE", "MBA", "MC", "MD", "MIT", "MLB", "MLK", "MP", "MRI", "MS", "MSG", "MTV", "MVP", "NBA", "NBC", "NCAA", "NDA", "NFL", "NGO", "NHL", "NHS", "NPR", "NRA", "NSA", "NSF", "NY", "NYC", "NYPD", "NYU", "OBE", "OCD", "OECD", "OK", "OS", "PA", "PBS", "PC", "PDF", "PHD", "PHP", "PJ", "PM", "PMS", "POV", "PPE", "PR", "PS", "PTA", "PTO", "PTSD", "PVC", "QA", "QC", "QR", "RBI", "RIP", "RNA", "ROI", "RPG", "RPM", "RSVP", "RV", "SDK", "SEC", "SEO", "SMS", "SNL", "SOS", "SPF", "SQL", "SSN", "STD", "SUV", "TA", "TBA", "TBC", "TBD", "TED", "TGIF", "TIA", "TLC", "TMI", "TNT", "TV", "UAE", "UCLA", "UFC", "UFO", "UK", "UN", "UPS", "URL", "US", "USA", "USB", "USC", "USDA", "USSR", "UTC", "UTI", "UV", "VA", "VCR", "VHS", "VIP", "VP", "VPN", "VR", "WHO", "WTO", "WWE", "WWF", "XML", "XXL", "YMCA", "NGOS", "TPS", "OSS", "MOMA", "HMS", "USS", "RSI", "LOL", "OMG", "IMO", "BRB", "DOE", "DOD", "DOT", "GAO", "GSA", "NIH", "CUNY", "AWS", "SSD", "HDD", "RSS", "CSV", "SVG", "GCSE", "ELO", "HSBC", "AOL", "PGA", "UEFA", "ESPN", "LPGA", "CMS", "EKG", "PAC", "ETF", "APA", "SAP", "MI", "AP", "UPI", "NME", "EMI", "BP", "GE", "GP", "AD", "BC", "CE", "LTE"]) - {
+SPELLED = word_set("AAA ABC ABS AC ADHD AGM AI AKA ALS AM AMA AMD API APR ATM ATV BA BBC BBQ BLT BMI BMW BS CAD CBC CBS "
+                "CCTV CD CDC CEO "
+    "CFO CGI CIA CNN COO CPR CPU CSS CTO CV DA DC DIY DJ DNA DNS DOJ DSL DVD ECG EEG EKG EMT EPA ER ESL ESP EST ETA EU "
+    "FAA FAQ FBI FCC FDA FIFO FM FTC FTP FYI GDP GI GIS GM GMO GMT GOP GPA GPS GPU GQ HBO HD HDMI HIV HQ HR HTML HTTP "
+    "HTTPS IBM ICU ID IMF IOU IP IPO IQ IRA IRS ISBN ISO ISP ITV IUD IV IVF JFK KFC KGB LA LAPD LCD LED LGBT LLC "
+    "LLM LP LSD LSE MBA MC MD MIT MLB MLK MP MRI MS MSG MTV MVP NBA NBC NCAA NDA NFL NGO NHL NHS NPR NRA NSA NSF NY "
+    "NYC "
+    "NYPD NYU OBE OCD OECD OK OS PA PBS PC PDF PHD PHP PJ PM PMS POV PPE PR PS PTA PTO PTSD PVC QA QC QR RBI RIP RNA "
+    "ROI "
+    "RPG RPM RSVP RV SDK SEC SEO SMS SNL SOS SPF SQL SSN STD SUV TA TBA TBC TBD TED TGIF TIA TLC TMI TNT TV UAE UCLA "
+    "UFC "
+    "UFO UK UN UPS URL US USA USB USC USDA USSR UTC UTI UV VA VCR VHS VIP VP VPN VR WHO WTO WWE WWF XML XXL YMCA "
+    "NGOS TPS OSS MOMA HMS USS RSI LOL OMG IMO BRB DOE DOD DOT GAO GSA NIH CUNY AWS SSD HDD RSS CSV SVG GCSE ELO "
+    "HSBC AOL PGA UEFA ESPN LPGA CMS EKG PAC ETF APA SAP MI AP UPI NME EMI BP GE GP AD BC CE LTE") - {
         "WHO", "AM", "ER", "LA", "MS", "MI", "DOT", "DOE", "PAC", "SAP", "AP", "TED", "CE", "RIP", "MOMA", "FIFO", "UEFA"}
 """Spelled, also where all is in capitals."""
-SAID = frozenset(["NASA", "NATO", "UNESCO", "UNICEF", "OPEC", "FIFA", "AIDS", "LASER", "RADAR", "SCUBA", "SONAR", "ASCII", "NAFTA", "YOLO", "FOMO", "RAM", "ROM", "PIN", "SIM", "GIF", "JPEG", "BIOS", "SWAT", "NASDAQ", "ASEAN", "COBOL", "BASIC", "FEMA", "OSHA", "NIMBY", "SARS", "COVID", "MOMA", "LAN", "WAN", "VOIP", "CAPTCHA", "IKEA", "LEGO", "NAACP", "WASP", "SATS", "PETA", "HIPAA", "ERISA", "UEFA", "FIFO", "SOHO", "NOAA", "DARPA", "TESOL", "TOEFL", "GUI", "UNIX", "LINUX", "VISA", "ZIP", "ACE", "PAC", "SALT", "START", "AWOL"]) - {
+SAID = word_set("NASA NATO UNESCO UNICEF OPEC FIFA AIDS LASER RADAR SCUBA SONAR ASCII NAFTA YOLO FOMO RAM ROM PIN SIM "
+             "GIF JPEG "
+    "BIOS SWAT NASDAQ ASEAN COBOL BASIC FEMA OSHA NIMBY SARS COVID MOMA LAN WAN VOIP CAPTCHA IKEA LEGO NAACP WASP SATS "
+    "PETA HIPAA ERISA UEFA FIFO SOHO NOAA DARPA TESOL TOEFL GUI UNIX LINUX VISA ZIP ACE PAC SALT START AWOL") - {
         "NAACP", "GUI"}
 """Acronyms that are read as words."""
 _WORD = r"[A-Z]+(?:'[A-Z]+)?"

@@ -173,7 +173,8 @@ TIMES: tuple[Rule, ...] = (
     rule(r"(?<![\w.,])(?P<number>(?:1\d|20)\d0|[2-9]0)(?P<behind>'?s'?)\s?[-–—]\s?(?='?\d+0'?s\b)", lambda m: (
         _decade(m) + " to ")),
     rule(r"(?<![\w.,$£€])(?P<number>(?:1\d|20)\d0|[2-9]0)(?P<behind>s'?|'s)(?!\w)", _decade),
-    rule(r"(?<![\w'])'(\d\d)(?![\w'\"])", lambda m: ("oh " if m.group(1)[0] == "0" else "") + cardinal(int(m.group(1)))),
+    rule(r"(?<![\w'])'(\d\d)(?![\w'\"])", lambda m: ("oh "
+                                                     "" if m.group(1)[0] == "0" else "") + cardinal(int(m.group(1)))),
     rule(rf"(?<![\w.,$£€-])({_YEAR})\s?[-–—]\s?({_YEAR}|\d\d)(?![\w%]|[.,-]\d)", _years),
     rule(r"\bc(?:a?)\. ?(?=\d{3})", "circa "),
 )
