@@ -23,6 +23,7 @@ from photophone.evaluation.metrics.readings import misread, read_forms  # noqa: 
 from photophone.text.phonemes import phonemize  # noqa: E402
 from photophone.text.speech_text import speech_pieces  # noqa: E402
 
+
 class GRAMMARS:
     """Where NeMo keeps its compiled grammars; None: they are compiled each time."""
 

@@ -58,8 +58,8 @@ class SpeechOutput(MediaOutput):
     def facts(self, row: int) -> dict[str, Any]:
         """What the JSON beside a file says of one text."""
         left_out = {"unread": list(self.unread[row])} if row < len(self.unread) and self.unread[row] else {}
-        return {"text": self.texts[row], **left_out, "seed": self.seeds[row], **self.settings, "sample_rate": self.sample_rate,
-                **self.origin}
+        return {"text": self.texts[row], **left_out, "seed": self.seeds[row], **self.settings,
+                "sample_rate": self.sample_rate, **self.origin}
 
     def names(self) -> list[str]:
         """Words and seed."""

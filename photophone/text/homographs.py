@@ -37,6 +37,8 @@ AFTER_VERBS = _words("the a an my your his her its our their it them him me us t
 AFTER_PLURALS = AFTER_VERBS | _words("in at on under with up down through around over by from into when while if and "
                                      "against each every between across along well quickly slowly again early late")
 FINITE = _words("VBD VBZ VBP MD")
+STARTS = _words("and then , ; : “ ” .") | {""}
+"""What stands before an order."""
 NOUNS = ("NN", "NNS")
 TAGS = {"VERB": "VB", "NOUN": "NN", "ADJ": "JJ"}
 
@@ -94,26 +96,31 @@ def part_of_speech(context: Context) -> str | None:
 def _verb(context: Context, word: str, behind: str) -> bool:
     step = context.before()
     subject, tag = context.word(step), context.tag(step)
-    plain = not word.endswith("s") or word in ("house", "address", "progress", "discourse", "compress", "process")
-    starts = subject in ("", "please", "and", "then", ",", ";", ":", "“", "”", ".") and plain
-    if plain:
-        if subject == "to":
-            if context.tag(step) == "IN" and not context.tag(0).startswith("VB"):
-                return False
-            return context.word(step - 1) not in ("due", "according", "next", "thanks", "prior", "addicted", "access")
-        if subject in MODALS or (subject in SUBJECTS and context.word(step - 1) not in ("of", "to", "for", "with")):
-            return not (subject in ("that", "make", "makes", "made") or behind in ("is", "was", "are", "were")
-                        and subject in ("you", "who"))
-        if subject in ("her", "him", "them", "me", "us", "it") and context.word(step - 1) in MODALS:
-            return subject != "her"
-        if starts and (behind in AFTER_VERBS or subject == "please"):
-            return context.tag(1) not in ("VBZ", "VBD")
-        if tag == "NNS" and behind in AFTER_PLURALS or (tag == "NNS" and context.tag(1) in ("CD", "NN", "NNS", "RB")):
-            return not context.other_verb()
-        return tag == "NNS" and behind in ("everyone", "everybody", "people") and not context.other_verb()
-    if subject in SINGULARS and context.word(step - 1) not in ("of", "in", "on", "to", "for"):
-        return subject not in ("that", "which") or not context.other_verb()
-    return tag in ("NN", "NNP") and not context.other_verb() and behind in AFTER_PLURALS
+    if word.endswith("s") and word not in ("house", "address", "progress", "discourse", "compress", "process"):
+        if subject in SINGULARS and context.word(step - 1) not in ("of", "in", "on", "to", "for"):
+            return subject not in ("that", "which") or not context.other_verb()
+        return tag in ("NN", "NNP") and not context.other_verb() and behind in AFTER_PLURALS
+    return _plain_verb(context, step, behind)
+
+
+def _plain_verb(context: Context, step: int, behind: str) -> bool:
+    """Of a form without s, by the word before, at ``step``."""
+    subject, tag, earlier = context.word(step), context.tag(step), context.word(step - 1)
+    if subject == "to":
+        noun = context.tag(step) == "IN" and not context.tag(0).startswith("VB")
+        verb = not noun and earlier not in ("due", "according", "next", "thanks", "prior", "addicted", "access")
+    elif subject in MODALS or (subject in SUBJECTS and earlier not in ("of", "to", "for", "with")):
+        asked = subject in ("you", "who") and behind in ("is", "was", "are", "were")
+        verb = subject not in ("that", "make", "makes", "made") and not asked
+    elif subject in ("him", "them", "me", "us", "it") and earlier in MODALS:
+        verb = True
+    elif subject == "please" or subject in STARTS and behind in AFTER_VERBS:
+        verb = context.tag(1) not in ("VBZ", "VBD")
+    else:
+        goes_on = behind in AFTER_PLURALS or context.tag(1) in ("CD", "NN", "NNS", "RB") or behind in (
+            "everyone", "everybody", "people")
+        verb = tag == "NNS" and goes_on and not context.other_verb()
+    return verb
 
 
 def _noun_or_adjective(context: Context, first: str, behind: str) -> str | None:
@@ -192,18 +199,22 @@ _NOT_METAL = _words("take takes took taking in role singer guitar story")
 _NUMBERS = _words("two three four five six seven eight nine ten twenty several many some the these those few of with")
 SENSES: dict[str, tuple[Sense, ...]] = {
     "lead": (Sense("lˈid", parts=("VERB",), near=_words("lead")),
-             Sense("lˈɛd", behind=_words("pipe pipes paint poisoning acid bullet bullets weight weights shot oxide ore mine "
+             Sense("lˈɛd", behind=_words(
+                 "pipe pipes paint poisoning acid bullet bullets weight weights shot oxide ore mine "
                                          "mines sheet roof free solder glass battery batteries soldiers type content "
                                          "levels apron pencil crystal sinker exposure")),
-             Sense("lˈɛd", before=_words("of molten melted pencil pure liquid contains contain containing with from like "
+             Sense("lˈɛd", before=_words(
+                 "of molten melted pencil pure liquid contains contain containing with from like "
                                          "heavy and no any gray grey"), near=_METAL, parts=("NOUN", "ADJ", ""),
                    unless=_words("singer")),
              ),
     "bass": (Sense("bˈæs", near=_FISH), Sense("bˈAs", near=_words("bass"))),
     "row": (Sense("ɹˈW", before=_words("terrible blazing furious bitter public awful almighty violent heated family "
                                        "diplomatic political noisy"), parts=("NOUN", "ADJ", "")),
-            Sense("ɹˈW", behind=_words("broke erupted over about"), parts=("NOUN",), unless=_words("seats front back")),),
-    "rows": (Sense("ɹˈWz", before=_words("terrible blazing furious bitter public awful heated family noisy constant")),),
+            Sense("ɹˈW", behind=_words("broke erupted over about"),
+                  parts=("NOUN",), unless=_words("seats front back"))),
+    "rows": (Sense("ɹˈWz", before=_words(
+        "terrible blazing furious bitter public awful heated family noisy constant")),),
     "tear": (Sense("tˈɛɹ", near=_RIPS), Sense("tˈɛɹ", parts=("VERB",), near=_words("tear")),
              Sense("tˈɛɹ", behind=_words("up down apart off open out through"))),
     "tears": (Sense("tˈɛɹz", parts=("VERB",), near=_words("tears")),
@@ -220,9 +231,9 @@ SENSES: dict[str, tuple[Sense, ...]] = {
               Sense("wˈWnd", before=HAVE | _words("he she they we i"), near=_SPUN)),
     "sow": (Sense("sˈW", near=_PIGS), Sense("sˈO", near=_words("sow"))),
     "sows": (Sense("sˈWz", near=_PIGS), Sense("sˈOz", near=_words("sows"))),
-    "does": (Sense("dˈOz", before=_NUMBERS - {"the"}, near=_words("buck bucks deer fawn fawns stag stags"),
-                   unless=frozenset()),) ,
-    "dove": (Sense("dˈOv", behind=_words("into in off from down under for deep to through right straight headfirst deeper "
+    "does": (Sense("dˈOz", before=_NUMBERS - {"the"}, near=_words("buck bucks deer fawn fawns stag stags")),),
+    "dove": (Sense("dˈOv", behind=_words(
+                 "into in off from down under for deep to through right straight headfirst deeper "
                                          "beneath overboard back at toward towards below head")),
              Sense("dˈʌv", near=_words("dove"))),
     "minute": (Sense("mInˈut", behind=_TINY),),
@@ -231,16 +242,18 @@ SENSES: dict[str, tuple[Sense, ...]] = {
         "uncle grandmother grandfather parent residents")),),
     "resume": (Sense("ɹˈɛzəmˌA", before=_words("my your his her their our a the"), parts=("NOUN", "ADJ"),
                      near=_words("resume")),),
-    "slough": (),
     "close": (Sense("klˈOz", behind=_words("the my your his her its our their it them"), parts=("VERB", "")),
-              Sense("klˈOs", behind=_words("to by enough friend friends call together relative relatives relationship ties "
+              Sense("klˈOs", behind=_words(
+                 "to by enough friend friends call together relative relatives relationship ties "
                                            "attention second range quarters contact behind up encounter watch "
                                            "proximity "
                                            "look shave game race"), parts=("ADJ", "NOUN", ""))),
-    "live": (Sense("lˈIv", behind=_words("concert music show shows broadcast coverage stream streams wire wires tv audience "
+    "live": (Sense("lˈIv", behind=_words(
+                 "concert music show shows broadcast coverage stream streams wire wires tv audience "
                                          "television radio band performance performances video animals bait ammunition "
                                          "album recording recordings event events data feed chat")),
-             Sense("lˈIv", before=_words("went go goes going gone is are was were be broadcast shown performed streamed "
+             Sense("lˈIv", before=_words(
+                 "went go goes going gone is are was were be broadcast shown performed streamed "
                                          "playing a recorded"))),
 }
 """For each word the readings in the order in which they are tried; the rest is left to the part of speech."""
@@ -291,12 +304,13 @@ def read_tag(context: Context, tag: str) -> str:
     """The tag of "read", which sounds like "red" in the past."""
     step = context.before()
     subject = context.word(step)
-    if subject == "to" or subject in MODALS or subject in ("", "please", "and") and context.word(1) in AFTER_VERBS | {"page"}:
+    object_behind = context.word(1) in AFTER_VERBS | {"page"}
+    if subject == "to" or subject in MODALS or subject in ("", "please", "and") and object_behind:
         return "VB" if subject != "and" or not any(other == "VBD" for other in context.tags) else "VBD"
     if subject in HAVE or subject in BE or subject in ("well", "widely", "by"):
         return "VBN"
     if subject in SINGULARS or context.tag(step) in ("NN", "NNP"):
-        inverted = context.word(0 - context.place) in ("did", "does", "do", "can", "will", "could", "would", "should", "may")
+        inverted = context.words[0] in MODALS
         return "VB" if inverted or "did" in context.words[:context.place] else "VBD"
     if subject in SUBJECTS or context.tag(step) == "NNS":
         if set(context.words) & PRESENT or any(word in MODALS for word in context.words[:context.place]):
