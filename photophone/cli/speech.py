@@ -184,6 +184,8 @@ def _write(pipeline, texts: list[str], seed: int, output: str, overwrite: bool, 
         seconds.append(round(writer.samples / pipeline.sample_rate, 3))
         if not (quiet or as_json):
             print(f"{file}  {seconds[-1]:.2f} s  (seed {own})")
+            if facts.get("unread"):
+                print(f"not read: {', '.join(facts['unread'])}", file=sys.stderr)
     if as_json:
         print(json.dumps({"files": [str(file) for file in files], "seeds": seeds, "seconds": seconds,
                           "sample_rate": pipeline.sample_rate, **pipeline.settings(**options)}))

@@ -22,7 +22,7 @@ from photophone.generators.speech_ar.model import Phonemes
 from photophone.generators.voxcpm.condition import SpeechSequence
 from photophone.generators.voxcpm.model import VoxCPM
 from photophone.layers.lengths import length_mask
-from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text
+from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text, unread_parts
 from photophone.text.voxcpm import WrittenPiece, check_words, voxcpm_ids, written_pieces
 
 PATCHES_PER_ID, SPARE_PATCHES, MOST_PATCHES = 6, 10, 2000
@@ -82,6 +82,10 @@ class SpeechFront(ABC):
     def condition(self, requests: list[Request]) -> Condition:
         """What the generator reads, a row for each request, with the limits of each."""
 
+    def unread(self, text: str) -> tuple[str, ...]:
+        """What of a text is not spoken, in order."""
+        return ()
+
     def limits(self, requests: list[Request]) -> list[int] | None:
         """How much each request speaks at most, in the generator's own measure; None where the text tells it."""
         return None
@@ -116,6 +120,10 @@ class PhonemeSpeech(SpeechFront):
     def pieces(self, text: str) -> list[SpeechPiece]:
         """Sentences of a text."""
         return self.front.pieces(text)
+
+    def unread(self, text: str) -> tuple[str, ...]:
+        """Such as the query of a web address; see :func:`photophone.text.speech_text.unread_parts`."""
+        return unread_parts(text)
 
     def condition(self, requests: list[Request]) -> Phonemes:
         """Phonemes; how long each lasts the generator tells."""

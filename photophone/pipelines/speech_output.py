@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class SpeechOutput(MediaOutput):
             :class:`photophone.Tokens` of each, one row.
         sample_rate: in Hz.
         texts: as they were given; empty where speech is made of tokens.
+        unread: of each text, what of it is not spoken, such as the query of a web address; one without such parts has
+            none.
         seeds: of each text; ``torch.Generator().manual_seed(seed)`` makes its speech again.
         settings: the other options of the call.
         model, revision, weights_licence: of the weights.
@@ -52,11 +54,13 @@ class SpeechOutput(MediaOutput):
     sample_rate: int
     texts: list[str]
     seeds: list[int]
+    unread: list[tuple[str, ...]] = field(default_factory=list, kw_only=True)
 
     def facts(self, row: int) -> dict[str, Any]:
         """What the JSON beside a file says of one text."""
-        return {"text": self.texts[row], "seed": self.seeds[row], **self.settings, "sample_rate": self.sample_rate,
-                **self.origin}
+        left_out = {"unread": list(self.unread[row])} if row < len(self.unread) and self.unread[row] else {}
+        return {"text": self.texts[row], **left_out, "seed": self.seeds[row], **self.settings,
+                "sample_rate": self.sample_rate, **self.origin}
 
     def names(self) -> list[str]:
         """Words and seed."""

@@ -179,7 +179,7 @@ class TextToSpeechPipeline(Pipeline):
         if spoken is not None:
             settings |= {"voice": spoken.text, "voice_tokens": len(spoken.tokens)}
         return SpeechOutput(audio, self.sample_rate, texts, seeds, settings=settings, **self.source,
-                            weights_licence=self.weights_licence)
+                            weights_licence=self.weights_licence, unread=[self.front.unread(one) for one in texts])
 
     def stream(self, text: str, *, voice: Voice | None = None, generator: torch.Generator | None = None,
                speed: float = 1.0, guidance_scale: float | None = None, temperature: float | None = None,
@@ -306,7 +306,7 @@ class TextToSpeechPipeline(Pipeline):
         """What repeats :meth:`stream` of a text with a seed and options: the JSON beside a file."""
         settings = {**self.settings(pause=pause, **options), "pause": pause}
         return SpeechOutput([], self.sample_rate, [text], [seed], settings=settings, **self.source,
-                            weights_licence=self.weights_licence).facts(0)
+                            weights_licence=self.weights_licence, unread=[self.front.unread(text)]).facts(0)
 
     def settings(self, speed: float = 1.0, pause: float = 0.15, **given: Any) -> dict[str, Any]:
         """All options of :meth:`sampler` by name."""

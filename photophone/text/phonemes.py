@@ -73,7 +73,9 @@ def is_word(word: str) -> bool:
 def has_readings(word: str) -> bool:
     """Whether the lexicon reads a small word by its part of speech."""
     readings = _reader().lexicon.golds.d.get(word)
-    return word not in ("consist", "entail", "confine") and isinstance(readings, dict) and not {"VERB", "NOUN", "ADJ"}.isdisjoint(readings)
+    if word in ("consist", "entail", "confine") or not isinstance(readings, dict):
+        return False
+    return not {"VERB", "NOUN", "ADJ"}.isdisjoint(readings)
 
 
 @functools.cache

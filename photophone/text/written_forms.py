@@ -57,10 +57,11 @@ PUNCTUATION: tuple[Rule, ...] = (
     rule(r"^(?:[^\S\n]|[,;:.])+", "", re.M),
     rule(r"([,;:])(?=[^\W\d])", r"\1 "),
     rule(r"(?<=[a-z])([.!?])(?=[A-Z][a-z])", r"\1 "),
-    rule(r"(?<![\w'.-])(?:A(?=[,;:!?]|\.(?!\w)|\s*$|-(?!\w)| to [B-Z]\b)|a(?=, [b-z]\b))|(?<=[a-z,] )A(?![\w\u2060']|\.\w)(?!\s[A-Z][a-z])", "A" + LETTER),
+    rule(r"(?<![\w'.-])(?:A(?=[,;:!?]|\.(?!\w)|\s*$|-(?!\w)| to [B-Z]\b)|a(?=, [b-z]\b))"
+         r"|(?<=[a-z,] )A(?![\w\u2060']|\.\w)(?!\s[A-Z][a-z])", "A" + LETTER),
 )
-_KINDS = (CHEMISTRY, DATES, TIMES, PHONES, GROUPS, VERSIONS, SCORES, ORDINALS, MONEY, UNIT_RULES, POWERS, FRACTIONS, GREEK_RULES,
-          MATHEMATICS, ABBREVIATIONS, NUMERALS, NUMBERS, CAPITALS)
+_KINDS = (CHEMISTRY, DATES, TIMES, PHONES, GROUPS, VERSIONS, SCORES, ORDINALS, MONEY, UNIT_RULES, POWERS, FRACTIONS,
+          GREEK_RULES, MATHEMATICS, ABBREVIATIONS, NUMERALS, NUMBERS, CAPITALS)
 """In their order: what is told by its context comes before what is not."""
 
 

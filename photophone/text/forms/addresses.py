@@ -33,8 +33,11 @@ def _domain(name: str) -> str:
     name, _, port = name.partition(":")
     parts = name.split(".")
     cut = next((i for i in range(1, len(parts)) if all(p.lower() in TOP_LEVEL for p in parts[i:])), len(parts) - 1)
+    behind = f" colon {port}" if port else ""
+    if re.fullmatch(r"[0-9]{1,5}", port):
+        behind = f" port {year(int(port)) if len(port) == 4 and port[0] != '0' else digits(port)}"
     words = [split_words(part) for part in parts[:cut]] + [TOP_LEVEL.get(p.lower(), p) for p in parts[cut:]]
-    return " dot ".join(words) + (f" port {year(int(port)) if len(port) == 4 else digits(port)}" if port else "")
+    return " dot ".join(words) + behind
 
 
 def _parts_of_url(whole: str) -> tuple[str, list[str], str, str]:

@@ -34,17 +34,15 @@ def _plain(character: str) -> str:
     if character.isascii() and character.isprintable():
         return character
     category = unicodedata.category(character)
-    if character in "\n\t" or category == "Zs":
-        return "\n" if character == "\n" else " "
-    if category in ("Zl", "Zp") or character in "\x0b\x0c\x85\r":
+    if category == "Zs" or character == "\t":
+        return " "
+    if category in ("Zl", "Zp") or character in "\n\x0b\x0c\x85\r":
         return "\n"
     if category in ("Cc", "Cf", "Co", "Cs", "Cn"):
         return character if character == "\u200d" else ""  # the joiner of emoji goes with them
-    if category == "Nd":
-        return str(unicodedata.digit(character))
-    if category == "Nl":
-        value = unicodedata.numeric(character, None)
-        return str(int(value)) if value is not None and value == int(value) else character
+    if category in ("Nd", "Nl"):
+        value = unicodedata.numeric(character, 0.5)
+        return str(int(value)) if value == int(value) else character
     return _plain_letter(character, ord(character), category)
 
 

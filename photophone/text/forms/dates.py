@@ -167,13 +167,14 @@ TIMES: tuple[Rule, ...] = (
     rule(r"\b(?<![\d.:])([01]\d|2[0-3])([0-5]\d) (?:hours|hrs)\b", _military),
     rule(r"(?<![\w.:])(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?:\.\d+)?)?(?![\w:]|\.\d)"
          r"(?!\s+(?:ratio|scale|odds|aspect|mixture|screen|display)\b)", _time_of_24),
-    rule(r"\b(A\.M|P\.M|o'clock|[a-z]+ (?:thirty|fifteen|forty five)) (E[SD]T|P[SD]T|C[SD]T|M[SD]T|GMT|UTC|CET|CEST|BST|"
+    rule(r"\b(A\.M|P\.M|o'clock|[a-z]+ (?:thirty|fifteen|forty five)) ([ECMP][SD]T|GMT|UTC|CET|CEST|BST|"
          r"JST|IST)\b", _zone),
     rule(r"(?<![\w'])'(?P<number>\d0)(?P<behind>s'?)(?!\w)", _decade),
     rule(r"(?<![\w.,])(?P<number>(?:1\d|20)\d0|[2-9]0)(?P<behind>'?s'?)\s?[-–—]\s?(?='?\d+0'?s\b)", lambda m: (
         _decade(m) + " to ")),
     rule(r"(?<![\w.,$£€])(?P<number>(?:1\d|20)\d0|[2-9]0)(?P<behind>s'?|'s)(?!\w)", _decade),
-    rule(r"(?<![\w'])'(\d\d)(?![\w'\"])", lambda m: ("oh " if m.group(1)[0] == "0" else "") + cardinal(int(m.group(1)))),
+    rule(r"(?<![\w'])'(\d\d)(?![\w'\"])", lambda m: ("oh "
+                                                     "" if m.group(1)[0] == "0" else "") + cardinal(int(m.group(1)))),
     rule(rf"(?<![\w.,$£€-])({_YEAR})\s?[-–—]\s?({_YEAR}|\d\d)(?![\w%]|[.,-]\d)", _years),
     rule(r"\bc(?:a?)\. ?(?=\d{3})", "circa "),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from photophone.text.forms.rules import Rule, dropped, rule
+from photophone.text.forms.rules import Rule, dropped, rule, word_set
 from photophone.text.phonemes import is_word
 
 MARKUP: tuple[Rule, ...] = (
@@ -67,5 +67,5 @@ def _goes_on(line: str) -> bool:
     return line.rsplit(maxsplit=1)[-1].lower() in _OPEN
 
 
-_OPEN = frozenset(("a an the of to in on at by for with from and or but nor as is was were are be my your his her our "
-                   "their its this that than into over mr. mrs. dr. ms. st. new saint").split())
+_OPEN = word_set("a an the of to in on at by for with from and or but nor as is was were are be my your his her our "
+                   "their its this that than into over mr. mrs. dr. ms. st. new saint")

@@ -156,16 +156,21 @@ def _possessive(match: re.Match) -> str:
     return _several(match.group(1)) if match.group(2) == "s" else plain_number(match.group(1)) + match.group(2)
 
 
+def _possessive_of(match: re.Match) -> str:
+    return plain_number(match.group(1)) + ("'s" if match.group().endswith("s") else "'")
+
+
 def _to_the_year(match: re.Match) -> str:
     return f"{match.group(1)} {code_number(match.group(2))}"
 
 
 PHONES: tuple[Rule, ...] = (
     rule(r"\b((?:[Cc]all|[Dd]ial|[Rr]ing|[Tt]ext|[Pp]hone|[Tt]el|[Ff]ax|[Mm]obile|[Cc]ell)(?:ed|ing)?[.:]? )"
-         r"(\(?\d{2,5}\)?(?:[ .-]?\d{2,4}){1,3}|\d{3})\b(?![-.]?\d|,\d)(?! (?:people|times|of|men|women|more))", _called),
+         r"(\(?\d{2,5}\)?(?:[ .-]?\d{2,4}){1,3}|\d{3})\b(?![-.]?\d|,\d)(?! (?:people|times|of|men|women|more))",
+         _called),
     rule(r"(?<![\w.-])(?P<number>1-\d{3}-[A-Z\d]{3,}(?:-?[A-Z\d]+)*)(?![\w-])", _phone),
-    rule(r"(?<![\w.+])(?P<number>(?:\+\d{1,3}[ .-]?|1[ .-])?(?:\(\d{2,4}\)[ .-]?|\d{3}[.-])\d{3}[ .-]\d{4})(?![\w-]|\.\d)"
-         r"(?:,? ?(?:ext\.?|extension|x) ?(?P<extension>\d{1,5}))?", _phone),
+    rule(r"(?<![\w.+])(?P<number>(?:\+\d{1,3}[ .-]?|1[ .-])?(?:\(\d{2,4}\)[ .-]?|\d{3}[.-])\d{3}[ .-]\d{4})"
+         r"(?![\w-]|\.\d)(?:,? ?(?:ext\.?|extension|x) ?(?P<extension>\d{1,5}))?", _phone),
     rule(r"(?<![\w.])(?P<number>\+\d{1,3}(?:[ .-]?\(?\d{1,10}\)?){1,7})(?![\w-])(?P<extension>(?!x)x)?", _phone),
     rule(r"(?<![\w.,-])(?P<number>[2-9]\d\d \d{3} \d{4})(?![\w,-]|\.\d| \d)", _phone),
     rule(r"(?<![\w.-])(?P<number>\d{3}-\d{4})(?![\w-]|\.\d)", _phone),
@@ -250,7 +255,7 @@ NUMBERS: tuple[Rule, ...] = (
     rule(r"(?<=\d) [-–] (?=\d)", " minus "),
     rule(r"(?<=\d) ?/ ?(?=\d)", " divided by "),
     rule(r"(?<=\d) ?\* ?(?=\d)", " times "),
-    rule(r"(?<![\w.])(\d+)'s?(?!\w)", lambda m: _possessive_of(m)),
+    rule(r"(?<![\w.])(\d+)'s?(?!\w)", _possessive_of),
     rule(rf"(?<![\w)\].,])[-–−](?={NUMBER}|\.\d)", "minus "),
     rule(r"(?<![\w)])\+(?=\d)", "plus "),
     rule(r"(?<![\w.])\.(\d+)", lambda m: f"zero point {digits(m.group(1))}"),
@@ -263,10 +268,6 @@ NUMBERS: tuple[Rule, ...] = (
     rule(rf"(?<![\d.,])({NUMBER})", lambda m: _spaced(m, plain_number(m.group(1)))),
     rule(r"\d+", lambda m: _spaced(m, code_number(m.group()))),
 )
-
-
-def _possessive_of(match: re.Match) -> str:
-    return plain_number(match.group(1)) + ("'s" if match.group().endswith("s") else "'")
 
 
 def _spaced(match: re.Match, words: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from photophone.text.forms.number_words import NUMBER, VULGAR, amount, cardinal, fraction, vulgar
-from photophone.text.forms.rules import Rule, choices, rule
+from photophone.text.forms.rules import Rule, choices, rule, word_set
 from photophone.text.forms.tables import ALONE, BASES, CURRENCIES, MAGNITUDES, PLURALS, PREFIXES, TAKES, UNITS
 
 _DASH = r"\s?(?:[-–—])\s?"
@@ -15,15 +15,15 @@ _MONEY = rf"(?:{NUMBER}|\.\d\d)"
 _MAGNITUDE = (r"(?P<magnitude>[\s-]?(?:hundred|thousand|million|billion|trillion)\b|\s?(?:bn|mn|tn|mil|tr|[kKmMbBT])"
               r"(?![\w'.]\w|\w))?")
 _DETERMINER = re.compile(r"\b(?:[Aa]n?|[Tt]he|[Tt]his|[Tt]hat|[Ee]ach|[Ee]very|[Oo]ne|[Aa]nother|[Mm]y|[Yy]our|[Hh]is|"
-                         r"[Hh]er|[Ii]ts|[Oo]ur|[Tt]heir|[Aa]ny|per)\s+(?:(?!of\b|for\b|to\b|in\b|at\b|by\b)[a-z]+\s+)?$")
-_NOT_A_NOUN = frozenset((
-    "of in on at to and or is was are were be been per from by for with than as if when while but so because that which "
-    "who whom he she it they we i you long tall wide deep high thick away ago later old each every more less only too "
-    "above below before after over under between into out up down off back apart total here there now today yesterday "
-    "tomorrow has have had will would can could may might must should do does did not a an the this these those his "
-    "her their our my your its all north south east west then just about around till until since without within "
-    "through plus minus times nor yet also still even again further faster slower longer shorter higher lower heavier "
-    "lighter bigger smaller farther square cubic").split())
+                         r"[Hh]er|[Ii]ts|[Oo]ur|[Tt]heir|[Aa]ny|per)\s+(?:(?!(?:of|for|to|in|at|by)\b)[a-z]+\s+)?$")
+_NOT_A_NOUN = word_set(
+    "of in on at to and or is was are were be been per from by for with than as if when while but so because that "
+    "which who whom he she it they we i you long tall wide deep high thick away ago later old each every more less "
+    "only too above below before after over under between into out up down off back apart total here there now today "
+    "yesterday tomorrow has have had will would can could may might must should do does did not a an the this these "
+    "those his her their our my your its all north south east west then just about around till until since without "
+    "within through plus minus times nor yet also still even again further faster slower longer shorter higher lower "
+    "heavier lighter bigger smaller farther square cubic")
 
 
 def describes(match: re.Match) -> bool:

@@ -47,3 +47,13 @@ def apply(rules: tuple[Rule, ...], text: str, unread: list[str]) -> str:
 def choices(words: object) -> str:
     """A pattern for any of several words, the longest first."""
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+def word_pairs(text: str) -> dict[str, str]:
+    """What stands before and behind the colon of each word of a text."""
+    return dict(pair.split(":") for pair in text.split())

@@ -6,11 +6,11 @@ import re
 
 from photophone.text.forms.characters import SUBSCRIPTS, SUPERSCRIPTS, lowered
 from photophone.text.forms.number_words import LETTER, amount, cardinal, code_number, ordinal, spell
-from photophone.text.forms.rules import Rule, choices, rule
+from photophone.text.forms.rules import Rule, choices, rule, word_pairs, word_set
 from photophone.text.forms.tables import GREEK, SYMBOLS
 
-ELEMENTS = dict(pair.split(":") for pair in (
-    "H:hydrogen He:helium Li:lithium Be:beryllium B:boron C:carbon N:nitrogen O:oxygen F:fluorine Ne:neon Na:sodium "
+ELEMENTS = word_pairs("H:hydrogen He:helium Li:lithium Be:beryllium B:boron C:carbon N:nitrogen O:oxygen F:fluorine "
+                 "Ne:neon Na:sodium "
     "Mg:magnesium Al:aluminum Si:silicon P:phosphorus S:sulfur Cl:chlorine Ar:argon K:potassium Ca:calcium Sc:scandium "
     "Ti:titanium V:vanadium Cr:chromium Mn:manganese Fe:iron Co:cobalt Ni:nickel Cu:copper Zn:zinc Ga:gallium "
     "Ge:germanium As:arsenic Se:selenium Br:bromine Kr:krypton Rb:rubidium Sr:strontium Y:yttrium Zr:zirconium "
@@ -18,17 +18,18 @@ ELEMENTS = dict(pair.split(":") for pair in (
     "Sb:antimony Te:tellurium I:iodine Xe:xenon Cs:cesium Ba:barium La:lanthanum Ce:cerium Nd:neodymium Sm:samarium "
     "Eu:europium Gd:gadolinium Tb:terbium W:tungsten Re:rhenium Os:osmium Ir:iridium Pt:platinum Au:gold Hg:mercury "
     "Tl:thallium Pb:lead Bi:bismuth Po:polonium At:astatine Rn:radon Fr:francium Ra:radium Ac:actinium Th:thorium "
-    "Pa:protactinium U:uranium Np:neptunium Pu:plutonium Am:americium Cm:curium Cf:californium").split())
-_ISOTOPES = ("C-11 C-12 C-13 C-14 U-233 U-234 U-235 U-236 U-238 Pu-238 Pu-239 Pu-240 Pu-241 Cs-133 Cs-134 Cs-137 "
-             "I-123 I-125 I-129 I-131 Sr-87 Sr-89 Sr-90 Co-57 Co-60 K-40 H-2 H-3 Ra-226 Ra-228 Rn-222 Th-232 Am-241 "
-             "Po-210 Tc-99 O-16 O-17 O-18 N-14 N-15 Fe-56 Ni-60 He-3 He-4 Li-6 Li-7 Be-10 Na-22 P-32 S-35 Cl-36 Ar-39 "
-             "Xe-133 Kr-85 Ga-67 F-18 Pb-206 Pb-207 Pb-208 Tl-201").split()
+    "Pa:protactinium U:uranium Np:neptunium Pu:plutonium Am:americium Cm:curium Cf:californium")
+_ISOTOPES = word_set(
+    "C-11 C-12 C-13 C-14 U-233 U-234 U-235 U-236 U-238 Pu-238 Pu-239 Pu-240 Pu-241 Cs-133 Cs-134 Cs-137 "
+    "I-123 I-125 I-129 I-131 Sr-87 Sr-89 Sr-90 Co-57 Co-60 K-40 H-2 H-3 Ra-226 Ra-228 Rn-222 Th-232 Am-241 "
+    "Po-210 Tc-99 O-16 O-17 O-18 N-14 N-15 Fe-56 Ni-60 He-3 He-4 Li-6 Li-7 Be-10 Na-22 P-32 S-35 Cl-36 Ar-39 "
+    "Xe-133 Kr-85 Ga-67 F-18 Pb-206 Pb-207 Pb-208 Tl-201")
 _ELEMENT = choices(ELEMENTS)
 _SUB = f"[{re.escape(SUBSCRIPTS)}]"
 _SUPER = f"[{re.escape(SUPERSCRIPTS)}]"
 _FORMULA = re.compile(rf"(?:(?:{_ELEMENT})(?:\d{{1,2}}|{_SUB}+)?|[()]\d*{_SUB}*)+")
 _PART = re.compile(rf"({_ELEMENT})|(\d+|{_SUB}+)|([()])")
-_WORDS = frozenset("PCs CDs Cs NOs POs PhD INs BiOS CPUs IPOs IPs ICs BCs NPCs PoS SoC VoIP CoS NoS HoF B2B C2C P2P B2C".split())
+_WORDS = word_set("PCs CDs Cs NOs POs PhD INs BiOS CPUs IPOs IPs ICs BCs NPCs PoS SoC VoIP CoS NoS HoF B2B C2C P2P B2C")
 """Names that could be formulas."""
 
 
@@ -102,7 +103,8 @@ def _caret(match: re.Match) -> str:
     plain = match.group(1).strip("{}()")
     if plain in ("2", "3"):
         return " squared" if plain == "2" else " cubed"
-    return f" to the power of {amount(plain.lstrip('-')) if not plain.startswith('-') else 'minus ' + amount(plain[1:])}"
+    sign = "minus " if plain.startswith("-") else ""
+    return f" to the power of {sign}{amount(plain.lstrip('-'))}"
 
 
 def _lower(match: re.Match) -> str:
@@ -130,7 +132,7 @@ CHEMISTRY: tuple[Rule, ...] = (
     rule(rf"(?<![\w-])(?:{choices(_ISOTOPES)})(?![\w-])", lambda m: (
         f"{_element(m.group().split('-')[0])} {code_number(m.group().split('-')[1])}")),
     rule(r"\bpH\b", "P.H"),
-    rule(rf"(?<![\w.-])(?P<formula>[A-Z(][A-Za-z0-9()₀₁₂₃₄₅₆₇₈₉]*)(?P<charge>[⁰¹²³⁴⁵⁶⁷⁸⁹]*[⁺⁻]|(?<=\d)[+](?=\s+ions?\b))?"
+    rule(r"(?<![\w.-])(?P<formula>[A-Z(][A-Za-z0-9()₀-₉]*)(?P<charge>[⁰¹²³⁴⁵⁶⁷⁸⁹]*[⁺⁻]|(?<=\d)[+](?=\s+ions?\b))?"
          r"(?![\w-])", _formula),
 )
 POWERS: tuple[Rule, ...] = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from photophone.text.forms.rules import word_set
+
 TOP_LEVEL = {"com": "com", "org": "org", "net": "net", "gov": "gov", "info": "info", "biz": "biz", "co": "co",
              "me": "me", "app": "app", "dev": "dev", "blog": "blog", "shop": "shop", "xyz": "X.Y.Z", "mil": "mil",
              "edu": "E.D.U", "us": "U.S", "online": "online", "site": "site", "store": "store", "tech": "tech",
@@ -95,7 +97,8 @@ UNITS = {
     "wks": "week", "d": "day", "ha": "hectare", "bpm": "beat per minute", "rpm": "revolution per minute",
     "ppm": "part per million", "ppb": "part per billion", "fps": "frame per second", "dpi": "dot per inch",
     "ppi": "pixel per inch", "kph": "kilometer per hour", "kmh": "kilometer per hour", "mph": "mile per hour",
-    "mpg": "mile per gallon", "knots": "knot", "kn": "knot", "kt": "knot", "psi": "P.S.I", "mmHg": "millimeter of mercury",
+    "mpg": "mile per gallon", "knots": "knot", "kn": "knot", "kt": "knot", "psi": "P.S.I",
+    "mmHg": "millimeter of mercury",
     "ft": "foot", "yd": "yard", "yds": "yard", "mi": "mile", "nmi": "nautical mile", "lb": "pound", "lbs": "pound",
     "oz": "ounce", "fl oz": "fluid ounce", "fl. oz": "fluid ounce", "tbsp": "tablespoon", "tbs": "tablespoon",
     "Tbsp": "tablespoon", "tsp": "teaspoon", "gal": "gallon", "qt": "quart", "pt": "pint", "pts": "point",
@@ -126,7 +129,7 @@ BASES = {"m": "meter", "g": "gram", "L": "liter", "l": "liter", "s": "second", "
          "mol": "mole", "M": "molar", "cal": "calorie", "t": "tonne", "VA": "volt amp", "S": "siemens"}
 PREFIXES = {"p": "pico", "n": "nano", "μ": "micro", "u": "micro", "m": "milli", "c": "centi", "d": "deci", "h": "hecto",
             "k": "kilo", "M": "mega", "G": "giga", "T": "tera", "P": "peta", "f": "femto"}
-ALONE = "m g L l s V W J N Ω Hz Pa eV Wb".split()
+ALONE = word_set("m g L l s V W J N Ω Hz Pa eV Wb")
 """Bases that stand behind a number without a prefix; the others are more often something else."""
 TAKES = {
     "f": "m s", "p": "g s F A mol M", "n": "m g s F A V W C T mol M H J L l", "u": "m g s F A V L l mol",
@@ -139,25 +142,26 @@ PLURALS = {"foot": "feet", "inch": "inches", "henry": "henries", **{name: name f
     "hertz", "kelvin", "lux", "siemens", "horsepower", "P.S.I", "percent", "molar", "D.B.M", "dozen", "B.T.U")}}
 """Many of a unit, where it is not an s behind its first word."""
 
-RULERS = frozenset((
-    "Henry Louis Edward George William James Richard Elizabeth Napoleon Pius Benedict Leo Paul Ramses Frederick Philip "
-    "Alexander Nicholas Peter Catherine Ivan Umberto Emmanuel Gustav Ferdinand Gregory Innocent Clement Urban Charles "
-    "Francis Haakon Harald Carl Albert Leopold Wilhelm Mehmed Murad Selim Ptolemy Cleopatra Darius Xerxes Mary Margaret "
-    "Otto Henri Felipe Carlos Malcolm Robert Edmund Harold Thutmose Amenhotep Theodosius Constantine Rudolf Maximilian "
-    "Joseph Sixtus Boniface Vladimir Ramesses Michael John Adrian Celestine Christian Olav Olaf Kamehameha Rama Baldwin "
-    "Edgar Alfonso Alphonse Afonso Pedro Stephen Sigismund Casimir Ladislaus Matthias Justinian Artaxerxes Seti Manuel "
-    "Juan Alexios Basil Leopold Ludwig Maria Isabella Joan Anne Beatrix Wilhelmina Juliana Philippe Baudouin Hussein "
-    "Abdullah Mohammed Hassan Faisal Fuad Farouk Julius Calixtus Eugene Victor Marcellus Callixtus Hadrian "
-    "Honorius Lucius Urban Mahmud Suleiman Bayezid Ahmed Mustafa Osman Akbar Tiberius Valentinian Romanos Kenneth").split())
+RULERS = word_set(
+    "Henry Louis Edward George William James Richard Elizabeth Napoleon Pius Benedict Leo Paul Ramses Frederick "
+    "Philip Alexander Nicholas Peter Catherine Ivan Umberto Emmanuel Gustav Ferdinand Gregory Innocent Clement Urban "
+    "Charles Francis Haakon Harald Carl Albert Leopold Wilhelm Mehmed Murad Selim Ptolemy Cleopatra Darius Xerxes "
+    "Mary Margaret Otto Henri Felipe Carlos Malcolm Robert Edmund Harold Thutmose Amenhotep Theodosius Constantine "
+    "Rudolf Maximilian Joseph Sixtus Boniface Vladimir Ramesses Michael John Adrian Celestine Christian Olav Olaf "
+    "Kamehameha Rama Baldwin Edgar Alfonso Alphonse Afonso Pedro Stephen Sigismund Casimir Ladislaus Matthias "
+    "Justinian Artaxerxes Seti Manuel Juan Alexios Basil Leopold Ludwig Maria Isabella Joan Anne Beatrix Wilhelmina "
+    "Juliana Philippe Baudouin Hussein Abdullah Mohammed Hassan Faisal Fuad Farouk Julius Calixtus Eugene Victor "
+    "Marcellus Callixtus Hadrian Honorius Lucius Urban Mahmud Suleiman Bayezid Ahmed Mustafa Osman Akbar Tiberius "
+    "Valentinian Romanos Kenneth")
 """Names whose numbers are ordinals."""
-NUMBERED = frozenset((
-    "chapter part act scene section volume book phase article war mark type level stage class grade bowl apollo gemini "
-    "fantasy episode round rocky table figure fig appendix annex unit step division title schedule quarter year "
-    "generation version vol world saturn soyuz vostok voyager pioneer model series group category tier zone factor "
-    "region panel plate canto psalm lesson module axis clause paragraph rule amendment protocol vatican mercury "
-    "iteration edition league wrestlemania rambo olympiad games theorem lemma sonata symphony concerto opus no number "
-    "page century legion army corps era dynasty item problem exercise question error trial trials option plan line "
-    "cycle day week game match set movement quest warcraft civilization diablo doom hamlet macbeth alien godfather "
-    "jaws halloween saw shrek terminator gladiator corner mission bloc wave arm ward province cluster polymerase "
-    "photosystem complex collagen schema titan trident minuteman tiger panzer spitfire leopard").split())
+NUMBERED = word_set(
+    "chapter part act scene section volume book phase article war mark type level stage class grade bowl apollo "
+    "gemini fantasy episode round rocky table figure fig appendix annex unit step division title schedule quarter "
+    "year generation version vol world saturn soyuz vostok voyager pioneer model series group category tier zone "
+    "factor region panel plate canto psalm lesson module axis clause paragraph rule amendment protocol vatican "
+    "mercury iteration edition league wrestlemania rambo olympiad games theorem lemma sonata symphony concerto opus "
+    "no number page century legion army corps era dynasty item problem exercise question error trial trials option "
+    "plan line cycle day week game match set movement quest warcraft civilization diablo doom hamlet macbeth alien "
+    "godfather jaws halloween saw shrek terminator gladiator corner mission bloc wave arm ward province cluster "
+    "polymerase photosystem complex collagen schema titan trident minuteman tiger panzer spitfire leopard")
 """Words whose Roman numerals are cardinals."""

@@ -6,67 +6,67 @@ import re
 from collections.abc import Callable
 
 from photophone.text.forms.number_words import cardinal, ordinal, roman, spell, year
-from photophone.text.forms.rules import Rule, choices, rule
+from photophone.text.forms.rules import Rule, choices, rule, word_pairs, word_set
 from photophone.text.forms.tables import NUMBERED, RULERS
 
-TITLES = dict(pair.split(":") for pair in (
+TITLES = word_pairs(
     "Mr:Mister Mrs:Mrs Ms:Miz Mx:Mix Dr:Doctor Prof:Professor St:Saint Mt:Mount Ft:Fort Gen:General Gov:Governor "
     "Sen:Senator Rep:Representative Capt:Captain Lt:Lieutenant Col:Colonel Sgt:Sergeant Cmdr:Commander Rev:Reverend "
     "Hon:Honorable Pres:President Supt:Superintendent Cpl:Corporal Maj:Major Adm:Admiral Fr:Father Msgr:Monsignor "
     "Messrs:Messrs Mme:madame Mlle:mademoiselle Brig:Brigadier Pvt:Private Sr:senior Br:Brother Amb:Ambassador "
     "Insp:Inspector Det:Detective Sec:Secretary Ald:Alderman Atty:Attorney Pt:Point Ste:Sainte Cdr:Commander "
-    "Sts:Saints Esq:Esquire Ens:Ensign").split())
+    "Sts:Saints Esq:Esquire Ens:Ensign")
 """Before a name."""
-PLACES = dict(pair.split(":") for pair in (
+PLACES = word_pairs(
     "St:Street Dr:Drive Ave:Avenue Av:Avenue Blvd:Boulevard Rd:Road Ln:Lane Hwy:Highway Pkwy:Parkway Ct:Court "
-    "Sq:Square Pl:Place Ter:Terrace Cir:Circle Mt:Mountain Rte:Route Expy:Expressway Fwy:Freeway Tpke:Turnpike").split())
+    "Sq:Square Pl:Place Ter:Terrace Cir:Circle Mt:Mountain Rte:Route Expy:Expressway Fwy:Freeway Tpke:Turnpike")
 """Behind a name."""
-ALWAYS = dict(pair.split(":") for pair in (
+ALWAYS = word_pairs(
     "Jr:Junior Sr:Senior Ltd:Limited Inc:Incorporated Corp:Corporation Co:Company Bros:Brothers Dept:Department "
-    "dept:department Univ:University Assn:Association Assoc:Association Govt:Government govt:government Apt:Apartment "
-    "apt:apartment Bldg:Building bldg:building Ste:Suite approx:approximately Approx:Approximately est:established "
-    "vs:versus Vs:Versus al:al viz:namely Viz:Namely cf:compare Cf:compare ibid:ibid Mgr:Manager mgr:manager Asst:Assistant "
-    "asst:assistant Gov't:government esp:especially incl:including excl:excluding misc:miscellaneous Misc:Miscellaneous "
-    "tel:telephone Tel:Telephone ext:extension Ext:Extension max:maximum Max:Maximum min:minimum Min:Minimum "
-    "avg:average Avg:Average temp:temperature Temp:Temperature tech:technical qty:quantity Qty:Quantity attn:attention "
-    "Attn:attention re:re ea:each hrs:hours mins:minutes secs:seconds yrs:years Intl:International "
-    "Natl:National mfg:manufacturing pkg:package int'l:international nat'l:national Acad:Academy Inst:Institute "
-    "Lib:Library Mfr:Manufacturer Hosp:Hospital Ind:Industries Sci:Science Eng:Engineering Tech:Technology "
-    "Ph:Phone Bros:Brothers orig:originally resp:respectively supp:supplement trans:translated rev:revised Esq:Esquire "
-    "ft:feet lbs:pounds oz:ounces tbsp:tablespoons tsp:teaspoons etc:etc").split())
+    "dept:department Univ:University Assn:Association Assoc:Association Govt:Government govt:government "
+    "Apt:Apartment apt:apartment Bldg:Building bldg:building Ste:Suite approx:approximately Approx:Approximately "
+    "est:established vs:versus Vs:Versus al:al viz:namely Viz:Namely cf:compare Cf:compare ibid:ibid Mgr:Manager "
+    "mgr:manager Asst:Assistant asst:assistant Gov't:government esp:especially incl:including excl:excluding "
+    "misc:miscellaneous Misc:Miscellaneous tel:telephone Tel:Telephone ext:extension Ext:Extension max:maximum "
+    "Max:Maximum min:minimum Min:Minimum avg:average Avg:Average temp:temperature Temp:Temperature tech:technical "
+    "qty:quantity Qty:Quantity attn:attention Attn:attention re:re ea:each hrs:hours mins:minutes secs:seconds "
+    "yrs:years Intl:International Natl:National mfg:manufacturing pkg:package int'l:international nat'l:national "
+    "Acad:Academy Inst:Institute Lib:Library Mfr:Manufacturer Hosp:Hospital Ind:Industries Sci:Science "
+    "Eng:Engineering Tech:Technology Ph:Phone Bros:Brothers orig:originally resp:respectively supp:supplement "
+    "trans:translated rev:revised Esq:Esquire ft:feet lbs:pounds oz:ounces tbsp:tablespoons tsp:teaspoons etc:etc")
 """Wherever they stand with their full stop."""
 _PART_WORDS = {"Max", "Min", "Lib", "Ph", "Ind", "al", "re", "min", "max", "Temp", "temp", "Tech", "tech", "Sci", "rev"}
 """Of these, what is more often a word at the end of a sentence."""
-BARE = frozenset("vs Jr Sr Ltd Inc approx etc dept govt qty tbsp tsp lbs mgr asst Bldg Dept Bros Corp int'l nat'l".split())
+BARE = word_set("vs Jr Sr Ltd Inc approx etc dept govt qty tbsp tsp lbs mgr asst Bldg Dept Bros Corp int'l nat'l")
 """Of these, what is read so without its full stop too."""
-COUNTED = dict(pair.split(":") for pair in (
+COUNTED = word_pairs(
     "No:number no:number Nos:numbers nos:numbers Nr:number nr:number vol:volume Vol:volume vols:volumes Vols:volumes "
     "ch:chapter Ch:chapter chap:chapter Chap:chapter fig:figure Fig:figure figs:figures Figs:figures p:page P:page "
     "pp:pages Pp:pages pg:page Pg:page pgs:pages sec:section Sec:section Sect:section sect:section eq:equation "
     "Eq:equation eqs:equations Eqs:equations Op:opus op:opus art:article Art:article para:paragraph Para:paragraph "
     "app:appendix App:appendix tab:table Tab:table ed:edition Ed:edition pt:part Pt:part lect:lecture ex:example "
     "Ex:example fol:folio v:verse vv:verses l:line ll:lines n:note nn:notes Rm:room rm:room fl:floor Fl:floor "
-    "Apt:apartment Ste:suite ver:version Ver:version ca:circa c:circa approx:approximately "
-    "BWV:B.W.V K:K Hob:Hoboken ext:extension Ext:extension tel:telephone art:article dist:district Dist:district "
-    "Exh:exhibit cl:clause Cl:clause").split())
+    "Apt:apartment Ste:suite ver:version Ver:version ca:circa c:circa approx:approximately BWV:B.W.V K:K Hob:Hoboken "
+    "ext:extension Ext:extension tel:telephone art:article dist:district Dist:district Exh:exhibit cl:clause "
+    "Cl:clause")
 """Before a number."""
-BARE_COUNTED = "Vol vol Vols Fig fig Figs Ch Eq Nos Op pp Rm Sect".split()
+BARE_COUNTED = word_set("Vol vol Vols Fig fig Figs Ch Eq Nos Op pp Rm Sect")
 PHRASES = (("e.g", "for example"), ("i.e", "that is"), ("a.k.a", "also known as"), ("N.B", "note well"),
            ("n.b", "note well"), ("P.S", "P.S"), ("w.r.t", "with respect to"), ("R.S.V.P", "R.S.V.P"),
            ("q.v", "which see"), ("f.k.a", "formerly known as"), ("a.s.a.p", "A.S.A.P"))
-CHAT = dict(pair.split(":") for pair in (
+CHAT = word_pairs(
     "BTW:by_the_way btw:by_the_way IMO:in_my_opinion imo:in_my_opinion TBD:to_be_determined aka:also_known_as "
     "AKA:also_known_as w/:with w/o:without b/c:because thx:thanks pls:please plz:please ppl:people idk:I_don't_know "
     "README:reed_me JSON:json shh:shush Shh:Shush Sshh:Shush shhh:shush Shhh:Shush pct:percent ai:AI hmm:hmm "
     "YAML:yammel SQL:sequel N/A:not_applicable n/a:not_applicable c/o:care_of a/c:account he/she:he_or_she "
     "she/he:she_or_he his/her:his_or_her him/her:him_or_her and/or:and_or s/he:she_or_he I/O:I.O TL;DR:T.L.D.R "
-    "A/C:A.C R/C:R.C o/w:otherwise i/o:I.O OS/2:O.S_two").split())
-STARTERS = frozenset((
-    "The A An He She It We They You I This That These Those There But And In On At If When Then So His Her My Our Their "
-    "No Yes What Why Who Where How Is Are Was Were Do Does Did Can Could Will Would Should Not Now After Before Once "
-    "As For From With Without Its Please Let Call Come Go See Most Many Some All Both Each Every One Two Nobody "
-    "Everyone Someone Nothing Everything Here Today Later Soon Still Yet Also Perhaps Maybe Since While Because Although "
-    "However Meanwhile Next Finally First Turn Take Look Wait Stop Ask Tell Try Nor Or By To").split())
+    "A/C:A.C R/C:R.C o/w:otherwise i/o:I.O OS/2:O.S_two")
+STARTERS = word_set(
+    "The A An He She It We They You I This That These Those There But And In On At If When Then So His Her My Our "
+    "Their No Yes What Why Who Where How Is Are Was Were Do Does Did Can Could Will Would Should Not Now After "
+    "Before Once As For From With Without Its Please Let Call Come Go See Most Many Some All Both Each Every One Two "
+    "Nobody Everyone Someone Nothing Everything Here Today Later Soon Still Yet Also Perhaps Maybe Since While "
+    "Because Although However Meanwhile Next Finally First Turn Take Look Wait Stop Ask Tell Try Nor Or By To")
 """Words that begin a sentence even behind an abbreviation."""
 
 
@@ -84,7 +84,7 @@ def _with_stop(match: re.Match, words: str) -> str:
 
 
 def _title(match: re.Match) -> str:
-    return f"{TITLES[match.group(1)]} "
+    return f"{TITLES[match.group(1)]} " if _is_title(match) else match.group()
 
 
 def _place(match: re.Match) -> str:
@@ -132,16 +132,13 @@ def _numeral(match: re.Match) -> str:
     numbered = before.lower() in NUMBERED
     if len(numeral) == 1 and not _single_numeral(before, match.string[match.end():match.end() + 20]):
         return match.group()
-    if before in RULERS and re.fullmatch("[IVXL]+", numeral) and value and not (
-            len(numeral) == 1 and numeral in "IXL" and before in ("John", "Mary", "Michael", "Robert", "Juan", "Carl")):
-        if numeral == "X" and before == "Malcolm":
-            return match.group()
+    if not value or before == "Malcolm" and numeral == "X":
+        return match.group()
+    lone = len(numeral) == 1 and (numeral == "L" or before in ("John", "Mary", "Michael", "Robert", "Juan", "Carl"))
+    if before in RULERS and re.fullmatch("[IVXL]+", numeral) and not lone:
         return f"{before} the {ordinal(value)}{behind}"
-    if not value or (len(numeral) == 1 and not (numbered and numeral in "IVX")):
-        return match.group()
-    if numeral.islower() and not numbered:
-        return match.group()
-    if not (numbered or (before[0].isupper() and re.fullmatch("[IVX]+", numeral) and numeral not in ("IV", "XX"))):
+    named = before[0].isupper() and re.fullmatch("[IVX]{2,}", numeral) and numeral not in ("IV", "XX")
+    if not (named or numbered and (len(numeral) > 1 or numeral in "IVX")):
         return match.group()
     return f"{before} {cardinal(value)}{behind}"
 
@@ -156,10 +153,10 @@ def _single_numeral(before: str, behind: str) -> bool:
     return before[0].isupper() or not word or word.group(1) in _AFTER_FIRSTS
 
 
-_FIRSTS = frozenset(("chapter part act scene section volume book phase article war type stage class grade level table "
-                     "figure appendix annex title schedule vol fig corps episode round bowl").split())
-_AFTER_FIRSTS = frozenset(("error errors diabetes trial trials device devices study studies collagen interferon clinical "
-                           "recall cancer disease and or to of in is was shows has contains").split())
+_FIRSTS = word_set("chapter part act scene section volume book phase article war type stage class grade level table "
+                     "figure appendix annex title schedule vol fig corps episode round bowl")
+_AFTER_FIRSTS = word_set("error errors diabetes trial trials device devices study studies collagen interferon clinical "
+                           "recall cancer disease and or to of in is was shows has contains")
 
 
 def _numbered_part(match: re.Match) -> str:
@@ -190,7 +187,7 @@ ABBREVIATIONS: tuple[Rule, ...] = (
     rule(rf"\b({choices(BARE_COUNTED)}) (?=\d)", lambda m: f"{COUNTED[m.group(1)]} "),
     rule(r"\b(Ph\.\s?D|Ed\.\s?D|M\.\s?Sc|B\.\s?Sc|Psy\.\s?D|D\.\s?Phil|M\.\s?Phil|LL\.\s?[BDM]|Ph\.\s?Ds)\.?(?!\w)",
          _degree),
-    rule(rf"(?<![\w.])({choices(TITLES)})\.?[^\S\n]+{_BEFORE_NAME}", lambda m: _title(m) if _is_title(m) else m.group()),
+    rule(rf"(?<![\w.])({choices(TITLES)})\.?[^\S\n]+{_BEFORE_NAME}", _title),
     rule(r"\b(?<![.'])((?:[A-Z]\.\s?){1,4})(?=(?:Mc|Mac|O'|De|Van|Von)?[A-Z][a-z]+)", lambda m: (
         _initials(m) if _is_initial(m) else m.group())),
     rule(rf"(?<![\w.'])({choices(PLACES)})\.(?!\w)", _place),
@@ -226,12 +223,13 @@ def _is_title(match: re.Match) -> bool:
     before = match.string[:match.start()].rstrip()
     word = re.match(r"[A-Za-z']+\.?", match.string[match.end():]).group()
     place = match.group(1) in PLACES
-    behind_name = bool(re.search(r"(?:\b[A-Z][a-z]+|\d(?:st|nd|rd|th)|(?:first|second|third|[a-z]+th))$", before)) and not (
+    named = re.search(r"(?:\b[A-Z][a-z]+|\d(?:st|nd|rd|th)|(?:first|second|third|[a-z]+th))$", before)
+    behind_name = named and not (
         re.search(r"(?:^|[.!?]\s*|\b(?:See|The|At|In|On|And|But|By|For|Mount|Saint))[A-Z]?[a-z]*$", before)
         and before.split()[-1] in STARTERS)
     if place and behind_name:
         return False
-    return not (word in STARTERS and "." in match.group() and place and not before == "")
+    return not (word in STARTERS and "." in match.group() and place and before != "")
 
 
 NUMERALS: tuple[Rule, ...] = (
