@@ -18,8 +18,8 @@ from torch.nn import functional
 from photophone.data.audio_checks import check_rate
 
 MAX_RATIO_TERM = 1000
-"""Largest geometric mean of the two terms of a ratio; the filter bank grows with its square. Common rates are exact, odd
-ones are off by a few parts in a million."""
+"""Largest geometric mean of the two terms of a ratio; the filter bank grows with its square. Common rates are exact,
+odd ones are off by a few parts in a million."""
 STOP_DB = 96.0
 """Weakening of what lies above the lower Nyquist frequency."""
 PASS_SHARE = 0.95
