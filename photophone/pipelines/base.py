@@ -184,6 +184,11 @@ def check_saved_pipeline(path: Path, components: set[str], optional: set[str] = 
              and not (name in optional and value == [None, None])}
     if not components - optional <= named <= components:
         raise ValueError(f"{path}: model_index.json names the components {sorted(named)}, not {sorted(components)}")
+    published = index.get("published") or {}
+    if not isinstance(published, dict) or not all(isinstance(value, str | None) for value in published.values()) or (
+            published and not published.get("model")):
+        raise ValueError(f"{path}: 'published' in model_index.json must be null, or hold the texts 'model' and "
+                         f"'revision', got {str(published)[:60]}")
     for name in sorted(named):
         if len(index[name]) != 2 or not all(isinstance(part, str) for part in index[name]):
             raise ValueError(f"{path}: component {name} is not given as [library, class] but as {index[name]}")
@@ -207,7 +212,7 @@ def check_saved_pipeline(path: Path, components: set[str], optional: set[str] = 
 def pipeline_revision(path: Path) -> str | None:
     """The revision that a saved pipeline's model card states in ``revision.txt``, or None."""
     file = path / "revision.txt"
-    return file.read_text().strip() if file.exists() else None
+    return file.read_text(encoding="utf-8", errors="replace").strip()[:100] if file.is_file() else None
 
 
 def row_generators(generator: GeneratorInput, rows: int) -> tuple[list[torch.Generator], list[int]]:
