@@ -50,6 +50,8 @@ OPEN_INT = range(-MAX_CONFIG_NUMBER, MAX_CONFIG_NUMBER + 1)
 SHOWN = 8
 MAX_TEXT = 4_096  # characters of a string of a config
 MAX_NESTING = 8
+SMALL_ELEMENTS = 50_000_000
+"""Numbers in a model that is built at once: 0.2 GB."""
 
 _limits: ContextVar[tuple[int, int]] = ContextVar("limits of a model", default=(MAX_MODEL_ELEMENTS, MAX_MODEL_TENSORS))
 _running: ContextVar[bool] = ContextVar("whether a budget counts", default=False)
@@ -294,7 +296,7 @@ def build(owner: type, config: Mapping[str, Any], where: str = "") -> Any:
     if unknown:
         raise ValueError(f"{start}{owner.__name__} has no setting {', '.join(unknown[:SHOWN])}")
     try:
-        return owner(**config)
+        return _sized(owner, config)
     except ModelTooLarge as error:
         raise ModelTooLarge(f"{start}{error}; its own defaults are changed in {changed(owner, config)}") from error
     except ValueError as error:
@@ -305,6 +307,27 @@ def build(owner: type, config: Mapping[str, Any], where: str = "") -> Any:
     except Exception as error:  # a constructor, of ours or another library, that did not expect such values
         raise ValueError(f"{start}these settings make no {owner.__name__} ({type(error).__name__}: "
                          f"{one_line(error)}); its own defaults are changed in {changed(owner, config)}") from error
+
+
+def _sized(owner: type, config: Mapping[str, Any]) -> Any:
+    """A model; the size of a large one is counted first, without memory, so that none is half built and refused."""
+    elements, tensors = _limits.get()
+    drawn = torch.get_rng_state()
+    try:
+        with model_limits(min(elements, SMALL_ELEMENTS), tensors):
+            return owner(**config)
+    except ModelTooLarge:
+        if elements <= SMALL_ELEMENTS:
+            raise
+    try:
+        with torch.device("meta"):
+            owner(**config)
+    except ModelTooLarge:
+        raise
+    except Exception:  # a constructor that looks at values: what is wrong with it shows below
+        pass
+    torch.set_rng_state(drawn)  # random weights are those of one construction
+    return owner(**config)
 
 
 def shapes(owner: type, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
