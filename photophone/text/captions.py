@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 PAD = "<pad>"
 NULL = "<null>"
 UNKNOWN = "<unk>"
+MAX_CAPTION_TOKENS = 10_000
 
 
 def normalize_caption(text: str) -> str:
@@ -84,9 +85,10 @@ def encode_captions(tokenizer: PreTrainedTokenizerFast, captions: list[str], *, 
         (ids Long (B, L), mask bool (B, L), null ids Long (L,)): the last is the null caption.
 
     Raises:
-        ValueError: a caption with characters outside the vocabulary, or too long.
+        ValueError: a caption with characters outside the vocabulary, or too long, or a vocabulary that is none of
+            captions.
     """
-    limit = tokenizer.model_max_length
+    limit = check_vocabulary(tokenizer)
     # "<pad>" in a caption is five characters, not the special token
     rows = tokenizer([normalize_caption(c) for c in captions], add_special_tokens=False,
                      split_special_tokens=True)["input_ids"]
@@ -104,6 +106,24 @@ def encode_captions(tokenizer: PreTrainedTokenizerFast, captions: list[str], *, 
     null = torch.full((length,), tokenizer.pad_token_id)
     null[0] = tokenizer.convert_tokens_to_ids(NULL)
     return ids, ids != tokenizer.pad_token_id, null
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The longest caption that a vocabulary is for, in tokens.
+
+    Raises:
+        ValueError: its files lack one of the special tokens, or the length.
+    """
+    missing = [name for name, token in (("pad_token", tokenizer.pad_token_id), ("unk_token", tokenizer.unk_token_id))
+               if token is None]
+    if NULL not in tokenizer.get_vocab():
+        missing.append(f"the token {NULL}")
+    if not 0 < tokenizer.model_max_length <= MAX_CAPTION_TOKENS:
+        missing.append(f"a model_max_length of 1 to {MAX_CAPTION_TOKENS}")
+    if missing:
+        raise ValueError(f"the vocabulary {tokenizer.name_or_path or 'of captions'} lacks {', '.join(missing)} in "
+                         "tokenizer_config.json or tokenizer.json; download or save it again")
+    return tokenizer.model_max_length
 
 
 def unknown_characters(tokenizer: PreTrainedTokenizerFast, caption: str, most: int = 10) -> list[str]:
