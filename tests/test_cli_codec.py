@@ -45,7 +45,18 @@ def test_tokens_of_another_codec_or_rate_are_refused(files, tmp_path):
     tokens.save(tmp_path / "nameless.safetensors")
     with pytest.raises(ValueError, match="give --model"):
         commands.decode(tmp_path / "nameless.safetensors", output=tmp_path / "out.wav")
+    Tokens(torch.zeros(0, 80, 3).long(), model="dmel-16k-25ms").save(tmp_path / "empty.safetensors")
+    with pytest.raises(ValueError, match="batch is empty"):
+        commands.decode(tmp_path / "empty.safetensors", output=tmp_path / "out.wav")
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("value", [1e30, float("nan"), 32768.0])
+def test_samples_that_are_no_sound_are_refused(value):
+    audio = torch.zeros(1, 1, 4000)
+    audio[0, 0, 7] = value
+    with pytest.raises(ValueError, match="NaN or infinite|full scale is 1"):
+        create_model("dmel-16k-25ms").encode(audio)
 
 
 def test_official_weights_run_with_their_config(tmp_path):

@@ -17,17 +17,15 @@ from torch.nn import functional
 
 from photophone.data.audio_checks import check_rate
 
-MAX_RATIO_TERM = 500
-"""Largest denominator of a resampling ratio; the filter bank grows with it. Common rates are exact, odd ones are off by
-at most 4 parts in a million."""
+MAX_RATIO_TERM = 1000
+"""Largest geometric mean of the two terms of a ratio; the filter bank grows with its square. Common rates are exact,
+odd ones are off by a few parts in a million."""
 STOP_DB = 96.0
 """Weakening of what lies above the lower Nyquist frequency."""
 PASS_SHARE = 0.95
 """Of the lower Nyquist frequency, up to which the level stays."""
 HALF_WIDTH = math.ceil((STOP_DB - 8) / (2.285 * math.pi * (1 - PASS_SHARE)) / 2)
 """Samples of the lower rate on each side that a sample of the result depends on: Kaiser's rule for the two above."""
-CACHED_TAPS = 4_000_000
-"""Larger filter banks, of odd rates, are not kept."""
 
 
 def reach_seconds(source_rate: int, target_rate: int) -> float:
@@ -51,18 +49,12 @@ def resample_audio(audio: Tensor, source_rate: int, target_rate: int) -> Tensor:
         return audio
     if not audio.is_floating_point():
         raise TypeError(f"audio must be float in [-1, 1], got {audio.dtype}; divide 16-bit samples by 32768")
-    ratio = Fraction(target_rate, source_rate).limit_denominator(MAX_RATIO_TERM)
+    most = max(1, round(MAX_RATIO_TERM * math.sqrt(source_rate / target_rate)))
+    ratio = Fraction(target_rate, source_rate).limit_denominator(most)
     source, target = ratio.denominator, ratio.numerator
     dtype = torch.float64 if audio.dtype == torch.float64 else torch.float32
     bank = filter_bank(source, target).to(audio.device, dtype)
     return apply_bank(audio.to(dtype), bank, source, target).to(audio.dtype)
-
-
-def filter_bank(source: int, target: int) -> Tensor:
-    """The filters of a ratio, kept where they are small; see :func:`make_bank`."""
-    half = half_width(source, target)
-    kept = source * target * (2 * half // source + 2) < CACHED_TAPS
-    return (cached_bank if kept else make_bank)(source, target)
 
 
 def half_width(source: int, target: int) -> int:
@@ -70,7 +62,8 @@ def half_width(source: int, target: int) -> int:
     return math.ceil(HALF_WIDTH * source / min(source, target))
 
 
-def make_bank(source: int, target: int) -> Tensor:
+@lru_cache(maxsize=16)
+def filter_bank(source: int, target: int) -> Tensor:
     """Matrices (J, hop, count) float64: ``count`` samples of the result are the sum over j of hop samples of the
     source, from ``j * hop`` on, times matrix j. The first of them lies ``half_width`` before the first result."""
     half = half_width(source, target)
@@ -88,11 +81,8 @@ def make_bank(source: int, target: int) -> Tensor:
     return taps.reshape(blocks, hop, count)
 
 
-cached_bank = lru_cache(maxsize=16)(make_bank)
-
-
 def apply_bank(audio: Tensor, bank: Tensor, source: int, target: int) -> Tensor:
-    """See :func:`make_bank`: float (..., T) to (..., ceil(T * target / source))."""
+    """See :func:`filter_bank`: float (..., T) to (..., ceil(T * target / source))."""
     blocks, hop, count = bank.shape
     length = -(-audio.shape[-1] * target // source)
     frames = -(-length // count)
