@@ -19,6 +19,7 @@ from visitors import small_enhancer
 from photophone import ClassToImagePipeline, TextToSpeechPipeline
 from photophone.codecs.focalcodec.model import FocalCodec
 from photophone.core.privacy import SWITCHES
+from photophone.data.speech import prepare_speech
 
 ROOT = Path(__file__).parents[1]
 WATCH = Path(__file__).parent / "watch"
@@ -56,7 +57,7 @@ SLOW = [
       "{models}/data.safetensors", "--limit", "1", "--snr", "5", "-o", "enhance.json"], ["enhance.json"]),
     (["photophone", "evaluate", "speech", "--data", "{models}/lines.txt", "--limit", "1", "-o", "spoken"], ["spoken/"]),
     (["photophone", "evaluate", "image", "--data", "{models}/icons.safetensors", "-m", "{models}/image", "--steps", "2",
-      "-o", "image.json"], ["image.json"]),
+      "--limit", "4", "-o", "image.json"], ["image.json"]),
     (["make_samples.py", "-n", "1", "-o", "samples"], ["samples/"]),
 ]
 ELSEWHERE = {"demo": "tests/demo/test_demo_ending.py"}
@@ -149,9 +150,12 @@ def test_commands_write_what_they_were_asked_for_and_call_nobody(models, tmp_pat
 
 @pytest.mark.slow
 def test_evaluations_and_samples_too_and_half_a_minute_later(models, tmp_path):
-    from speech import write_speech
-    shutil.copy(write_speech(tmp_path / "data.safetensors"), models / "data.safetensors")
-    shutil.copy(tmp_path / "data.jsonl", models / "data.jsonl")
+    long = tmp_path / "long"  # mixtures want clips of 3 to 10 seconds
+    long.mkdir()
+    for name in ("1", "2"):
+        soundfile.write(long / f"{name}.wav", 0.1 * np.random.default_rng(0).standard_normal(64_000), 16_000)
+        (long / f"{name}.txt").write_text("light carries sound")
+    prepare_speech([long], models / "data.safetensors", 16_000)
     check_steps(tmp_path, [*STEPS, *SLOW], models, WATCH_WAIT=str(TELEMETRY_SECONDS))
 
 
