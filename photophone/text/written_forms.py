@@ -28,6 +28,7 @@ LONGEST_WORD = 200
 """Characters; longer ones are cut, so that no rule looks far."""
 
 SIGNS: tuple[Rule, ...] = (
+    rule(r"(?<!\S)[#*~\\](?!\S)", lambda m: _LONE[m.group()]),
     rule(r"%", " percent "),
     rule(r"&", " and "),
     rule(r"\+", " plus "),
@@ -60,6 +61,7 @@ PUNCTUATION: tuple[Rule, ...] = (
     rule(r"(?<![\w'.-])(?:A(?=[,;:!?]|\.(?!\w)|\s*$|-(?!\w)| to [B-Z]\b)|a(?=, [b-z]\b))"
          r"|(?<=[a-z,] )A(?![\w\u2060']|\.\w)(?!\s[A-Z][a-z])", "A" + LETTER),
 )
+_LONE = {"#": "hash", "*": "asterisk", "~": "tilde", "\\": "backslash"}
 _KINDS = (CHEMISTRY, DATES, TIMES, PHONES, GROUPS, VERSIONS, SCORES, ORDINALS, MONEY, UNIT_RULES, POWERS, FRACTIONS,
           GREEK_RULES, MATHEMATICS, ABBREVIATIONS, NUMERALS, NUMBERS, CAPITALS)
 """In their order: what is told by its context comes before what is not."""
