@@ -62,7 +62,9 @@ def test_what_is_not_read_is_told(text, unread):
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("a ☥ sign", "ankh"), ("x ⋈ y", "bowtie"), ("10 ⌘", "place of interest"), ("5 ₾", "lari"), ("pay in $.", "dollars."), ("press # now", "hash"),
+    ("a ☥ sign", "ankh"), ("x ⋈ y", "bowtie"), ("10 ⌘", "place of interest"), ("5 ₾", "lari"),
+    ("pay in $.", "dollars."),
+    ("press # now", "hash"),
     ("ΔT", "delta"), ("kΩ", "omega")])
 def test_a_rare_sign_is_read_by_its_name(text, words):
     assert words in rewrite(text)
