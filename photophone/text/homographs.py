@@ -119,7 +119,8 @@ def _plain_verb(context: Context, step: int, behind: str) -> bool:
     else:
         goes_on = behind in AFTER_PLURALS or context.tag(1) in ("CD", "NN", "NNS", "RB") or behind in (
             "everyone", "everybody", "people")
-        verb = tag == "NNS" and goes_on and not context.other_verb()
+        first = context.place + step == 0 and subject.endswith("s") and not subject.endswith(("ss", "us", "'s"))
+        verb = (tag == "NNS" or tag == "NNP" and first) and goes_on and not context.other_verb()
     return verb
 
 

@@ -28,6 +28,7 @@ LONGEST_WORD = 200
 """Characters; longer ones are cut, so that no rule looks far."""
 
 SIGNS: tuple[Rule, ...] = (
+    rule(r"(?<!\S)[#*~\\](?!\S)", lambda m: _LONE[m.group()]),
     rule(r"%", " percent "),
     rule(r"&", " and "),
     rule(r"\+", " plus "),
@@ -55,11 +56,13 @@ PUNCTUATION: tuple[Rule, ...] = (
     rule(r"(?:\s*[,;:])+\s*(?=[.!?])|(?:\s*[,;:])*\s*([,;:])", r"\1"),
     rule(r"(?<=[.!?])(?:\s*[,;:])+", ""),
     rule(r"^(?:[^\S\n]|[,;:.])+", "", re.M),
+    rule(r"[^\S\n]+(?=[.,!?;:](?!\w))", ""),
     rule(r"([,;:])(?=[^\W\d])", r"\1 "),
     rule(r"(?<=[a-z])([.!?])(?=[A-Z][a-z])", r"\1 "),
     rule(r"(?<![\w'.-])(?:A(?=[,;:!?]|\.(?!\w)|\s*$|-(?!\w)| to [B-Z]\b)|a(?=, [b-z]\b))"
          r"|(?<=[a-z,] )A(?![\w\u2060']|\.\w)(?!\s[A-Z][a-z])", "A" + LETTER),
 )
+_LONE = {"#": "hash", "*": "asterisk", "~": "tilde", "\\": "backslash"}
 _KINDS = (CHEMISTRY, DATES, TIMES, PHONES, GROUPS, VERSIONS, SCORES, ORDINALS, MONEY, UNIT_RULES, POWERS, FRACTIONS,
           GREEK_RULES, MATHEMATICS, ABBREVIATIONS, NUMERALS, NUMBERS, CAPITALS)
 """In their order: what is told by its context comes before what is not."""

@@ -26,6 +26,10 @@ _NOT_A_NOUN = word_set(
     "heavier lighter bigger smaller farther square cubic")
 
 
+_NAMED = frozenset(sign for sign in CURRENCIES if len(sign) > 1)
+"""Signs that stand for a currency as such where no number is beside them: "the US$"."""
+
+
 def describes(match: re.Match) -> bool:
     """Whether a measure stands before what it measures: "a $20 bill", not "the $20 that he gave"."""
     behind = re.match(r"[\s-]([a-z]+)", match.string[match.end():match.end() + 40])
@@ -72,6 +76,7 @@ MONEY: tuple[Rule, ...] = (
          rf"(?P<symbol>{_CODES}|[$€£₹₿¥₽₺])(?![\w])", _money),
     rule(rf"(?<![\w.])({NUMBER})\s?¢", lambda m: f"{amount(m.group(1))} cent" + (
         "" if m.group(1) == "1" or describes(m) else "s")),
+    rule(rf"(?<!\w)(?:{_SIGNS})(?!\d|\.\d)", lambda m: f" {CURRENCIES[m.group()][m.group() not in _NAMED]} "),
     rule(rf"(?<=dollars|.pounds|..euros|..cents)/({choices(UNITS)})\b", lambda m: f" per {UNITS[m.group(1)]}"),
     rule(r"(?<=[a-z]s)/(min|sec|hr|yr|mo|wk|d|h|s)\b(?!/)", lambda m: " per " + {"s": "second", **UNITS}[m.group(1)]),
     rule(r"\b(dollar|pound|euro|cent|rupee|yuan|yen|pence|franc|million|billion|thousand)(s?)/\s?(?=[a-z]{2,})",
