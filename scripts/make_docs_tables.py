@@ -18,9 +18,10 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "scripts")]
+sys.path.insert(0, str(ROOT))
+sys.path += [str(ROOT / "benchmarks"), str(ROOT / "tests")]  # behind: names of theirs are in use elsewhere
 
-from docs_formats import audio_formats, image_modes, written_formats  # noqa: E402 - all come from the repository
+from media_formats import audio_formats, image_modes, written_formats  # noqa: E402 - all come from the repository
 from tables import markdown  # noqa: E402
 
 from photophone.core.files import atomic_write  # noqa: E402
@@ -152,7 +153,6 @@ def privacy() -> str:
 
 def wrappings() -> str:
     """One row a form in which weights are read, and what the report says of a small model that was loaded from it."""
-    sys.path[:0] = [str(ROOT / "tests")]
     from official import official_models
     from wrappings import AVERAGES, WRAPPINGS
 
