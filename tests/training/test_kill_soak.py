@@ -1,10 +1,16 @@
-"""Forty trainings that are killed at random moments, a third of them while they save or export: `make soak`."""
+"""Trainings that are killed, ended or run out of disk at random moments, and end as if nothing had been: `make soak`.
 
+Forty are killed, a third of them while they save or export; ten are ended by TERM; ten fill their disk.
+"""
+
+import contextlib
+import json
 import multiprocessing
 import os
 import random
 import runpy
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,7 +27,7 @@ from photophone.data.speech import SpeechDataset
 
 pytestmark = pytest.mark.slow
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-RUNS = int(os.environ.get("PHOTOPHONE_KILLS", "40"))
+KILLS, OTHERS = int(os.environ.get("PHOTOPHONE_KILLS", "40")), 10
 SMALL_ENHANCER = {"channels": [8, 12, 16], "squeeze": 4, "width": 48, "hidden": 64, "depth": 2, "token_depth": 1}
 KINDS = {
     "train_image_tokenizer": {"model": SMALL_TOKENIZER},
@@ -31,6 +37,7 @@ KINDS = {
                        "task": {"codec": "codec", "noise": "voice.safetensors",
                                 "mixing": {"seconds": 0.5, "rooms": 4}}},
 }
+PATIENCE = 600  # seconds, for machines that are busy
 SETTINGS = {"steps": 30, "batch_size": 4, "warmup_steps": 5, "log_every": 5, "validate_every": 5, "preview_every": 0,
             "checkpoint_every": 5}
 
@@ -113,7 +120,7 @@ def wait_for_saving(process, output, deadline):
         time.sleep(0.0005)
 
 
-@pytest.mark.parametrize("number", range(RUNS))
+@pytest.mark.parametrize("number", range(KILLS))
 def test_a_killed_training_ends_as_an_undisturbed_one(place, start, undisturbed, number):
     rng, script = random.Random(number), list(KINDS)[number % len(KINDS)]
     seconds, whole = undisturbed[script]
@@ -130,9 +137,61 @@ def test_a_killed_training_ends_as_an_undisturbed_one(place, start, undisturbed,
         process.kill()
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
-    last = start(script, output.name, "--resume")
-    last.join(30 * seconds + 60)
-    assert last.exitcode == 0
-    assert (exported(output) == whole) is True, f"{script} after {kills} kills"
+    check_end(start(script, output.name, "--resume"), output, whole, f"{script} after {kills} kills")
+
+
+def check_end(process, output, whole, what):
+    """The training ends well, with the export of an undisturbed one, and leaves nothing beside it."""
+    process.join(PATIENCE)
+    assert process.exitcode == 0, what
+    assert (exported(output) == whole) is True, what
     left = [path.name for folder in (output, output / "checkpoints") for path in folder.iterdir()]
     assert [name for name in left if name.startswith(".")] in ([], [".lock"]), left
+
+
+@pytest.mark.parametrize("number", range(OTHERS))
+def test_a_training_that_is_told_to_end_loses_no_step(place, start, undisturbed, number):
+    rng, script = random.Random(number), list(KINDS)[number % len(KINDS)]
+    seconds, whole = undisturbed[script]
+    output = place / f"ended-{number}"
+    process = start(script, output.name, "--resume")
+    process.join(rng.uniform(0.1, 0.9) * seconds)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(PATIENCE)
+    assert process.exitcode in (0, 128 + signal.SIGTERM)
+    lines = (output / "metrics.jsonl").read_text().splitlines() if (output / "metrics.jsonl").exists() else []
+    steps = [int(path.name[5:]) for path in output.glob("checkpoints/step-*")]
+    assert not lines or max(steps) >= json.loads(lines[-1])["step"]
+    last = max(steps, default=0)
+    check_end(start(script, output.name, "--resume"), output, whole, f"{script} after TERM at step {last}")
+
+
+@pytest.fixture
+def disk(place, request):
+    """A disk of a few hundred kB to a few MB in ``place``."""
+    folder = place / f"disk-{request.node.callspec.params['number']}"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder]
+    if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("disks can be mounted by root alone")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("number", range(OTHERS))
+def test_a_training_whose_disk_fills_up_goes_on_when_there_is_room(place, start, undisturbed, disk, number):
+    rng, script = random.Random(number), list(KINDS)[number % len(KINDS)]
+    _, whole = undisturbed[script]
+    process = start(script, f"{disk.name}/run", "--resume")
+    if number % 2:  # another program takes what is left, once something was saved
+        while process.is_alive() and not list(disk.glob("run/checkpoints/step-*")):
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.5))
+        with (disk / "filling").open("wb", buffering=0) as filling, contextlib.suppress(OSError):
+            while True:
+                filling.write(bytes(4096))
+    process.join(PATIENCE)
+    assert process.exitcode in (0, 2), script  # 0: it was done before
+    assert not list(disk.glob("run/**/*.part"))
+    subprocess.run(["mount", "-o", "remount,size=300m", disk], check=True)
+    check_end(start(script, f"{disk.name}/run", "--resume"), disk / "run", whole, f"{script} on a full disk")
