@@ -21,6 +21,7 @@ from photophone.generators.sampler import Sampler, check_option
 from photophone.loading.chains import check_chain, find_sources, read_config, settings_of
 from photophone.loading.registry import load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
+from photophone.pipelines.speech_attack import SharpAttack, begins_softly
 from photophone.pipelines.speech_fronts import (
     PhonemeSpeech,
     PromptedSpeech,
@@ -62,6 +63,10 @@ class _Piece:
     def request(self) -> Request:
         """The piece, and its row's voice as it is known now."""
         return Request(self.part, self.row.voice)
+
+
+_Part = tuple[Tensor, _Piece | None]
+"""Tokens, and the piece that begins with them."""
 
 
 class TextToSpeechPipeline(Pipeline):
@@ -172,7 +177,7 @@ class TextToSpeechPipeline(Pipeline):
         rows = [self._pieces(one, own, pause, spoken) for one, own in zip(texts, generators)]
         with self.watch(callback_on_step_end) as on_step:
             made = self._generate([piece for row in rows for piece in row], sampler, on_step)
-            audio = [self._finish((next(made) for _ in row), output_type, spoken) for row in rows]
+            audio = [self._finish(((next(made), piece) for piece in row), output_type, spoken) for row in rows]
         if not return_dict:
             return (audio,)
         settings = {**sampler.settings(), "pause": pause}
@@ -222,8 +227,8 @@ class TextToSpeechPipeline(Pipeline):
                 yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
 
     @torch.no_grad()
-    def _patches(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback) -> Iterator[Tensor]:
-        """Tokens (1, n, ...) of each patch and pause, in order."""
+    def _patches(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback) -> Iterator[_Part]:
+        """Tokens (1, n, ...) of each patch and pause, in order, the first of a piece with it."""
         for index, piece in enumerate(pieces):
             condition = self.front.condition([piece.request])
             noise, made = SeededNoise.from_seeds([piece.seed], self.speech_generator.device), []
@@ -231,10 +236,10 @@ class TextToSpeechPipeline(Pipeline):
                 count = int(patch.mask.sum())
                 if count:
                     made.append(patch.values[..., :count, :] if patch.is_continuous else patch.values[..., :count])
-                    yield made[-1]
+                    yield made[-1], piece if len(made) == 1 else None
             self._keep_voice(piece, made)
             if piece.pause:
-                yield self._silence(piece.pause)
+                yield self._silence(piece.pause), None
             if on_step(index + 1, len(pieces)):
                 raise DecodingStopped(f"stopped by the callback after sentence {index + 1} of {len(pieces)}")
 
@@ -271,19 +276,23 @@ class TextToSpeechPipeline(Pipeline):
             words = piece.part.text
             piece.row.voice = SpokenVoice(torch.cat(made, dim=1)[0], words + " " if words[-1].isascii() else words)
 
-    def _decode(self, parts: Iterable[Tensor], spoken: SpokenVoice | None = None) -> Iterator[Tensor]:
+    def _decode(self, parts: Iterable[_Part], spoken: SpokenVoice | None = None) -> Iterator[Tensor]:
         """Speech (T,) of each part, the codec going on from part to part, and from the end of a voice's recording."""
         with self.codec.streaming(1):
             lead_in = None if spoken is None else self.front.lead_in(spoken)
             if lead_in is not None:
                 self.codec.decode(Tokens(lead_in))
-            for part in parts:
-                yield self.codec.decode(Tokens(part))[0, 0]
+            attack = None
+            for part, opened in parts:
+                if opened is not None:
+                    attack = SharpAttack(self.sample_rate) if begins_softly(opened.part) else None
+                audio = self.codec.decode(Tokens(part))[0, 0]
+                yield audio if attack is None else attack(audio)
 
-    def _finish(self, parts: Iterable[Tensor], output_type: str, spoken: SpokenVoice | None) -> Any:
+    def _finish(self, parts: Iterable[_Part], output_type: str, spoken: SpokenVoice | None) -> Any:
         """The output of one text."""
         if output_type == "latent":
-            values = list(parts)
+            values = [part for part, _ in parts]
             return Tokens(torch.cat(values, 1 if values[0].is_floating_point() else -1),
                           model=self.codec.published_name)
         audio = torch.cat([part.float().cpu() for part in self._decode(parts, spoken)])
