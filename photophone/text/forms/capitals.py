@@ -113,6 +113,7 @@ def _alternating(match: re.Match) -> str:
 
 CAPITALS: tuple[Rule, ...] = (
     rule(r"(?<=\b[Tt]he )IT\b|\bIT(?= (?:" + _IT_NOUNS + r")\b)|(?<=\b[Ii]n )IT\b(?! [A-Z])", "I.T"),
+    rule(r"(?<=\bthe )WHO\b(?! [A-Z]{2})", "W.H.O"),
     rule(rf"\b(?:{_WORD})(?:(?:[ \n]+|, |[-'/]|[.!?:;,]+\s+|\s?&\s?)(?:{_WORD})\b)+(?![a-z'])(?!\.[A-Z])", _shout),
     rule(rf"(?<![.\w'])(?:{_WORD})\b(?![.']\w)", _alone),
     rule(r"\b(?=\w*[a-z])[A-Za-z]{5,}\b", _alternating),

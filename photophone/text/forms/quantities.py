@@ -178,6 +178,7 @@ def _vulgar_unit(match: re.Match) -> str:
 
 
 UNIT_RULES: tuple[Rule, ...] = (
+    rule(rf"(?<![\w.,])(\d{{1,3}}),(\d{{1,2}})(?=\s?(?:%|(?:{_COMPOUND}){_BEHIND}))", r"\1.\2"),  # a decimal comma
     rule(rf"({NUMBER})\s?%{_DASH}(?=\d)", lambda m: f"{amount(m.group(1))} percent to "),
     rule(r"(?<=\d) K\b(?![\w.-])(?! [a-z]+s?\b)", " kelvins"),
     rule(r"(?<![\w.])(\d{1,3}(?:\.\d+)?)\s?°\s?(\d{1,2}(?:\.\d+)?)'\s?(?:(\d{1,2}(?:\.\d+)?)(?:\"|''))?\s?([NSEW]\b)?",

@@ -120,7 +120,7 @@ UNITS = {
     "microns": "micron", "dozen": "dozen", "bbl": "barrel", "tonnes": "tonne", "lm": "lumen", "lx": "lux",
     "cd": "candela", "kcd": "kilocandela", "Bq": "becquerel", "kBq": "kilobecquerel", "MBq": "megabecquerel",
     "Gy": "gray", "mGy": "milligray", "Sv": "sievert", "mSv": "millisievert", "μSv": "microsievert",
-    "bar": "bar", "mbar": "millibar", "ton": "ton",
+    "bar": "bar", "mbar": "millibar", "ton": "ton", "Å": "angstrom",
 }
 """Units that are not a prefix and a base."""
 BASES = {"m": "meter", "g": "gram", "L": "liter", "l": "liter", "s": "second", "V": "volt", "W": "watt", "A": "amp",
