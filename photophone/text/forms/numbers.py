@@ -170,8 +170,8 @@ PHONES: tuple[Rule, ...] = (
          _called),
     rule(r"\b((?:call|dial|phone|ring|text)(?:s|ed|ing)?) (911|999|112|411|311|211|988|101|111|000)\b(?![-.,]?\d)"
          r"(?! (?:people|men|women|times|numbers|of)\b)", lambda m: f"{m.group(1)} {digits(m.group(2))}", re.I),
-    rule(r"(?<![\w.,-])(911|999|112|411|311|211|988|101|111)(?= (?:call|dispatcher|operator|emergency)s?\b)", lambda m: (
-        digits(m.group(1)))),
+    rule(r"(?<![\w.,-])(911|999|112|411|311|211|988|101|111)(?= (?:call|dispatcher|operator|emergency)s?\b)",
+         lambda m: digits(m.group(1))),
     rule(r"(?<![\w.-])(?P<number>1-\d{3}-[A-Z\d]{3,}(?:-?[A-Z\d]+)*)(?![\w-])", _phone),
     rule(r"(?<![\w.+])(?P<number>(?:\+\d{1,3}[ .-]?|1[ .-])?(?:\(\d{2,4}\)[ .-]?|\d{3}[.-])\d{3}[ .-]\d{4})"
          r"(?![\w-]|\.\d)(?:,? ?(?:ext\.?|extension|x) ?(?P<extension>\d{1,5}))?", _phone),
