@@ -142,7 +142,8 @@ def test_all_code_of_a_document_runs(document, folder):
             in_process([sys.executable, "-c", "\n".join(session)])
 
 
-def test_the_timed_path_of_a_newcomer_is_the_one_of_the_start_page():
+def test_the_timed_path_of_a_newcomer_is_the_one_of_the_start_page(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     steps = runpy.run_path(str(ROOT / "benchmarks" / "newcomer.py"))["STEPS"]
     written = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").replace(" \\\n   ", "")
     assert steps and all(command in written for _, command in steps)

@@ -89,7 +89,7 @@ def _strange_text(head: bytes) -> str | None:
         if error.start < len(text) - 4:  # not only a character that the reading cut
             return None
         words = text[:error.start].decode("utf-8")
-    if any(not char.isprintable() and not char.isspace() for char in words):
+    if not words or any(not char.isprintable() and not char.isspace() for char in words):
         return None
     start, lower = " ".join(words.split())[:SHOWN], words[:200].lower()
     kinds = ((("<!doctype html", "<html", "<head", "<body"), "a web page (HTML), such as a login or error page"),

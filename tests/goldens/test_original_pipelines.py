@@ -198,7 +198,7 @@ def test_convert_refuses_what_does_not_fit(run, tmp_path):
         assert not (tmp_path / "out").exists()
     code, _, error = run("convert", "mar-base", file, tmp_path / "out")  # the published size
     assert code == 2 and "the model has (1, 256, 768)" in error and "of another shape" in error
-    assert run("convert", "mar-base", file, tmp_path / "full")[2].endswith("is not an empty folder\n")
+    assert run("convert", "mar-base", file, tmp_path / "full")[2].endswith("is not an empty folder; give another name\n")
     for text, words in (("[1]", "No such file"), ("{", "no JSON")):
         code, _, error = run("convert", "mar-base", file, tmp_path / "out", "--config", text)
         assert code == 2 and words in error
@@ -251,7 +251,7 @@ def test_wrong_tokens_and_models_take_one_line(run, tmp_path):
             (["tokenize", tmp_path / "in.png", "--weights", "x"], "brings its weights"),
             (["tokenize", tmp_path / "in.png", "--device", "quantum"], "'quantum'"),
             (["detokenize", tmp_path / "in.png"], "is not a safetensors file"),
-            (["detokenize", tmp_path / "t.safetensors", "-o", tmp_path / "a.jpg"], "must be a .png"),
+            (["detokenize", tmp_path / "t.safetensors", "-o", tmp_path / "a.gif"], "must end in .png"),
             (["detokenize", tmp_path / "t.safetensors", "-m", "photophone/tiny-image", "-o", tmp_path / "a.png"],
              "was made by 'mar-kl16'")):
         code, output, error = run(*arguments)
