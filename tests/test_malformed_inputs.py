@@ -25,7 +25,7 @@ from photophone import (
 
 SECONDS, MEGABYTES = 20, 1024
 PATIENCE = 300  # seconds, for machines that are busy
-QUICK, MANY = 200, int(os.environ.get("PHOTOPHONE_MUTATIONS", "2000"))
+QUICK, MANY = 200, int(os.environ.get("PHOTOPHONE_MALFORMED", "2000"))
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SMALL_ENHANCER = {"channels": [8, 12, 16], "squeeze": 4, "width": 48, "hidden": 64, "depth": 2, "token_depth": 1,
                   "token_dim": 8}

@@ -300,13 +300,13 @@ def build(owner: type, config: Mapping[str, Any], where: str = "") -> Any:
     except ModelTooLarge as error:
         raise ModelTooLarge(f"{start}{error}; its own defaults are changed in {changed(owner, config)}") from error
     except ValueError as error:
-        words = one_line(error)
+        words = in_short(error)
         more = "" if any(name in words for name in config) else f"; its own defaults are changed in " \
             f"{changed(owner, config)}"
         raise ValueError(f"{start}{words}{more}") from error
     except Exception as error:  # a constructor, of ours or another library, that did not expect such values
         raise ValueError(f"{start}these settings make no {owner.__name__} ({type(error).__name__}: "
-                         f"{one_line(error)}); its own defaults are changed in {changed(owner, config)}") from error
+                         f"{in_short(error)}); its own defaults are changed in {changed(owner, config)}") from error
 
 
 def _sized(owner: type, config: Mapping[str, Any]) -> Any:
@@ -340,7 +340,7 @@ def shapes(owner: type, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]
         return None
 
 
-def one_line(error: BaseException) -> str:
+def in_short(error: BaseException) -> str:
     """An error's message on one line, not too long."""
     text = " ".join(str(error).split())
     return text if len(text) <= 400 else text[:397] + "..."

@@ -17,9 +17,9 @@ from photophone.core.config import (
     changed,
     check_config,
     checked_init,
+    in_short,
     limits_for,
     model_limits,
-    one_line,
     shapes,
 )
 from photophone.core.files import saving_into
@@ -77,7 +77,7 @@ class Model(ModelMixin, ConfigMixin):
             if isinstance(error, ValueError | OSError) and str(folder) in str(error):
                 raise
             raise ValueError(f"{folder} does not hold a {cls.__name__} that can be loaded "
-                             f"({type(error).__name__}: {one_line(error)})") from error
+                             f"({type(error).__name__}: {in_short(error)})") from error
         if info.get("missing_keys") or info.get("unexpected_keys"):
             explain(cls, folder, header, options)
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):

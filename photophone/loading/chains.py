@@ -90,7 +90,7 @@ def settings_of(name: str, official: Mapping[str, Any] | None) -> dict[str, Any]
         ValueError: a part of the settings is missing or of another kind, or a value is outside its range; names the
             file, the key and the way out.
     """
-    from photophone.core.config import check_config, one_line
+    from photophone.core.config import check_config, in_short
 
     if official is None:
         return {}
@@ -109,4 +109,4 @@ def settings_of(name: str, official: Mapping[str, Any] | None) -> dict[str, Any]
         odd = ", ".join(f"{key}={value!r:.40}" for key, value in official.items()
                         if value is None or isinstance(value, list) or value in ("", 0)) or "see its values"
         raise ValueError(f"{file} is not the config of {name}: a value is of another kind "
-                         f"({one_line(error)}; {odd}); {out}") from error
+                         f"({in_short(error)}; {odd}); {out}") from error

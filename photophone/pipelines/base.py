@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import logging
 
 import photophone
-from photophone.core.config import one_line
+from photophone.core.config import in_short
 from photophone.core.files import saving_into
 from photophone.core.limits import MAX_VOCABULARY_BYTES
 from photophone.core.model import Model
@@ -86,7 +86,7 @@ class Pipeline(DiffusionPipeline):
             raise
         except Exception as error:  # what other libraries stumble over in files that they did not write
             raise ValueError(f"{name} cannot be loaded: one of its files is damaged or not what its library wrote "
-                             f"({type(error).__name__}: {one_line(error)})") from error
+                             f"({type(error).__name__}: {in_short(error)})") from error
         if folder is not None:  # tokens that these parts make carry the name, not a path of this machine
             for component in pipeline.components.values():
                 if isinstance(component, Model):

@@ -202,8 +202,8 @@ def test_without_a_compiler_or_with_a_broken_one_there_is_no_code(monkeypatch, t
 
 def test_code_is_not_loaded_from_a_folder_that_others_may_write(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = native.cache_folder()
+    folder = native.library_folder()
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o777)
     with pytest.raises(PermissionError, match="can be written by others"):
-        native.cache_folder()
+        native.library_folder()

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from photophone.core.files import atomic_write, sync
+from photophone.core.privacy import cache_folder
 
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-std=c++17", "-fPIC", "-fopenmp")
 SECONDS = 120
@@ -32,14 +33,13 @@ def compiler() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
-def cache_folder() -> Path:
+def library_folder() -> Path:
     """Where compiled code is kept: a folder that only its user may write, made if it is missing.
 
     Raises:
         OSError: it cannot be made, or belongs to others.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "photophone" / "native"
+    folder = cache_folder() / "native"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.stat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -102,7 +102,7 @@ def load(name: str) -> tuple[ctypes.CDLL | None, str]:
         parts = (source.read_bytes(), version, " ".join(FLAGS).encode(), torch.__version__.encode(),
                  _processor().encode())
         mark = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
-        target = cache_folder() / f"{name}-{mark}.so"
+        target = library_folder() / f"{name}-{mark}.so"
         if not _is_whole(target):
             _build(source, target, program)
         return ctypes.CDLL(str(target)), f"compiled by {Path(program).name}"
