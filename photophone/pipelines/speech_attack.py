@@ -2,7 +2,8 @@
 
 The built-in voice was trained on sentences. A lone short word that begins with a vowel it begins with a murmur that
 grows over a tenth of a second, which is heard as a consonant: "Eight." as "Wait". Where the murmur is taken away, the
-vowel is heard. Longer pieces begin rightly and are left as they are.
+vowel is heard. Longer pieces begin rightly and are left as they are, and so are other voices, whose levels and habits
+are their own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from photophone.text.speech_text import SpeechPiece
 
+MURMURING = ("photophone/tiny-speech",)
+"""Voices that do so."""
 VOWELS = frozenset("AIOQWYaiuæɑɒɔəɐɛɜɪʊʌᵻ")
 MOST_SOUNDS = 8
 """Sounds of a piece that counts as short."""

@@ -21,7 +21,7 @@ from photophone.generators.sampler import Sampler, check_option
 from photophone.loading.chains import check_chain, find_sources, read_config, settings_of
 from photophone.loading.registry import load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
-from photophone.pipelines.speech_attack import SharpAttack, begins_softly
+from photophone.pipelines.speech_attack import MURMURING, SharpAttack, begins_softly
 from photophone.pipelines.speech_fronts import (
     PhonemeSpeech,
     PromptedSpeech,
@@ -285,7 +285,8 @@ class TextToSpeechPipeline(Pipeline):
             attack = None
             for part, opened in parts:
                 if opened is not None:
-                    attack = SharpAttack(self.sample_rate) if begins_softly(opened.part) else None
+                    soft = self.source["model"] in MURMURING and begins_softly(opened.part)
+                    attack = SharpAttack(self.sample_rate) if soft else None
                 audio = self.codec.decode(Tokens(part))[0, 0]
                 yield audio if attack is None else attack(audio)
 
