@@ -118,12 +118,13 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast) -> int:
                if token is None]
     if NULL not in tokenizer.get_vocab():
         missing.append(f"the token {NULL}")
-    if not 0 < tokenizer.model_max_length <= MAX_CAPTION_TOKENS:
+    length = tokenizer.model_max_length
+    if not isinstance(length, int | float) or not 0 < length <= MAX_CAPTION_TOKENS:
         missing.append(f"a model_max_length of 1 to {MAX_CAPTION_TOKENS}")
     if missing:
         raise ValueError(f"the vocabulary {tokenizer.name_or_path or 'of captions'} lacks {', '.join(missing)} in "
                          "tokenizer_config.json or tokenizer.json; download or save it again")
-    return tokenizer.model_max_length
+    return int(length)
 
 
 def unknown_characters(tokenizer: PreTrainedTokenizerFast, caption: str, most: int = 10) -> list[str]:

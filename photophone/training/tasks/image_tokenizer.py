@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -62,8 +63,11 @@ class ReconstructionWeights:
 
     def __post_init__(self) -> None:
         for setting in fields(self):
+            value = getattr(self, setting.name)
             if setting.type == "Ramp":
-                setattr(self, setting.name, Ramp.read(getattr(self, setting.name)))
+                setattr(self, setting.name, Ramp.read(value))
+            elif setting.type == "float" and (not isinstance(value, int | float) or not math.isfinite(value)):
+                raise ValueError(f"task.{setting.name} must be a finite number, got {value!r}")
 
 
 def check_crop(model: ImageTokenizer, crop: int) -> None:
