@@ -71,7 +71,7 @@ def test_damaged_folders_are_refused_in_a_sentence_or_load(folders, tmp_path, bl
 
 def test_folders_that_were_not_damaged_load(folders):
     for folder in folders:
-        open_folder(folder, folder.name)
+        assert open_folder(folder, folder.name) is not None, folder.name
 
 
 @pytest.mark.parametrize("kind", ["I32", "U32", "F8_E4M3"])

@@ -108,7 +108,9 @@ def test_rules_of_official_code_take_the_reference(monkeypatch):
     monkeypatch.setattr(dispatch, "MODE", "triton")
     monkeypatch.setattr(fused_sampling, "sample", lambda *_: pytest.fail("the kernel knows one rule only"))
     for rule in ("llamagen", "cosyvoice"):
-        sampling.draw(torch.zeros(1, 5), None, 1.0, ReplayNoise(uniform=[torch.rand(1, 5)]), top_p=0.5, top_p_rule=rule)
+        token = sampling.draw(torch.zeros(1, 5), None, 1.0, ReplayNoise(uniform=[torch.rand(1, 5)]), top_p=0.5,
+                              top_p_rule=rule)
+        assert token.shape == (1,) and 0 <= int(token) < 5
 
 
 def test_norms_of_queries_without_eps_add_what_torch_adds(fused):
