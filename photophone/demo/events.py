@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -45,16 +46,19 @@ def connect(demo: Demo, start: gr.Button, stop: gr.Button, handler: Callable[...
         name: of the handler in the app's API.
         kind: handlers of one kind wait for each other.
         shown: the component on which progress is shown.
-        facts: where a cancelling is told.
-        cleared: are emptied when it is cancelled.
+        facts: where an end before the result is told, by a cancelling or an error.
+        cleared: are emptied then.
 
     Returns:
         the start's event, for what comes after it.
     """
     run = start.click(handler, inputs, outputs, api_name=name, concurrency_limit=demo.jobs, concurrency_id=kind,
                       show_progress_on=[shown])
-    stop.click(lambda: [*("" for _ in cleared), facts_line("Cancelled.")], None, [*cleared, facts], cancels=[run],
-               **HIDDEN)
+    stop.click(None, cancels=[run], **HIDDEN)
+    # The page ignores clicks on start until a cancelling has ended, so only what follows the run may tell of its end;
+    # in the page itself, for an answer of the server could come after the next start.
+    ended = json.dumps([*("" for _ in cleared), facts_line("Stopped.")])
+    run.failure(None, None, [*cleared, facts], js=f"() => {ended}", **HIDDEN)
     return run
 
 
