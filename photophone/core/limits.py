@@ -26,6 +26,7 @@ MAX_AUDIO_BYTES = 1_600_000_000
 MAX_SAMPLE = 1_000.0  # of a recording with float samples, where full scale is 1: 60 dB over it
 
 # Training.
+MAX_BATCH_SIZE = 1_000_000  # examples a step; their numbers alone are drawn one by one
 MAX_CLIP_SECONDS = 60  # of a recording
 MAX_NOISE_SECONDS = 1_200  # of a recording of noise that is mixed in
 

@@ -52,6 +52,7 @@ def test_numbers_may_be_written_as_powers_of_ten(tmp_path):
     ("data: a", ["data=null"], "data .*None"),
     ("data: a", ["compile=blocks"], "compile .*'blocks'"), ("data: a", ["betas=0.9"], "betas"),
     ("data: a", ["precision=fp8"], "'no', 'bf16' or 'fp16', got 'fp8'"),
+    ("data: a", ["batch_size=2000000000"], "batch_size must be at most 1000000, got 2000000000"),
     ("data: a", ["batch_size=10", "accumulation=4"], "10 is not a multiple of accumulation 4"),
     ("data: a", ["log_every=-1"], "log_every must be 0 or more"), ("data: a", ["ema_decay=1.0"], "ema_decay"),
 ])

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from photophone.core.limits import MAX_BATCH_SIZE
+
 MAY_CHANGE = ("steps", "validation", "compile", "log_every", "preview_every", "validate_every", "checkpoint_every")
 """Settings that a resumed run may have otherwise: how long it is, what watches it, and how it is computed. The device
 may change too."""
@@ -78,6 +80,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size > MAX_BATCH_SIZE:
+            raise ValueError(f"batch_size must be at most {MAX_BATCH_SIZE}, got {self.batch_size}")
         if self.batch_size % self.accumulation:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulation {self.accumulation}")
         if self.precision not in ("no", "bf16", "fp16"):
