@@ -201,6 +201,7 @@ def test_a_bad_upload_gets_a_sentence(page):
     page.click("#tokens-image-go")
     toast = page.wait_for_selector(".toast-body", timeout=WAIT)
     assert "damaged" in toast.inner_text() or "cannot read the image" in toast.inner_text()
+    facts(page, "tokens-image", "Stopped")
 
 
 def test_a_full_queue_is_told(browser):
