@@ -31,6 +31,7 @@ _PUBLIC = {
     "TextToSpeechPipeline": "photophone.pipelines.text_to_speech",
     "SpeechEnhancementPipeline": "photophone.pipelines.speech_enhancement",
     "TokenToSpeechPipeline": "photophone.pipelines.token_to_speech",
+    "CaptionTokenizer": "photophone.text.caption_tokenizer",
     "Voice": "photophone.pipelines.speech_fronts",
     "AutoCodec": "photophone.loading.auto",
     "AutoImageTokenizer": "photophone.loading.auto",
@@ -45,9 +46,6 @@ _PUBLIC = {
 }
 """Public names beside the classes of models."""
 
-# diffusers finds out how to load a component of the library "photophone" by looking for its base class here
-_FOR_DIFFUSERS = {"ModelMixin": "diffusers"}
-
 
 def _modules() -> dict[str, str]:
     """The module of each public name."""
@@ -59,7 +57,7 @@ def _modules() -> dict[str, str]:
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return ["__version__", *_modules()]
-    module = _PUBLIC.get(name) or _FOR_DIFFUSERS.get(name)
+    module = _PUBLIC.get(name)
     if module is None and not name.startswith("_"):
         module = _modules().get(name)
     if module is None:

@@ -53,6 +53,25 @@ MAX_NESTING = 8
 SMALL_ELEMENTS = 50_000_000
 """Numbers in a model that is built at once: 0.2 GB."""
 
+class Config(dict):
+    """Settings by key and by attribute, which cannot be changed; :meth:`Model.register_to_config` replaces them."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(f"the config has no {name!r}") from error
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> None:
+        raise TypeError("a config cannot be changed; build the model with other settings")
+
+    __setattr__ = __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple:
+        return Config, (dict(self),)
+
+
 _limits: ContextVar[tuple[int, int]] = ContextVar("limits of a model", default=(MAX_MODEL_ELEMENTS, MAX_MODEL_TENSORS))
 _running: ContextVar[bool] = ContextVar("whether a budget counts", default=False)
 
@@ -120,17 +139,21 @@ def limits_for(elements: int, tensors: int) -> tuple[int, int]:
 
 
 def checked_init(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor that looks at its arguments first and builds within the limits.
+    """A constructor that looks at its arguments first, keeps them as ``config``, and builds within the limits.
 
-    The signature stays that of ``init``, from which diffusers reads the names of a config.
+    The signature stays that of ``init``: its names are the keys of a config.
     """
     from functools import wraps
 
+    signature = inspect.signature(init)
+
     @wraps(init)
     def checked(self, *args: Any, **kwargs: Any) -> None:
-        named = {name: value for name, value in kwargs.items() if not name.startswith("_")}  # others are diffusers' own
-        given = inspect.signature(init).bind(self, *args, **named).arguments  # raises as a call would
-        check_config(type(self), dict(list(given.items())[1:]), init)
+        bound = signature.bind(self, *args, **kwargs)  # raises as a call would
+        check_config(type(self), dict(list(bound.arguments.items())[1:]), init)
+        if "_config" not in self.__dict__:  # else the constructor of a base class
+            bound.apply_defaults()
+            self.__dict__["_config"] = Config(list(bound.arguments.items())[1:])
         if _running.get():
             init(self, *args, **kwargs)
             return

@@ -2,6 +2,7 @@
 
 # Pipelines: one call.
 MAX_PROMPT_CHARACTERS = 1_000
+MAX_CAPTION_TOKENS = 10_000  # that a vocabulary of captions may be for
 MAX_IMAGES_PER_CALL = 64
 MAX_INFERENCE_STEPS = 1_000
 MAX_GUIDANCE_SCALE = 30.0

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from photophone.core.config import ModelTooLarge, build, limits_for, model_limits, shapes
-from photophone.core.model import differences
+from photophone.core.saved_model import differences
 from photophone.loading.files import Content, read_content
 from photophone.loading.report import LoadReport
 from photophone.loading.search import best_reading

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from photophone.core.model import index_places, read_index
+from photophone.core.saved_model import index_places, read_index
 from photophone.core.weight_files import safetensors_header, strange_content
 from photophone.loading.names import ADAPTERS, MAIN_FILES, SUFFIXES
 

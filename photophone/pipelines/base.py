@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
-from diffusers import DiffusionPipeline
-from diffusers.utils import logging
 
 import photophone
-from photophone.core.config import in_short
+from photophone.core.config import Config, in_short
 from photophone.core.files import saving_into
+from photophone.core.hub import snapshot
 from photophone.core.limits import MAX_VOCABULARY_BYTES
 from photophone.core.model import Model
 from photophone.core.noise import draw_seed
@@ -25,73 +27,156 @@ from photophone.loading.registry import REGISTRY, builtin_folder
 GeneratorInput = torch.Generator | list[torch.Generator] | None
 StepCallback = Callable[["Pipeline", int, int, dict], Any]
 
+SAVED_FILES = ["model_index.json", "revision.txt", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"]
+"""Of a pipeline on the hub."""
 
-class Pipeline(DiffusionPipeline):
-    """A :class:`diffusers.DiffusionPipeline` whose own components are saved under the library name ``photophone``.
 
-    diffusers would store each component's module path, so that moving a file would break saved pipelines.
+class Pipeline:
+    """Components that work together, saved as a folder each beside ``model_index.json``.
+
+    The contract is that of diffusers' ``DiffusionPipeline``, with the same files, without importing diffusers: that and
+    its pipelines take twice as long as importing torch. Our own components are saved under the library name
+    ``photophone``, so that moving a module breaks no saved pipeline.
     """
 
-    def register_modules(self, **components: Any) -> None:
-        """As in diffusers, with ``photophone`` as the library of our own classes."""
-        super().register_modules(**components)
-        for name, component in components.items():
-            self._name_library(name, component)
+    config_name = "model_index.json"
+    _optional_components: ClassVar[list[str]] = []
+    _interrupt = False
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *arguments: Any, **options: Any) -> None:
-        """Save all components into a folder, readable for all who may read new files; see diffusers for options.
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._settings: dict[str, Any] = {}
+        self._bar_options: dict[str, Any] = {"disable": None}
+
+    def register_modules(self, **components: Any) -> None:
+        """Hold components under their names; None for optional ones that are left out."""
+        for name, component in components.items():
+            if name not in self._names:
+                self._names.append(name)
+            setattr(self, name, component)
+
+    def register_to_config(self, **values: Any) -> None:
+        """Replace or add values of the config."""
+        self._settings |= values
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The components by their names."""
+        return {name: getattr(self, name) for name in self._names}
+
+    @property
+    def config(self) -> Config:
+        """What ``model_index.json`` says: library and class of each component, and further settings."""
+        return Config({"_class_name": type(self).__name__, **self._settings,
+                       **{name: library_and_class(component) for name, component in self.components.items()}})
+
+    @property
+    def device(self) -> torch.device:
+        """Of the first component with weights."""
+        return next((module.device for module in self._modules_in()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first component with weights."""
+        return next((module.dtype for module in self._modules_in()), torch.float32)
+
+    def to(self, *arguments: Any, **options: Any) -> Self:
+        """Move all components to a device or dtype, as ``torch.nn.Module.to``."""
+        for module in self._modules_in():
+            module.to(*arguments, **options)
+        return self
+
+    def _modules_in(self) -> list[torch.nn.Module]:
+        return [component for component in self.components.values() if isinstance(component, torch.nn.Module)]
+
+    def set_progress_bar_config(self, **options: Any) -> None:
+        """Options of tqdm for all progress bars, such as ``disable=True``; by default they show on terminals."""
+        self._bar_options = options
+
+    def progress_bar(self, iterable: Iterable | None = None, total: int | None = None) -> Any:
+        """A progress bar of tqdm."""
+        from tqdm.auto import tqdm
+
+        return tqdm(iterable, total=total, **self._bar_options)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *, variant: str | None = None,
+                        max_shard_size: int | str = "10GB") -> None:
+        """Save all components into a folder, readable for all who may read new files.
+
+        Args:
+            save_directory: the folder; files in it are replaced.
+            variant, max_shard_size: of the models, see :meth:`photophone.core.model.Model.save_pretrained`.
 
         Raises:
             NoSpace: the disk is full.
         """
-        with saving_into(save_directory):
-            super().save_pretrained(save_directory, *arguments, **options)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if isinstance(getattr(self, "config", {}).get(name), tuple | list):
-            self._name_library(name, value)
-
-    def _name_library(self, name: str, component: Any) -> None:
-        if type(component).__module__.startswith("photophone."):
-            self.register_to_config(**{name: ("photophone", type(component).__name__)})
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        with saving_into(folder):
+            for name, component in self.components.items():
+                if isinstance(component, torch.nn.Module):
+                    component.save_pretrained(folder / name, variant=variant, max_shard_size=max_shard_size)
+                elif component is not None:
+                    component.save_pretrained(folder / name)
+            text = json.dumps(self.config, indent=2, sort_keys=True)
+            (folder / self.config_name).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike, **options: Any) -> Pipeline:
+    def component_names(cls) -> frozenset[str]:
+        """Names of all components: the arguments of the constructor without a plain default."""
+        return frozenset(inspect.signature(cls.__init__).parameters) - {"self", "published"}
+
+    @classmethod
+    def component_class(cls, name: str, index: dict[str, Any]) -> list[str]:
+        """Library and class to load a component by, from those that ``model_index.json`` names."""
+        return index[name]
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike, *, dtype: torch.dtype | None = None,
+                        torch_dtype: torch.dtype | None = None, variant: str | None = None,
+                        revision: str | None = None, cache_dir: str | os.PathLike | None = None,
+                        token: str | bool | None = None, force_download: bool = False, local_files_only: bool = False,
+                        **components: Any) -> Self:
         """Load a built-in (``photophone/...``), a saved folder, or a hub id.
 
         Args:
             name: built-in name, path or hub id.
-            options: as in diffusers, with ``dtype`` float32 by default.
+            dtype: of floating point weights, by default float32.
+            torch_dtype: diffusers' older name of ``dtype``.
+            variant: part of the names of the files, such as "fp16".
+            revision, cache_dir, token, force_download, local_files_only: of hub downloads.
+            **components: take the place of saved ones, by their names.
 
         Raises:
             ValueError: an unknown built-in, or missing, damaged or foreign files.
         """
-        folder = builtin_folder(str(name))
-        path = Path(folder or name)
-        if path.is_dir():
-            check_saved_pipeline(path, set(cls._get_signature_keys(cls)[0]) - set(options),
-                                 set(cls._optional_components))
-        elif folder is None and str(name).count("/") != 1:
-            raise ValueError(f"{name} is neither a folder, nor a built-in such as photophone/tiny-image, "
-                             "nor a hub id of the form owner/name")
-        if "torch_dtype" not in options:  # diffusers' older name of the same option
-            options.setdefault("dtype", torch.float32)
-        try:
-            with quiet_loading(path.is_dir()):
-                pipeline = super().from_pretrained(str(path if path.is_dir() else name), **options)
-        except OSError as error:
-            raise ValueError(f"{name} cannot be loaded: {error}") from error
-        except ValueError:
-            raise
-        except Exception as error:  # what other libraries stumble over in files that they did not write
-            raise ValueError(f"{name} cannot be loaded: one of its files is damaged or not what its library wrote "
-                             f"({type(error).__name__}: {in_short(error)})") from error
-        if folder is not None:  # tokens that these parts make carry the name, not a path of this machine
+        foreign = sorted(set(components) - cls.component_names())
+        if foreign:
+            raise TypeError(f"from_pretrained takes no {', '.join(foreign)}; components of {cls.__name__}: "
+                            f"{', '.join(sorted(cls.component_names()))}")
+        builtin = builtin_folder(str(name))
+        path = Path(builtin or name)
+        if not path.is_dir():
+            if builtin is None and str(name).count("/") != 1:
+                raise ValueError(f"{name} is neither a folder, nor a built-in such as photophone/tiny-image, "
+                                 "nor a hub id of the form owner/name")
+            try:
+                path = snapshot(str(name), SAVED_FILES, revision=revision, cache_dir=cache_dir, token=token,
+                                force_download=force_download, local_files_only=local_files_only)
+            except OSError as error:
+                raise ValueError(f"{name} cannot be loaded: {error}") from error
+        check_saved_pipeline(path, cls.component_names() - set(components), set(cls._optional_components))
+        index = read_json_object(path / cls.config_name)
+        dtype = dtype or torch_dtype or torch.float32
+        saved = [part for part in cls.component_names() - set(components) if (index.get(part) or [None])[0] is not None]
+        loaded = {part: load_component(path / part, *cls.component_class(part, index), dtype, variant)
+                  for part in saved}
+        pipeline = cls(**loaded, **components, **({"published": index["published"]} if "published" in index else {}))
+        if builtin is not None:  # tokens that these parts make carry the name, not a path of this machine
             for component in pipeline.components.values():
                 if isinstance(component, Model):
                     component.register_to_config(_name_or_path=str(name))
-        pipeline._source = {"model": str(name), "revision": options.get("revision") or pipeline_revision(path)}
+        pipeline._source = {"model": str(name), "revision": revision or pipeline_revision(path)}
         return pipeline
 
     @property
@@ -133,9 +218,8 @@ class Pipeline(DiffusionPipeline):
         Args:
             callback: ``callback(pipeline, step, total, {})`` after each step; it stops by ``pipeline._interrupt``.
         """
-        self._interrupt, bars = False, []
-        if not hasattr(self, "_progress_bar_config"):
-            self.set_progress_bar_config(disable=None)
+        self._interrupt = False
+        bars: list[Any] = []
 
         def on_step(step: int, total: int) -> bool:
             if not bars:
@@ -152,17 +236,43 @@ class Pipeline(DiffusionPipeline):
                 bar.close()
 
 
-@contextmanager
-def quiet_loading(quiet: bool) -> Iterator[None]:
-    """No progress bar while local files load: it would flash by."""
-    shown = logging.is_progress_bar_enabled()
-    if quiet:
-        logging.disable_progress_bar()
+def library_and_class(component: Any) -> list[str | None]:
+    """How ``model_index.json`` names a component."""
+    if component is None:
+        return [None, None]
+    return [type(component).__module__.partition(".")[0], type(component).__name__]
+
+
+def load_component(folder: Path, library: str, class_name: str, dtype: torch.dtype, variant: str | None) -> Any:
+    """A saved component, in eval mode.
+
+    Args:
+        folder: of the component.
+        library, class_name: as ``model_index.json`` names them; checked by :func:`check_saved_pipeline`.
+        dtype: of floating point weights.
+        variant: part of the names of the files.
+
+    Raises:
+        ValueError: its files are missing or damaged, or the library has no such class of components.
+    """
+    owner = getattr(importlib.import_module(library), class_name, None)
+    if not isinstance(owner, type) or not hasattr(owner, "from_pretrained"):
+        raise ValueError(f"{folder.parent}: {library} has no component {class_name!r}")
     try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+        if not issubclass(owner, torch.nn.Module):
+            return owner.from_pretrained(folder)
+        if library == "photophone":
+            return owner.from_pretrained(folder, dtype=dtype, variant=variant)
+        return owner.from_pretrained(folder, dtype=dtype, variant=variant, use_safetensors=True).eval()
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be loaded: {error}") from error
+    except (ValueError, TypeError) as error:
+        if library == "photophone":
+            raise
+        raise ValueError(f"{folder} cannot be loaded: {in_short(error)}") from error
+    except Exception as error:  # what other libraries stumble over in files that they did not write
+        raise ValueError(f"{folder} cannot be loaded: one of its files is damaged or not what its library wrote "
+                         f"({type(error).__name__}: {in_short(error)})") from error
 
 
 def check_saved_pipeline(path: Path, components: set[str], optional: set[str] = frozenset()) -> None:
@@ -200,9 +310,7 @@ def check_saved_pipeline(path: Path, components: set[str], optional: set[str] = 
             raise ValueError(f"{path}: component {name} names the class {class_name!r}, which photophone does not have")
         if not (path / name).is_dir():
             raise ValueError(f"{path}: the folder of component {name} is missing")
-        weights = list((path / name).glob("*.safetensors"))
-        if not weights and library == "photophone":
-            raise ValueError(f"{path / name} holds no .safetensors weights")
+        weights = (path / name).glob("*.safetensors")
         for file in weights:
             safetensors_header(file)
         for file in (path / name).glob("*.json"):

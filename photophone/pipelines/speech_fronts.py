@@ -5,12 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedTokenizerBase
 
 from photophone.codecs.base import AudioCodec
 from photophone.core.limits import MAX_VOICE_SECONDS
@@ -24,6 +23,9 @@ from photophone.generators.voxcpm.model import VoxCPM
 from photophone.layers.lengths import length_mask
 from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text, unread_parts
 from photophone.text.voxcpm import WrittenPiece, check_words, voxcpm_ids, written_pieces
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PATCHES_PER_ID, SPARE_PATCHES, MOST_PATCHES = 6, 10, 2000
 """VoxCPM speaks at most this long: so many patches for each id of the text, and some more."""

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photophone.core.limits import MAX_PROMPT_CHARACTERS
 from photophone.generators.base import Generator
 from photophone.generators.conditions import CaptionFeatures, CaptionIds
 from photophone.pipelines.base import GeneratorInput, StepCallback
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
+from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import check_characters, encode_captions, normalize_caption, shorten
 from photophone.text.features import encode_features, load_text_encoder
 from photophone.tokenizers.base import ImageTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class TextToImagePipeline(ImagePipeline):
     """Captions to images: our own small models, and LlamaGen with flan-t5.
 
     Args:
-        text_tokenizer: caption vocabulary.
+        text_tokenizer: caption vocabulary; the one of the text encoder where there is one.
         token_generator: captions to image tokens.
         image_tokenizer: image tokens to pixels.
         text_encoder: where the generator reads features of captions, a T5 encoder; None where it reads their ids.
@@ -31,13 +34,21 @@ class TextToImagePipeline(ImagePipeline):
     _optional_components = ["text_encoder"]
     reads_captions = True
 
-    def __init__(self, text_tokenizer: PreTrainedTokenizerBase, token_generator: Generator,
+    def __init__(self, text_tokenizer: CaptionTokenizer | PreTrainedTokenizerBase, token_generator: Generator,
                  image_tokenizer: ImageTokenizer, text_encoder: PreTrainedModel | None = None,
                  published: dict[str, str | None] | None = None) -> None:
         super().__init__()
         self.register_modules(text_tokenizer=text_tokenizer, token_generator=token_generator,
                               image_tokenizer=image_tokenizer, text_encoder=text_encoder)
         self.register_to_config(published=published)
+
+    @classmethod
+    def component_class(cls, name: str, index: dict[str, Any]) -> list[str]:
+        """As in the base; a vocabulary that transformers saved, without a text encoder, is one of captions."""
+        named = super().component_class(name, index)
+        generic = named[0] == "transformers" and named[1] in ("PreTrainedTokenizerFast", "TokenizersBackend")
+        captions = name == "text_tokenizer" and (index.get("text_encoder") or [None])[0] is None
+        return ["photophone", "CaptionTokenizer"] if generic and captions else named
 
     @classmethod
     def load_text_parts(cls, source: str | None, hub: dict[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from photophone.codecs.base import AudioCodec
 from photophone.core.limits import MAX_PAUSE_SECONDS, MAX_TEXTS_PER_CALL
@@ -33,6 +32,9 @@ from photophone.pipelines.speech_fronts import (
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
 from photophone.text.speech_text import SpeechPiece
 from photophone.text.voxcpm import WrittenPiece, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 OUTPUT_TYPES = ("np", "pt", "latent")
 PIECES_AT_ONCE = 4

@@ -1,4 +1,4 @@
-"""Captions: normalisation, a BPE vocabulary, and the variations that make short, free prompts work."""
+"""Captions: normalisation, ids, and the variations that make short, free prompts work."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
-PAD = "<pad>"
-NULL = "<null>"
-UNKNOWN = "<unk>"
-MAX_CAPTION_TOKENS = 10_000
+from photophone.text.caption_tokenizer import CaptionTokenizer
 
 
 def normalize_caption(text: str) -> str:
@@ -25,21 +20,15 @@ def normalize_caption(text: str) -> str:
     return " ".join(text.split())
 
 
-def train_caption_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """Learn a BPE vocabulary (arXiv 1508.07909) of captions.
+def train_caption_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -> CaptionTokenizer:
+    """Learn a vocabulary of captions.
 
     Args:
         captions: training texts; they are normalised here.
         vocab_size: entries, the three special ones and the alphabet included.
         max_length: tokens per caption that the generator will read.
     """
-    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)])
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[PAD, NULL, UNKNOWN], show_progress=False)
-    tokenizer.train_from_iterator((normalize_caption(caption) for caption in captions), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN,
-                                   additional_special_tokens=[NULL], model_max_length=max_length)
+    return CaptionTokenizer.train((normalize_caption(caption) for caption in captions), vocab_size, max_length)
 
 
 def vary_caption(fields: dict[str, str], rng: np.random.Generator, keep: float = 0.6) -> str:
@@ -72,65 +61,42 @@ def vary_caption(fields: dict[str, str], rng: np.random.Generator, keep: float =
     return (f"{subject}, {style}", f"{style} of {subject}", f"{subject} {style}")[form - 1]
 
 
-def encode_captions(tokenizer: PreTrainedTokenizerFast, captions: list[str], *, truncate: bool = False,
+def encode_captions(tokenizer: CaptionTokenizer, captions: list[str], *, truncate: bool = False,
                     trim: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Captions to padded ids.
 
     Args:
         captions: B texts.
-        truncate: cut captions over ``tokenizer.model_max_length``; else they are refused.
+        truncate: cut captions over ``tokenizer.max_length``; else they are refused.
         trim: pad to the longest caption only, not to the full length.
 
     Returns:
         (ids Long (B, L), mask bool (B, L), null ids Long (L,)): the last is the null caption.
 
     Raises:
-        ValueError: a caption with characters outside the vocabulary, or too long, or a vocabulary that is none of
-            captions.
+        ValueError: a caption with characters outside the vocabulary, or too long.
     """
-    limit = check_vocabulary(tokenizer)
-    # "<pad>" in a caption is five characters, not the special token
-    rows = tokenizer([normalize_caption(c) for c in captions], add_special_tokens=False,
-                     split_special_tokens=True)["input_ids"]
+    limit = tokenizer.max_length
+    rows = tokenizer.encode([normalize_caption(caption) for caption in captions])
     for caption, row in zip([] if truncate else captions, rows):
-        if tokenizer.unk_token_id in row:
+        if tokenizer.unknown_id in row:
             unknown = ", ".join(unknown_characters(tokenizer, caption))
             raise ValueError(f"prompt {shorten(caption)!r} has characters the model was not trained on: {unknown}; "
                              "write it in plain English")
         if len(row) > limit:
             raise ValueError(f"prompt {shorten(caption)!r} has {len(row)} tokens, the model reads {limit}; shorten it")
     length = min(limit, max([1, *map(len, rows)])) if trim else limit
-    ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+    ids = torch.full((len(rows), length), tokenizer.pad_id)
     for index, row in enumerate(rows):
         ids[index, : min(len(row), length)] = torch.tensor(row[:length], dtype=torch.long)
-    null = torch.full((length,), tokenizer.pad_token_id)
-    null[0] = tokenizer.convert_tokens_to_ids(NULL)
-    return ids, ids != tokenizer.pad_token_id, null
+    null = torch.full((length,), tokenizer.pad_id)
+    null[0] = tokenizer.null_id
+    return ids, ids != tokenizer.pad_id, null
 
 
-def check_vocabulary(tokenizer: PreTrainedTokenizerFast) -> int:
-    """The longest caption that a vocabulary is for, in tokens.
-
-    Raises:
-        ValueError: its files lack one of the special tokens, or the length.
-    """
-    missing = [name for name, token in (("pad_token", tokenizer.pad_token_id), ("unk_token", tokenizer.unk_token_id))
-               if token is None]
-    if NULL not in tokenizer.get_vocab():
-        missing.append(f"the token {NULL}")
-    length = tokenizer.model_max_length
-    if not isinstance(length, int | float) or not 0 < length <= MAX_CAPTION_TOKENS:
-        missing.append(f"a model_max_length of 1 to {MAX_CAPTION_TOKENS}")
-    if missing:
-        raise ValueError(f"the vocabulary {tokenizer.name_or_path or 'of captions'} lacks {', '.join(missing)} in "
-                         "tokenizer_config.json or tokenizer.json; download or save it again")
-    return int(length)
-
-
-def unknown_characters(tokenizer: PreTrainedTokenizerFast, caption: str, most: int = 10) -> list[str]:
+def unknown_characters(tokenizer: CaptionTokenizer, caption: str, most: int = 10) -> list[str]:
     """Up to ``most`` characters of a caption that its vocabulary lacks, invisible ones by their number."""
-    known = set("".join(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens))) | {" "}
-    unknown = sorted(set(normalize_caption(caption)) - known)[:most]
+    unknown = sorted(set(normalize_caption(caption)) - tokenizer.characters)[:most]
     return [character if character.isprintable() else f"U+{ord(character):04X}" for character in unknown]
 
 

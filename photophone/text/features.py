@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel
 
 from photophone.text.captions import shorten
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel
 
 
 def load_text_encoder(source: str | Path, **hub: Any) -> tuple[PreTrainedTokenizerBase, T5EncoderModel]:
@@ -22,6 +24,8 @@ def load_text_encoder(source: str | Path, **hub: Any) -> tuple[PreTrainedTokeniz
     Raises:
         ValueError: files are missing or damaged.
     """
+    from transformers import AutoTokenizer, T5EncoderModel
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **hub)
         encoder = T5EncoderModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **hub)

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline
-from transformers import PreTrainedTokenizerFast
 
 from photophone.codecs.stream_codec.model import StreamCodec
 from photophone.core.command import as_command
@@ -20,9 +18,11 @@ from photophone.core.model import Model
 from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.generators.flow_ar.model import FlowARGenerator
 from photophone.generators.speech_ar.model import SpeechFlowAR
+from photophone.pipelines.base import Pipeline
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
+from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.tokenizers.latent1d.model import Latent1DTokenizer
 
 CARD = """# {name}
@@ -39,7 +39,7 @@ Say here what it was trained on, under which licences, and what it cannot do, be
 def image_pipeline(image_tokenizer: Path, generator: Path) -> TextToImagePipeline:
     """From ``export/`` of an image tokenizer's run and of a caption generator's run."""
     return TextToImagePipeline(
-        PreTrainedTokenizerFast.from_pretrained(generator / "text_tokenizer"),
+        CaptionTokenizer.from_pretrained(generator / "text_tokenizer"),
         FlowARGenerator.from_pretrained(generator / "token_generator", dtype=torch.float16),
         Latent1DTokenizer.from_pretrained(image_tokenizer, dtype=torch.float16))
 
@@ -63,7 +63,7 @@ def enhancement_pipeline(enhancer: Path) -> SpeechEnhancementPipeline:
     return SpeechEnhancementPipeline(SpeechEnhancer.from_pretrained(enhancer, dtype=torch.float16))
 
 
-def write_release(pipeline: DiffusionPipeline, output: Path, name: str, revision: str) -> float:
+def write_release(pipeline: Pipeline, output: Path, name: str, revision: str) -> float:
     """Write the folder of a pipeline: weights, ``revision.txt``, and a card where there is none yet.
 
     Args:
@@ -91,7 +91,7 @@ def write_release(pipeline: DiffusionPipeline, output: Path, name: str, revision
     return megabytes
 
 
-def release_command(description: str, build: Callable[..., DiffusionPipeline], name: str, **parts: str) -> None:
+def release_command(description: str, build: Callable[..., Pipeline], name: str, **parts: str) -> None:
     """Parse arguments, put the pipeline together and write it.
 
     Args:

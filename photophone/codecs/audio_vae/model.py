@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -99,7 +98,6 @@ class AudioVAE(OriginalCheckpoint, QuantizedModel, AudioCodec):
     trains = True
     decode_options = ("rate",)
 
-    @register_to_config
     def __init__(self, sample_rate: int = 16000, output_sample_rate: int | None = None, encoder_channels: int = 128,
                  encoder_strides: list[int] = (2, 5, 8, 8), latent_dim: int = 64, decoder_channels: int = 1536,
                  decoder_strides: list[int] = (8, 8, 5, 2), depthwise: bool = True, delay_odd: bool = True,

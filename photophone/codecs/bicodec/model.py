@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
@@ -122,7 +121,6 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
     DROPPED_KEYS = ("mel_transformer.*",)
     """Constants of the config."""
 
-    @register_to_config
     def __init__(self, sample_rate: int = 16000, reference_seconds: float = 6.0, volume_normalized: bool = True,
                  features: dict | None = None, feature_layers: list[int] = FEATURE_LAYERS, mel: dict = MEL,
                  speaker: dict = SPEAKER, semantic: dict = ENCODER, prenet_config: dict = PRENET,

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 from transformers import DacConfig, DacModel
 
@@ -79,7 +78,6 @@ class DAC(WrappedCodec):
         ValueError: more codebooks than there are, or empty chunks.
     """
 
-    @register_to_config
     def __init__(self, num_codebooks: int = 9, sample_rate: int = 44100, chunk_frames: int | None = None,
                  settings: dict | None = None) -> None:
         super().__init__()

@@ -9,7 +9,6 @@ the end of the longest clip, behind zeros.
 from __future__ import annotations
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from photophone.codecs.base import AudioCodec
@@ -85,7 +84,6 @@ class DMel(OriginalCheckpoint, AudioCodec):
     needs_weights = False
     _keep_in_fp32_modules = ["mel", "levels"]
 
-    @register_to_config
     def __init__(self, sample_rate: int = 16000, n_fft: int = 1024, window_ms: float = 50, hop_ms: float = 25,
                  num_mels: int = 80, f_min: float = 80, f_max: float = 7600, bits: int = 4, lowest: float = -7,
                  highest: float = 2, iterations: int = 32) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from transformers import EncodecConfig, EncodecModel
 
@@ -43,7 +42,6 @@ class EnCodec(WrappedCodec):
         ValueError: stereo or chunked settings, or more codebooks than there are.
     """
 
-    @register_to_config
     def __init__(self, num_codebooks: int = 8, sample_rate: int = 24000, settings: dict | None = None) -> None:
         super().__init__()
         config = EncodecConfig(sampling_rate=sample_rate, **(settings or {}))
@@ -109,7 +107,6 @@ class VocosEnCodec(EnCodec):
 
     DROPPED_KEYS = ("head.istft.window", "feature_extractor.encodec.*")
 
-    @register_to_config
     def __init__(self, num_codebooks: int = 8, sample_rate: int = 24000, settings: dict | None = None,
                  width: int = 384, hidden: int = 1152, depth: int = 8, synthesis_n_fft: int = 1280,
                  vocoder_books: int = 16) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -85,7 +84,6 @@ class FocalCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
     decode_options = ("voice", "neighbours")
     DROPPED_KEYS = ("encoder.encoder.norm.*", "quantizer.mask")  # of release 0.0.1, not used
 
-    @register_to_config
     def __init__(self, sample_rate: int = 16000, conv_dims: Sequence[int] = (512,) * 7,
                  conv_kernels: Sequence[int] = (10, 3, 3, 3, 3, 2, 2), conv_strides: Sequence[int] = (5,) + (2,) * 6,
                  width: int = 1024, hidden: int = 4096, depth: int = 6, num_heads: int = 16, num_buckets: int = 320,

@@ -15,7 +15,6 @@ import math
 from collections.abc import Iterable, Iterator
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from photophone.codecs.base import MelVocoder
@@ -51,7 +50,6 @@ class HiFT(OriginalCheckpoint, MelVocoder):
     decode_options = ("noise",)
     CONTAINERS = ("state_dict",)
 
-    @register_to_config
     def __init__(self, sample_rate: int = 24000, num_mels: int = 80, channels: int = 512,
                  rates: tuple[int, ...] = (8, 5, 3), kernels: tuple[int, ...] = (16, 11, 7), n_fft: int = 16,
                  spectrum_hop: int = 4, block_kernels: tuple[int, ...] = (3, 7, 11),

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from transformers import DynamicCache, MimiConfig
 from transformers.models.mimi.modeling_mimi import (
@@ -88,7 +87,6 @@ class Mimi(WrappedCodec):
 
     streams = True
 
-    @register_to_config
     def __init__(self, num_codebooks: int = 8, sample_rate: int = 24000, latent_stride: int = 2,
                  settings: dict | None = None) -> None:
         super().__init__()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from photophone.codecs.base import AudioCodec
@@ -63,7 +62,6 @@ class Music2Latent(OriginalCheckpoint, AudioCodec):
     DROPPED_KEYS = ("decoder.bottleneck_layers.*.proj_emb.*",)
     """Layers of a noise level that the official decoder of latents has, but is never told."""
 
-    @register_to_config
     def __init__(self, sample_rate: int = 44100, stft_hop: int = 512, exponent: float = 0.65, scale: float = 0.34,
                  channels: int = 64, multipliers: list[int] = (1, 2, 4, 4, 4),
                  frequency_only: list[bool] = (True, False, False, False), layers: list[int] = (2, 2, 2, 2, 2),

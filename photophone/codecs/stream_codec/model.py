@@ -11,7 +11,6 @@ Code and weights: Apache-2.0.
 from __future__ import annotations
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.codecs.base import AudioCodec
@@ -48,7 +47,6 @@ class StreamCodec(QuantizedModel, AudioCodec):
     streams = True
     trains = True
 
-    @register_to_config
     def __init__(self, sample_rate: int = 16000, frame_length: int = 200, window: int = 800,
                  frames_per_token: int = 2, num_mels: int = 80, latent_dim: int = 24, encoder_width: int = 128,
                  encoder_depth: int = 3, encoder_token_depth: int = 1, decoder_token_depth: int = 1,

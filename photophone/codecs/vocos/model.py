@@ -7,7 +7,6 @@ The variant that reads EnCodec's codes is in ``photophone/codecs/encodec/model.p
 from __future__ import annotations
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from photophone.codecs.base import MelVocoder
@@ -43,7 +42,6 @@ class Vocos(OriginalCheckpoint, MelVocoder):
     CONTAINERS = ("state_dict",)
     DROPPED_KEYS = ("feature_extractor.mel_spec.*", "head.istft.window")  # constants of the config
 
-    @register_to_config
     def __init__(self, sample_rate: int = 24000, n_fft: int = 1024, hop_length: int = 256, num_mels: int = 100,
                  width: int = 512, hidden: int = 1536, depth: int = 8, num_conditions: int | None = None,
                  synthesis_n_fft: int | None = None, padding: str = "center") -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from photophone.codecs.base import AudioCodec
@@ -54,7 +53,6 @@ class WavTokenizer(OriginalCheckpoint, QuantizedModel, AudioCodec):
     trains = True
     decode_options = ("condition",)
 
-    @register_to_config
     def __init__(self, sample_rate: int = 24000, encoder_channels: int = 32,
                  encoder_strides: list[int] = (4, 5, 5, 6), dim: int = 512, lstm_layers: int = 2,
                  num_codes: int = 4096, width: int = 768, hidden: int = 2304, depth: int = 12,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.codecs.base import AudioCodec
@@ -90,7 +89,6 @@ class XCodec2(OriginalCheckpoint, AudioCodec):
                     "fc_post_s.*", "SemanticDecoder_module.*", "discriminator.*", "spec_discriminator.*",  # training
                     "semantic_model.encoder.layers.1[6-9].*", "semantic_model.encoder.layers.2[0-3].*")  # not reached
 
-    @register_to_config
     def __init__(self, sample_rate: int = 16000, width: int = 1024, hidden: int = 4096, depth: int = 12,
                  num_heads: int = 16, head_width: int = 64, encoder_width: int = 48,
                  ratios: Sequence[int] = (2, 2, 4, 4, 5), levels: Sequence[int] = (4,) * 8,

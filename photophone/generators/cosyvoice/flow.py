@@ -16,7 +16,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
@@ -73,7 +72,6 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
     CONTAINERS = ("state_dict",)
     DROPPED_KEYS = ("decoder.estimator.rotary_embed.inv_freq",)
 
-    @register_to_config
     def __init__(self, vocab_size: int = 6561, input_dim: int = 512, mel_dim: int = 80, speaker_dim: int = 192,
                  token_rate: int = 25, frame_ratio: int = 2, encoder: str = "upsample",
                  encoder_config: dict | None = None, estimator: str = "unet", estimator_config: dict | None = None,

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from photophone.core.noise import Noise, ReplayNoise
@@ -174,7 +173,6 @@ class SpeculativeMAR(Generator):
     Condition = ClassLabels
     Sampler = SpeculativeSampler
 
-    @register_to_config
     def __init__(self, target_config: dict[str, Any] | None = None, draft_config: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.target, self.draft = MAR(**target_config or {}), MAR(**draft_config or {})

@@ -18,7 +18,6 @@ import math
 from collections.abc import Mapping
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -105,7 +104,6 @@ class SpeechEnhancer(Enhancer):
 
     trains = True
 
-    @register_to_config
     def __init__(self, sample_rate: int = 16000, n_fft: int = 512, hop_length: int = 256, compression: float = 0.3,
                  context: int = 1, channels: list[int] = [32, 48, 64], squeeze: int = 24,  # noqa: B006 (config)
                  width: int = 256, hidden: int = 768, depth: int = 8, token_depth: int = 4, kernel_size: int = 7,

@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
@@ -77,7 +76,6 @@ class FlowARGenerator(Generator):
     Condition = CaptionIds
     Sampler = FlowARSampler
 
-    @register_to_config
     def __init__(self, num_tokens: int = 16, token_dim: int = 32, vocab_size: int = 1536, max_text_length: int = 32,
                  width: int = 192, text_depth: int = 0, depth: int = 2, num_heads: int = 3, order: str = "next_x",
                  cell_size: int = 16, head: str = "local_dit", head_config: dict | None = None,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
@@ -86,7 +85,6 @@ class LlamaGenGPT(OriginalCheckpoint, PrefixGenerator):
     Sampler = LlamaGenSampler
     CONTAINERS = ("model", "module", "state_dict")
 
-    @register_to_config
     def __init__(self, grid_size: int = 16, num_codes: int = 16384, num_classes: int = 1000,
                  caption_dim: int | None = None, caption_length: int = 120, width: int = 768, depth: int = 12,
                  num_heads: int = 12, hidden_multiple: int = 256, eps: float = 1e-5, rotary_base: float = 10_000.0,

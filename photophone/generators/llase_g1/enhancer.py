@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,7 +43,6 @@ class LLaSEEnhancer(Enhancer):
         ValueError: sizes that do not fit each other.
     """
 
-    @register_to_config
     def __init__(self, wavlm_config: dict[str, Any] | None = None, llase_config: dict[str, Any] | None = None,
                  codec_config: dict[str, Any] | None = None, sample_rate: int = 16000,
                  context_seconds: float = 2.0, fade_seconds: float = 0.02) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -102,7 +101,6 @@ class LLaSEG1(OriginalCheckpoint, Generator):
     DROPPED_KEYS = tuple(f"{prefix}llama.{name}" for prefix in ("", "module.")
                          for name in ("model.embed_tokens.weight", "lm_head.weight"))  # of a text model, never used
 
-    @register_to_config
     def __init__(self, feature_dim: int = 1024, width: int = 1024, depth: int = 16, num_heads: int = 16,
                  num_codes: int = 65536, eps: float = 1e-6) -> None:
         super().__init__()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.model import Model
@@ -77,7 +76,6 @@ class WavLM(OriginalCheckpoint, Model):
     CONTAINERS = ("model",)
     DROPPED_KEYS = ("mask_emb", "masked_spec_embed")  # mask frames in pre-training
 
-    @register_to_config
     def __init__(self, width: int = 1024, depth: int = 6, num_heads: int = 16, hidden: int = 4096,
                  activation: str = "gelu", norm_first: bool = True, final_norm: bool = False,
                  convs: list[list[int]] | None = None, layer_normed_convs: bool = True, conv_bias: bool = False,

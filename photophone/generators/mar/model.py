@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
@@ -87,7 +86,6 @@ class MAR(OriginalCheckpoint, ClassGenerator):
     Sampler = MARSampler
     CONTAINERS = ("model_ema", "model")
 
-    @register_to_config
     def __init__(self, num_tokens: int = 256, token_dim: int = 16, num_classes: int = 1000, encoder_width: int = 768,
                  encoder_depth: int = 12, encoder_heads: int = 12, decoder_width: int = 768, decoder_depth: int = 12,
                  decoder_heads: int = 12, mlp_ratio: float = 4.0, buffer_size: int = 64, eps: float = 1e-6,

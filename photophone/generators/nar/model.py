@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
@@ -98,7 +97,6 @@ class NAR(OriginalCheckpoint, PrefixGenerator):
     Sampler = NARSampler
     CONTAINERS = ("model", "module", "state_dict")
 
-    @register_to_config
     def __init__(self, grid_size: int = 16, num_codes: int = 16384, num_classes: int = 1000,
                  caption_dim: int | None = None, caption_length: int = 120, width: int = 768, depth: int = 12,
                  below_depth: int = 1, num_heads: int = 12, hidden_multiple: int = 256,

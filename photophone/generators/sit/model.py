@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.limits import MAX_INFERENCE_STEPS
@@ -161,7 +160,6 @@ class SiT(LatentDiT):
 
     Sampler = SiTSampler
 
-    @register_to_config
     def __init__(self, num_tokens: int = 64, token_dim: int = 32, num_classes: int = 1000, width: int = 1152,
                  depth: int = 28, num_heads: int = 16, path: str = "linear",
                  token_mean: float | Sequence[float] = 0.0, token_std: float | Sequence[float] = 1.0,
@@ -244,7 +242,6 @@ class DiT(LatentDiT):
 
     Sampler = DiTSampler
 
-    @register_to_config
     def __init__(self, num_tokens: int = 64, token_dim: int = 32, num_classes: int = 1000, width: int = 1152,
                  depth: int = 28, num_heads: int = 16, schedule: str = "cosine",
                  token_mean: float | Sequence[float] = 0.0, token_std: float | Sequence[float] = 1.0,

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -125,7 +124,6 @@ class SpeechFlowAR(Generator):
     Sampler = SpeechSampler
     streams = True
 
-    @register_to_config
     def __init__(self, num_symbols: int = 115, token_dim: int = 24, patch_size: int = 4, text_width: int = 192,
                  text_depth: int = 3, aligned_depth: int = 2, width: int = 224, depth: int = 2, num_heads: int = 4,
                  window: int = 32, cond_width: int = 160, head: str = "local_dit", head_config: dict | None = None,

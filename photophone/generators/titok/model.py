@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.limits import MAX_MASKED_TEMPERATURE
@@ -140,7 +139,6 @@ class ImageBert(MaskedImageGenerator):
         label_drop: share of training labels replaced by "no class".
     """
 
-    @register_to_config
     def __init__(self, num_tokens: int = 32, num_codes: int = 4096, num_classes: int = 1000, width: int = 768,
                  depth: int = 24, num_heads: int = 16, hidden: int = 3072, label_drop: float = 0.1) -> None:
         super().__init__()
@@ -185,7 +183,6 @@ class UViTBert(MaskedImageGenerator):
         ValueError: for an odd depth.
     """
 
-    @register_to_config
     def __init__(self, num_tokens: int = 128, num_codes: int = 4096, num_classes: int = 1000, width: int = 1024,
                  depth: int = 20, num_heads: int = 16, hidden: int = 4096, label_drop: float = 0.1) -> None:
         super().__init__()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
@@ -78,7 +77,6 @@ class VAR(OriginalCheckpoint, ClassGenerator):
     Sampler = VARSampler
     DROPPED_KEYS = ("lvl_1L", "attn_bias_for_masking", "blocks.*.attn.zero_k_bias")  # tables and zeros
 
-    @register_to_config
     def __init__(self, scales: list[int] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), token_width: int = 32,
                  num_codes: int = 4096, num_classes: int = 1000, width: int = 1024, depth: int = 16,
                  num_heads: int = 16, mlp_ratio: float = 4.0, eps: float = 1e-6, cosine: bool = True,

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -97,7 +96,6 @@ class VoxCPM(OriginalCheckpoint, Generator):
     CONTAINERS = ("state_dict",)
     DROPPED_KEYS = ("audio_vae.*",)  # a codec of its own
 
-    @register_to_config
     def __init__(self, vocab_size: int = 73448, width: int = 1024, depth: int = 24, num_heads: int = 16,
                  hidden: int = 4096, num_kv_heads: int = 2, head_dim: int | None = None, residual_depth: int = 6,
                  residual_rotary: bool = True, token_dim: int = 64, patch_size: int = 2, code_dim: int = 256,

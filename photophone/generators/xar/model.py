@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.limits import MAX_INFERENCE_STEPS
@@ -84,7 +83,6 @@ class XAR(OriginalCheckpoint, ClassGenerator):
     Sampler = XARSampler
     DROPPED_KEYS = ("mask", "*.attn.rope.*")  # tables that follow from the sizes
 
-    @register_to_config
     def __init__(self, grid_size: int = 16, token_dim: int = 16, cells_per_side: int = 2, num_classes: int = 1000,
                  width: int = 768, encoder_depth: int = 8, encoder_heads: int = 12, decoder_depth: int = 8,
                  decoder_heads: int = 12, mlp_ratio: float = 4.0, label_drop: float = 0.1) -> None:

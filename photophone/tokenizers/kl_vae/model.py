@@ -8,7 +8,6 @@ under the licence of the code, none stated apart; trained on ImageNet. xAR (2502
 from __future__ import annotations
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
@@ -38,7 +37,6 @@ class KLVAE(GridTokenizer):
 
     CONTAINERS = ("model",)
 
-    @register_to_config
     def __init__(self, image_size: int = 256, channels: int = 128, multipliers: list[int] = (1, 1, 2, 2, 4),
                  blocks: int = 2, decoder_channels: int | None = None, decoder_blocks: int | None = None,
                  latent_width: int = 16, encoder_attention_levels: list[int] = (4,),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
@@ -78,7 +77,6 @@ class Latent1DTokenizer(ImageTokenizer):
     ENCODER_PARTS = (*ImageTokenizer.ENCODER_PARTS, "to_grid")
     encode_options = ("refine_steps",)
 
-    @register_to_config
     def __init__(self, image_size: int = 64, num_tokens: int = 16, token_dim: int = 32, width: int = 256,
                  encoder_depth: int = 1, decoder_depth: int = 1, stem: str = "conv", patch: int = 4,
                  encoder_channels: list[int] = (48, 96), encoder_conv_depths: list[int] = (0, 1),

@@ -7,7 +7,6 @@ and internal pictures. NAR (2503.10696) and others use the same files.
 
 from __future__ import annotations
 
-from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from photophone.layers.vqgan import Decoder, Encoder
@@ -36,7 +35,6 @@ class LlamaGenVQ(GridTokenizer):
     CONTAINERS = ("model",)
     DROPPED_KEYS = ("quantize.codebook_used",)  # which codes the last training batches used: a display
 
-    @register_to_config
     def __init__(self, image_size: int = 256, channels: int = 128, multipliers: list[int] = (1, 1, 2, 2, 4),
                  blocks: int = 2, decoder_multipliers: list[int] | None = None, z_channels: int = 256,
                  token_width: int = 8, num_codes: int = 16384, l2_norm: bool = True, commitment: float = 0.25,

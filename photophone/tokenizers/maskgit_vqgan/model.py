@@ -7,7 +7,6 @@ ImageNet and meant for research.
 
 from __future__ import annotations
 
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.layers.vqgan import BlockStyle, Decoder, Encoder
@@ -36,7 +35,6 @@ class MaskGITVQGAN(GridTokenizer):
         ValueError: for sizes that do not fit.
     """
 
-    @register_to_config
     def __init__(self, image_size: int = 256, channels: int = 128, multipliers: list[int] = (1, 1, 2, 2, 4),
                  blocks: int = 2, token_width: int = 256, num_codes: int = 1024, residual_drops_input: bool = True,
                  commitment: float = 0.25) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
@@ -81,7 +80,6 @@ class SoftVQTokenizer(LatentTokenizer):
                     "quantize.codebook_used",  # which codewords the last training batches used: a display
                     "repa_model.*", "projection.*")  # the teacher of the training loss, and the projection to it
 
-    @register_to_config
     def __init__(self, image_size: int = 256, num_tokens: int = 64, token_width: int = 32, kind: str = "soft_vq",
                  encoder_size: Sequence[int] = LARGE, decoder_size: Sequence[int] = LARGE, encoder_patch: int = 16,
                  decoder_patch: int = 16, num_codewords: int = 8192, num_codebooks: int = 4, tau: float = 0.07,

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
@@ -58,7 +57,6 @@ class TiTok(LatentTokenizer):
         ValueError: for sizes that do not fit each other.
     """
 
-    @register_to_config
     def __init__(self, image_size: int = 256, num_tokens: int = 32, token_width: int = 12,
                  num_codes: int | None = 4096, l2_norm: bool = True, encoder_size: Sequence[int] = LARGE,
                  decoder_size: Sequence[int] = LARGE, encoder_patch: int = 16, decoder_patch: int = 16,

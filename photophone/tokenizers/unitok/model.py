@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from photophone.layers.transformer import Attention, TransformerBlock
@@ -111,7 +110,6 @@ class UniTok(LatentTokenizer):
                     "quantizer.codebooks.*.vocab_usage",  # how often training used the codes; a fresh count starts at 0
                     "text_encoder.*", "fc_norm.*", "projection.*", "logit_scale")  # of UniTokCLIP
 
-    @register_to_config
     def __init__(self, image_size: int = 256, widths: Sequence[int] = (160, 320, 1024), stem_width: int = 160,
                  conv_depths: Sequence[int] = (2, 4), depth: int = 31, num_heads: int = 16,
                  decoder_widths: Sequence[int] = (1024, 320, 160), decoder_depths: Sequence[int] = (4, 2),
@@ -193,7 +191,6 @@ class UniTokCLIP(UniTok):
     DROPPED_KEYS = UniTok.DROPPED_KEYS[:2]
     reads_captions = True
 
-    @register_to_config
     def __init__(self, text_width: int = 768, text_heads: int = 12, text_layers: int = 12,
                  text_vocab_size: int = 49408, text_length: int = 77, embed_dim: int = 768, image_size: int = 256,
                  widths: Sequence[int] = (160, 320, 1024), stem_width: int = 160, conv_depths: Sequence[int] = (2, 4),

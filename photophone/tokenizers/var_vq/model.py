@@ -6,7 +6,6 @@ stated apart; trained on OpenImages. HART (2410.10812) extends the same network.
 
 from __future__ import annotations
 
-from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from photophone.layers.vqgan import Decoder, Encoder
@@ -33,7 +32,6 @@ class VARTokenizer(GridTokenizer):
         ValueError: for sizes that do not fit.
     """
 
-    @register_to_config
     def __init__(self, image_size: int = 256, channels: int = 160, multipliers: list[int] = (1, 1, 2, 2, 4),
                  blocks: int = 2, token_width: int = 32, num_codes: int = 4096,
                  scales: list[int] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), latent_kernel: int = 3, num_phis: int = 4,

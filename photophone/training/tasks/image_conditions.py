@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photophone.core.files import atomic_write
 from photophone.data.images import FIELDS, ImageDataset
 from photophone.generators.base import Generator
 from photophone.generators.conditions import CaptionFeatures, CaptionIds, ClassLabels, Condition, condition_kinds
 from photophone.pipelines.class_to_image import ClassToImagePipeline
+from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import encode_captions, vary_caption
 from photophone.text.features import encode_features, load_text_encoder
 from photophone.tokenizers.base import ImageTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Fields = list[dict[str, str]]
 
@@ -62,7 +65,7 @@ class Captions(TrainingCondition):
         keep: share of captions used as they stand, see :func:`photophone.text.captions.vary_caption`.
     """
 
-    def __init__(self, text_tokenizer: PreTrainedTokenizerBase, keep: float = 0.6) -> None:
+    def __init__(self, text_tokenizer: CaptionTokenizer, keep: float = 0.6) -> None:
         self.text_tokenizer, self.keep = text_tokenizer, keep
         self.sizes: dict[str, Any] = {}
 

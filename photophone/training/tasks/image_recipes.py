@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-
 from photophone.core.tokens import Tokens
 from photophone.data.images import ImageDataset
 from photophone.generators.conditions import CaptionIds, condition_kinds
 from photophone.loading.saved import open_saved
+from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import train_caption_tokenizer
 from photophone.tokenizers.base import ImageTokenizer
 from photophone.tokenizers.maskgit_vqgan.model import MaskGITVQGAN
@@ -54,7 +53,7 @@ def build_alignment(settings: dict[str, Any], model: ImageTokenizer) -> Alignmen
     return Alignment(network, model.values_dim, model.image_size, **options)
 
 
-def caption_vocabulary(data: ImageDataset, size: int, length: int) -> PreTrainedTokenizerFast:
+def caption_vocabulary(data: ImageDataset, size: int, length: int) -> CaptionTokenizer:
     """A vocabulary learned from the captions and tags of the training images."""
     texts = [text for fields in data.fields for text in (fields["caption"], fields["tags"]) if text]
     return train_caption_tokenizer(texts, size, length)
@@ -100,7 +99,7 @@ def image_tokenizer_task(config: TrainConfig) -> ImageTokenizerTask | StageOneTa
     return ImageTokenizerTask(model, data, validation, weights, bool(freeze), **parts)
 
 
-def contrastive_vocabulary(model: ImageTokenizer, data: ImageDataset) -> PreTrainedTokenizerFast:
+def contrastive_vocabulary(model: ImageTokenizer, data: ImageDataset) -> CaptionTokenizer:
     """A vocabulary that leaves the model's last id for the end of a caption."""
     if not model.reads_captions:
         raise ValueError(f"contrastive: {type(model).__name__} reads no captions; use the family unitok-clip")
@@ -143,8 +142,8 @@ def image_generator_task(config: TrainConfig) -> ImageGeneratorTask:
                               **settings)
 
 
-def caption_tokenizer(config: TrainConfig, model: Any, data: ImageDataset) -> PreTrainedTokenizerBase:
+def caption_tokenizer(config: TrainConfig, model: Any, data: ImageDataset) -> CaptionTokenizer:
     """The vocabulary of the model that training starts from, or a new one."""
     if config.init_from:
-        return PreTrainedTokenizerFast.from_pretrained(Path(config.init_from) / "text_tokenizer")
+        return CaptionTokenizer.from_pretrained(Path(config.init_from) / "text_tokenizer")
     return caption_vocabulary(data, model.config.vocab_size, model.config.max_text_length)

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from photophone.core.pictures import grid, to_pil
 from photophone.core.token_model import Reconstruction
 from photophone.data.images import ImageDataset
+from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import encode_captions, normalize_caption
 from photophone.tokenizers.base import ImageTokenizer
 from photophone.training.loop.task import Task
@@ -134,7 +134,7 @@ class ImageTokenizerTask(Task):
     def __init__(self, model: ImageTokenizer, data: ImageDataset, validation: ImageDataset | None = None,
                  weights: ReconstructionWeights | None = None, freeze_encoder: bool = False, *,
                  perceptual: PerceptualLoss | None = None, adversary: Adversary | None = None,
-                 alignment: Alignment | None = None, text_tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+                 alignment: Alignment | None = None, text_tokenizer: CaptionTokenizer | None = None) -> None:
         self.weights = weights or ReconstructionWeights()
         parts = {"perceptual": perceptual, "adversarial": adversary, "features": adversary, "alignment": alignment,
                  "contrastive": text_tokenizer}
