@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny import COLOURS, icons
 
+from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import (
     encode_captions,
     normalize_caption,
@@ -37,14 +38,14 @@ def test_ids_mask_and_null(vocabulary):
     ids, mask, null = encode_captions(vocabulary, ["red circle", "RED  Círcle, pixel art", ""])
     assert ids.shape == mask.shape == (3, LIMIT) and null.shape == (LIMIT,)
     assert ids.dtype == torch.long and mask.dtype == torch.bool
-    assert torch.equal(mask, ids != vocabulary.pad_token_id)
+    assert torch.equal(mask, ids != vocabulary.pad_id)
     lengths = mask.sum(1).tolist()
     assert 0 < lengths[0] < lengths[1] <= LIMIT and lengths[2] == 0
     assert all(bool(row[:length].all()) for row, length in zip(mask, lengths))  # padding is at the end
     assert torch.equal(ids[0, : lengths[0]], ids[1, : lengths[0]])  # normalised before it is split
-    assert vocabulary.convert_ids_to_tokens(null[:2].tolist()) == ["<null>", "<pad>"]
+    assert vocabulary.tokens(null[:2].tolist()) == ["<null>", "<pad>"]
     for row, text in zip(ids, ["red circle", "red circle, pixel art"]):
-        pieces = vocabulary.convert_ids_to_tokens(row[row != vocabulary.pad_token_id].tolist())
+        pieces = vocabulary.tokens(row[row != vocabulary.pad_id].tolist())
         assert "".join(pieces).replace("▁", " ").replace(" ,", ",").strip() == text
 
 
@@ -85,10 +86,14 @@ def test_special_tokens_cannot_be_written_into_a_caption(vocabulary):
 
 
 def test_vocabularies_survive_saving(vocabulary, tmp_path):
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
     vocabulary.save_pretrained(tmp_path)
-    again = PreTrainedTokenizerFast.from_pretrained(tmp_path)
-    assert again.model_max_length == LIMIT
+    again = CaptionTokenizer.from_pretrained(tmp_path)
+    assert again.max_length == LIMIT and len(again) == len(vocabulary)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs.model_max_length == LIMIT and theirs.pad_token_id == again.pad_id
+    text = normalize_caption("red circle, pixel art")
+    assert theirs(text, add_special_tokens=False)["input_ids"] == again.encode([text])[0]
     for ours, loaded in zip(*(encode_captions(v, ["red circle, pixel art"]) for v in (vocabulary, again))):
         assert torch.equal(ours, loaded)
     with pytest.raises(ValueError, match="not trained on: <"):
