@@ -13,6 +13,7 @@ from torch.nn import functional
 from photophone.codecs.vocoder import CHUNK_SECONDS, Vocoder
 from photophone.core.limits import MAX_SAMPLE
 from photophone.core.noise import Noise
+from photophone.core.threads import fitting_threads
 from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import TokenFormat, Tokens
 from photophone.layers.lengths import keep_valid, length_mask
@@ -51,7 +52,8 @@ class AudioCodec(Vocoder):
         audio = audio.to(self.device)  # in its own dtype: spectra are computed in float32, whatever the model's is
         lengths = None if lengths is None else lengths.to(self.device)
         counts = None if lengths is None else self.token_lengths(lengths)
-        tokens = self._encode(audio, lengths)
+        with fitting_threads(self, len(audio) * audio.shape[-1] // self.hop_length):
+            tokens = self._encode(audio, lengths)
         return replace(tokens, lengths=counts, model=self.published_name, sample_rate=self.sample_rate)
 
     @abstractmethod

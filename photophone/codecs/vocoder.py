@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from photophone.core.threads import fitting_threads
 from photophone.core.token_model import TokenModel
 from photophone.core.tokens import Tokens
 from photophone.layers.lengths import keep_valid, length_mask
@@ -83,7 +84,8 @@ class Vocoder(TokenModel):
         tokens = tokens.to(self.device)
         if tokens.lengths is not None and not tokens.lengths.any():
             return torch.zeros(len(tokens), 1, 0, device=self.device)
-        return self.silence_behind(self._decode(tokens, **options), tokens)
+        with fitting_threads(self, len(tokens) * tokens.num_tokens):
+            return self.silence_behind(self._decode(tokens, **options), tokens)
 
     @abstractmethod
     def _decode(self, tokens: Tokens) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from photophone.core.model import Model
 from photophone.core.noise import Noise
+from photophone.core.threads import Region, each_with_threads, fitting_threads
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback
 from photophone.generators.conditions import Condition
@@ -89,7 +90,8 @@ class Generator(Model):
             DecodingStopped: the callback asked to stop.
         """
         condition, sampler = self._prepare(condition, sampler)
-        return self._generate(condition, noise=noise, sampler=sampler, callback=callback)
+        with fitting_threads(self, self.places_at_once(len(condition))) as threads:
+            return self._generate(condition, noise=noise, sampler=sampler, callback=adapting(callback, threads))
 
     @torch.no_grad()
     def stream(self, condition: Condition, *, noise: Noise, sampler: Sampler | None = None,
@@ -102,7 +104,8 @@ class Generator(Model):
         if not self.streams:
             raise ValueError(f"{type(self).__name__} does not stream: it makes all tokens together; use generate")
         condition, sampler = self._prepare(condition, sampler)
-        yield from self._stream(condition, noise=noise, sampler=sampler, callback=callback)
+        made = self._stream(condition, noise=noise, sampler=sampler, callback=callback)
+        yield from each_with_threads(made, self, self.places_at_once(len(condition)))
 
     def _prepare(self, condition: Condition, sampler: Sampler | None) -> tuple[Condition, Sampler]:
         """The condition on the model's device and the sampler, both checked."""
@@ -121,6 +124,11 @@ class Generator(Model):
                 callback: Callback | None) -> Iterator[Tokens]:
         """:meth:`stream` of a family with ``streams``, under the same promises."""
         raise ValueError(f"{type(self).__name__} says that it streams, but does not say how")
+
+    def places_at_once(self, rows: int) -> int:
+        """Vectors that one step computes together, for the choice of threads: one for each row where tokens are made
+        one after the other."""
+        return rows
 
     @abstractmethod
     def check_condition(self, condition: Condition) -> None:
@@ -142,3 +150,11 @@ class Generator(Model):
         Raises:
             ValueError: a tokenizer of other sizes.
         """
+
+
+def adapting(callback: Callback | None, threads: Region) -> Callback:
+    """A callback that also chooses the threads again after each step."""
+    def on_step(step: int, total: int) -> bool | None:
+        threads.adapt()
+        return callback(step, total) if callback is not None else False
+    return on_step

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from photophone.core.model import Model
+from photophone.core.threads import fitting_threads
 from photophone.core.tokens import Tokens
 from photophone.generators.base import LossOutput
 from photophone.layers.rows import fill_up, map_equal_lengths
 
 LEVEL = 0.05
 """Root mean square of the loud parts of a recording as enhancers hear it, in training as in use."""
+FRAMES_A_SECOND = 100
+"""Of most enhancers, for the choice of threads."""
 Criterion = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
 """Named errors, scalars, of enhanced speech (B, 1, T) against clean speech (B, 1, T)."""
 
@@ -71,7 +74,9 @@ class Enhancer(Model):
             ValueError: see :meth:`check_audio`.
         """
         self.check_audio(audio, lengths)
-        return fill_up(map_equal_lengths(self._enhance, audio.to(self.device), lengths), audio.shape[-1])
+        frames = len(audio) * audio.shape[-1] * FRAMES_A_SECOND // self.sample_rate
+        with fitting_threads(self, frames):
+            return fill_up(map_equal_lengths(self._enhance, audio.to(self.device), lengths), audio.shape[-1])
 
     @abstractmethod
     def _enhance(self, audio: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
+from photophone.core.threads import fitting_threads
 from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
 from photophone.quantizers.model import QuantizedModel
@@ -63,7 +64,8 @@ class ImageTokenizer(QuantizedModel):
         """
         self.check_options(options, self.encode_options)
         self.check_images(images)
-        tokens = self._encode(images.to(self.device, self.dtype), noise, **options)
+        with fitting_threads(self, len(images) * self.num_tokens):
+            tokens = self._encode(images.to(self.device, self.dtype), noise, **options)
         return replace(tokens, model=self.published_name)
 
     @torch.no_grad()
@@ -76,7 +78,8 @@ class ImageTokenizer(QuantizedModel):
         """
         self.check_options(options, self.decode_options)
         self.check_tokens(tokens)
-        return self._decode(tokens.to(self.device), **options).clamp(-1, 1)
+        with fitting_threads(self, len(tokens) * tokens.num_tokens):
+            return self._decode(tokens.to(self.device), **options).clamp(-1, 1)
 
     @abstractmethod
     def latents(self, images: Tensor) -> Tensor:

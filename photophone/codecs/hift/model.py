@@ -21,6 +21,7 @@ from photophone.codecs.base import MelVocoder
 from photophone.codecs.hift.harmonic_source import HarmonicSource, SourceState
 from photophone.codecs.hift.network import HiFTTrunk, PitchPredictor, trunk_reach
 from photophone.core.noise import Noise, SeededNoise
+from photophone.core.threads import fitting_threads
 from photophone.core.tokens import Tokens
 from photophone.layers.mel import MelSpectrogram
 from photophone.layers.rows import equal_rows
@@ -122,11 +123,14 @@ class HiFT(OriginalCheckpoint, MelVocoder):
         for piece in pieces:
             self.check_tokens(piece)
             vocoder = vocoder or HiFTStream(self, noise or SeededNoise.from_seeds([0] * len(piece)), len(piece))
-            audio = vocoder.push(piece.values)
+            with fitting_threads(self, len(piece) * piece.num_tokens):
+                audio = vocoder.push(piece.values)
             if audio.shape[-1]:
                 yield audio
         if vocoder is not None:
-            yield vocoder.push(None)
+            with fitting_threads(self, vocoder.rows * sum(self.reach)):
+                audio = vocoder.push(None)
+            yield audio
 
 
 class HiFTStream:

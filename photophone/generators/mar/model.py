@@ -183,6 +183,9 @@ class MAR(OriginalCheckpoint, ClassGenerator):
         hidden = self.hidden(values, masked, classes)
         return LossOutput(self.diffusion_head.loss(hidden, values, masked, noise=noise))
 
+    def places_at_once(self, rows: int) -> int:
+        return rows * self.config.num_tokens
+
     def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
         return example_values(rows, self.config.num_tokens, self.config.token_dim, seed)
 

@@ -115,6 +115,9 @@ class LatentDiT(OriginalCheckpoint, ClassGenerator):
             self.register_to_config(token_mean=tokens.values.mean(dim=(0, 1)).tolist(),
                                     token_std=tokens.values.std(dim=(0, 1)).tolist())
 
+    def places_at_once(self, rows: int) -> int:
+        return rows * self.config.num_tokens
+
     def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
         return example_values(rows, self.config.num_tokens, self.config.token_dim, seed)
 

@@ -115,6 +115,9 @@ class MaskedImageGenerator(OriginalCheckpoint, ClassGenerator):
         loss, right = masked_token_loss(self.logits(ids, labels), tokens.values, masked)
         return LossOutput(loss, {"right_codes": right})
 
+    def places_at_once(self, rows: int) -> int:
+        return rows * self.config.num_tokens
+
     def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
         return example_codes(rows, self.config.num_tokens, self.config.num_codes, seed)
 
