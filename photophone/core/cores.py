@@ -15,7 +15,7 @@ ROOT = Path("/")
 QUOTA_SECONDS = 5
 """After so long the quotas of control groups are read again: they may change while a container runs."""
 LOOKS = 3
-"""At most so many, to see a free core: what runs for a moment only is no load."""
+"""At most so many: what runs for a moment only is no load."""
 LOOK_APART_SECONDS = 0.0005
 
 
@@ -112,11 +112,11 @@ def _limit(folder: Path, is_new: bool) -> float | None:
     return cores if cores > 0 else None
 
 
-def other_tasks(cores: int) -> int:
+def other_tasks(room: int) -> int:
     """Threads of other processes that run or want to run on this machine at the moment; 0 where nobody tells.
 
     Args:
-        cores: of the machine; it is looked again while they are not enough, see ``LOOKS``.
+        room: for so many; when there are more it is looked again, see ``LOOKS``.
     """
     least = None
     for look in range(LOOKS):
@@ -129,7 +129,7 @@ def other_tasks(cores: int) -> int:
         if found:
             found = max(0, found + 1 - own_running(PROC / "self" / "task"))
         least = found if least is None else min(least, found)
-        if not least:
+        if least <= room:
             break
     return least
 

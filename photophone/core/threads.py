@@ -7,7 +7,8 @@ many times as long. So a call gets no more threads than
 1. its operations are worth: one for each ``WORK_PER_THREAD`` multiply-adds of a step, and any number from
    ``LARGE_WORK`` on;
 2. there are cores for: those of the process's affinity, and those that its control groups allow;
-3. there is room for beside what else runs at the moment: its fair share of the machine;
+3. there is room for beside what else runs at the moment: its fair share of the machine. Large operations keep all
+   their threads, which then sleep rather than spin (:mod:`photophone.core.calm`);
 4. torch has in the calling thread (``OMP_NUM_THREADS``, :func:`torch.set_num_threads`).
 
 :func:`set_threads`, or the environment variable ``PHOTOPHONE_THREADS``, replaces 1 to 3; 4 holds even then.
@@ -34,6 +35,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from photophone.core.calm import calm
 from photophone.core.cores import other_tasks, usable_cores
 
 ENVIRONMENT = "PHOTOPHONE_THREADS"
@@ -113,17 +115,21 @@ def choose_threads(work: int, bound: int) -> tuple[int, str]:
     if count > 1:
         cores = usable_cores()
         count, why = (cores.count, cores.why) if cores.count <= count else (count, why)
-    if count > 1:
-        fair = share(cores.machine, _others(cores.machine))
-        count, why = (fair, "other work on the machine") if fair < count else (count, why)
-    return count, why
+    if count == 1:
+        return count, why
+    fair = share(cores.machine, _others(cores.machine - count))
+    if fair >= count:
+        return count, why
+    if work >= LARGE_WORK and calm(count, cores.count, _ask):
+        return count, f"{why}, spinning less beside other work"
+    return fair, "other work on the machine"
 
 
-def _others(cores: int) -> int:
-    """Threads that want to run beside those of this call."""
+def _others(room: int) -> int:
+    """Threads that want to run beside those of this call; for more than ``room`` of them it is looked twice."""
     now, seen = time.monotonic(), getattr(_here, "seen", None)
     if seen is None or now - seen[0] > LOOK_SECONDS:
-        _here.seen = seen = (now, other_tasks(cores))
+        _here.seen = seen = (now, other_tasks(room))
     with _lock:
         return seen[1] + sum(count for owner, count in _running.items() if owner != threading.get_ident())
 
