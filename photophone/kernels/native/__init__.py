@@ -1,7 +1,8 @@
-"""C++ for the processor, compiled on first use and kept in the user's cache; without a compiler there is none.
+"""C++ for the processor: wheels bring it compiled for levels of x86-64; elsewhere it is compiled on first use.
 
-Sources lie beside this file. They are compiled for the very processor that runs them, and linked to the OpenMP library
-that torch has loaded, so that both share one set of threads.
+Sources lie beside this file, and in a wheel the libraries too; the best one that the processor can run is loaded. What
+is compiled on first use is made for the very processor that runs it, and kept in the user's cache. Without either
+there is none. All of it shares the OpenMP library that torch has loaded, so that there is one set of threads.
 """
 
 from __future__ import annotations
@@ -10,27 +11,25 @@ import ctypes
 import hashlib
 import os
 import platform
-import shutil
 import stat
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
 
-from photophone.core.files import atomic_write, sync
 from photophone.core.privacy import cache_folder
-
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-std=c++17", "-fPIC", "-fopenmp")
-SECONDS = 120
-"""That a compiler may take."""
-
-
-def compiler() -> str | None:
-    """Path of the C++ compiler: that of the environment variable CXX, else g++, clang++ or c++ on the search path."""
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
-    return next((path for name in names if (path := shutil.which(name))), None)
+from photophone.kernels.native.build import (
+    FLAGS,
+    LEVELS,
+    OWN,
+    SECONDS,
+    compile_source,
+    compiler,
+    is_target,
+    is_whole,
+    level_file,
+)
 
 
 def library_folder() -> Path:
@@ -56,55 +55,44 @@ def _processor() -> str:
         return platform.processor()
 
 
-def _build(source: Path, target: Path, program: str) -> None:
-    openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / "code.o", Path(folder) / "code.so"
-        for command in ([program, *FLAGS, "-c", str(source), "-o", str(made[0])],
-                        [program, "-shared", str(made[0]), "-o", str(made[1]),
-                         *(map(str, openmp) if openmp else ["-fopenmp"])]):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-            if done.returncode:
-                raise OSError(f"{program} failed: {done.stderr.strip()[:500]}")
-        digest = _digest(made[1])
-        sync(made[1])
-        os.replace(made[1], target)  # whole or not at all, also when several processes compile
-    with atomic_write(_digest_file(target)) as partial:
-        partial.write_text(digest)
+def levels() -> list[str]:
+    """Levels of x86-64 that this processor can run, the best first; none on other machines."""
+    features = set(_processor().partition(":")[2].split())
+    return [level for level, needed in LEVELS.items() if is_target() and needed <= features]
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest_file(target: Path) -> Path:
-    return target.with_suffix(".sha256")
-
-
-def _is_whole(target: Path) -> bool:
-    """Whether a library is there as it was compiled: loading a file that was cut short can kill the process."""
-    try:
-        return _digest_file(target).read_text(encoding="utf-8") == _digest(target)
-    except (OSError, ValueError):
-        return False
+def _prebuilt(name: str) -> tuple[ctypes.CDLL, str] | None:
+    """The library that came with the wheel, for the best level of this processor."""
+    for level in levels():
+        file = level_file(Path(__file__).parent, name, level)
+        if is_whole(file):
+            try:
+                return ctypes.CDLL(str(file)), f"prebuilt for x86-64-{level}"
+            except OSError:  # a C library that is too old, or no libgomp at all
+                continue
+    return None
 
 
 @cache
 def load(name: str) -> tuple[ctypes.CDLL | None, str]:
-    """The library of ``name``.cpp, compiled if this processor has none yet; or None. And why, in a few words."""
+    """The library of ``name``.cpp: that of the wheel, else compiled if this processor has none yet; or None. And which,
+    or why, in a few words."""
+    found = _prebuilt(name)
+    if found is not None:
+        return found
     program = compiler()
     source = Path(__file__).with_name(f"{name}.cpp")
     if program is None or not hasattr(os, "getuid"):
         return None, "no C++ compiler"
     try:
         version = subprocess.run([program, "--version"], capture_output=True, timeout=SECONDS, check=True).stdout
-        parts = (source.read_bytes(), version, " ".join(FLAGS).encode(), torch.__version__.encode(),
-                 _processor().encode())
+        sources = [file.read_bytes() for file in (source, *sorted(source.parent.glob("*.h")))]
+        parts = (*sources, version, " ".join((*FLAGS, OWN)).encode(), torch.__version__.encode(), _processor().encode())
         mark = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
         target = library_folder() / f"{name}-{mark}.so"
-        if not _is_whole(target):
-            _build(source, target, program)
+        if not is_whole(target):
+            openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
+            compile_source(source, target, program, [OWN], [str(file) for file in openmp] or ["-fopenmp"])
         return ctypes.CDLL(str(target)), f"compiled by {Path(program).name}"
     except (OSError, subprocess.SubprocessError) as error:
         return None, str(error)

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <omp.h>
 #include <vector>
+#include "barrier.h"
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
@@ -251,6 +252,8 @@ extern "C" int llama_block(const Block* block, const Step* step, int threads) {
     const int64_t tokens = s.rows * s.count, dim = b.qkv.in, inner = b.heads * b.head_dim;
     std::vector<float> normed(tokens * dim), qkv(tokens * b.qkv.out), attended(tokens * inner),
         hidden(tokens * b.gate.out);
+    Barrier barrier;
+    auto wait_for_all = [&] { barrier.wait(omp_get_num_threads()); };
     auto add = [&](int64_t t, int64_t o, float v) { s.y[t * dim + o] += b.residual * v; };
 #pragma omp parallel num_threads(threads)
     {
@@ -259,21 +262,21 @@ extern "C" int llama_block(const Block* block, const Step* step, int threads) {
             rms_norm(s.x + at, b.norm1, b.eps, dim, normed.data() + at);
             std::memcpy(s.y + at, s.x + at, dim * sizeof(float));
         }
-#pragma omp barrier
+        wait_for_all();
         multiply(b.qkv, normed.data(), tokens, [&](int64_t t, int64_t o, float v) { qkv[t * b.qkv.out + o] = v; });
-#pragma omp barrier
+        wait_for_all();
         {
             std::vector<float> scores(s.span);
             for (Share share(s.rows * b.kv_heads); share.first < share.last; share.first++)
                 attend_head(b, s, share.first / b.kv_heads, share.first % b.kv_heads, qkv.data(), attended.data(),
                             scores.data());
         }
-#pragma omp barrier
+        wait_for_all();
         multiply(b.out, attended.data(), tokens, add);
-#pragma omp barrier
+        wait_for_all();
         for (Share share(tokens); share.first < share.last; share.first++)
             rms_norm(s.y + share.first * dim, b.norm2, b.eps, dim, normed.data() + share.first * dim);
-#pragma omp barrier
+        wait_for_all();
         // both products of a share have the same outputs, so the thread that multiplies them has written both
         multiply(b.gate, normed.data(), tokens, [&](int64_t t, int64_t o, float v) {
             hidden[t * b.gate.out + o] = v / (1 + std::exp(-v));
@@ -281,8 +284,9 @@ extern "C" int llama_block(const Block* block, const Step* step, int threads) {
         multiply(b.value, normed.data(), tokens, [&](int64_t t, int64_t o, float v) {
             hidden[t * b.gate.out + o] *= v;
         });
-#pragma omp barrier
+        wait_for_all();
         multiply(b.down, hidden.data(), tokens, add);
+        wait_for_all();  // OpenMP's own, which ends the team, finds all threads
     }
     return 0;
 }
