@@ -7,7 +7,7 @@ and elsewhere, the wheel is for all platforms, and the code is compiled where it
 import runpy
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -33,6 +33,13 @@ class BuildWithCode(build_py):
         return [*super().get_outputs(include_bytecode), *map(str, self.made)]
 
 
+class PerhapsWithCode(Distribution):
+    """Tells where files are installed: a package with compiled code belongs to the platform."""
+
+    def has_ext_modules(self) -> bool:
+        return bool(BuildWithCode.made)
+
+
 class WheelWithCode(bdist_wheel):
     """A wheel for one platform where there is compiled code in it; it is loaded by ctypes, so any Python 3 will do."""
 
@@ -47,4 +54,4 @@ class WheelWithCode(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-setup(cmdclass={"build_py": BuildWithCode, "bdist_wheel": WheelWithCode})
+setup(distclass=PerhapsWithCode, cmdclass={"build_py": BuildWithCode, "bdist_wheel": WheelWithCode})

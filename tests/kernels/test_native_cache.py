@@ -39,12 +39,12 @@ def damaged(data, damage):
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "flipped", "longer"])
 def test_what_is_damaged_counts_as_damaged(files, part, damage):
     library, file = next(files.glob("answer-*.so")), next(files.glob(f"answer-*.{part}"))
-    assert native._is_whole(library)
+    assert native.is_whole(library)
     data = file.read_bytes()
     file.unlink()  # the file that is loaded stays as it is
     if damage != "missing":
         file.write_bytes(damaged(data, damage))
-    assert not native._is_whole(library)
+    assert not native.is_whole(library)
 
 
 @pytest.mark.parametrize("damage", ["empty", "half"])
@@ -59,7 +59,7 @@ def test_what_is_damaged_is_compiled_again(files, damage):
                                             "XDG_CACHE_HOME": str(files.parents[1]),
                                             "PYTHONPATH": str(Path(__file__).parents[2])})
     assert done.returncode == 0 and done.stdout == "42\n", f"exit {done.returncode}: {done.stderr}"
-    assert native._is_whole(file) and len(list(files.iterdir())) == 2
+    assert native.is_whole(file) and len(list(files.iterdir())) == 2
 
 
 def test_what_is_whole_is_not_compiled_again(files):
