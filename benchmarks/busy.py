@@ -91,13 +91,13 @@ class Calls:
     Args:
         name: of the pipeline.
         folder: of the checkout whose package it imports.
-        enter: called in the new process before anything else.
+        limit: what the process keeps to, see :func:`keep_to`.
     """
 
-    def __init__(self, name: str, folder: Path, enter: Callable[[], None] | None = None) -> None:
-        self.process = subprocess.Popen([sys.executable, __file__, "--work", name], stdin=subprocess.PIPE, text=True,
-                                        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(folder)},
-                                        preexec_fn=enter)
+    def __init__(self, name: str, folder: Path, limit: str = "") -> None:
+        self.process = subprocess.Popen([sys.executable, __file__, "--work", name, "--limit", limit], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        env={**os.environ, "PYTHONPATH": str(folder)})
 
     def read(self) -> dict:
         """The next line."""
@@ -131,14 +131,17 @@ def spinning(count: int) -> Iterator[None]:
             process.wait()
 
 
-def one_core() -> None:
-    """Let this process have one core."""
-    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+def keep_to(limit: str) -> None:
+    """Let this process have one core ("core"), or what a control group allows (its folder)."""
+    if limit == "core":
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    elif limit:
+        (Path(limit) / "cgroup.procs").write_text(str(os.getpid()))
 
 
 @contextlib.contextmanager
-def quota_group() -> Iterator[Callable[[], None] | None]:
-    """A control group of one core: what moves a new process there, or None where none can be made."""
+def quota_group() -> Iterator[str | None]:
+    """Folder of a new control group of one core, or None where none can be made."""
     for top, limit, value in ((Path("/sys/fs/cgroup"), "cpu.max", "100000 100000"),
                               (Path("/sys/fs/cgroup/cpu"), "cpu.cfs_quota_us", "100000")):
         folder = top / f"photophone-busy-{os.getpid()}"
@@ -152,7 +155,7 @@ def quota_group() -> Iterator[Callable[[], None] | None]:
                 folder.rmdir()
             continue
         try:
-            yield lambda folder=folder: (folder / "cgroup.procs").write_text(str(os.getpid())) and None
+            yield str(folder)
         finally:
             folder.rmdir()
         return
@@ -178,10 +181,9 @@ def in_turns(builds: dict[str, list[Calls]], calls: int, rounds: int) -> dict[st
     return {build: row(found) for build, found in answers.items()}
 
 
-def start(name: str, folders: dict[str, Path], count: int = 1, enter: Callable[[], None] | None = None
-          ) -> dict[str, list[Calls]]:
+def start(name: str, folders: dict[str, Path], count: int = 1, limit: str = "") -> dict[str, list[Calls]]:
     """``count`` processes of each build, ready."""
-    builds = {build: [Calls(name, folder, enter) for _ in range(count)] for build, folder in folders.items()}
+    builds = {build: [Calls(name, folder, limit) for _ in range(count)] for build, folder in folders.items()}
     for processes in builds.values():
         for process in processes:
             process.read()
@@ -206,12 +208,12 @@ def measure(name: str, folders: dict[str, Path], calls: int, rounds: int) -> dic
     builds = start(name, folders, 4)
     scenes["four at once"] = in_turns(builds, calls, 1)
     close(builds)
-    with quota_group() as enter:
-        for scene, limit in (("one core", one_core if hasattr(os, "sched_setaffinity") else None),
-                             ("quota of one core", enter)):
+    with quota_group() as group:
+        for scene, limit in (("one core", "core" if hasattr(os, "sched_setaffinity") else None),
+                             ("quota of one core", group)):
             scenes[scene] = None
             if limit is not None:
-                builds = start(name, folders, enter=limit)
+                builds = start(name, folders, limit=limit)
                 scenes[scene] = in_turns(builds, calls, rounds)
                 close(builds)
     return scenes
@@ -234,6 +236,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--limit", default="", help=argparse.SUPPRESS)
     parser.add_argument("--other", type=Path, help="another checkout, measured in turns")
     parser.add_argument("--pipeline", choices=PIPELINES, action="append", help="by default all")
     parser.add_argument("--calls", type=int, default=5, help="in a row")
@@ -241,6 +244,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the results")
     arguments = parser.parse_args()
     if arguments.work:
+        keep_to(arguments.limit)
         work(arguments.work)
         return
     folders = {"this": ROOT, **({"other": arguments.other.resolve()} if arguments.other else {})}

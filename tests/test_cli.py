@@ -76,7 +76,19 @@ def test_doctor_names_versions_and_devices(run):
     code, output, _ = run("doctor", "--json")
     facts = json.loads(output)
     assert code == 0 and facts["packages"]["torch"] and "cpu" in facts["devices"] and facts["threads"] >= 1
+    used = facts["used_threads"]
+    assert 1 <= used["small"] <= used["large"] <= used["torch"] == facts["threads"]
+    assert f"{used['small']} for small operations, {used['large']} for large ones ({used['why']})" in text
     assert set(facts["kernels"]) == {*OPERATIONS, "decode"} and all(f"  {name} " in text for name in OPERATIONS)
+
+
+def test_doctor_says_who_asked_for_threads(run, monkeypatch):
+    monkeypatch.setenv("PHOTOPHONE_THREADS", "1")
+    assert "1 for small operations, 1 for large ones (PHOTOPHONE_THREADS=1); torch has" in run("doctor")[1]
+    monkeypatch.setenv("PHOTOPHONE_THREADS", "all")
+    code, _, told = run("doctor")
+    assert code == 2 and told == ("photophone: PHOTOPHONE_THREADS must be a whole number of 1 to 1024 threads, got "
+                                  "'all'\n")
 
 
 def test_doctor_warns_of_versions_that_misbehave(run, monkeypatch):

@@ -24,9 +24,9 @@ def make_wheel(folder, path):
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     environment = {name: value for name, value in os.environ.items() if name not in ("CXX", "PYTHONPATH")}
-    done = subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q",
-                           "--disable-pip-version-check", "-w", str(folder), str(source)], capture_output=True,
-                          text=True, check=False, env={**environment, "PATH": path})
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index",
+               "--disable-pip-version-check", "-w", str(folder), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**environment, "PATH": path})
     assert done.returncode == 0, done.stderr
     (wheel,) = folder.glob("*.whl")
     return wheel

@@ -16,6 +16,7 @@ def doctor(as_json: JsonOption = False) -> None:
     import torch
 
     from photophone.cli.known_faults import known_faults
+    from photophone.core.threads import told_threads
     from photophone.kernels import dispatch, few_rows
 
     kernels = {**dispatch.report(), "decode": f"on the processor: {few_rows.library()[1]}"}
@@ -33,6 +34,7 @@ def doctor(as_json: JsonOption = False) -> None:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
+    threads = told_threads()
     devices = ["cpu"] + [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     devices += ["mps"] if torch.backends.mps.is_available() else []
     from photophone.loading.registry import PRETRAINED, list_models
@@ -42,10 +44,12 @@ def doctor(as_json: JsonOption = False) -> None:
                for entry in list_models() if entry.folder}
     if as_json:
         print(json.dumps({"python": sys.version.split()[0], "packages": versions, "devices": devices,
-                          "threads": torch.get_num_threads(), "kernels": kernels,
+                          "threads": threads["torch"], "used_threads": threads, "kernels": kernels,
                           "attention": attention_backends(), "weights": weights, "warnings": known_faults()}))
         return
-    print(f"python {sys.version.split()[0]}, devices: {', '.join(devices)}, {torch.get_num_threads()} threads")
+    print(f"python {sys.version.split()[0]}, devices: {', '.join(devices)}")
+    print(f"threads: {threads['small']} for small operations, {threads['large']} for large ones ({threads['why']}); "
+          f"torch has {threads['torch']}")
     for package, version in versions.items():
         extra = needed[package]
         print(f"{package:34s} {version or f'missing: pip install photophone[{extra}]'}")

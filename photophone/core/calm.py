@@ -19,18 +19,46 @@ import torch
 STAY_SECONDS = 1.0
 """After the last use the threads end."""
 MOST_EXTRA = 8
+NAME = "photophone-calm"
 SHARED_NUMBERS = 200_000
 """Numbers from which on torch shares the work of an addition among threads, by far."""
-
-_lock = threading.Lock()
-_used = 0.0
-_keeper: threading.Thread | None = None
 
 
 @cache
 def can_calm() -> bool:
     """Whether torch computes with GNU OpenMP."""
     return any((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
+
+
+class Keeper:
+    """The thread of Python that keeps further threads of OpenMP, for as long as they are used.
+
+    Attributes:
+        used: the last time.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.used = 0.0
+        self.thread: threading.Thread | None = None
+
+    def use(self, extra: int, ask: Callable[[int], object]) -> None:
+        """Keep ``extra`` threads a while longer; they are those of the first use."""
+        with self.lock:
+            self.used = time.monotonic()
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self._keep, args=(extra, ask), name=NAME, daemon=True)
+                self.thread.start()
+
+    def _keep(self, extra: int, ask: Callable[[int], object]) -> None:
+        torch.get_num_threads()  # torch's own choice for a new thread, which would come later
+        ask(extra + 1)
+        torch.zeros(SHARED_NUMBERS).add_(1)
+        while (left := self.used + STAY_SECONDS - time.monotonic()) > 0:
+            time.sleep(left)
+
+
+KEEPER = Keeper()
 
 
 def calm(count: int, cores: int, ask: Callable[[int], object]) -> bool:
@@ -44,21 +72,8 @@ def calm(count: int, cores: int, ask: Callable[[int], object]) -> bool:
     Returns:
         False where that cannot be done.
     """
-    global _used, _keeper
     extra = max(1, cores - count + 1)
     if not can_calm() or extra > MOST_EXTRA:
         return False
-    with _lock:
-        _used = time.monotonic()
-        if _keeper is None or not _keeper.is_alive():
-            _keeper = threading.Thread(target=_keep, args=(extra, ask), name="photophone-calm", daemon=True)
-            _keeper.start()
+    KEEPER.use(extra, ask)
     return True
-
-
-def _keep(extra: int, ask: Callable[[int], object]) -> None:
-    torch.get_num_threads()  # torch's own choice for a new thread, which would come later
-    ask(extra + 1)
-    torch.zeros(SHARED_NUMBERS).add_(1)
-    while (left := _used + STAY_SECONDS - time.monotonic()) > 0:
-        time.sleep(left)

@@ -81,10 +81,10 @@ def _groups(process: Path, root: Path) -> Iterator[tuple[Path, bool]]:
         if len(parts) < 5 or len(kinds) < 3:
             continue
         is_new = kinds[0] == "cgroup2"
-        if is_new or (kinds[0] == "cgroup" and "cpu" in kinds[2].split(",")):
-            if is_new in own:
-                top = root / parts[4].lstrip("/")
-                yield from ((folder, is_new) for folder in _up(top, parts[3], own[is_new]))
+        limits_time = is_new or (kinds[0] == "cgroup" and "cpu" in kinds[2].split(","))
+        if limits_time and is_new in own:
+            top = root / parts[4].lstrip("/")
+            yield from ((folder, is_new) for folder in _up(top, parts[3], own[is_new]))
 
 
 def _up(top: Path, mounted: str, path: str) -> Iterator[Path]:

@@ -7,11 +7,11 @@ many times as long. So a call gets no more threads than
 1. its operations are worth: one for each ``WORK_PER_THREAD`` multiply-adds of a step, and any number from
    ``LARGE_WORK`` on;
 2. there are cores for: those of the process's affinity, and those that its control groups allow;
-3. there is room for beside what else runs at the moment: its fair share of the machine. Large operations keep all
-   their threads, which then sleep rather than spin (:mod:`photophone.core.calm`);
-4. torch has in the calling thread (``OMP_NUM_THREADS``, :func:`torch.set_num_threads`).
+3. torch has in the calling thread (``OMP_NUM_THREADS``, :func:`torch.set_num_threads`).
 
-:func:`set_threads`, or the environment variable ``PHOTOPHONE_THREADS``, replaces 1 to 3; 4 holds even then.
+:func:`set_threads`, or the environment variable ``PHOTOPHONE_THREADS``, replaces 1 and 2; 3 holds even then. What else
+runs does not change the number, so that a seed gives the same to the last bit; but several threads then sleep rather
+than spin (:mod:`photophone.core.calm`).
 
 The number belongs to the calling thread: other threads of Python keep theirs, also those that start meanwhile.
 :func:`torch.set_num_threads` would give it to all that start later, so OpenMP and MKL are asked directly. Where they
@@ -29,14 +29,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from photophone.core.calm import calm
-from photophone.core.cores import other_tasks, usable_cores
+from photophone.core.cores import MACHINE, other_tasks, usable_cores
 
 ENVIRONMENT = "PHOTOPHONE_THREADS"
 MOST_THREADS = 1024
@@ -100,11 +100,6 @@ def worth(work: int) -> int:
     return MOST_THREADS if work >= LARGE_WORK else max(1, work // WORK_PER_THREAD)
 
 
-def share(cores: int, others: int) -> int:
-    """Threads that fit a machine of ``cores`` on which ``others`` threads want to run: all, or its fair share."""
-    return max(1, cores * cores // (cores + others))
-
-
 def choose_threads(work: int, bound: int) -> tuple[int, str]:
     """Threads for steps of ``work`` multiply-adds where torch has ``bound``, and why, in a few words."""
     asked = asked_threads()
@@ -115,14 +110,7 @@ def choose_threads(work: int, bound: int) -> tuple[int, str]:
     if count > 1:
         cores = usable_cores()
         count, why = (cores.count, cores.why) if cores.count <= count else (count, why)
-    if count == 1:
-        return count, why
-    fair = share(cores.machine, _others(cores.machine - count))
-    if fair >= count:
-        return count, why
-    if work >= LARGE_WORK and calm(count, cores.count, _ask):
-        return count, f"{why}, spinning less beside other work"
-    return fair, "other work on the machine"
+    return count, why
 
 
 def _others(room: int) -> int:
@@ -157,16 +145,25 @@ class Region:
         self.count: int | None = None
         self.why = ""
 
+    def begin(self) -> None:
+        """Choose and use a number of threads.
+
+        Raises:
+            ValueError: the environment asks for something else than a number.
+        """
+        self.count, self.why = choose_threads(self.work, _here.bound)
+        _ask(self.count)
+        with _lock:
+            _running[threading.get_ident()] = self.count
+        self.adapt()
+
     def adapt(self) -> None:
-        """Choose again: between steps, other work may have begun or ended."""
-        if self.work is None:
+        """Spin less while other programs run: to be called between steps, for they may have begun or ended."""
+        if self.count is None or self.count == 1:
             return
-        count, self.why = choose_threads(self.work, _here.bound)
-        if count != self.count:
-            _ask(count)
-            self.count = count
-            with _lock:
-                _running[threading.get_ident()] = count
+        room = MACHINE - self.count
+        if _others(room) > room:
+            calm(self.count, usable_cores().count, _ask)
 
 
 @contextmanager
@@ -190,7 +187,7 @@ def fitting_threads(model: nn.Module, places: int) -> Iterator[Region]:
     region = Region(places * size(model))
     local = _ask(before)  # MKL's own number, which may be none
     try:
-        region.adapt()
+        region.begin()
         yield region
     finally:
         _put_back(before, local)
@@ -240,6 +237,19 @@ def _setters() -> tuple[ctypes._CFuncPtr | None, ctypes._CFuncPtr | None]:
             continue
         return getattr(library, "omp_set_num_threads", None), getattr(library, "MKL_Set_Num_Threads_Local", None)
     return None, None
+
+
+def told_threads() -> dict[str, Any]:
+    """What this thread of Python would use and why, for people: torch's own number, that of small and large operations.
+
+    Raises:
+        ValueError: the environment asks for something else than a number.
+    """
+    bound = torch.get_num_threads()
+    if not can_choose():
+        return {"torch": bound, "small": bound, "large": bound, "why": "torch's OpenMP cannot be asked"}
+    count, why = choose_threads(LARGE_WORK, bound)
+    return {"torch": bound, "small": choose_threads(1, bound)[0], "large": count, "why": why}
 
 
 def can_choose() -> bool:

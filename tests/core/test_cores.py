@@ -65,8 +65,8 @@ def test_a_container_sees_its_own_group_at_the_top(tmp_path, mounted, path):
     assert system(tmp_path, NEW.format(root=mounted), f"0::{path}\n", {f"{TOP}/cpu.max": "100000 100000\n"}) == 1
 
 
-@pytest.mark.parametrize("mounts, groups", [("", ""), ("nothing of the kind\n", "nor here\n"), (NEW, ""), ("", "0::/\n"),
-                                            ("1 2 - \n - cgroup2\n", "::\n0\n")])
+@pytest.mark.parametrize("mounts, groups", [("", ""), ("nothing of the kind\n", "nor here\n"), (NEW, ""),
+                                            ("", "0::/\n"), ("1 2 - \n - cgroup2\n", "::\n0\n")])
 def test_what_cannot_be_read_limits_nothing(tmp_path, mounts, groups):
     assert system(tmp_path, mounts.format(root="/"), groups, {f"{TOP}/cpu.max": "100000 100000\n"}) is None
 

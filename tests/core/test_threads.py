@@ -10,7 +10,7 @@ from torch import nn
 
 from photophone.core import threads
 from photophone.core.cores import Cores
-from photophone.core.threads import choose_threads, each_with_threads, fitting_threads, set_threads, share, worth
+from photophone.core.threads import choose_threads, each_with_threads, fitting_threads, set_threads, worth
 
 SMALL, LARGE = 1, 1000
 pytestmark = pytest.mark.skipif(not threads.can_choose(), reason="torch's OpenMP cannot be asked here")
@@ -24,11 +24,12 @@ def model():
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
     """Eight cores, nothing else running, whatever machine this is."""
-    state = {"cores": Cores(8, 8, "all cores"), "others": 0}
+    state = {"cores": Cores(8, 8, "all cores"), "others": 0, "calmed": []}
     monkeypatch.setattr(threads, "usable_cores", lambda: state["cores"])
     monkeypatch.setattr(threads, "other_tasks", lambda room: state["others"])
+    monkeypatch.setattr(threads, "MACHINE", 8)
     monkeypatch.setattr(threads, "LOOK_SECONDS", -1)
-    monkeypatch.setattr(threads, "calm", lambda count, cores, ask: True)
+    monkeypatch.setattr(threads, "calm", lambda count, cores, ask: state["calmed"].append((count, cores)))
     monkeypatch.delenv(threads.ENVIRONMENT, raising=False)
     before = torch.get_num_threads()
     torch.set_num_threads(8)
@@ -63,23 +64,19 @@ def test_cores_bound_and_load(machine):
     assert choose_threads(LARGE * 10**6, 3) == (3, "torch has 3")
     machine["cores"] = Cores(2, 64, "a quota of 2 cores")
     assert choose_threads(10**9, 8) == (2, "a quota of 2 cores")
-    machine["others"] = 40  # of a host with room for them and for us
+    machine["others"] = 40  # does not change a result to the last bit
     assert choose_threads(10**9, 8)[0] == 2
-    machine.update(cores=Cores(2, 2, "all cores"), others=2)
-    assert choose_threads(12_000_000, 8) == (1, "other work on the machine")
-    count, why = choose_threads(10**9, 8)
-    assert count == 2 and "spinning less" in why
+    assert choose_threads(12_000_000, 8) == (2, "a quota of 2 cores")
+    machine["cores"] = Cores(1, 64, "an affinity of 1 of 64 cores")
+    assert choose_threads(10**9, 8) == (1, "an affinity of 1 of 64 cores")
 
 
-def test_where_nothing_can_be_calmed_large_work_takes_its_share(machine, monkeypatch):
-    monkeypatch.setattr(threads, "calm", lambda count, cores, ask: False)
-    machine["others"] = 8
-    assert choose_threads(10**9, 8) == (4, "other work on the machine")
-
-
-@pytest.mark.parametrize("cores, others, wanted", [(2, 0, 2), (2, 1, 1), (2, 4, 1), (64, 1, 63), (64, 64, 32), (1, 9, 1)])
-def test_fair_share(cores, others, wanted):
-    assert share(cores, others) == wanted
+@pytest.mark.parametrize("others, places, wanted", [(0, LARGE, []), (1, LARGE, [(8, 8)]), (9, LARGE, [(8, 8)]),
+                                                    (3, 700, []), (4, 700, [(5, 8)]), (9, SMALL, [])])
+def test_threads_spin_less_where_there_are_not_cores_for_all(model, machine, others, places, wanted):
+    machine["others"] = others
+    with fitting_threads(model, places):
+        assert machine["calmed"] == wanted
 
 
 def test_a_small_model_has_one_thread_and_a_large_one_all(model):
@@ -147,11 +144,15 @@ def test_calls_of_several_threads_that_overlap_in_any_order(model):
     assert elsewhere(now) == [8, 8]
 
 
-def test_other_calls_of_this_process_are_load(model):
+def test_other_calls_of_this_process_are_load(model, machine):
+    def other():
+        with fitting_threads(model, 700):
+            return now()
+
     with fitting_threads(model, LARGE):
-        assert elsewhere(lambda: choose_threads(12_000_000, 8)[0]) == 2
-        assert elsewhere(lambda: choose_threads(31_000_000, 8)) == (4, "other work on the machine")
-        assert choose_threads(31_000_000, 8)[0] == 6
+        assert machine["calmed"] == []
+        assert elsewhere(other) == [5, 5] and machine["calmed"] == [(5, 8)]
+    assert elsewhere(other) == [5, 5] and len(machine["calmed"]) == 1
 
 
 def test_threads_that_the_user_gave_are_the_upper_bound(model):
@@ -215,10 +216,10 @@ def test_load_that_comes_between_steps(model, machine):
         assert now() == [5, 5]
         machine["others"] = 24
         region.adapt()
-        assert now() == [2, 2]
+        assert now() == [5, 5] and machine["calmed"] == [(5, 8)]
         machine["others"] = 0
         region.adapt()
-        assert now() == [5, 5]
+        assert len(machine["calmed"]) == 1
 
 
 def test_a_model_elsewhere_or_compiled_changes_nothing(model):

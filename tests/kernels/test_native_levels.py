@@ -77,10 +77,14 @@ def test_what_is_damaged_is_not_loaded(made, damage, tmp_path, monkeypatch):
 
 def test_there_is_one_openmp(made):
     """The one that torch has loaded, not another of the system."""
-    code = (f"import torch, ctypes\nfor level in {native.levels()!r}: ctypes.CDLL({str(made)!r} + f'/decode-x86-64-"
-            "{level}.so').packed_lanes()\nprint({line.split()[-1] for line in open('/proc/self/maps') if 'gomp' in line})")
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert len(eval(found)) == 1 and "torch" in found
+    code = f"""
+import ctypes, torch
+for level in {native.levels()!r}:
+    ctypes.CDLL({str(made)!r} + "/decode-x86-64-" + level + ".so").packed_lanes()
+print(*{{line.split()[-1] for line in open("/proc/self/maps") if "gomp" in line}}, sep="\\n")
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert len(found) == 1 and "torch" in found[0]
 
 
 def test_old_systems_have_all_symbols(made):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from photophone.core.command import Stop
 from photophone.core.files import atomic_folder, check_space, space_told
+from photophone.core.threads import LARGE_WORK, Region, fitting_threads
 from photophone.training.loop.checkpoint import (
     DamagedCheckpoint,
     list_checkpoints,
@@ -161,12 +162,14 @@ class Trainer:
                 self.reporter = Reporter(self.folder, self.step)
                 for note in self.reporter.notes:
                     tqdm.write(note)
-            if self._train(max_seconds, stop):
+            with fitting_threads(self.task.model, LARGE_WORK) as threads:
+                done = self._train(max_seconds, stop, threads)
+            if done:
                 # also when there was no step left to do: the run may have ended between checkpoint and export
                 self._export()
         return self.step
 
-    def _train(self, max_seconds: float | None, stop: Stop | None) -> bool:
+    def _train(self, max_seconds: float | None, stop: Stop | None, threads: Region) -> bool:
         """Make the steps; False when a signal ended them."""
         config, started = self.config, time.monotonic()
         bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.accelerator.is_main_process,
@@ -176,6 +179,7 @@ class Trainer:
         window, clock = 0, time.monotonic()
         with bar:  # an error is told below it
             while self.step < config.steps:
+                threads.adapt()
                 metrics = self._train_step()
                 self.step += 1
                 window += 1
