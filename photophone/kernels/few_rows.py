@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from photophone.kernels import dispatch, native
+from photophone.kernels.large_pages import in_large_pages
 
 WEIGHTS = ("float32", "bfloat16", "int8", "int4")
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5 + 2 / 32}
@@ -211,6 +212,11 @@ class FewRowsWeight:
         self.bias = None if bias is None else bias.detach().float().contiguous()
         self.packed, self.scale = (_pack_nibbles(values, scale, code.packed_outputs()) if kind == "int4" else
                                    (_pack(values, code.packed_lanes(), code.packed_outputs()), scale))
+        self._place()
+
+    def _place(self) -> None:
+        self.packed = in_large_pages(self.packed)
+        self.scale = None if self.scale is None else in_large_pages(self.scale)
         self._matrix: Matrix | None = None
 
     @property
@@ -222,6 +228,10 @@ class FewRowsWeight:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_matrix": None}  # addresses are worth nothing in a copy
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._place()
 
     def unpacked(self) -> Tensor:
         """The rounded weights float32 (out, in), times their scales."""

@@ -33,15 +33,14 @@ constexpr int LANES = 8, MOST_ROWS = 3;
 // in the nearest cache for the rows after them.
 constexpr int OUTPUTS = 4;
 constexpr int64_t LINE = 64;           // bytes of a line of the cache
-#ifndef AHEAD
-#define AHEAD 2048
+#ifndef PIECE_
+#define PIECE_ 16384
 #endif
-#ifndef PIECE
-#define PIECE 16384
+#ifndef FIRST_
+#define FIRST_ 4096
 #endif
-#ifndef FIRST
-#define FIRST 4096
-#endif
+constexpr int64_t PIECE = PIECE_;
+constexpr int64_t FIRST = FIRST_;
 constexpr int64_t GROUP = 32;          // neighbouring channels of 4-bit weights that share a scale: they fill one lane
 constexpr int64_t GROUPS = 8;          // of a tile of 4-bit weights: one in each of 8 lanes
 constexpr int64_t NIBBLES = 8;         // of a word
@@ -237,8 +236,6 @@ inline void product(const float* x, const float* offsets, int64_t tiles, const i
     for (int m = 0; m < M; m++)
         for (int r = 0; r < OUTPUTS; r++) sums[m][r] = PARTS == 4 ? load(offsets + m * LANES) : Floats{};
     for (int64_t tile = 0; tile < tiles; tile++, weight += OUTPUTS * LANES) {
-        for (int64_t line = 0; line < 4 * OUTPUTS * LANES; line += LINE)
-            __builtin_prefetch((const char*)weight + AHEAD + line);
         Words words[OUTPUTS];
         for (int r = 0; r < OUTPUTS; r++) words[r] = load(weight + r * LANES), keep(words[r]);
 #pragma GCC unroll 4
@@ -267,8 +264,6 @@ inline void product_of_nibbles(const float* x, const float* offsets, int64_t til
         for (int m = 0; m < M; m++)
             for (int v = 0; v < VECTORS; v++) inner[m][v] = eight_lanes(offsets + m * tiles * GROUPS);
         for (int word = 0; word < GROUP / NIBBLES; word++, weight += VECTORS * LANES) {
-            for (int64_t line = 0; line < 4 * VECTORS * LANES; line += LINE)
-                __builtin_prefetch((const char*)weight + AHEAD + line);
             Words words[VECTORS];
             for (int v = 0; v < VECTORS; v++) words[v] = load(weight + v * LANES), keep(words[v]);
 #pragma GCC unroll 8
