@@ -34,8 +34,8 @@ class _Chunks:
         with self.lock:
             chunk = None if self.chunk is None else self.chunk()
             if chunk is None or self.next + size > len(chunk):
-                size_of_chunk = max(CHUNK, -(-size // PAGE) * PAGE) + PAGE
-                chunk = mmap.mmap(-1, size_of_chunk, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+                room = max(CHUNK, -(-size // PAGE) * PAGE) + PAGE  # the first page begins within it
+                chunk = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
                 chunk.madvise(mmap.MADV_HUGEPAGE)
                 address = torch.frombuffer(chunk, dtype=torch.uint8, count=1).data_ptr()
                 self.chunk = weakref.ref(chunk)
