@@ -1,32 +1,39 @@
 """Autoregressive decoding of a Llama-shaped model with 111 million parameters, two guidance rows, on the processor.
 
 The peer is transformers' LlamaForCausalLM with random weights, a static cache, the same sizes and rows, greedy. Repeats
-are interleaved; a ratio is the median of the ratios of the repeats. Run it by ``benchmarks/cpu.py --part decode``.
+are interleaved; a ratio is the median of the ratios of the repeats, and so is a share of the bandwidth, which is read
+just before and after. Peak memory is that of a process of its own for each row, without the other rows' weights. Run it
+by ``benchmarks/cpu.py --part decode``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import resource
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from tables import Table
 from torch import Tensor, nn
 
 from photophone.core.noise import SeededNoise
-from photophone.decoding.loop import DecodingStopped
+from photophone.decoding.loop import DecodingStopped, KVCache
 from photophone.generators.conditions import ClassLabels
 from photophone.generators.llamagen.model import LlamaGenGPT
-from photophone.kernels.few_rows import WEIGHTS, library
+from photophone.kernels.few_rows import BYTES, WEIGHTS, library
 from photophone.layers.decode_linear import prepare_for_decoding
+from photophone.layers.rotary import sequence_rotary
 
 TOKENS = 64
 LABELS = 4
 READ_BYTES = 1_000_000_000
 NAMES = {"transformers": "transformers, static cache", "plain": "ours, not prepared"}
-SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
+PREFILL = 512
 
 
 def make_model(**config: int) -> LlamaGenGPT:
@@ -37,21 +44,33 @@ def make_model(**config: int) -> LlamaGenGPT:
     return model
 
 
-def make_peer() -> Callable[[int], object]:
-    """A function that decodes so many tokens of two rows with transformers."""
+def make_peer() -> tuple[Callable[[int], object], Callable[[], object]]:
+    """Functions of transformers: decode so many tokens of two rows, and read PREFILL tokens of each of them."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     model = LlamaForCausalLM(LlamaConfig(vocab_size=16384, hidden_size=768, intermediate_size=2048,
-                                         num_hidden_layers=12, num_attention_heads=12, max_position_embeddings=512,
+                                         num_hidden_layers=12, num_attention_heads=12, max_position_embeddings=1024,
                                          eos_token_id=None, pad_token_id=0)).eval()
-    start = torch.ones(2, 1, dtype=torch.long)
 
     @torch.inference_mode()
-    def decode(count: int) -> object:
+    def generate(start: Tensor, count: int) -> object:
         return model.generate(start, attention_mask=torch.ones_like(start), do_sample=False, min_new_tokens=count,
                               max_new_tokens=count, cache_implementation="static")
 
-    return decode
+    short, long = torch.ones(2, 1, dtype=torch.long), torch.ones(2, PREFILL, dtype=torch.long)
+    return lambda count: generate(short, count), lambda: generate(long, 1)
+
+
+@torch.inference_mode()
+def prefill(model: LlamaGenGPT) -> Tensor:
+    """Logits of the code behind PREFILL codes of two rows, whose keys and values are kept."""
+    config = model.config
+    head_dim = config.width // config.num_heads
+    cache = KVCache(len(model.blocks), 2, config.num_heads, PREFILL + 1, head_dim)
+    x = model.token_embedding(torch.ones(2, PREFILL, dtype=torch.long))
+    mask = torch.ones(1, 1, PREFILL, PREFILL, dtype=torch.bool).tril()
+    hidden = model.hidden(x, mask, sequence_rotary(PREFILL, head_dim), cache)
+    return model.token_head.logits(hidden[:, -1:])
 
 
 def decode(model: LlamaGenGPT, count: int) -> None:
@@ -98,32 +117,73 @@ def greedy(model: LlamaGenGPT, labels: Tensor, count: int, given: Tensor | None 
     return torch.stack(codes, 1), torch.stack(logits, 1)
 
 
+def peak_memory(name: str, threads: int) -> float:
+    """Megabytes that a process needs at most for the row ``name``: the model, its packed copy, TOKENS codes."""
+    script = f"import cpu_decode; cpu_decode.measure_memory({name!r}, {threads})"
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, check=True, capture_output=True,
+                          text=True)
+    return float(done.stdout.split()[-1])
+
+
+def measure_memory(name: str, threads: int) -> None:
+    """Print the megabytes of one row."""
+    torch.set_num_threads(threads)
+    if name == "transformers":
+        make_peer()[0](TOKENS)
+    else:
+        model = make_model()
+        decode(model if name == "plain" else prepare_for_decoding(model, name), TOKENS)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def measure(runs: dict[str, Callable[[], object]], read: Callable[[], object], repeats: int,
+            clock: Callable[[], float]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds of each run in each repeat, and of a reading before and after it."""
+    times, readings = {name: [] for name in runs}, {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, function in runs.items():
+            before = [seconds(read, clock) for _ in range(2)]
+            times[name].append(seconds(function, clock))
+            readings[name].append(statistics.median(before + [seconds(read, clock) for _ in range(2)]))
+    return times, readings
+
+
 def run(repeats: int, clock: Callable[[], float]) -> Table:
     """A row for each kind of weights, and for transformers."""
     print(f"compiled code: {library()[1]}")
-    plain, peer = make_model(), make_peer()
-    models = {kind: prepare_for_decoding(copy.deepcopy(plain), kind) for kind in WEIGHTS}
+    plain = make_model()
+    peer, peer_prefill = make_peer()
+    models = {"plain": plain} | {kind: prepare_for_decoding(copy.deepcopy(plain), kind) for kind in WEIGHTS}
     runs: dict[str, Callable[[], object]] = {"transformers": lambda: peer(TOKENS)}
-    runs["plain"] = lambda: decode(plain, TOKENS)
     runs |= {kind: lambda model=model: decode(model, TOKENS) for kind, model in models.items()}
+    prefills: dict[str, Callable[[], object]] = {"transformers": peer_prefill}
+    prefills |= {kind: lambda model=model: prefill(model) for kind, model in models.items()}
     numbers = torch.ones(READ_BYTES // 4)
-    runs["read"] = numbers.sum
-    for function in runs.values():
+    for function in (*runs.values(), *prefills.values()):
         function()
-    times = {name: [] for name in runs}
+    times, readings = measure(runs, numbers.sum, repeats, clock)
+    prompts = {name: [] for name in prefills}
     for _ in range(repeats):
-        for name, function in runs.items():
-            times[name].append(seconds(function, clock))
-    bandwidth = numbers.nbytes / statistics.median(times["read"])
+        for name, function in prefills.items():
+            prompts[name].append(seconds(function, clock))
+    bandwidth = numbers.nbytes / statistics.median(sum(readings.values(), []))
     print(f"read bandwidth {bandwidth / 1e9:.1f} GB/s (sum over {numbers.nbytes / 1e9:.0f} GB); a step reads "
-          f"{linear_weights(plain) / 1e6:.1f} million weights; {TOKENS} tokens, 2 rows")
+          f"{linear_weights(plain) / 1e6:.1f} million weights; {TOKENS} tokens, 2 rows; prefill of {PREFILL} tokens")
     rows = []
-    for name in list(runs)[:-1]:
-        step = statistics.median(times[name]) / TOKENS
-        against = [statistics.median(a / b for a, b in zip(times[other], times[name]))
-                   for other in ("transformers", "float32")]
-        rate = linear_weights(plain) * SIZES.get(name, 4) / step
-        right = agreement(models[name], models["float32"], TOKENS) if name in ("bfloat16", "int8") else [None] * 3
-        rows.append([NAMES.get(name, name), 1000 * step, *against, rate / 1e9, rate / bandwidth, *right])
+    for name in runs:
+        size = linear_weights(plain) * BYTES.get(name, 4)
+        against = [ratio(times[other], times[name]) for other in ("transformers", "float32")]
+        shares = [size * TOKENS / took * reading / numbers.nbytes for took, reading in zip(times[name], readings[name])]
+        right = agreement(models[name], models["float32"], TOKENS) if BYTES.get(name, 4) < 4 else [None] * 3
+        rows.append([NAMES.get(name, name), 1000 * statistics.median(times[name]) / TOKENS, *against,
+                     size * TOKENS / statistics.median(times[name]) / 1e9, statistics.median(shares),
+                     ratio(prompts["transformers"], prompts[name]), *right,
+                     peak_memory(name, torch.get_num_threads())])
     return ("weights", "ms a step", "times as fast as transformers", "as our float32", "GB/s of weights",
-            "of the read bandwidth", "agreement", "free", "error of logits"), rows
+            "of the read bandwidth", "prefill, as transformers", "agreement", "free", "error of logits",
+            "peak MB"), rows
+
+
+def ratio(theirs: list[float], ours: list[float]) -> float:
+    """Median of the ratios of paired repeats."""
+    return statistics.median(a / b for a, b in zip(theirs, ours))

@@ -1,9 +1,10 @@
 """Linear layers on a few rows: the decode step of a transformer, on the processor.
 
-M rows of ``in`` channels through ``out x in`` weights of b bytes (4, 2 or 1) read ``out in b`` bytes and do
+M rows of ``in`` channels through ``out x in`` weights of b bytes (4, 2, 1 or 9/16) read ``out in b`` bytes and do
 ``2 M out in`` operations: M / 2 a byte in float32. Up to about 4 rows the memory is the limit, and torch's own product
 reads it at a third of its speed with two rows. Here weights are packed in the order of reading, once, and each is read
-once for all rows. A row's result is the same to the last bit whatever other rows there are.
+once for all rows. A row's result is the same to the last bit whatever other rows there are. What an 8-bit or 4-bit
+weight costs beside its products is one mask and one conversion for each vector of them.
 
 The code is C++ that is compiled on first use (:mod:`photophone.kernels.native`). The reference is plain torch.
 """
@@ -19,10 +20,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from photophone.kernels import dispatch, native
+from photophone.kernels.large_pages import in_large_pages
 
-WEIGHTS = ("float32", "bfloat16", "int8")
+WEIGHTS = ("float32", "bfloat16", "int8", "int4")
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5 + 2 / 32}
+"""Of a weight, with its share of a scale where groups of weights have one."""
+GROUP = 32
+"""Neighbouring channels of an output that share a scale in int4."""
+SCALES = torch.linspace(0.8, 1.1, 7)
+"""Scales of a group in int4 that are tried, over the one whose levels -7 to 7 reach its largest weight."""
 MAX_ROWS = 64
 """Rows from which on torch's own product is as fast."""
+WEIGHTS_AT_A_TIME = 2**20
+"""That are rounded to int4 together: what is tried for them stays in the processor's caches."""
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,15 +42,58 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
+def quantize_groups(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (out, in) to int8 from -8 to 7, and scales bfloat16 (out, groups of GROUP channels).
+
+    Of some scales a group gets the one with the least squared error; the sign of the scale is free, so that the level
+    -8, which has no counterpart, can serve either end. Zero stays zero.
+    """
+    groups = F.pad(weight.float(), (0, -weight.shape[1] % GROUP)).unflatten(1, (-1, GROUP))  # (out, groups, GROUP)
+    parts = [_quantize(part) for part in groups.split(max(1, WEIGHTS_AT_A_TIME // max(1, groups[0].numel())))]
+    values = torch.cat([part[0] for part in parts]).flatten(1)[:, :weight.shape[1]]
+    return values, torch.cat([part[1] for part in parts])
+
+
+def _quantize(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Groups (..., GROUP) to int8 and bfloat16 (...)."""
+    extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+    values = torch.zeros_like(groups, dtype=torch.int8)
+    scales = torch.zeros_like(extreme, dtype=torch.bfloat16)
+    least = torch.full_like(extreme, torch.inf)
+    for factor in SCALES:
+        scale = (extreme / -7 * factor).bfloat16()
+        tried = scale.float()
+        levels = (groups / tried).nan_to_num_(0, 7, -8).round_().clamp_(-8, 7)
+        error = (levels * tried - groups).square_().sum(-1, keepdim=True)
+        better = error < least
+        values = torch.where(better, levels.to(torch.int8), values)
+        scales = torch.where(better, scale, scales)
+        least = torch.where(better, error, least)
+    return values, scales[..., 0]
+
+
 def round_weight(weight: Tensor, kind: str) -> tuple[Tensor, Tensor | None]:
-    """Weights (out, in) in the form of ``kind``, a name of WEIGHTS, and their scales, None but for int8.
+    """Weights (out, in) in the form of ``kind``, a name of WEIGHTS, and their scales.
+
+    Returns:
+        Float32 or bfloat16 and None; int8 and float32 (out,) for int8; int8 from -8 to 7 and bfloat16
+        (out, groups of GROUP channels) for int4.
 
     Raises:
         ValueError: for a kind that is not in WEIGHTS.
     """
     if kind not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, got {kind!r}")
+    if kind == "int4":
+        return quantize_groups(weight)
     return quantize_rows(weight) if kind == "int8" else (weight.to(getattr(torch, kind)), None)
+
+
+def scaled(values: Tensor, scale: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """What rounded weights (out, in) stand for, from their scales (out,) or (out, groups)."""
+    if scale.ndim == 1:
+        return values.to(dtype) * scale.to(dtype)[:, None]
+    return values.to(dtype) * scale.to(dtype).repeat_interleave(GROUP, dim=1)[:, :values.shape[1]]
 
 
 def linear_reference(x: Tensor, weight: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
@@ -48,6 +101,8 @@ def linear_reference(x: Tensor, weight: Tensor, scale: Tensor | None = None, bia
 
     Few float32 rows on the processor are multiplied from the other side, which torch does in two thirds of the time.
     """
+    if scale is not None and scale.ndim == 2:
+        weight, scale = scaled(weight, scale, x.dtype), None
     rows = x.shape[:-1].numel()
     if scale is None and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and 1 < rows <= 16:
         y = (weight @ x.flatten(0, -2).T).T.unflatten(0, x.shape[:-1])
@@ -58,11 +113,15 @@ def linear_reference(x: Tensor, weight: Tensor, scale: Tensor | None = None, bia
     return y if bias is None else y + bias.to(y.dtype)
 
 
+STORAGE = (torch.float32, torch.bfloat16, torch.int8, torch.uint8)
+"""How packed weights of each of WEIGHTS are kept: in a uint8 lie two of int4."""
+
+
 class Matrix(ctypes.Structure):
     """Packed weights as the C++ code has them; ``None`` stands for a null pointer."""
 
     _fields_ = [("weight", ctypes.c_void_p), ("scale", ctypes.c_void_p), ("bias", ctypes.c_void_p),
-                ("in_", ctypes.c_int64), ("out", ctypes.c_int64), ("bytes", ctypes.c_int64)]
+                ("in_", ctypes.c_int64), ("out", ctypes.c_int64), ("kind", ctypes.c_int64)]
 
 
 @cache
@@ -74,9 +133,11 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     if code is not None:
         pointer = ctypes.c_void_p
         code.few_rows_linear.argtypes = [pointer, pointer, pointer, ctypes.c_int64, ctypes.c_int]
-        code.llama_block.argtypes = [pointer, pointer, ctypes.c_int]
+        code.unpack.argtypes = [pointer, pointer, ctypes.c_int]
+        code.llama_blocks.argtypes = [pointer, ctypes.c_int64, pointer, ctypes.c_int]
         code.few_rows_linear.restype = None
-        code.llama_block.restype = ctypes.c_int
+        code.unpack.restype = None
+        code.llama_blocks.restype = ctypes.c_int
     return code, reason
 
 
@@ -97,13 +158,37 @@ def _(x: Tensor, packed: Tensor, scale: Tensor | None, bias: Tensor | None, outp
 def _matrix(packed: Tensor, scale: Tensor | None, bias: Tensor | None, channels: int, outputs: int) -> Matrix:
     scale = None if scale is None else scale.data_ptr()
     bias = None if bias is None else bias.data_ptr()
-    return Matrix(packed.data_ptr(), scale, bias, channels, outputs, packed.element_size())
+    return Matrix(packed.data_ptr(), scale, bias, channels, outputs, STORAGE.index(packed.dtype))
 
 
 def _run(x: Tensor, matrix: Matrix) -> Tensor:
     y = torch.empty(len(x), matrix.out)
     library()[0].few_rows_linear(ctypes.addressof(matrix), x.data_ptr(), y.data_ptr(), len(x), torch.get_num_threads())
     return y
+
+
+def _pack(values: Tensor, lanes: int, block: int) -> Tensor:
+    """Rounded weights (out, in) in the order of ``Matrix`` in ``native/decode.cpp``: (blocks, tiles, block, lanes,
+    parts of a word)."""
+    parts = 4 // values.element_size()
+    values = F.pad(values, (0, -values.shape[1] % (parts * lanes), 0, -len(values) % block))
+    packed = values.view(len(values) // block, block, -1, parts, lanes).permute(0, 2, 1, 4, 3).contiguous()
+    if parts == 4:
+        packed.view(torch.uint8)[..., :3] ^= 128  # all but the highest part of a word are read without sign
+    return packed
+
+
+def _pack_nibbles(values: Tensor, scale: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """The same for int4: uint8 (blocks, tiles, words of a group, block, groups of a tile, 4), two weights in each; and
+    scales (blocks, tiles, block, groups of a tile)."""
+    groups, nibbles = 8, 8  # of a tile, and of a word
+    values = F.pad(values, (0, -values.shape[1] % (groups * GROUP), 0, -len(values) % block))
+    words = values.view(len(values) // block, block, -1, groups, GROUP // nibbles, nibbles).permute(0, 2, 4, 1, 3, 5)
+    words = words.contiguous()
+    words[..., :nibbles - 1] += 8
+    packed = (words[..., ::2] & 15).to(torch.uint8) | (words[..., 1::2].to(torch.uint8) << 4)
+    scale = F.pad(scale, (0, values.shape[1] // GROUP - scale.shape[1], 0, len(values) - len(scale)))
+    return packed, scale.view(len(values) // block, block, -1, groups).transpose(1, 2).contiguous()
 
 
 class FewRowsWeight:
@@ -122,15 +207,16 @@ class FewRowsWeight:
         code, reason = library()
         if code is None:
             raise RuntimeError(f"no compiled code for few rows: {reason}")
-        lanes = code.packed_lanes()
-        block = code.packed_outputs()
         self.outputs, self.channels = weight.shape
-        values, self.scale = round_weight(weight.detach(), kind)
+        values, scale = round_weight(weight.detach(), kind)
         self.bias = None if bias is None else bias.detach().float().contiguous()
-        values = F.pad(values, (0, -self.channels % lanes, 0, -self.outputs % block))
-        # (out / block, block, in / lanes, lanes) -> (out / block, in / lanes, block, lanes)
-        self.packed = values.view(len(values) // block, block, -1, lanes).transpose(1, 2).contiguous()
+        self.packed, self.scale = (_pack_nibbles(values, scale, code.packed_outputs()) if kind == "int4" else
+                                   (_pack(values, code.packed_lanes(), code.packed_outputs()), scale))
+        self._place()
 
+    def _place(self) -> None:
+        self.packed = in_large_pages(self.packed)
+        self.scale = None if self.scale is None else in_large_pages(self.scale)
         self._matrix: Matrix | None = None
 
     @property
@@ -143,15 +229,21 @@ class FewRowsWeight:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_matrix": None}  # addresses are worth nothing in a copy
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._place()
+
     def unpacked(self) -> Tensor:
-        """The rounded weights (out, in) without their scales."""
-        return self.packed.transpose(1, 2).flatten(2).flatten(0, 1)[:self.outputs, :self.channels]
+        """The rounded weights float32 (out, in), times their scales."""
+        weight = torch.empty(self.outputs, self.channels)
+        library()[0].unpack(ctypes.addressof(self.matrix), weight.data_ptr(), torch.get_num_threads())
+        return weight
 
     def __call__(self, x: Tensor) -> Tensor:
         """x float (..., in) -> (..., out), computed in float32 and given in the dtype of x; no gradients."""
         rows = x.shape[:-1].numel()
         if rows > MAX_ROWS:
-            return linear_reference(x.float(), self.unpacked(), self.scale, self.bias).to(x.dtype)
+            return F.linear(x.float(), self.unpacked(), self.bias).to(x.dtype)
         x_rows = x.reshape(rows, self.channels).float().contiguous()
         if torch.compiler.is_compiling():
             y = compiled_linear(x_rows, self.packed, self.scale, self.bias, self.outputs)

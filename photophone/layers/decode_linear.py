@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from photophone.kernels.few_rows import WEIGHTS, FewRowsWeight, library, linear_reference, round_weight
+from photophone.kernels.few_rows import MAX_ROWS, WEIGHTS, FewRowsWeight, library, linear_reference, round_weight
 
 
 class DecodeLinear(nn.Linear):
@@ -20,7 +20,7 @@ class DecodeLinear(nn.Linear):
 
     Args:
         linear: the layer to replace; its parameters are shared.
-        weights: "float32", "bfloat16" or "int8": what the copy holds, see :func:`prepare_for_decoding`.
+        weights: "float32", "bfloat16", "int8" or "int4": what the copy holds, see :func:`prepare_for_decoding`.
     """
 
     def __init__(self, linear: nn.Linear, weights: str) -> None:
@@ -55,6 +55,9 @@ class DecodeLinear(nn.Linear):
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return F.linear(x, self.weight, self.bias)
         if self.packed is not None:
+            many = x.shape[:-1].numel() > MAX_ROWS
+            if many and self.kind == "float32" and x.dtype == self.weight.dtype == torch.float32:
+                return F.linear(x, self.weight, self.bias)
             return self.packed(x)
         values, scale = self.rounded
         if x.is_cuda and self.kind != "float32":
@@ -75,21 +78,23 @@ def prepare_for_decoding(model: nn.Module, weights: str = "float32", smallest: i
 
     On the processor weights are packed for products with few rows, by code that is compiled once
     (:mod:`photophone.kernels.few_rows`); without a compiler the rounded weights go through torch's own products, which
-    saves no time. On a GPU "bfloat16" multiplies in bfloat16, and "int8" as well, with weights that are read as int8
-    only where ``torch.compile`` fuses the conversion.
+    saves no time. On a GPU "bfloat16" multiplies in bfloat16, and "int8" and "int4" as well, with weights that are read
+    as int8 only where ``torch.compile`` fuses the conversion.
 
     Args:
         model: a module with weights.
-        weights: "float32" (nothing is rounded), "bfloat16" (relative error of a weight at most 2**-8), or "int8"
-            (symmetric, one scale for each output: error at most 1/254 of the largest weight of that output).
-            Activations stay float32 on the processor.
+        weights: "float32" (nothing is rounded), "bfloat16" (relative error of a weight at most 2**-8), "int8"
+            (symmetric, one scale for each output: error at most 1/254 of the largest weight of that output), or "int4"
+            (one scale for each 32 neighbouring channels of an output: root mean square error at most 1/13 of the
+            largest of these, and 9 % of a weight's standard deviation for weights that are drawn from a normal
+            distribution). Activations stay float32 on the processor.
         smallest: layers with fewer weights stay as they are.
 
     Returns:
-        The model. Memory grows by the copy: as much as the linear layers in float32, a half or a quarter of it.
+        The model. Memory grows by the copy: as much as the linear layers in float32, a half, a quarter or a seventh.
 
     Raises:
-        ValueError: weights is not one of the three.
+        ValueError: weights is not one of the four.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}")

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photophone.kernels.adaln import gate_residual
-from photophone.kernels.decode_block import DecodeBlock
+from photophone.kernels.decode_block import DecodeBlock, run_decode_blocks
 from photophone.kernels.few_rows import MAX_ROWS
 from photophone.layers.adaln import modulated_norm, residual_norm
-from photophone.layers.decode_linear import DecodeLinear
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import LayerCache
 from photophone.loading.checkpoints import State
@@ -72,33 +71,72 @@ class LlamaBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None,
                 cache: LayerCache | None = None) -> Tensor:
         """x (B, N, C) -> (B, N, C); see :class:`photophone.layers.self_attention.SelfAttention`."""
-        if cache is not None and rotary is not None:
-            compiled = self._compiled(x, mask, cache)
-            if compiled is not None:
-                start = cache.reserve(x.shape[1])
-                return compiled(x, mask, rotary, cache.buffer, start, cache.seen)
+        caches = None if cache is None else [cache]
+        made = _run_compiled([self], x, mask, rotary, caches)
+        if made is not None:
+            return made
         attended = self.attention(modulated_norm(self.norm1, x), mask, rotary, cache)
         x, normed = residual_norm(self.norm2, x, self.residual_scale, attended)
         return gate_residual(x, self.residual_scale, self.feed_forward(normed))
 
-    def _compiled(self, x: Tensor, mask: Tensor | None, cache: LayerCache) -> DecodeBlock | None:
-        """The block in C++, where its layers are packed for decoding and it takes this step; else None."""
-        attention = self.attention
-        feed = self.feed_forward
-        if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.shape[:2].numel() > MAX_ROWS:
-            return None
-        layers = [attention.to_qkv, attention.to_out, feed.gate, feed.value, feed.out]
-        packed = [layer.packed if isinstance(layer, DecodeLinear) else None for layer in layers]
+    def compiled(self) -> DecodeBlock | None:
+        """The block in C++, where its layers are packed for decoding; else None.
+
+        A step asks all blocks, so this goes past the lookups of modules, which cost ten times as much.
+        """
+        modules = self._modules
+        attention = modules["attention"]._modules
+        feed = modules["feed_forward"]._modules
+        layers = attention["to_qkv"], attention["to_out"], feed["gate"], feed["value"], feed["out"]
+        packed = [layer.__dict__.get("packed") for layer in layers]
         if None in packed:
             return None
-        norm1 = self.norm1.weight.detach()
-        norm2 = self.norm2.weight.detach()
+        norm1 = modules["norm1"]._parameters["weight"]
+        norm2 = modules["norm2"]._parameters["weight"]
         # layers that were prepared, moved or loaded again are other ones, at other addresses
         key = (*map(id, packed), norm1.data_ptr(), norm2.data_ptr())
         if self._block is None or self._block.key != key:
-            self._block = DecodeBlock(*packed, norm1, norm2, self.norm1.eps, self.residual_scale, attention.num_heads,
-                                      attention.num_kv_heads, attention.head_dim, attention.rotary_halves)
-        return self._block if self._block.fits(x, mask, cache.buffer) else None
+            own = self.attention
+            self._block = DecodeBlock(*packed, norm1.detach(), norm2.detach(), self.norm1.eps, self.residual_scale,
+                                      own.num_heads, own.num_kv_heads, own.head_dim, own.rotary_halves)
+        return self._block
+
+
+def run_blocks(blocks: Sequence[LlamaBlock], x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None,
+               caches: Sequence[LayerCache | None] | None = None) -> Tensor:
+    """x (B, N, C) -> (B, N, C) through blocks one after the other.
+
+    A step of few tokens through blocks that are prepared for decoding is one call of compiled code.
+
+    Args:
+        mask, rotary: see :class:`photophone.layers.self_attention.SelfAttention`.
+        caches: one of each block, or None.
+    """
+    made = _run_compiled(blocks, x, mask, rotary, caches)
+    if made is not None:
+        return made
+    for block, cache in zip(blocks, caches or [None] * len(blocks), strict=True):
+        x = block(x, mask, rotary, cache)
+    return x
+
+
+def _run_compiled(blocks: Sequence[LlamaBlock], x: Tensor, mask: Tensor | None, rotary: Tensor | None,
+                  caches: Sequence[LayerCache | None] | None) -> Tensor | None:
+    """The blocks in C++, where all are packed for decoding and take this step; else None, and nothing is done."""
+    if not caches or rotary is None or None in caches or torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return None
+    count = x.shape[1]
+    if len(x) * count > MAX_ROWS:
+        return None
+    compiled = [block.compiled() for block in blocks]
+    if None in compiled or any(block.shape != compiled[0].shape for block in compiled):
+        return None
+    buffers = [cache.buffer for cache in caches]
+    first = caches[0]
+    if not (compiled[0].fits(x, mask, buffers[0]) and all(cache.is_like(first) for cache in caches)):
+        return None
+    start = [cache.reserve(count) for cache in caches][0]
+    return run_decode_blocks(compiled, x, mask, rotary, buffers, start, first.seen)
 
 
 class LlamaStack(nn.Module):
@@ -117,9 +155,7 @@ class LlamaStack(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None,
                 caches: Sequence[LayerCache | None] | None = None) -> Tensor:
         """See :class:`photophone.layers.self_attention.SelfAttention`; ``caches`` has one of each block."""
-        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
-            x = block(x, mask, rotary, cache)
-        return self.norm(x)
+        return self.norm(run_blocks(self.blocks, x, mask, rotary, caches))
 
 
 def convert_llama_keys(state: State, prefix: str, target: str) -> State:

@@ -193,6 +193,17 @@ class LayerCache:
         self.length = end
         return start
 
+    def is_like(self, other: LayerCache) -> bool:
+        """Whether the next keys go to the same places of the same kind of buffer as those of another layer."""
+        ours, theirs = self.buffer, other.buffer
+        return (self.place == other.place and self.seen == other.seen and ours.shape == theirs.shape
+                and ours.stride() == theirs.stride() and ours.dtype == theirs.dtype and ours.device == theirs.device)
+
+    @property
+    def place(self) -> int:
+        """Equal for caches whose next keys go to the same places."""
+        return self.length
+
     @property
     def seen(self) -> int:
         """Places that :meth:`stored` gives."""
@@ -241,6 +252,10 @@ class StaticLayerCache(LayerCache):
     def reserve(self, count: int) -> Tensor:
         """The places of the next keys, Long (B,); the caller writes ``count`` from there on."""
         return self.positions
+
+    @property
+    def place(self) -> int:
+        return id(self.positions)
 
     @property
     def seen(self) -> int:

@@ -30,7 +30,7 @@ from photophone.generators.sampler import (
 )
 from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
-from photophone.layers.llama_block import LlamaBlock
+from photophone.layers.llama_block import LlamaBlock, run_blocks
 from photophone.layers.rotary import grid_rotary, with_condition_rows
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
@@ -131,9 +131,7 @@ class LlamaGenGPT(OriginalCheckpoint, PrefixGenerator):
     def hidden(self, x: Tensor, mask: Tensor, rotary: Tensor,
                cache: KVCache | StaticCache | None = None) -> Tensor:
         """Embedded tokens (B, n, C) to normalised states (B, n, C)."""
-        for index, block in enumerate(self.blocks):
-            x = block(x, mask, rotary, None if cache is None else cache.layers[index])
-        return self.norm(x)
+        return self.norm(run_blocks(self.blocks, x, mask, rotary, None if cache is None else cache.layers))
 
     def static_cache(self, rows: int, spare: int = 0) -> StaticCache:
         """An empty cache of ``rows`` rows for :meth:`decode_step`, ``spare`` longer than a condition and its codes."""

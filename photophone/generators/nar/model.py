@@ -34,7 +34,7 @@ from photophone.generators.sampler import (
 from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
 from photophone.kernels.sampling import draw
-from photophone.layers.llama_block import LlamaBlock
+from photophone.layers.llama_block import LlamaBlock, run_blocks
 from photophone.layers.rotary import grid_rotary, with_condition_rows
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
@@ -141,12 +141,11 @@ class NAR(OriginalCheckpoint, PrefixGenerator):
 
     def states(self, x: Tensor, mask: Tensor, rotary: Tensor, cache: KVCache | None = None) -> tuple[Tensor, Tensor]:
         """Embedded tokens (B, k, C) to the normalised states (B, k, C) that the right and the lower head read."""
-        right = x
-        for index, block in enumerate(self.blocks):
-            x = block(x, mask, rotary, None if cache is None else cache.layers[index])
-            if index == self.config.depth - 1:
-                right = x
-        return self.right_norm(right), self.below_norm(x)
+        depth = self.config.depth
+        shared, own = (None, None) if cache is None else (cache.layers[:depth], cache.layers[depth:])
+        right = run_blocks(self.blocks[:depth], x, mask, rotary, shared)
+        below = run_blocks(self.blocks[depth:], right, mask, rotary, own)
+        return self.right_norm(right), self.below_norm(below)
 
     def both_logits(self, right: Tensor, below: Tensor) -> tuple[Tensor, Tensor]:
         """The two states to float32 logits (B, k, V) of the code on the right of each token, and of that below it."""

@@ -26,7 +26,7 @@ from photophone.generators.conditions import Condition
 from photophone.generators.sampler import Sampler, guidance_option, option, steps_option, temperature_option
 from photophone.heads import build_head
 from photophone.heads.base import is_guided
-from photophone.layers.llama_block import LlamaBlock
+from photophone.layers.llama_block import LlamaBlock, run_blocks
 from photophone.layers.rotary import sequence_rotary
 from photophone.layers.transformer import TransformerBlock
 
@@ -271,9 +271,7 @@ class SpeechFlowAR(Generator):
         query = torch.arange(start, start + count, device=x.device)[:, None]
         key = torch.arange(start + count, device=x.device)
         mask = (key <= query) & (key > query - self.config.window)
-        for index, block in enumerate(self.blocks):
-            x = block(x, mask, table, None if cache is None else cache.layers[index])
-        return self.norm(x)
+        return self.norm(run_blocks(self.blocks, x, mask, table, None if cache is None else cache.layers))
 
     # sampling ---------------------------------------------------------------------------------------------------
 
