@@ -560,6 +560,7 @@ extern "C" int packed_outputs() { return OUTPUTS; }
 extern "C" void few_rows_linear(const Matrix* matrix, const float* x, float* y, int64_t rows, int threads) {
     const Matrix& a = *matrix;
     std::vector<Counter> counters(threads);
+    Barrier barrier;
 #pragma omp parallel num_threads(threads)
     {
         Rows fitted;
@@ -568,6 +569,7 @@ extern "C" void few_rows_linear(const Matrix* matrix, const float* x, float* y, 
         share(counters.data(), a.blocks(), a.piece(), [&](int64_t first, int64_t last) {
             multiply(a, fitted, rows, first, last, [&](int64_t row, int64_t o, float v) { y[row * a.out + o] = v; });
         });
+        barrier.wait(omp_get_num_threads());
     }
 }
 
