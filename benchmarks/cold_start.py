@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tables import add_json_option, publish
+
 CLI = ["-m", "photophone.cli"]
 COMMANDS: dict[str, list[str]] = {
     "import torch": ["-c", "import torch"],
@@ -30,6 +32,7 @@ COMMANDS: dict[str, list[str]] = {
                "--overwrite"],
 }
 """In their order: later ones read what earlier ones wrote."""
+COLUMNS = ("command", "seconds of processor", "of `import torch`", "peak MB")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -45,25 +48,24 @@ def measure(arguments: list[str], checkout: Path, threads: int | None, folder: s
 
 
 def main() -> None:
-    """Print a line for each command."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS; by default as the environment has it")
     parser.add_argument("--against", type=Path, help="another checkout of this repository")
+    add_json_option(parser)
     arguments = parser.parse_args()
-    checkouts = {"": REPOSITORY} | ({" (other)": arguments.against.resolve()} if arguments.against else {})
+    checkouts = {"": REPOSITORY} | ({", other": arguments.against.resolve()} if arguments.against else {})
     found: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.repeats + 1):
             for name, command in COMMANDS.items():
                 for mark, checkout in checkouts.items():
                     found.setdefault(name + mark, []).append(measure(command, checkout, arguments.threads, folder))
-    torch_seconds = statistics.median(seconds for seconds, _ in found["import torch"][1:])
-    for name, rounds in found.items():
-        seconds = statistics.median(seconds for seconds, _ in rounds[1:])  # the first one filled the disk's cache
-        peak = max(peak for _, peak in rounds)
-        print(f"{name:26s} {seconds:6.2f} s of processor  {seconds / torch_seconds:5.2f} of import torch  "
-              f"{peak:6.0f} MB")
+    middle = {name: statistics.median(seconds for seconds, _ in rounds[1:]) for name, rounds in found.items()}
+    rows = [[name, middle[name], middle[name] / middle["import torch"], max(peak for _, peak in rounds)]
+            for name, rounds in found.items()]  # the first round, which fills the disk's cache, counts for memory alone
+    publish({"cold-start": (COLUMNS, rows)}, arguments.json)
 
 
 if __name__ == "__main__":
