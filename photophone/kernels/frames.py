@@ -53,8 +53,12 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         code.frames_product.argtypes = [_POINTER, _POINTER, ctypes.c_int]
         code.frames_order.argtypes = [_POINTER, _POINTER]
         code.depthwise_norm.argtypes = [_POINTER, _POINTER, ctypes.c_int]
-        for function in (code.frames_product, code.frames_order, code.depthwise_norm):
+        code.lstm_order.argtypes = [_POINTER, _INT, _POINTER]
+        code.lstm.argtypes = [_POINTER]
+        for function in (code.frames_product, code.frames_order, code.depthwise_norm, code.lstm_order, code.lstm):
             function.restype = None
+        code.frames_mark.argtypes = [_POINTER, _INT]
+        code.frames_mark.restype = _INT
     return code, reason
 
 
@@ -224,4 +228,52 @@ def depthwise_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, gain: 
     signal = Signal(x=x.data_ptr(), y=y.data_ptr(), rows=x.shape[0], length=x.shape[2], made=made)
     if y.numel():
         library()[0].depthwise_norm(ctypes.addressof(layer), ctypes.addressof(signal), torch.get_num_threads())
+    return y
+
+
+def mark(x: Tensor) -> int:
+    """A number made of a few values of contiguous float32 x, which shows that they were changed."""
+    return library()[0].frames_mark(x.data_ptr(), x.numel())
+
+
+class Recurrent(ctypes.Structure):
+    """A layer of an LSTM as the C++ code has it."""
+
+    _fields_ = [*((name, _POINTER) for name in ("weight", "gates", "y")),
+                *((name, _INT) for name in ("rows", "steps", "units"))]
+
+
+def ordered_recurrence(weight: Tensor) -> Tensor:
+    """The weights (4 H, H) of an LSTM's state, in the order in which :func:`lstm_layer` reads them.
+
+    Raises:
+        ValueError: H is not a multiple of the processor's lanes, :func:`lstm_lanes`.
+    """
+    units = weight.shape[1]
+    if units % lstm_lanes():
+        raise ValueError(f"the units of an LSTM must be a multiple of {lstm_lanes()} here, got {units}")
+    weight, to = weight.detach().contiguous(), torch.empty(weight.numel())
+    library()[0].lstm_order(weight.data_ptr(), units, to.data_ptr())
+    return to
+
+
+def lstm_lanes() -> int:
+    """Units that are computed at once."""
+    return library()[0].frames_lanes()
+
+
+def lstm_layer(gates: Tensor, ordered: Tensor) -> Tensor:
+    """A layer of an LSTM from zeros, on one thread: each step waits for the one before.
+
+    Args:
+        gates: float32 (T, B, 4 H): what the inputs and biases give to the gates i, f, g, o.
+        ordered: of :func:`ordered_recurrence`.
+
+    Returns:
+        (T, B, H).
+    """
+    gates = gates.contiguous()
+    y = gates.new_empty(*gates.shape[:2], gates.shape[2] // 4)
+    layer = Recurrent(ordered.data_ptr(), gates.data_ptr(), y.data_ptr(), gates.shape[1], gates.shape[0], y.shape[2])
+    library()[0].lstm(ctypes.addressof(layer))
     return y

@@ -9,6 +9,8 @@ when the parameters change.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,59 +24,55 @@ from photophone.kernels.frames import (
     finished,
     frames_conv,
     frames_conv_transpose,
+    lstm_lanes,
+    lstm_layer,
+    mark,
+    ordered_recurrence,
     ordered_weight,
     runs_native,
 )
 
 FEW_FRAMES = 256
 """Up to so many, ordering the weights costs more than a twentieth of the product."""
-SAMPLE = 64
+FEW_ROWS = 3
+"""Up to so many, a step of an LSTM waits for its weights; torch multiplies more rows as fast."""
 
 
 class Kept(NamedTuple):
-    """Ordered weights, and what they were made of: the parameters, their versions and a few of their values."""
+    """Ordered weights, and what they were made of: parameters, their versions, and marks of their values."""
 
     sources: tuple[weakref.ref, ...]
     versions: tuple[tuple[int, int], ...]
-    samples: tuple[Tensor, ...]
     ordered: Tensor
 
 
-_kept: weakref.WeakKeyDictionary[nn.Module, Kept] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[nn.Module, dict[str, Kept]] = weakref.WeakKeyDictionary()
 
 
-def _sources(layer: nn.Module) -> tuple[Tensor, ...]:
+def _sources(layer: nn.Module, name: str = "weight") -> tuple[Tensor, ...]:
     """The parameters that make the weight of a layer."""
-    if parametrize.is_parametrized(layer, "weight"):
-        made = layer.parametrizations.weight
-        return tuple(getattr(made, name) for name in ("original0", "original1", "original") if hasattr(made, name))
-    return (layer.weight,)
+    if parametrize.is_parametrized(layer, name):
+        made = layer.parametrizations[name]
+        return tuple(getattr(made, part) for part in ("original0", "original1", "original") if hasattr(made, part))
+    return (getattr(layer, name),)
 
 
-def _sample(tensor: Tensor) -> Tensor:
-    values = tensor.detach().flatten()
-    return values[::max(1, len(values) // SAMPLE)]
+def _ordered(layer: nn.Module, sources: tuple[Tensor, ...], make: Callable[[Tensor], Tensor],
+             name: str = "weight") -> Tensor | None:
+    """The kept weights of a layer, made if there are none or the parameters changed; None for weights that torch does
+    not watch.
 
-
-def _ordered(layer: nn.Module, sources: tuple[Tensor, ...], transposed_stride: int | None = None) -> Tensor:
-    """The kept weights of a layer, made if there are none or the parameters changed.
-
-    A change in place through ``.data``, which torch does not count, is seen by the samples where it changes one.
+    A change in place through ``.data``, which torch does not count, is seen where it meets one of the marked values.
     """
-    versions = tuple((source._version, source.data_ptr()) for source in sources)
-    kept = _kept.get(layer)
-    if kept is not None and kept.versions == versions and len(kept.sources) == len(sources) \
-            and all(old() is new for old, new in zip(kept.sources, sources)) \
-            and all(torch.equal(old, _sample(new)) for old, new in zip(kept.samples, sources)):
+    if any(source.is_inference() or not source.is_contiguous() for source in sources):
+        return None
+    versions = tuple((source._version, source.data_ptr(), mark(source)) for source in sources)
+    kept = _kept.setdefault(layer, {}).get(name)
+    if kept is not None and kept.versions == versions and all(old() is new for old, new in zip(kept.sources, sources)):
         return kept.ordered
-    ordered = ordered_weight(layer.weight, transposed_stride)
-    _kept[layer] = Kept(tuple(map(weakref.ref, sources)), versions, tuple(_sample(each).clone() for each in sources),
-                        ordered)
+    ordered = make(getattr(layer, name))
+    _kept[layer][name] = Kept(tuple(map(weakref.ref, sources)), versions, ordered)
     return ordered
-
-
-def _can_keep(sources: tuple[Tensor, ...]) -> bool:
-    return not any(source.is_inference() for source in sources)  # torch counts no versions of those
 
 
 def convolve(x: Tensor, layer: nn.Conv1d | nn.Linear, *, left: int = 0, right: int = 0, fill: str = "zeros",
@@ -108,9 +106,9 @@ def convolve(x: Tensor, layer: nn.Conv1d | nn.Linear, *, left: int = 0, right: i
             return finished(y, after, scale, add)
         return conv_reference(x, layer.weight, layer.bias, **shape, groups=layer.groups, **options)
     ordered = None
-    if _can_keep(sources) and (len(sources) > 1 or layer in _kept or x.shape[0] * x.shape[2] <= FEW_FRAMES):
-        ordered = _ordered(layer, sources)
-    weight = sources[0] if len(sources) == 1 else sources[1] if ordered is not None else layer.weight
+    if len(sources) > 1 or layer in _kept or x.shape[0] * x.shape[2] <= FEW_FRAMES:
+        ordered = _ordered(layer, sources, ordered_weight)
+    weight = sources[-1] if ordered is not None else layer.weight  # for its shape alone, where it is ordered
     return frames_conv(x, weight, layer.bias, ordered=ordered, into_add=into_add, **shape, **options)
 
 
@@ -133,10 +131,28 @@ def convolve_up(x: Tensor, layer: nn.ConvTranspose1d, *, trim: int = 0, made: in
         y = functional.conv_transpose1d(activated(x, before), layer.weight, layer.bias, stride, 0, 0, layer.groups,
                                         layer.dilation)
         return y[..., trim:trim + made]
-    ordered = _ordered(layer, sources, stride) if _can_keep(sources) else None
+    ordered = _ordered(layer, sources, partial(ordered_weight, transposed_stride=stride))
     weight = None if ordered is not None else layer.weight
     return frames_conv_transpose(x, weight, layer.bias, stride=stride, kernel=kernel, out=layer.out_channels, made=made,
                                  trim=trim, ordered=ordered, before=before)
+
+
+def run_lstm(x: Tensor, layer: nn.LSTM) -> Tensor:
+    """An LSTM from zeros on x (B, C, T), to (B, H, T)."""
+    weights = layer._flat_weights
+    plain = not (layer.bidirectional or layer.proj_size or (layer.training and layer.dropout)) and layer.bias
+    if not plain or len(x) > FEW_ROWS or not runs_native(x, *weights) or layer.hidden_size % lstm_lanes():
+        frames = x.transpose(1, 2) if layer.batch_first else x.permute(2, 0, 1)
+        y, _ = layer(frames)
+        return y.transpose(1, 2) if layer.batch_first else y.permute(1, 2, 0)
+    for number in range(layer.num_layers):
+        names = [f"{name}_l{number}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        inputs, state, bias_inputs, bias_state = (getattr(layer, name) for name in names)
+        gates = frames_conv(x, inputs, bias_inputs + bias_state).permute(2, 0, 1)  # (T, B, 4 H)
+        ordered = _ordered(layer, (state,), ordered_recurrence, names[1])
+        y = lstm_layer(gates, ordered_recurrence(state) if ordered is None else ordered)
+        x = y.permute(1, 2, 0)
+    return x
 
 
 class Conv1d(nn.Conv1d):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from photophone.layers.frames import activated, convolve, convolve_up
+from photophone.layers.frames import activated, convolve, convolve_up, run_lstm
 
 
 def run_seanet(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
@@ -48,7 +48,10 @@ def _run(layer: nn.Module, x: Tensor, before: str | None, own: bool) -> Tensor:
             return convolve_up(x, layer.conv, made=length, before=before)
     if isinstance(getattr(layer, "conv", None), nn.Conv1d):
         return _convolve(layer, x, before)
-    return layer(activated(x, before))
+    x = activated(x, before)
+    if isinstance(getattr(layer, "lstm", None), nn.LSTM):
+        return run_lstm(x, layer.lstm) + x
+    return layer(x)
 
 
 def _convolve(layer: nn.Module, x: Tensor, before: str | None, add: Tensor | None = None,

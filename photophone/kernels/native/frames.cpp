@@ -20,6 +20,7 @@ constexpr int LANES = 8, MOST_ROWS = 6;
 #endif
 constexpr int VECTORS = 2, WIDTH = VECTORS * LANES;  // MOST_ROWS x VECTORS sums fill the registers
 constexpr int64_t BLOCK_FLOATS = 96 * 1024;          // of a signal that stay in the second cache
+constexpr int64_t AHEAD = 2048;                      // weights that are asked for in advance
 constexpr int64_t SMALL_WORK = 1 << 19;              // products below which a second thread gains nothing
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
@@ -64,6 +65,17 @@ inline Floats gelu(Floats x) {
     q = q * s + -7.37332916720468e-03f;
     q = q * s + -1.42647390514189e-02f;
     return x * 0.5f * (1.0f + z * p / q);
+}
+
+inline Floats sigmoid(Floats x) {
+    const Floats e = exp_below_zero(choose(x > 0.0f, -x, x));
+    return choose(x > 0.0f, Floats{} + 1.0f, e) / (1.0f + e);
+}
+
+inline Floats tanh(Floats x) {
+    const Floats e = exp_below_zero(choose(x > 0.0f, -2.0f * x, 2.0f * x));
+    const Floats y = (1.0f - e) / (1.0f + e);
+    return choose(x > 0.0f, y, -y);
 }
 
 enum { PLAIN = 0, ELU = 1, GELU = 2 };
@@ -218,6 +230,7 @@ __attribute__((noinline)) void products(const float* w, const float* x, const in
     Floats s[R][V] = {};
     for (int64_t k = 0; k < keys; k++, w += R) {
         const float* at = x + shifts[k];
+        __builtin_prefetch(w + AHEAD);
         Floats v[V];
 #pragma GCC unroll 2
         for (int i = 0; i < V; i++) v[i] = load(at + i * LANES);
@@ -360,4 +373,78 @@ extern "C" void depthwise_norm(const Depthwise* layer, const Signal* signal, int
             }
         }
     }
+}
+
+// A layer of an LSTM. What the inputs give to the gates comes ready, so a step is one product with all of the weights,
+// and reading them is its cost: they lie in the order of reading, (units / LANES, units, 4 gates, LANES).
+struct Recurrent {
+    const float* weight;                    // ordered by lstm_order
+    const float* gates;                     // (steps, rows, 4 units)
+    float* y;                               // (steps, rows, units)
+    int64_t rows, steps, units;
+};
+
+extern "C" int frames_lanes() { return LANES; }
+
+// weight (4 units, units), gates i f g o one below the other.
+extern "C" void lstm_order(const float* weight, int64_t units, float* to) {
+    for (int64_t group = 0; group < units; group += LANES)
+        for (int64_t k = 0; k < units; k++)
+            for (int64_t gate = 0; gate < 4; gate++)
+                for (int64_t lane = 0; lane < LANES; lane++) *to++ = weight[(gate * units + group + lane) * units + k];
+}
+
+namespace {
+
+// LANES units of R rows, a step further.
+template <int R>
+__attribute__((noinline)) void lstm_units(const Recurrent& a, const float* gates, const float* before, int64_t row,
+                                          int64_t group, float* cells, float* y) {
+    const float* w = a.weight + group * a.units * 4;
+    const float* h = before + row * a.units;
+    constexpr int CHAINS = R == 1 ? 2 : 1;  // one row alone would wait for its own sums
+    Floats sums[CHAINS][R][4] = {};
+    for (int64_t k = 0; k < a.units; k += CHAINS)
+        for (int chain = 0; chain < CHAINS; chain++, w += 4 * LANES)
+            for (int gate = 0; gate < 4; gate++) {
+                const Floats weight = load(w + gate * LANES);
+                for (int r = 0; r < R; r++) sums[chain][r][gate] += weight * h[r * a.units + k + chain];
+            }
+    for (int r = 0; r < R; r++) {
+        const float* from = gates + (row + r) * 4 * a.units + group;
+        Floats z[4];
+        for (int gate = 0; gate < 4; gate++) {
+            z[gate] = sums[0][r][gate] + load(from + gate * a.units);
+            if (CHAINS > 1) z[gate] += sums[CHAINS - 1][r][gate];
+        }
+        float* cell = cells + (row + r) * a.units + group;
+        const Floats c = sigmoid(z[1]) * load(cell) + sigmoid(z[0]) * tanh(z[2]);
+        store(cell, c);
+        store(y + (row + r) * a.units + group, sigmoid(z[3]) * tanh(c));
+    }
+}
+
+}  // namespace
+
+extern "C" void lstm(const Recurrent* layer) {
+    const Recurrent& a = *layer;
+    const int64_t size = a.rows * a.units;
+    std::vector<float> cells(size), zeros(size);
+    for (int64_t step = 0; step < a.steps; step++) {
+        const float* before = step ? a.y + (step - 1) * size : zeros.data();
+        const float* gates = a.gates + step * 4 * size;
+        float* y = a.y + step * size;
+        for (int64_t group = 0; group < a.units; group += LANES) {
+            int64_t row = 0;
+            for (; row + 2 <= a.rows; row += 2) lstm_units<2>(a, gates, before, row, group, cells.data(), y);
+            if (row < a.rows) lstm_units<1>(a, gates, before, row, group, cells.data(), y);
+        }
+    }
+}
+
+// A mark of a few of the numbers, to notice that they were changed.
+extern "C" int64_t frames_mark(const uint32_t* x, int64_t count) {
+    uint64_t mark = count;
+    for (int64_t i = 0; i < count; i += std::max<int64_t>(1, count / 64)) mark = (mark ^ x[i]) * 1099511628211u;
+    return (int64_t)mark;
 }
