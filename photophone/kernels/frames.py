@@ -4,7 +4,7 @@ A layer of ``in k`` inputs and N outputs does ``2 N in k`` operations for each f
 bytes: from a few dozen channels on, arithmetic is the limit. Torch reaches it in products of large matrices, but
 unfolds convolutions, orders weights anew in each call, and passes over the signal again for padding, activations and
 residuals. Here signals stay (B, C, T), nothing is unfolded, and the rest happens while a block lies in the cache. Each
-output is summed up in one order, whatever stands beside it: batches and chunks equal single runs to the last bit.
+output is summed up in one order, whatever stands beside it, so a batch equals single runs to the last bit.
 
 The code is C++ that is compiled on first use (:mod:`photophone.kernels.native`). The reference is plain torch, and is
 taken for gradients, other dtypes and devices, groups, and under ``torch.compile``.
@@ -24,6 +24,8 @@ from photophone.kernels import dispatch, native
 ACTIVATIONS = {None: 0, "elu": 1, "gelu": 2}
 FILLS = {"zeros": 0, "mirrored": 1}
 """What lies outside a signal: zeros, or the signal mirrored at its first and last value."""
+FEWEST_FRAMES = 8
+"""With fewer most of each vector would be empty, and torch is faster."""
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
 
 
@@ -62,11 +64,14 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     return code, reason
 
 
-def runs_native(*tensors: Tensor | None) -> bool:
-    """Whether the C++ code takes these: plain float32 tensors with values on the processor, and no gradient wanted."""
+def runs_native(x: Tensor, *weights: Tensor | None) -> bool:
+    """Whether the C++ code takes x (B, C, T) and what it meets: plain float32 tensors with values on the processor, of
+    FEWEST_FRAMES or more, and no gradient wanted."""
+    if x.dim() != 3 or x.shape[2] < FEWEST_FRAMES:
+        return False
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu") or torch._C._len_torch_dispatch_stack():
         return False
-    for tensor in tensors:
+    for tensor in (x, *weights):
         if tensor is None:
             continue
         if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or not tensor.numel() \

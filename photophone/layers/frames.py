@@ -94,7 +94,9 @@ def convolve(x: Tensor, layer: nn.Conv1d | nn.Linear, *, left: int = 0, right: i
         (B, C', T'), contiguous on the fast path.
     """
     linear = isinstance(layer, nn.Linear)
-    if linear and (type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks):
+    changed = linear and type(layer) is not Linear and (
+        type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks)
+    if changed:
         y = layer(activated(x, before).transpose(1, 2)).transpose(1, 2)  # it does more than it seems
         return finished(y, after, scale, add)
     options = {"left": left, "right": right, "fill": fill, "before": before, "after": after, "scale": scale, "add": add}
@@ -153,6 +155,16 @@ def run_lstm(x: Tensor, layer: nn.LSTM) -> Tensor:
         y = lstm_layer(gates, ordered_recurrence(state) if ordered is None else ordered)
         x = y.permute(1, 2, 0)
     return x
+
+
+class Linear(nn.Linear):
+    """``torch.nn.Linear`` of frames, by :func:`convolve`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) to (B, T, C'), or (..., C) to (..., C')."""
+        if x.dim() != 3:
+            return super().forward(x)
+        return convolve(x.transpose(1, 2), self).transpose(1, 2)
 
 
 class Conv1d(nn.Conv1d):
