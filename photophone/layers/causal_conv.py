@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from photophone.layers.frames import convolve, convolve_up
 from photophone.layers.streaming import StreamingLayer
 
 
@@ -51,11 +52,13 @@ class CausalConv1d(StreamingLayer, nn.Conv1d):
         if x.shape[-1] % self.stride[0]:
             raise ValueError(f"the length must be a multiple of the stride {self.stride[0]}, got {x.shape[-1]}")
         if self.stream_state is None:
-            return super().forward(self._with_past(x))
+            if self.past < 0 or self.repeat_first:
+                return convolve(self._with_past(x), self)
+            return convolve(x, self, left=self.past)
         begins = self.repeat_first and not self.stream_state.shape[-1]
         x = self._with_past(x) if begins else torch.cat([self.stream_state.to(x.dtype), x], dim=-1)
         self.stream_state = x[..., x.shape[-1] - self.past:]
-        return super().forward(x)
+        return convolve(x, self)
 
     def _with_past(self, x: Tensor) -> Tensor:
         if self.repeat_first:
@@ -89,9 +92,9 @@ class CausalConvTranspose1d(StreamingLayer, nn.ConvTranspose1d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) to (B, C', T * stride)."""
         length = x.shape[-1] * self.stride[0]
-        y = super().forward(x)
         if self.stream_state is None:
-            return y[..., :length]
+            return convolve_up(x, self, made=length)
+        y = convolve_up(x, self)
         y[..., :self.tail] += self.stream_state
         tail = y[..., length:]
         # The bias belongs to the outputs of each chunk once: what waits for the next chunk must not bring it again.

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from photophone.kernels.frames import depthwise_norm, runs_native
 from photophone.layers.causal_conv import CausalConv1d
+from photophone.layers.frames import Conv1d, convolve
 from photophone.layers.lengths import keep_valid
 
 NORM_EPS = 1e-6
@@ -56,9 +58,25 @@ def frame_norm(width: int, num_conditions: int | None = None, condition_dim: int
     return AdaptiveLayerNorm(width, num_conditions=num_conditions, condition_dim=condition_dim)
 
 
-def apply_norm(norm: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
-    """``norm`` of :func:`frame_norm` on x (B, T, C)."""
-    return norm(x, condition) if isinstance(norm, AdaptiveLayerNorm) else norm(x)
+def apply_norm(norm: nn.Module, x: Tensor, condition: Tensor | None, conv: nn.Conv1d | None = None) -> Tensor:
+    """``norm`` of :func:`frame_norm` on x (B, C, T), or on what a depthwise :func:`frame_conv` makes of it."""
+    adaptive = isinstance(norm, AdaptiveLayerNorm)
+    gain, shift = (norm.scale(condition), norm.shift(condition)) if adaptive else (norm.weight[None], norm.bias[None])
+    ends = (0, 0) if conv is None else _zeros_outside(conv)
+    weights = (None, None) if conv is None else (conv.weight, conv.bias)
+    if ends is not None and len(gain) == 1 and runs_native(x, *weights, gain, shift):
+        return depthwise_norm(x, *weights, gain[0], shift[0], norm.eps, left=ends[0], right=ends[1],
+                              dilation=1 if conv is None else conv.dilation[0])
+    frames = (x if conv is None else conv(x)).transpose(1, 2)  # (B, T, C)
+    return (norm(frames, condition) if adaptive else norm(frames)).transpose(1, 2)
+
+
+def _zeros_outside(conv: nn.Conv1d) -> tuple[int, int] | None:
+    """How many a :func:`frame_conv` sees on either side; None where it must be run by itself."""
+    if isinstance(conv, CausalConv1d):
+        plain = conv.stream_state is None and not conv.repeat_first and conv.groups == conv.in_channels
+        return (conv.past, 0) if plain else None
+    return (conv.padding[0], conv.padding[0]) if isinstance(conv, DepthwiseConv1d) else None
 
 
 class DepthwiseConv1d(nn.Conv1d):
@@ -81,7 +99,7 @@ def frame_conv(in_channels: int, out_channels: int, kernel_size: int, *, causal:
         return CausalConv1d(in_channels, out_channels, kernel_size, groups=groups, dilation=dilation)
     if kernel_size % 2 == 0:
         raise ValueError(f"a kernel that sees both sides must be odd, got {kernel_size}")
-    kind = DepthwiseConv1d if groups == in_channels == out_channels and dilation == 1 else nn.Conv1d
+    kind = DepthwiseConv1d if groups == in_channels == out_channels and dilation == 1 else Conv1d
     return kind(in_channels, out_channels, kernel_size, padding=kernel_size // 2 * dilation, groups=groups,
                 dilation=dilation)
 
@@ -111,6 +129,5 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """x (B, C, T); mask Bool (B, T), False where a row has ended, whose frames other frames do not see."""
-        y = self.dwconv(keep_valid(x, mask)).transpose(1, 2)  # (B, T, C)
-        y = self.pwconv2(functional.gelu(self.pwconv1(apply_norm(self.norm, y, condition)))).transpose(1, 2)
-        return x + y if self.gamma is None else torch.addcmul(x, y, self.gamma[:, None])
+        y = convolve(apply_norm(self.norm, keep_valid(x, mask), condition, self.dwconv), self.pwconv1, after="gelu")
+        return convolve(y, self.pwconv2, scale=self.gamma, add=x)

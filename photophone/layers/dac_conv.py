@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from photophone.layers.causal_conv import CausalConv1d, CausalConvTranspose1d
+from photophone.layers.frames import Conv1d, ConvTranspose1d
 from photophone.layers.snake import Snake
 
 DILATIONS = (1, 3, 9)
@@ -26,8 +27,8 @@ def normed_conv(in_channels: int, out_channels: int, kernel_size: int, *, causal
     if causal:
         return weight_norm(CausalConv1d(in_channels, out_channels, kernel_size, dilation=dilation, groups=groups))
     padding = dilation * (kernel_size - 1) // 2
-    return weight_norm(nn.Conv1d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation,
-                                 groups=groups))
+    return weight_norm(Conv1d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation,
+                              groups=groups))
 
 
 class ResidualUnit(nn.Sequential):
@@ -74,7 +75,7 @@ class DACEncoder(nn.Module):
         for stride in strides:
             shape = (channels, 2 * channels, 2 * stride)
             down = CausalConv1d(*shape, stride=stride, delay=stride % 2 if delay_odd else 0) if causal else \
-                nn.Conv1d(*shape, stride=stride, padding=math.ceil(stride / 2))
+                Conv1d(*shape, stride=stride, padding=math.ceil(stride / 2))
             units = residual_units(channels, depthwise, causal)
             self.stages.append(nn.Sequential(*units, Snake(channels), weight_norm(down)))
             channels *= 2
@@ -119,7 +120,7 @@ class DACDecoder(nn.Module):
             shape = (width, width // 2, kernel)
             padding = math.ceil(stride / 2) if kernel_sizes is None else (kernel - stride) // 2
             up = CausalConvTranspose1d(*shape, stride=stride) if causal else \
-                nn.ConvTranspose1d(*shape, stride=stride, padding=padding)
+                ConvTranspose1d(*shape, stride=stride, padding=padding)
             units = residual_units(width // 2, depthwise, causal)
             self.stages.append(nn.Sequential(Snake(width), weight_norm(up), *units))
         last = channels // 2**len(strides)

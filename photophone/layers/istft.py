@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from photophone.kernels.overlap_add import windowed_overlap_add
 from photophone.layers.constants import ConstantsModule
+from photophone.layers.frames import convolve
 from photophone.layers.lengths import keep_valid
 from photophone.layers.streaming import StreamingLayer
 
@@ -108,5 +109,5 @@ class ISTFTHead(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """mask: Bool (B, F), False where a row has ended."""
-        log_magnitude, phase = self.out(x).float().transpose(1, 2).chunk(2, dim=1)  # (B, n_fft / 2 + 1, F) each
+        log_magnitude, phase = convolve(x.transpose(1, 2), self.out).float().chunk(2, dim=1)  # (B, n_fft / 2 + 1, F) each
         return self.istft(torch.polar(log_magnitude.clamp(max=self.max_log).exp(), phase), mask)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from photophone.layers.frames import Conv1d
 from photophone.layers.lengths import keep_valid
 
 DROPOUT = 0.1
@@ -39,10 +40,10 @@ class FrameResnetBlock(nn.Module):
     def __init__(self, channels: int, groups: int, dropout: float = DROPOUT) -> None:
         super().__init__()
         self.norm1 = MaskedGroupNorm(groups, channels, eps=1e-6)
-        self.conv1 = nn.Conv1d(channels, channels, 3, padding=1)
+        self.conv1 = Conv1d(channels, channels, 3, padding=1)
         self.norm2 = MaskedGroupNorm(groups, channels, eps=1e-6)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv1d(channels, channels, 3, padding=1)
+        self.conv2 = Conv1d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """mask: Bool (B, T), True for valid frames."""
@@ -57,10 +58,10 @@ class FrameAttention(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.norm = MaskedGroupNorm(groups, channels, eps=1e-6)
-        self.q = nn.Conv1d(channels, channels, 1)
-        self.k = nn.Conv1d(channels, channels, 1)
-        self.v = nn.Conv1d(channels, channels, 1)
-        self.proj_out = nn.Conv1d(channels, channels, 1)
+        self.q = Conv1d(channels, channels, 1)
+        self.k = Conv1d(channels, channels, 1)
+        self.v = Conv1d(channels, channels, 1)
+        self.proj_out = Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """mask: Bool (B, T), True for valid frames."""

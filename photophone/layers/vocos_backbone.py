@@ -65,7 +65,7 @@ class VocosBackbone(nn.Module):
         x = self.embed(keep_valid(x, mask))
         if self.pos_net is not None:
             x = self.pos_net(x, mask)
-        x = apply_norm(self.norm, x.transpose(1, 2), condition).transpose(1, 2)
+        x = apply_norm(self.norm, x, condition)
         for block in self.convnext:
             x = block(x, condition, mask)
-        return self.final_layer_norm(x.transpose(1, 2))
+        return apply_norm(self.final_layer_norm, x, None).transpose(1, 2)

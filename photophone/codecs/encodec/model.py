@@ -23,6 +23,7 @@ from photophone.codecs.wrapped import WrappedCodec, to_books, to_values
 from photophone.core.tokens import TokenFormat, Tokens
 from photophone.layers.istft import ISTFTHead
 from photophone.layers.rows import map_equal_lengths
+from photophone.layers.seanet import run_seanet
 from photophone.layers.vocos_backbone import VocosBackbone
 from photophone.loading.checkpoints import WEIGHT_NORM, State, content_of, read_state, rename_keys
 
@@ -78,14 +79,14 @@ class EnCodec(WrappedCodec):
         return self._rows(self._audio, to_books(tokens.values), tokens.lengths)
 
     def _codes(self, audio: Tensor) -> Tensor:
-        residual, codes = self.model.encoder(audio.to(self.dtype)), []
+        residual, codes = run_seanet(self.model.encoder.layers, audio.to(self.dtype)), []
         for layer in self.model.quantizer.layers[:self.num_codebooks]:
             codes.append(layer.encode(residual))
             residual = residual - layer.decode(codes[-1])
         return torch.stack(codes, dim=1)
 
     def _audio(self, codes: Tensor) -> Tensor:
-        return self.model.decoder(self.embed(codes).transpose(1, 2)).float()
+        return run_seanet(self.model.decoder.layers, self.embed(codes).transpose(1, 2)).float()
 
     def _rows(self, function: Callable[[Tensor], Tensor], x: Tensor, counts: Tensor | None, step: int = 1) -> Tensor:
         """``function`` of a padded batch, of ``counts`` frames of ``step`` values; by equal lengths where a row is

@@ -10,21 +10,27 @@ import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional
 
+from photophone.layers.frames import activated, convolve, run_lstm
 from photophone.layers.lengths import keep_valid, length_mask, reflect_pad
 
 
 class MirroredConv1d(nn.Conv1d):
     """A convolution (B, C, T) to (B, C', ceil(T / stride)) that mirrors the ends; uneven padding leans left."""
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """x and Long (B,) to the output and its lengths."""
+    def forward(self, x: Tensor, lengths: Tensor, before: str | None = None) -> tuple[Tensor, Tensor]:
+        """x and Long (B,) to the output and its lengths; ``before`` is an activation of the input, None or "elu"."""
         (kernel,), (stride,) = self.kernel_size, self.stride
         total = kernel - stride
         frames = -(-lengths // stride)
         right = total // 2 + frames * stride - lengths  # the last frame is filled up
-        count = -(-x.shape[-1] // stride)
+        size = x.shape[-1]
+        count = -(-size // stride)
+        most = total // 2 + count * stride - size
+        if x.device.type == "cpu" and size > max(total, most) and int(lengths.min()) == size:
+            y = convolve(x, self, left=total - total // 2, right=most, fill="mirrored", before=before)
+            return y, frames
+        x = activated(x, before)
         return super().forward(reflect_pad(x, total - total // 2, right, lengths))[..., :count], frames
 
 
@@ -39,8 +45,8 @@ class SEANetBlock(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """x (B, C, T) to the same; ``lengths`` Long (B,), behind which nothing is seen."""
-        y, _ = self.conv_in(functional.elu(x), lengths)
-        return self.conv_out(functional.elu(y)) + self.shortcut(x)
+        y, _ = self.conv_in(x, lengths, "elu")
+        return convolve(y, self.conv_out, before="elu", add=convolve(x, self.shortcut), into_add=True)
 
 
 class SEANetEncoder(nn.Module):
@@ -69,8 +75,6 @@ class SEANetEncoder(nn.Module):
         """lengths: Long (B,), samples of each row; features behind ``ceil(lengths / hop)`` are zero."""
         x, lengths = self.conv_in(x, lengths)
         for block, down in zip(self.blocks, self.downs, strict=True):
-            x, lengths = down(functional.elu(block(x, lengths)), lengths)
-        y = x.transpose(1, 2)  # (B, T, C)
-        y = (self.lstm(y)[0] + y).transpose(1, 2)
-        y, lengths = self.conv_out(functional.elu(y), lengths)
+            x, lengths = down(block(x, lengths), lengths, "elu")
+        y, lengths = self.conv_out(run_lstm(x, self.lstm) + x, lengths, "elu")
         return keep_valid(y, length_mask(lengths, y.shape[-1]))
