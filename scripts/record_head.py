@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--guidance-range", type=float, nargs=2, required=True, metavar=("LOW", "HIGH"))
     parser.add_argument("--null-share", type=float, default=0.0, help="of rows without a text, for generators that call "
                                                                       "their head once")
+    parser.add_argument("--bfloat16", action="store_true", help="the teacher's head under autocast")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     for number in range(arguments.parts):
@@ -103,7 +104,7 @@ def make_part(maker: Speech | Images, arguments: argparse.Namespace, number: int
     count = arguments.texts_per_part
     chosen = [texts[place % len(texts)] for place in range(number * count, (number + 1) * count)]
     head = RecordingHead(maker.generator.token_head, arguments.steps, tuple(arguments.guidance_range),
-                         arguments.null_share, seed=int(rng.integers(2**31)))
+                         arguments.null_share, bfloat16=arguments.bfloat16, seed=int(rng.integers(2**31)))
     parts = []
     for condition, sampler in tqdm(maker.batches(chosen, arguments.batch_size, rng), desc=path.name):
         noise = SeededNoise.from_seeds(rng.integers(2**31, size=len(condition)), maker.generator.device)

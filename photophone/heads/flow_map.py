@@ -32,7 +32,8 @@ Mean = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x (M, N, D), t (M,), s (M,
 class MapEmbedding(nn.Module):
     """What a network is told beside the time: where its step ends, and the guidance.
 
-    The last layer begins with zeros: a network that gets such an embedding is unchanged at first.
+    It is zero at s = t without guidance, so a network that is told nothing computes the velocity there: as a plain
+    head. The last layer begins with zeros: a network that gets such an embedding is unchanged at first.
 
     Args:
         width: channels W of the network's embedding of the time.
@@ -40,19 +41,22 @@ class MapEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(6 + 4 * len(WAVES), HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, width))
+        self.mlp = nn.Sequential(nn.Linear(6 + 4 * len(WAVES), HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, width, bias=False))
         nn.init.zeros_(self.mlp[2].weight)
-        nn.init.zeros_(self.mlp[2].bias)
 
     def forward(self, t: Tensor, ends: Tensor) -> Tensor:
         """Times (...) in 0..1, and ends (..., 2), which are the time s <= t of the step's end and the guidance, to
         (..., W)."""
-        span = t.float() - ends[..., 0].float()
+        still = torch.stack([t.to(ends), torch.ones_like(ends[..., 1])], dim=-1)
+        return self.mlp(self._features(t, ends)) - self.mlp(self._features(t, still))
+
+    def _features(self, t: Tensor, ends: Tensor) -> Tensor:
+        t, span = t.float(), t.float() - ends[..., 0].float()
         excess = (ends[..., 1].float() - 1) / 2
-        angles = math.pi * torch.stack([span, t.float()], dim=-1)[..., None] * span.new_tensor(WAVES)  # (..., 2, 3)
+        angles = math.pi * torch.stack([span, t], dim=-1)[..., None] * span.new_tensor(WAVES)  # (..., 2, 3)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1).flatten(-2)  # (..., 12)
-        plain = torch.stack([span, t.float(), excess, excess * excess, excess * span, excess * t.float()], dim=-1)
-        return self.mlp(torch.cat([plain, waves], dim=-1).to(self.mlp[0].weight.dtype))
+        plain = torch.stack([span, t, excess, excess * excess, excess * span, excess * t], dim=-1)
+        return torch.cat([plain, waves], dim=-1).to(self.mlp[0].weight.dtype)
 
 
 def carry(x: Tensor, mean: Tensor, t: Tensor, s: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise
 from photophone.generators.base import Generator
+from photophone.generators.few_steps import with_flow_map
 from photophone.heads.flow import FlowHead
 from photophone.heads.flow_map import check_objective, map_errors, map_loss
 from photophone.loading.saved import open_saved
@@ -21,31 +22,6 @@ from photophone.training.record import load_recording
 from photophone.training.tasks.speech_recipes import take
 
 VALIDATED_ROWS = 2048
-
-
-def with_flow_map(generator: Generator, guidance_range: Sequence[float], num_steps: int | None = None) -> Generator:
-    """A copy whose head is told the end of its step and the guidance; it computes the same at first.
-
-    Args:
-        generator: with a flow head made from ``head_config``.
-        guidance_range: see :class:`~photophone.heads.flow.FlowHead`.
-        num_steps: solver steps that the copy takes when nothing else is said.
-
-    Raises:
-        ValueError: another kind of head, or one that has a flow map.
-    """
-    head = getattr(generator, "token_head", None)
-    if not isinstance(head, FlowHead) or "head_config" not in generator.config or head.guidance_range is not None:
-        raise ValueError(f"few steps are learned by a generator with a flow head that has no flow map yet, not by this "
-                         f"{type(generator).__name__}")
-    settings = {name: generator.config[name] for name in type(generator).config_keys()}
-    settings["head_config"] = {**(settings["head_config"] or {}), "guidance_range": list(guidance_range)}
-    settings["sampling_steps"] = num_steps
-    copy = type(generator)(**settings)
-    missing, unexpected = copy.load_state_dict(generator.state_dict(), strict=False)
-    if unexpected or any(".map_embed." not in name for name in missing):
-        raise ValueError(f"the copy of {type(generator).__name__} does not fit: {missing}, {unexpected}")
-    return copy.eval()
 
 
 class MapTrainee(nn.Module):
@@ -64,7 +40,7 @@ class FewStepsTask(Task):
     """Recorded paths to the flow map.
 
     Args:
-        generator: of :func:`with_flow_map`.
+        generator: of :func:`photophone.generators.few_steps.with_flow_map`.
         data: of :func:`photophone.training.record.load_recording`.
         validation: the same, held apart, or None.
         objective, whole: see :func:`photophone.heads.flow_map.map_loss`.
