@@ -24,7 +24,7 @@ HIDDEN = 64
 """Channels of the embedding between its two layers: what the built-in image model has room for."""
 WAVES = (1.0, 2.0, 4.0)
 """Half waves over the unit interval, slow ones: the map must be smooth between the ends seen in training."""
-OBJECTIVES = ("states", "consistency", "halves")
+OBJECTIVES = ("states", "consistency")
 
 Mean = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x (M, N, D), t (M,), s (M,)) -> u (M, N, D)
 
@@ -86,8 +86,7 @@ def map_targets(objective: str, mean: Mean, times: Tensor, states: Tensor, first
     Args:
         objective: "states": between the recorded states, the teacher's own steps (distillation of its solutions).
             "consistency": one recorded step, then the student from there to the end (arXiv 2303.01469; the discrete
-            form of mean flow). "halves": two steps of the student (shortcut models, arXiv 2410.12557); the recorded
-            step where a segment has one only.
+            form of mean flow); it needs no teacher at the far end, but learns more slowly.
         mean: u of the student as it is now.
         times: (M, K + 1), decreasing to 0.
         states: (M, K + 1, N, D), the teacher's path at these times.
@@ -100,17 +99,11 @@ def map_targets(objective: str, mean: Mean, times: Tensor, states: Tensor, first
     rows = torch.arange(len(times), device=times.device)
     begin, end = states[rows, first], states[rows, last]
     t, s = times[rows, first], times[rows, last]
-    if objective != "states":
-        single = last == first + 1
-        via = first + 1 if objective == "consistency" else (first + last) // 2
-        middle = times[rows, via]
+    if objective == "consistency":
+        middle, halfway = times[rows, first + 1], states[rows, first + 1]
         with torch.no_grad():
-            if objective == "consistency":
-                halfway = states[rows, via]
-            else:
-                halfway = carry(begin, mean(begin, t, middle), t, middle)
             bent = carry(halfway, mean(halfway, middle, s), middle, s)
-        end = torch.where(single.reshape(-1, 1, 1), end, bent)
+        end = torch.where((last == first + 1).reshape(-1, 1, 1), end, bent)
     return (end - begin) / (s - t).reshape(-1, 1, 1)
 
 

@@ -1,4 +1,4 @@
-"""Conditions and paths of a generator's flow head, recorded while it generates: what few-step heads learn from.
+"""Conditions and paths of a generator's flow or diffusion head, recorded while it generates: what few-step heads learn from.
 
 The generator runs as it does for users, so the head is trained on just the conditions that it will see. Nothing else
 is needed: neither data nor tokenizer.
@@ -6,6 +6,7 @@ is needed: neither data nor tokenizer.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from photophone.generators.base import Generator
 from photophone.generators.conditions import Condition
 from photophone.generators.sampler import Sampler
 from photophone.heads.base import Head
+from photophone.heads.diffusion import DiffusionHead
 from photophone.heads.flow import FlowHead
 from photophone.kernels.solver import Guidance, combine_guidance
 from photophone.layers.flow import time_grid
@@ -27,11 +29,98 @@ NAMES = ("hidden", "guidance", "times", "states")
 """Tensors of a recording: hidden (M, N, C) and states (M, K + 1, N, D) in float16, guidance (M,), times (M, K + 1)."""
 
 
+LEAST_SIGNAL = 0.02
+"""Paths of diffusion heads begin where this much of the signal is left: from less the noise tells nothing of it."""
+
+
+class Field(ABC):
+    """The velocity of a teacher on the path between noise at t = 1 and data at t = 0."""
+
+    @abstractmethod
+    def times(self, wanted: Tensor) -> Tensor:
+        """Times near the wanted ones (K + 1,), which decrease from 1 to 0, at which the teacher can be asked."""
+
+    @abstractmethod
+    def velocity(self, projected: Tensor, x: Tensor, t: Tensor, scales: Tensor) -> Tensor:
+        """Guided velocity (B, N, D) of x (B, N, D) at one of the times.
+
+        Args:
+            projected: conditional rows, then unconditional ones, as the head's ``project`` gave them.
+            scales: guidance (B,).
+        """
+
+
+class FlowField(Field):
+    """That of a flow head."""
+
+    def __init__(self, head: FlowHead) -> None:
+        self.head = head
+
+    def times(self, wanted: Tensor) -> Tensor:
+        return wanted
+
+    def velocity(self, projected: Tensor, x: Tensor, t: Tensor, scales: Tensor) -> Tensor:
+        cond, null = self.head.mean_velocity(projected, x.repeat(2, 1, 1), t.reshape(1), t.reshape(1)).chunk(2)
+        return combine_guidance(cond, null, scales)
+
+
+class DiffusionField(Field):
+    """That of a diffusion head on the linear path: states divided by the sum of signal and noise.
+
+    Euler steps of it are the steps of DDIM. The times are those of the process, of which the first stands for t = 1.
+    """
+
+    def __init__(self, head: DiffusionHead) -> None:
+        self.head = head
+        kept = head.tables().alphas_cumprod
+        signal, noise = kept.sqrt(), (1 - kept).sqrt()
+        self.last = int((signal >= LEAST_SIGNAL).sum()) - 1  # the step with the most noise that is used
+        self.sums = (signal + noise).float()
+        self.grid = (noise / (signal + noise)).float()
+
+    def _step(self, t: Tensor) -> int:
+        return int((self.grid[:self.last + 1] - t.cpu()).abs().argmin())
+
+    def times(self, wanted: Tensor) -> Tensor:
+        steps = [self.last] + [self._step(t) for t in wanted[1:-1]]
+        inner = self.grid[sorted(set(steps), reverse=True)]
+        if len(inner) != len(steps):
+            raise ValueError(f"{len(steps)} steps are more than a process of {self.head.num_train_steps} steps can "
+                             "tell apart")
+        return torch.cat([torch.ones(1), inner[1:], torch.zeros(1)]).to(wanted)
+
+    def velocity(self, projected: Tensor, x: Tensor, t: Tensor, scales: Tensor) -> Tensor:
+        step = self.last if t == 1 else self._step(t)
+        place = self.grid[step].to(x)
+        output = self.head.evaluate(self.sums[step].to(x) * x.repeat(2, 1, 1), torch.tensor([step]).to(x.device),
+                                    projected)
+        cond, null = output[..., :self.head.token_dim].chunk(2)
+        noise = combine_guidance(cond, null, scales)
+        data = (x - place * noise) / (1 - place)
+        if self.head.clip_denoised:
+            data = data.clamp(-1, 1)
+        return (x - data) / place
+
+
+def field_of(head: Head) -> Field:
+    """The field of a flow head without a flow map, or of a diffusion head.
+
+    Raises:
+        ValueError: another head.
+    """
+    if isinstance(head, FlowHead) and head.guidance_range is None:
+        return FlowField(head)
+    if isinstance(head, DiffusionHead):
+        return DiffusionField(head)
+    raise ValueError(f"paths are recorded of diffusion heads and of flow heads without a flow map, not of this "
+                     f"{type(head).__name__}")
+
+
 class RecordingHead(Head):
-    """A flow head that samples with Euler steps and keeps what it was asked and each state on the way.
+    """A flow or diffusion head that samples with Euler steps and keeps what it was asked and each state on the way.
 
     Args:
-        head: the teacher; it must not fold guidance in itself.
+        head: the teacher.
         num_steps: of its solver. Times between the first and the last are shifted at random by up to 0.4 of a step, so
             that all times are seen.
         guidance_range: guidance is drawn from it, row by row, for half of the rows; the others have the sampler's.
@@ -42,15 +131,14 @@ class RecordingHead(Head):
         seed: of all these draws.
 
     Raises:
-        ValueError: the head is no flow head, or has a flow map.
+        ValueError: see :func:`field_of`.
     """
 
-    def __init__(self, head: FlowHead, num_steps: int, guidance_range: tuple[float, float], null_share: float = 0.0,
-                 temperatures: tuple[float, float] = (0.0, 1.2), bfloat16: bool = False, seed: int = 0) -> None:
+    def __init__(self, head: FlowHead | DiffusionHead, num_steps: int, guidance_range: tuple[float, float],
+                 null_share: float = 0.0, temperatures: tuple[float, float] = (0.0, 1.2), bfloat16: bool = False,
+                 seed: int = 0) -> None:
         super().__init__()
-        if not isinstance(head, FlowHead) or head.guidance_range is not None:
-            raise ValueError(f"paths are recorded of flow heads that have no flow map yet, not of this "
-                             f"{type(head).__name__}")
+        self.field = field_of(head)
         self.head, self.num_steps, self.guidance_range = head, num_steps, guidance_range
         self.null_share, self.temperatures, self.bfloat16 = null_share, temperatures, bfloat16
         self.generator = torch.Generator().manual_seed(seed)
@@ -62,7 +150,10 @@ class RecordingHead(Head):
     def _times(self) -> Tensor:
         times = time_grid(self.num_steps, dtype=torch.float32)
         times[1:-1] += (self._uniform(self.num_steps - 1) - 0.5) * 0.8 / self.num_steps
-        return times
+        return self.field.times(times)
+
+    def reads_null(self, guidance: Guidance, *, scaled_guidance: bool = False) -> bool:
+        return True
 
     def loss(self, hidden: Tensor, target: Tensor, mask: Tensor | None = None, *,
              noise: Noise | None = None) -> Tensor:
@@ -85,9 +176,7 @@ class RecordingHead(Head):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
             projected = self.head.project(torch.cat([cond, null]))
             for now, after in zip(times[:-1], times[1:]):
-                both = self.head.mean_velocity(projected, x.repeat(2, 1, 1), now.reshape(1), now.reshape(1))
-                first, second = both.chunk(2)
-                x = x + (after - now) * combine_guidance(first, second, scales)
+                x = x + (after - now) * self.field.velocity(projected, x, now, scales)
                 states.append(x)
         self.calls.append({"hidden": cond.half(), "guidance": scales, "times": times.expand(rows, -1),
                            "states": torch.stack(states, dim=1).half()})

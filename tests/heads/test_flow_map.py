@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from photophone.core.noise import GlobalNoise, SeededNoise
 from photophone.heads import FlowHead, build_head
@@ -41,9 +42,9 @@ def map_head(kind, **options):
     return build_head(kind, in_dim=2, token_dim=2, guidance_range=(1.0, 3.0), **HEADS[kind], **options)
 
 
-def train(head, objective, steps):
+def train(head, objective, steps, rate):
     torch.manual_seed(1)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     for step in range(steps):
         loss = map_loss(head, drawn_paths(256, seed=step), objective=objective, noise=GlobalNoise())
@@ -53,19 +54,20 @@ def train(head, objective, steps):
         schedule.step()
 
 
-@pytest.mark.parametrize("objective", ["states", "consistency", "halves"])
-def test_one_step_reaches_the_known_mean_and_covariance(objective):
+@pytest.mark.parametrize(("objective", "steps", "rate", "off"), [
+    ("states", 700, 1e-2, 0.08), ("consistency", 800, 8e-3, 0.2)])
+def test_one_step_reaches_the_known_mean_and_covariance(objective, steps, rate, off):
     head = map_head("flow")
-    train(head, objective, 1200 if objective == "states" else 2000)
+    train(head, objective, steps, rate)
     cond = torch.tensor([[1.0, -0.5], [0.3, 0.8]])  # two tokens
     hidden = cond.expand(4096, -1, -1)
     for guidance in (1.0, 2.0):
-        for steps in (1, 2, 4):
-            drawn = head.sample(hidden, guidance=guidance, num_steps=steps,
+        for count in (1, 2, 4):
+            drawn = head.sample(hidden, guidance=guidance, num_steps=count,
                                 noise=SeededNoise.from_seeds(range(4096)))
             values = drawn.flatten(1).double()
-            torch.testing.assert_close(values.mean(0).float(), guidance * cond.flatten(), atol=0.08, rtol=0)
-            torch.testing.assert_close(values.T.cov().float(), STD**2 * torch.eye(4), atol=0.05, rtol=0)
+            torch.testing.assert_close(values.mean(0).float(), guidance * cond.flatten(), atol=off, rtol=0)
+            torch.testing.assert_close(values.T.cov().float(), STD**2 * torch.eye(4), atol=off, rtol=0)
 
 
 def test_errors_are_those_of_the_last_state():
@@ -85,13 +87,17 @@ def test_at_first_it_is_the_teacher(kind):
         weight.data += 0.1 * torch.randn_like(weight)
     head = map_head(kind)
     missing, unexpected = head.load_state_dict(teacher.state_dict(), strict=False)
-    assert not unexpected and all(".map_embed." in f".{name}" for name in missing) and len(missing) == 4
+    assert not unexpected and all(".map_embed." in f".{name}" for name in missing) and len(missing) == 3
     hidden, x, t = torch.randn(3, 4, 2), torch.randn(3, 4, 2), torch.tensor([0.9])
-    velocity = teacher.net(x, t.expand(3), hidden)
     projected = head.project(hidden)
+    velocity = teacher.mean_velocity(projected, x, t, t)
     for s in (0.9, 0.4, 0.0):
         assert torch.equal(head.mean_velocity(projected, x, t, torch.tensor([s])), velocity)
-    plain, mapped = (one.sample(hidden, noise=SeededNoise.from_seeds(range(3)), num_steps=5)
+    nn.init.normal_(head.net.map_embed.mlp[2].weight)  # and at s = t without guidance whatever the map has learned
+    assert torch.equal(head.mean_velocity(projected, x, t, t), velocity)
+    assert not torch.equal(head.mean_velocity(projected, x, t, torch.zeros(1)), velocity)
+    assert not torch.equal(head.mean_velocity(projected, x, t, t, 2.0), velocity)
+    plain, mapped = (one.sample(hidden, noise=SeededNoise.from_seeds(range(3)), num_steps=5, solver="heun")
                      for one in (teacher, head))
     torch.testing.assert_close(plain, mapped, atol=1e-6, rtol=1e-6)
 
@@ -167,7 +173,7 @@ def test_targets_of_a_straight_field():
 
     first, last = torch.full((16,), 2), torch.full((16,), 6)
     wanted = (path["states"][rows, 6] - path["states"][rows, 2]) / (path["times"][0, 6] - path["times"][0, 2])
-    for objective in ("states", "consistency", "halves"):
+    for objective in ("states", "consistency"):
         targets = map_targets(objective, exact, path["times"], path["states"], first, last)
         torch.testing.assert_close(targets, wanted, atol=1e-5, rtol=1e-5)
 
@@ -177,7 +183,7 @@ def test_bad_settings_are_refused():
         with pytest.raises(ValueError, match="guidance_range must be two numbers"):
             FlowHead(2, 2, 16, 1, guidance_range=wrong)
     with pytest.raises(ValueError, match="Identity cannot learn a flow map"):
-        FlowHead(2, 2, network=torch.nn.Identity(), guidance_range=(1.0, 2.0))
+        FlowHead(2, 2, network=nn.Identity(), guidance_range=(1.0, 2.0))
     with pytest.raises(ValueError, match="objective must be one of"):
         map_targets("guess", None, *[torch.zeros(1, 2)] * 2, *[torch.zeros(1)] * 2)
 

@@ -21,7 +21,7 @@ from photophone.training.loop.task import Task
 from photophone.training.record import load_recording
 from photophone.training.tasks.speech_recipes import take
 
-VALIDATED_ROWS = 2048
+VALIDATED_ROWS = 512
 
 
 class MapTrainee(nn.Module):
