@@ -1,4 +1,4 @@
-"""Let a built-in or saved pipeline generate, and record what its flow head is asked and does: the data of train_few_steps.py.
+"""Let a pipeline generate, and record what its flow head is asked and does: the data of train_few_steps.py.
 
 Parts are written one by one; the same command goes on behind those that are there.
 """
@@ -85,8 +85,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, required=True, help="solver steps of the teacher")
     parser.add_argument("--guidance-range", type=float, nargs=2, required=True, metavar=("LOW", "HIGH"))
-    parser.add_argument("--null-share", type=float, default=0.0, help="of rows without a text, for generators that call "
-                                                                      "their head once")
+    parser.add_argument("--null-share", type=float, default=0.0, help="of rows without a text, for generators that "
+                                                                      "call their head once")
     parser.add_argument("--bfloat16", action="store_true", help="the teacher's head under autocast")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

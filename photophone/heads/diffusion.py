@@ -132,5 +132,5 @@ class DiffusionHead(Head):
         return self.net.project(hidden.to(self.net.cond_embed.weight.dtype))
 
     def evaluate(self, x: Tensor, step: Tensor, projected: Tensor) -> Tensor:
-        """Output (B, N, 2 D) of the network, noise and variance, in float32: states and losses stay in float32 whatever the weights are."""
+        """Noise and variance (B, N, 2 D) in float32: states and losses stay in it whatever the weights are."""
         return self.net.denoise(x.to(self.net.input_proj.weight.dtype), step, projected).float()

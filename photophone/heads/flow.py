@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -165,8 +166,7 @@ class FlowHead(Head):
         if solver != "euler":
             return SOLVERS[solver](velocity, draw(), times)
         x = draw()
-        for now, after in zip(times[:-1], times[1:]):
-            now, after = now.to(x).reshape(1), after.to(x).reshape(1)
+        for now, after in pairwise(times.to(x).unsqueeze(1)):
             x = carry(x, self.mean_velocity(projected, x, now, after, guidance), now, after)
         return x
 

@@ -1,4 +1,4 @@
-"""Conditions and paths of a generator's flow or diffusion head, recorded while it generates: what few-step heads learn from.
+"""Conditions and paths of a flow or diffusion head, recorded while its generator runs: what few-step heads learn from.
 
 The generator runs as it does for users, so the head is trained on just the conditions that it will see. Nothing else
 is needed: neither data nor tokenizer.
