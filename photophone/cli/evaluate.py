@@ -41,7 +41,7 @@ def evaluate_image(data: Annotated[Path, typer.Option(help="Captioned images: a 
                        "data/images"),
                    model: ModelOption = "photophone/tiny-image", device: DeviceOption = "cpu",
                    seed: Annotated[int, typer.Option(help="Of noise and of candidate images.")] = 0,
-                   steps: Annotated[int, typer.Option(help="Solver steps.")] = 20,
+                   steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
                    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 3.0,
                    temperature: Annotated[float, typer.Option(help="Scale of the initial noise.")] = 1.0,
                    split: Annotated[list[str] | None, typer.Option(help="Prepared files of a folder to generate for; "

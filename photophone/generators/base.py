@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -53,6 +53,12 @@ class Generator(Model):
     Sampler: ClassVar[type[Sampler]]
     streams: ClassVar[bool] = False
 
+    @property
+    def sampler_settings(self) -> dict[str, Any]:
+        """Options of the sampler that these weights are made for, where they differ from the family's defaults."""
+        steps = self.config.get("sampling_steps")
+        return {} if steps is None else {"num_inference_steps": steps}
+
     # training ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -82,7 +88,7 @@ class Generator(Model):
         Args:
             condition: B rows, on any device.
             noise: B rows.
-            sampler: options; None: the defaults of the family.
+            sampler: options; None: the defaults of the family, with :attr:`sampler_settings`.
             callback: called as ``callback(step, total)`` after each step; a true result stops early.
 
         Raises:
@@ -109,7 +115,7 @@ class Generator(Model):
 
     def _prepare(self, condition: Condition, sampler: Sampler | None) -> tuple[Condition, Sampler]:
         """The condition on the model's device and the sampler, both checked."""
-        sampler = self.Sampler() if sampler is None else sampler
+        sampler = self.Sampler(**self.sampler_settings) if sampler is None else sampler
         for given, wanted in ((condition, self.Condition), (sampler, self.Sampler)):
             if not isinstance(given, wanted):
                 raise ValueError(f"{type(self).__name__} takes a {wanted.__name__}, got a {type(given).__name__}")

@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
+from photophone.heads.flow_map import MapEmbedding
 from photophone.kernels.solver import Guidance
+from photophone.layers.embeddings import TimestepEmbedding
 
 
 class Head(nn.Module, ABC):
@@ -58,21 +60,50 @@ class Head(nn.Module, ABC):
         if names := [name for name, given in chosen.items() if given]:
             raise ValueError(f"{type(self).__name__} has no {', '.join(names)}")
 
+    def reads_null(self, guidance: Guidance, *, scaled_guidance: bool = False) -> bool:
+        """Whether :meth:`sample` wants unconditional rows behind the conditional ones with these options."""
+        return is_guided(guidance)
+
     def remember_times(self) -> AbstractContextManager[None]:
         """Around many samplings with the same weights and steps: what depends on a time alone may be kept."""
         return nullcontext()
 
 
 class ConditionedNetwork(nn.Module, ABC):
-    """A network of (x, t, condition) whose work on the condition alone is done once, not at each solver step."""
+    """A network of (x, t, condition) whose work on the condition alone is done once, not at each solver step.
+
+    Attributes:
+        time_embed: embeds the time; every network has one.
+        map_embed: None, or after :meth:`learn_map` what embeds the end of a step and the guidance.
+    """
+
+    time_embed: TimestepEmbedding
+    map_embed: MapEmbedding | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map_embed = None
+
+    def learn_map(self) -> None:
+        """Let the network be told the end of its step and the guidance; it computes the same as before at first."""
+        self.map_embed = MapEmbedding(self.time_embed.mlp[-1].out_features)
+
+    def embed_times(self, t: Tensor, ends: Tensor | None) -> Tensor:
+        """Times (...), and ends (..., 2) for :class:`~photophone.heads.flow_map.MapEmbedding` or None, to (..., W)."""
+        time = self.time_embed(t)
+        return time if ends is None else time + self.map_embed(t, ends)
 
     @abstractmethod
     def project(self, condition: Tensor) -> Tensor:
         """The condition ``(B, N, C)`` as :meth:`denoise` wants it; rows and tokens stay axes 0 and 1."""
 
     @abstractmethod
-    def denoise(self, x: Tensor, t: Tensor, projected: Tensor) -> Tensor:
-        """x ``(B, N, D)`` at times ``(1,)``, ``(B,)`` or ``(B, N)`` to the output ``(B, N, D')``."""
+    def denoise(self, x: Tensor, t: Tensor, projected: Tensor, ends: Tensor | None = None) -> Tensor:
+        """x ``(B, N, D)`` at times ``(1,)``, ``(B,)`` or ``(B, N)`` to the output ``(B, N, D')``.
+
+        Args:
+            ends: after :meth:`learn_map` the end of the step and the guidance of each time, ``(..., 2)``.
+        """
 
     def remember_times(self) -> AbstractContextManager[None]:
         """While it lasts, sampling may keep what depends on a time alone; weights must not change meanwhile."""

@@ -78,8 +78,8 @@ class DiffusionHead(Head):
         step = (uniform * self.num_train_steps).long().flatten(0, 1)  # (B * mul, N)
         eps = noise.normal(rows, mul, length, self.token_dim).flatten(0, 1)  # (B * mul, N, D)
         x0 = target.float().repeat_interleave(mul, dim=0)
-        projected = self._project(hidden).repeat_interleave(mul, dim=0)
-        output = self._evaluate(add_noise(self.tables(), x0, eps, step), step, projected)
+        projected = self.project(hidden).repeat_interleave(mul, dim=0)
+        output = self.evaluate(add_noise(self.tables(), x0, eps, step), step, projected)
         mse, bound = diffusion_losses(self.tables(), output, x0, eps, step)
         return masked_mean(mse + bound, None if mask is None else mask.repeat_interleave(mul, dim=0))
 
@@ -104,11 +104,11 @@ class DiffusionHead(Head):
         check_sampler(sampler)
         tables = self.tables(self.respacing if respacing is None else respacing)
         rows, length = split_guidance(hidden, guidance)[0].shape[:2]
-        projected = self._project(hidden)
+        projected = self.project(hidden)
         x = noise.normal(rows, length, self.token_dim)
         for step in range(len(tables) - 1, -1, -1):
             both = x.repeat(hidden.shape[0] // rows, 1, 1)  # (B or 2B, N, D)
-            output = self._evaluate(both, tables.timesteps[step : step + 1].to(x.device), projected)
+            output = self.evaluate(both, tables.timesteps[step : step + 1].to(x.device), projected)
             cond, uncond = split_guidance(output, guidance)
             if sampler == "ddpm":
                 seen = None if observe is None else partial(observe, step)
@@ -127,9 +127,10 @@ class DiffusionHead(Head):
         check_sampler(solver or "ddpm")
         return {"respacing": str(num_steps), "sampler": solver or "ddpm"}
 
-    def _project(self, hidden: Tensor) -> Tensor:
+    def project(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, N, C) as the network wants them, in its dtype."""
         return self.net.project(hidden.to(self.net.cond_embed.weight.dtype))
 
-    def _evaluate(self, x: Tensor, step: Tensor, projected: Tensor) -> Tensor:
-        """Output of the network in float32: states and losses stay in float32 whatever the weights are."""
+    def evaluate(self, x: Tensor, step: Tensor, projected: Tensor) -> Tensor:
+        """Noise and variance (B, N, 2 D) in float32: states and losses stay in it whatever the weights are."""
         return self.net.denoise(x.to(self.net.input_proj.weight.dtype), step, projected).float()

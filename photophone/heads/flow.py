@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
-from photophone.heads.base import ConditionedNetwork, Head, check_temperature, check_tokens, split_guidance
+from photophone.heads.base import (
+    ConditionedNetwork,
+    Head,
+    check_temperature,
+    check_tokens,
+    is_guided,
+    split_guidance,
+)
+from photophone.heads.flow_map import carry, check_guidance_range
 from photophone.heads.mlp import AdaLNMLP
 from photophone.kernels.dispatch import choose
 from photophone.kernels.solver import Guidance, combine_guidance
@@ -48,12 +58,17 @@ class FlowHead(Head):
         time_distribution: of the times in training, "uniform" or "logit_normal" (with ``time_mean``, ``time_std``).
         tokens_per_time: how many neighbouring tokens share one time in training; None means the whole sequence.
         batch_mul: times (and noises) drawn for each token in a training step; the backbone runs once for all.
+        guidance_range: None; or the least and the greatest guidance of a head that has learned the flow map of its
+            guided field (:mod:`photophone.heads.flow_map`). Its :meth:`sample` takes no unconditional rows.
+
+    Raises:
+        ValueError: settings that there are not, or a flow map of a network that knows none.
     """
 
     def __init__(self, in_dim: int, token_dim: int, width: int = 512, depth: int = 3, *,
                  network: nn.Module | None = None, path: str = "linear", time_distribution: str = "uniform",
                  time_mean: float = 0.0, time_std: float = 1.0, tokens_per_time: int | None = 1,
-                 batch_mul: int = 1) -> None:
+                 batch_mul: int = 1, guidance_range: Sequence[float] | None = None) -> None:
         super().__init__()
         if path not in PATHS:
             raise ValueError(f"path must be one of {sorted(PATHS)}, got {path!r}")
@@ -70,6 +85,12 @@ class FlowHead(Head):
         self.tokens_per_time = tokens_per_time
         self.batch_mul = batch_mul
         self.net = network if network is not None else AdaLNMLP(token_dim, in_dim, width, depth, time_scale=1000.0)
+        self.guidance_range = None if guidance_range is None else check_guidance_range(guidance_range)
+        if self.guidance_range is not None:
+            if not isinstance(self.net, ConditionedNetwork):
+                raise ValueError(f"a {type(self.net).__name__} cannot learn a flow map; it must be a "
+                                 "ConditionedNetwork")
+            self.net.learn_map()
 
     def loss(self, hidden: Tensor, target: Tensor, mask: Tensor | None = None, *, noise: Noise | None = None,
              batch_mul: int | None = None) -> Tensor:
@@ -83,7 +104,7 @@ class FlowHead(Head):
         eps = noise.normal(rows, mul, length, self.token_dim).flatten(0, 1)  # (B * mul, N, D)
         data = target.float().repeat_interleave(mul, dim=0)
         x_t = self.path.interpolate(data, eps, t_token)
-        velocity = self._evaluate(self._project(hidden).repeat_interleave(mul, dim=0), x_t, t)
+        velocity = self._evaluate(self.project(hidden).repeat_interleave(mul, dim=0), x_t, t)
         errors = (velocity - self.path.velocity(data, eps, t_token)).square().mean(dim=-1)  # (B * mul, N)
         return masked_mean(errors, None if mask is None else mask.repeat_interleave(mul, dim=0))
 
@@ -104,12 +125,22 @@ class FlowHead(Head):
         """
         check_temperature(temperature)
         check_solver(solver)
-        rows, length = split_guidance(hidden, guidance)[0].shape[:2]
-        projected = self._project(hidden)
+        two = self.reads_null(guidance, scaled_guidance=scaled_guidance)
+        rows, length = (split_guidance(hidden, guidance)[0] if two else hidden).shape[:2]
+        projected = self.project(hidden)
+
+        def draw() -> Tensor:
+            return temperature * noise.normal(rows, length, self.token_dim)
+
+        if times is None:
+            times = sde_time_grid(num_steps) if solver == "sde" else time_grid(num_steps, time_shift)
+        if self.guidance_range is not None and not two:
+            return self._follow_map(projected, draw, times, solver, guidance)
 
         def outputs(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
             both = x.repeat(hidden.shape[0] // rows, 1, 1)  # (B or 2B, N, D)
-            return split_guidance(self._evaluate(projected, both, t.to(x).reshape(1)), guidance)
+            now = t.to(x).reshape(1)
+            return split_guidance(self.mean_velocity(projected, both, now, now), guidance)
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             cond, uncond = outputs(x, t)
@@ -117,16 +148,48 @@ class FlowHead(Head):
                 uncond = zero_star(cond, uncond)
             return combine_guidance(cond, uncond, guidance)
 
-        def draw() -> Tensor:
-            return temperature * noise.normal(rows, length, self.token_dim)
-
-        if times is None:
-            times = sde_time_grid(num_steps) if solver == "sde" else time_grid(num_steps, time_shift)
         if solver in ("euler", "sde") and not scaled_guidance and choose("solver", hidden) == "triton":
             return guided_solver(outputs, guidance, draw(), times, draw if solver == "sde" else None, self.path)
         if solver == "sde":
             return euler_maruyama(velocity, draw(), times, draw, self.path)
         return SOLVERS[solver](velocity, draw(), times)
+
+    def _follow_map(self, projected: Tensor, draw: Callable[[], Tensor], times: Tensor, solver: str,
+                    guidance: Guidance) -> Tensor:
+        """Tokens by steps of the flow map; other solvers than "euler" take its velocities, s = t."""
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            now = t.to(x).reshape(1)
+            return self.mean_velocity(projected, x, now, now, guidance)
+
+        if solver == "sde":
+            return euler_maruyama(velocity, draw(), times, draw, self.path)
+        if solver != "euler":
+            return SOLVERS[solver](velocity, draw(), times)
+        x = draw()
+        for now, after in pairwise(times.to(x).unsqueeze(1)):
+            x = carry(x, self.mean_velocity(projected, x, now, after, guidance), now, after)
+        return x
+
+    def mean_velocity(self, projected: Tensor, x: Tensor, t: Tensor, s: Tensor, guidance: Guidance = 1.0) -> Tensor:
+        """Mean guided velocity (B, N, D) on the way of states x (B, N, D) from times t to s, each (1,) or (B,).
+
+        A head without a flow map knows the velocity at t alone, and no guidance. Guidance outside ``guidance_range`` is
+        reached on the line through both ends, as guidance itself is a line; that takes a second evaluation.
+        """
+        if self.guidance_range is None:
+            return self._evaluate(projected, x, t)
+        low, high = self.guidance_range
+        wanted = torch.as_tensor(guidance, dtype=x.dtype, device=x.device).reshape(-1)
+        inside = wanted.clamp(low, high)
+        mean = self._evaluate_map(projected, x, t, s, inside)
+        if torch.equal(inside, wanted):
+            return mean
+        far = torch.where(wanted > high, low, high)
+        share = (wanted - inside) / (inside - far)
+        return mean + share.reshape(-1, 1, 1) * (mean - self._evaluate_map(projected, x, t, s, far))
+
+    def reads_null(self, guidance: Guidance, *, scaled_guidance: bool = False) -> bool:
+        return is_guided(guidance) and (self.guidance_range is None or scaled_guidance)
 
     def step_options(self, num_steps: int, *, solver: str | None = None, time_shift: float = 1.0,
                      scaled_guidance: bool = False) -> dict[str, Any]:
@@ -152,15 +215,20 @@ class FlowHead(Head):
     def remember_times(self) -> AbstractContextManager[None]:
         return self.net.remember_times() if isinstance(self.net, ConditionedNetwork) else super().remember_times()
 
-    def _project(self, hidden: Tensor) -> Tensor:
+    def project(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, N, C) as the network wants them, in its dtype."""
         hidden = hidden.to(self._weight_dtype())
         return self.net.project(hidden) if isinstance(self.net, ConditionedNetwork) else hidden
 
-    def _evaluate(self, projected: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    def _evaluate_map(self, projected: Tensor, x: Tensor, t: Tensor, s: Tensor, guidance: Tensor) -> Tensor:
+        t, s, guidance = torch.broadcast_tensors(t, s, guidance)
+        return self._evaluate(projected, x, t, torch.stack([s, guidance], dim=-1))
+
+    def _evaluate(self, projected: Tensor, x: Tensor, t: Tensor, ends: Tensor | None = None) -> Tensor:
         """Velocity in float32: solver states and losses stay in float32 whatever the weights are."""
         x = x.to(self._weight_dtype())
         if isinstance(self.net, ConditionedNetwork):
-            return self.net.denoise(x, t, projected).float()
+            return self.net.denoise(x, t, projected, ends).float()
         return self.net(x, t.expand(x.shape[0]) if t.shape == (1,) else t, projected).float()
 
     def _weight_dtype(self) -> torch.dtype:

@@ -122,24 +122,25 @@ class LocalDiT(ConditionedNetwork):
         finally:
             self._memories = [other for other in self._memories if other is not memory]
 
-    def modulations(self, t: Tensor, cells: int, count: int) -> PassModulation:
+    def modulations(self, t: Tensor, cells: int, count: int, ends: Tensor | None = None) -> PassModulation:
         """What the times of a pass set in its blocks and in the last layer.
 
         Args:
             t: times ``(1,)``, one a sequence, or one for each of ``count`` cells.
             cells: of a sequence.
+            ends: see :meth:`~photophone.heads.base.ConditionedNetwork.denoise`.
         """
         # one time on the host is cheap to compare; what is kept must not hold a graph
         if not self._memories or t.shape != (1,) or t.device.type != "cpu" or torch.is_grad_enabled():
-            return self._computed_modulations(t, cells, count)
+            return self._computed_modulations(t, cells, count, ends)
         memory = self._memories[-1]
-        key = (float(t), t.dtype, self.position.dtype)
+        key = (float(t), t.dtype, self.position.dtype, None if ends is None else tuple(ends[0].tolist()))
         if key not in memory:
-            memory[key] = self._computed_modulations(t, cells, count)
+            memory[key] = self._computed_modulations(t, cells, count, ends)
         return memory[key]
 
-    def _computed_modulations(self, t: Tensor, cells: int, count: int) -> PassModulation:
-        time = self.time_embed(t)[:, None]  # (1 or B or M, 1, W)
+    def _computed_modulations(self, t: Tensor, cells: int, count: int, ends: Tensor | None) -> PassModulation:
+        time = self.embed_times(t, ends)[:, None]  # (1 or B or M, 1, W)
         condition = time if self.shared_modulation is None else self.shared_modulation(time)
         if t.shape[0] not in (1, count):  # one time a sequence: (B, ...) -> (M, ...)
             condition = condition.repeat_interleave(cells, dim=0)
@@ -155,7 +156,7 @@ class LocalDiT(ConditionedNetwork):
             raise ValueError(f"{length} tokens do not split into cells of {self.cell_size}")
         return self.cond_embed(condition) + self.position.repeat(length // self.cell_size, 1)
 
-    def denoise(self, x: Tensor, t: Tensor, projected: Tensor) -> Tensor:
+    def denoise(self, x: Tensor, t: Tensor, projected: Tensor, ends: Tensor | None = None) -> Tensor:
         """x ``(B, N, D)`` to velocities ``(B, N, D)``; of times ``(B, N)`` the first of each cell counts."""
         rows, length, _ = x.shape
         cells = length // self.cell_size
@@ -163,7 +164,8 @@ class LocalDiT(ConditionedNetwork):
         x = x.reshape(rows * cells, self.cell_size, -1)  # (B, N, W) -> (M, k, W)
         if t.ndim == 2:
             t = t[:, :: self.cell_size].reshape(-1)  # (B, N) -> (M,)
-        modulation = self.modulations(t, cells, rows * cells)
+            ends = None if ends is None else ends[:, :: self.cell_size].flatten(0, 1)
+        modulation = self.modulations(t, cells, rows * cells, ends)
         for index, of_block in enumerate(modulation.blocks):
             x = self.blocks[index % len(self.blocks)](x, of_block)
         x = modulated_norm(self.final_layer.norm_final, x, modulation.shift, modulation.scale)

@@ -37,9 +37,9 @@ class AdaLNMLP(ConditionedNetwork):
         """``(..., C)`` to ``(..., width)``."""
         return self.cond_embed(condition)
 
-    def denoise(self, x: Tensor, t: Tensor, projected: Tensor) -> Tensor:
+    def denoise(self, x: Tensor, t: Tensor, projected: Tensor, ends: Tensor | None = None) -> Tensor:
         """x ``(..., D)`` at times t to ``(..., out_dim)``; t has the first axes of x, the missing ones broadcast."""
-        time = self.time_embed(t)
+        time = self.embed_times(t, ends)
         time = time.reshape(*t.shape, *[1] * (x.ndim - 1 - t.ndim), time.shape[-1])  # (B, W) -> (B, 1, W)
         condition = time + projected
         x = self.input_proj(x)

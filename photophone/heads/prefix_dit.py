@@ -68,11 +68,11 @@ class PrefixDiT(ConditionedNetwork):
         states = condition[:, 0, :width].unflatten(-1, (self.num_states, -1))
         return torch.cat([states, self.previous_proj(condition[..., width:])], dim=1)
 
-    def denoise(self, x: Tensor, t: Tensor, projected: Tensor) -> Tensor:
+    def denoise(self, x: Tensor, t: Tensor, projected: Tensor, ends: Tensor | None = None) -> Tensor:
         """x (M, P, D) at times (1,) or (M,) to velocities (M, P, D)."""
         states, previous = projected.split([self.num_states, self.patch_size], dim=1)
         # weights of MeanFlow would be told the step; for the velocity at t it is 0, whose embedding is not
-        time = (self.time_embed(t) + self.step_embed(torch.zeros_like(t)))[:, None].expand(len(x), -1, -1)
+        time = (self.embed_times(t, ends) + self.step_embed(torch.zeros_like(t)))[:, None].expand(len(x), -1, -1)
         front = [states, time] if self.time_token else [states + time]
         tokens = torch.cat([*front, previous, self.input_proj(x)], dim=1)
         hidden = self.transformer(tokens, rotary=self.rotary(device=x.device))

@@ -132,7 +132,8 @@ class ImagePipeline(Pipeline):
         """
         family = type(self.token_generator)
         chosen = {name: value for name, value in (given or {}).items() if value is not None}
-        return family.Sampler.from_settings({**self.published_sampler, **chosen}, family.__name__)
+        settings = {**self.token_generator.sampler_settings, **self.published_sampler, **chosen}
+        return family.Sampler.from_settings(settings, family.__name__)
 
     def sample(self, condition: Condition, *, generator: GeneratorInput, output_type: str,
                callback: StepCallback | None, sampler: Sampler, prompts: list[str] | None = None,

@@ -336,4 +336,5 @@ class TextToSpeechPipeline(Pipeline):
         chosen = {name: value for name, value in given.items() if value is not None}
         if speed != 1:  # the voice's own, which every generator has
             chosen["speed"] = speed
-        return family.Sampler.from_settings({**self.published_sampler, **chosen}, family.__name__)
+        settings = {**self.speech_generator.sampler_settings, **self.published_sampler, **chosen}
+        return family.Sampler.from_settings(settings, family.__name__)

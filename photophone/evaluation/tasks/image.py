@@ -29,7 +29,7 @@ REFINE_STEPS = 10
 SPLITS = ("test_combo", "test_label")
 
 
-def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0, num_inference_steps: int = 20,
+def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0, num_inference_steps: int | None = None,
                     guidance_scale: float = 3.0, temperature: float = 1.0, batch_size: int = 32,
                     limit: int | None = None, splits: Sequence[str] | None = None,
                     cache: Path | None = None, progress: bool = True) -> dict:
@@ -38,7 +38,7 @@ def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0,
     Args:
         pipeline: what to measure.
         data: images with captions, see :func:`read_sets`; real images to compare with come from all of them.
-        num_inference_steps, guidance_scale, temperature: of the pipeline's call.
+        num_inference_steps, guidance_scale, temperature: of the pipeline's call; None is its default.
         seed: of noise and distractors; each image has its own generator.
         limit: only the first so many images of each split.
         splits: which prepared files of a folder to generate for; choose settings on ``val``, report on the tests. None:
@@ -55,8 +55,9 @@ def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0,
     sets = read_sets(data, pipeline.image_tokenizer.image_size, splits or ())
     splits = splits or [name for name in SPLITS if name in sets] or ["val"]
     features = EfficientNetLite0Features()
-    options = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
-               "temperature": temperature}
+    chosen = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "temperature": temperature}
+    known = pipeline.sampler(chosen).settings()
+    options = {name: known[name] for name in chosen}
     pool = RealPool(sets, features, cache or cache_folder() / "features", progress)
     result = {"tokenizer": evaluate_tokenizer(pipeline, sets["val"], features, batch_size, limit),
               "settings": {"model": pipeline.source["model"], "revision": pipeline.source["revision"], "seed": seed,

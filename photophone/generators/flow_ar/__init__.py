@@ -14,7 +14,7 @@ ENTRIES = [
                "captions to 64x64 images: icons, emoji, pixel art; ships in the wheel",
                "in the line of arXiv 2406.11838 and 2502.20388", "Apache-2.0",
                "Apache-2.0 (training data: CC0, MIT, Apache-2.0, CC BY 4.0, BSD-2-Clause; see the model card)",
-               folder="tiny-image", sampler={"num_inference_steps": 20, "guidance_scale": 3.0}),
+               folder="tiny-image", sampler={"guidance_scale": 3.0}),
     ModelEntry("flowar-tiny-joint", summary="all 16 tokens as one cell, local-DiT flow head",
                config={"order": "next_x", "cell_size": 16, "head": "local_dit",
                        "head_config": {**CELL_HEAD, "cell_size": 16}}, **FLOW_AR, parameters=2_972_640),

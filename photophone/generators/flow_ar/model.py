@@ -33,7 +33,6 @@ from photophone.generators.sampler import (
     temperature_option,
 )
 from photophone.heads import build_head
-from photophone.heads.base import is_guided
 from photophone.layers.transformer import TransformerBlock
 
 
@@ -71,6 +70,7 @@ class FlowARGenerator(Generator):
             training, so that the model forgives its own errors.
         text_drop: share of training captions replaced by the null caption, for guidance.
         qk_norm: RMS-normalised queries and keys.
+        sampling_steps: solver steps when nothing else is said; None: those of :class:`FlowARSampler`.
     """
 
     Condition = CaptionIds
@@ -79,7 +79,8 @@ class FlowARGenerator(Generator):
     def __init__(self, num_tokens: int = 16, token_dim: int = 32, vocab_size: int = 1536, max_text_length: int = 32,
                  width: int = 192, text_depth: int = 0, depth: int = 2, num_heads: int = 3, order: str = "next_x",
                  cell_size: int = 16, head: str = "local_dit", head_config: dict | None = None,
-                 context_noise: float = 0.3, text_drop: float = 0.1, qk_norm: bool = True) -> None:
+                 context_noise: float = 0.3, text_drop: float = 0.1, qk_norm: bool = True,
+                 sampling_steps: int | None = None) -> None:
         super().__init__()
         self.order = build_order(order, num_tokens, cell_size)
         self.text_embedding = nn.Embedding(vocab_size, width)
@@ -182,7 +183,7 @@ class FlowARGenerator(Generator):
             ValueError: a solver or steps that head or order do not have.
         """
         text = Text(condition.ids, condition.mask)
-        if is_guided(sampler.guidance_scale):
+        if self.token_head.reads_null(sampler.guidance_scale, scaled_guidance=sampler.scaled_guidance):
             null = self.null_text(condition)
             text = Text(torch.cat([text.ids, null.ids]), torch.cat([text.mask, null.mask]))
         options = {"guidance": sampler.guidance_scale, "temperature": sampler.temperature, "noise": noise,

@@ -9,7 +9,7 @@ ENTRIES = [
                "English text to 16 kHz speech of one synthetic voice, streaming, 7.9 million parameters",
                "in the line of arXiv 2502.03930", "Apache-2.0", "Apache-2.0; training data in its card",
                folder="tiny-speech",
-               sampler={"num_inference_steps": 8, "guidance_scale": 1.5, "temperature": 1.0}),
+               sampler={"guidance_scale": 1.5, "temperature": 1.0}),
     ModelEntry("speech-flow-ar", "generator", "photophone.generators.speech_ar.model:SpeechFlowAR",
                "English phonemes to the tokens of stream-codec, streaming; the class of photophone/tiny-speech, 4.3 M",
                "in the line of arXiv 2502.03930", **OWN, parameters=4_304_825,

@@ -25,7 +25,6 @@ from photophone.generators.base import Generator, LossOutput
 from photophone.generators.conditions import Condition
 from photophone.generators.sampler import Sampler, guidance_option, option, steps_option, temperature_option
 from photophone.heads import build_head
-from photophone.heads.base import is_guided
 from photophone.layers.llama_block import LlamaBlock, run_blocks
 from photophone.layers.rotary import sequence_rotary
 from photophone.layers.transformer import TransformerBlock
@@ -118,6 +117,7 @@ class SpeechFlowAR(Generator):
         context_noise: earlier tokens are mixed with up to this share of noise in training (arXiv 2411.18447).
         sampling_noise: the share that they are mixed with in sampling.
         condition_drop: share of training patches whose text and backbone are blanked, for guidance in the head.
+        sampling_steps: solver steps when nothing else is said; None: those of :class:`SpeechSampler`.
     """
 
     Condition = Phonemes
@@ -128,7 +128,7 @@ class SpeechFlowAR(Generator):
                  text_depth: int = 3, aligned_depth: int = 2, width: int = 224, depth: int = 2, num_heads: int = 4,
                  window: int = 32, cond_width: int = 160, head: str = "local_dit", head_config: dict | None = None,
                  max_duration: int = 80, context_noise: float = 0.4, sampling_noise: float = 0.02,
-                 condition_drop: float = 0.1) -> None:
+                 condition_drop: float = 0.1, sampling_steps: int | None = None) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_symbols, text_width)
         self.text_blocks = nn.ModuleList(PhonemeBlock(text_width, 2 * text_width) for _ in range(text_depth))
@@ -328,6 +328,7 @@ class SpeechFlowAR(Generator):
         cache = KVCache(config.depth, rows, config.num_heads, total, head_dim, self.device, dtype)
         options = dict(guidance=sampler.guidance_scale, temperature=sampler.temperature, noise=noise,
                        **self.token_head.step_options(sampler.num_inference_steps))
+        two = self.token_head.reads_null(sampler.guidance_scale)
         past = self.start.expand(rows, 1, -1)
         blank = torch.ones(rows, 1, dtype=torch.bool, device=self.device)
         with self.token_head.remember_times():
@@ -335,7 +336,7 @@ class SpeechFlowAR(Generator):
                 hidden = self._backbone(self.patch_in(past) + patch_text[:, index:index + 1], cache)
                 part = aligned[:, index * config.patch_size:(index + 1) * config.patch_size]
                 conditions = self._conditions(hidden, part, past)
-                if is_guided(sampler.guidance_scale):
+                if two:
                     conditions = torch.cat([conditions, self._conditions(hidden, part, past, blank)])
                 values = self.token_head.sample(conditions, **options)  # (B, P, D)
                 past = self._blurred(self._patches(values), noise).to(dtype)

@@ -8,6 +8,7 @@ from typing import Any
 from photophone.core.tokens import Tokens
 from photophone.data.images import ImageDataset
 from photophone.generators.conditions import CaptionIds, condition_kinds
+from photophone.generators.few_steps import without_flow_map
 from photophone.loading.saved import open_saved
 from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import train_caption_tokenizer
@@ -125,7 +126,7 @@ def image_generator_task(config: TrainConfig) -> ImageGeneratorTask:
     validation = ImageDataset(config.validation) if config.validation else None
     folder = Path(config.init_from) / "token_generator" if config.init_from else None
     if folder is not None:
-        model = build_model(config.model, GENERATORS, "flow-ar", init_from=folder)
+        model = without_flow_map(build_model(config.model, GENERATORS, "flow-ar", init_from=folder))
         model_class = type(model)
     else:
         model_class, _ = choose_class(config.model, GENERATORS, "flow-ar")

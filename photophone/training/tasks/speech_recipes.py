@@ -12,6 +12,7 @@ from photophone.core.tokens import Tokens
 from photophone.data.mixing import MixingConfig
 from photophone.data.speech import SpeechDataset
 from photophone.generators.enhancer.model import SpeechEnhancer
+from photophone.generators.few_steps import without_flow_map
 from photophone.generators.speech_ar.model import SpeechFlowAR
 from photophone.training.loop.config import TrainConfig
 from photophone.training.losses.speech_features import WhisperFeatures
@@ -110,7 +111,7 @@ def speech_generator_task(config: TrainConfig) -> SpeechGeneratorTask:
     tokens, validation_tokens = take(settings, "tokens"), settings.pop("validation_tokens", None)
     if settings:
         raise ValueError(f"unknown task settings {sorted(settings)}; known are codec, tokens, validation_tokens")
-    model = build_part(SpeechFlowAR, config, token_dim=codec.token_dim)
+    model = without_flow_map(build_part(SpeechFlowAR, config, token_dim=codec.token_dim))
 
     def aligned(data: str, path: str) -> AlignedSpeech:
         return AlignedSpeech(SpeechDataset(data), Tokens.load(path), codec.frame_rate, model.config.patch_size)
