@@ -116,7 +116,8 @@ def choose_threads(work: int, bound: int) -> tuple[int, str]:
 def _others(room: int) -> int:
     """Threads that want to run beside those of this call; for more than ``room`` of them it is looked twice."""
     now, seen = time.monotonic(), getattr(_here, "seen", None)
-    if seen is None or now - seen[0] > LOOK_SECONDS * (10 if seen[1] > room else 1):  # a look at a busy machine takes time
+    apart = LOOK_SECONDS if seen is None or seen[1] <= room else 10 * LOOK_SECONDS  # it takes time on a busy machine
+    if seen is None or now - seen[0] > apart:
         _here.seen = seen = (now, other_tasks(room))
     with _lock:
         return seen[1] + sum(count for owner, count in _running.items() if owner != threading.get_ident())
