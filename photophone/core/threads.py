@@ -46,7 +46,7 @@ processor time, 12 M (four images) 1.5 times, 50 M 1.7 times."""
 LARGE_WORK = 32_000_000
 """From here on a step is worth all threads."""
 LOOK_SECONDS = 0.05
-"""Between two looks at what else runs."""
+"""Between two looks at what else runs; ten times that while there is much."""
 
 Part = TypeVar("Part")
 
@@ -116,7 +116,8 @@ def choose_threads(work: int, bound: int) -> tuple[int, str]:
 def _others(room: int) -> int:
     """Threads that want to run beside those of this call; for more than ``room`` of them it is looked twice."""
     now, seen = time.monotonic(), getattr(_here, "seen", None)
-    if seen is None or now - seen[0] > LOOK_SECONDS:
+    apart = LOOK_SECONDS if seen is None or seen[1] <= room else 10 * LOOK_SECONDS  # it takes time on a busy machine
+    if seen is None or now - seen[0] > apart:
         _here.seen = seen = (now, other_tasks(room))
     with _lock:
         return seen[1] + sum(count for owner, count in _running.items() if owner != threading.get_ident())
