@@ -16,9 +16,10 @@ def doctor(as_json: JsonOption = False) -> None:
     import torch
 
     from photophone.cli.known_faults import known_faults
-    from photophone.kernels import dispatch, few_rows
+    from photophone.kernels import dispatch, few_rows, frames
 
-    kernels = {**dispatch.report(), "decode": f"on the processor: {few_rows.library()[1]}"}
+    kernels = {**dispatch.report(), "decode": f"on the processor: {few_rows.library()[1]}",
+               "frames": f"on the processor: {frames.library()[1]}"}
     needed = {"torch": "core", "torchaudio": "core", "diffusers": "core", "timm": "core", "transformers": "core",
               "accelerate": "core", "safetensors": "core", "soundfile": "core", "hibari-tts": "core", "gradio": "demo",
               "tensorboard": "train", "onnx": "train", "pyarrow": "train", "matplotlib": "train",
