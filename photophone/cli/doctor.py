@@ -16,10 +16,15 @@ def doctor(as_json: JsonOption = False) -> None:
     import torch
 
     from photophone.cli.known_faults import known_faults
+<<<<<<< HEAD
     from photophone.core.threads import told_threads
     from photophone.kernels import dispatch, few_rows
+=======
+    from photophone.kernels import dispatch, few_rows, frames
+>>>>>>> codecspeed
 
-    kernels = {**dispatch.report(), "decode": f"on the processor: {few_rows.library()[1]}"}
+    kernels = {**dispatch.report(), "decode": f"on the processor: {few_rows.library()[1]}",
+               "frames": f"on the processor: {frames.library()[1]}"}
     needed = {"torch": "core", "torchaudio": "core", "diffusers": "core", "timm": "core", "transformers": "core",
               "accelerate": "core", "safetensors": "core", "soundfile": "core", "hibari-tts": "core", "gradio": "demo",
               "tensorboard": "train", "onnx": "train", "pyarrow": "train", "matplotlib": "train",

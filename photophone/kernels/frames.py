@@ -145,7 +145,7 @@ def frames_conv_transpose(x: Tensor, weight: Tensor | None, bias: Tensor | None 
 
     Args:
         x: float32 (B, C, T), any strides.
-        weight: (C, C', k) with k a multiple of the stride; None where ``ordered`` is given.
+        weight: (C, C', k) with k a multiple of the stride, which is above 1; None where ``ordered`` is given.
         bias: (C',), or None.
         stride, kernel, out: k and C'.
         made: outputs that are wanted, at most those there are: (T - 1) stride + k - trim.

@@ -1,9 +1,8 @@
 """Convolutions over time and linear layers of frames: the one place that chooses between torch and the code of
 :mod:`photophone.kernels.frames`, for inference in float32 on the processor.
 
-The functions take layers of torch, weight-normalised or not, of whatever family. Weights that are normalised, lie in an
-order that costs time, or meet only a few frames, are put in order once and kept beside the layer; they are made again
-when the parameters change.
+The functions take layers of torch, weight-normalised or not, of whatever family. Weights are put in order, and their
+norms folded, in the first call; that copy is kept beside the layer, and made again when the parameters change.
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ from photophone.kernels.frames import (
     runs_native,
 )
 
-FEW_FRAMES = 256
-"""Up to so many, ordering the weights costs more than a twentieth of the product."""
 FEW_ROWS = 3
 """Up to so many, a step of an LSTM waits for its weights; torch multiplies more rows as fast."""
 
@@ -107,9 +104,7 @@ def convolve(x: Tensor, layer: nn.Conv1d | nn.Linear, *, left: int = 0, right: i
             y = functional.linear(activated(x, before).transpose(1, 2), layer.weight, layer.bias).transpose(1, 2)
             return finished(y, after, scale, add)
         return conv_reference(x, layer.weight, layer.bias, **shape, groups=layer.groups, **options)
-    ordered = None
-    if len(sources) > 1 or layer in _kept or x.shape[0] * x.shape[2] <= FEW_FRAMES:
-        ordered = _ordered(layer, sources, ordered_weight)
+    ordered = _ordered(layer, sources, ordered_weight)
     weight = sources[-1] if ordered is not None else layer.weight  # for its shape alone, where it is ordered
     return frames_conv(x, weight, layer.bias, ordered=ordered, into_add=into_add, **shape, **options)
 
@@ -129,7 +124,8 @@ def convolve_up(x: Tensor, layer: nn.ConvTranspose1d, *, trim: int = 0, made: in
     total = (x.shape[2] - 1) * stride + kernel
     made = total - trim if made is None else made
     sources = _sources(layer)
-    if layer.groups != 1 or kernel % stride or layer.dilation[0] != 1 or not runs_native(x, *sources, layer.bias):
+    plain = layer.groups == layer.dilation[0] == 1 and stride > 1 and kernel % stride == 0
+    if not plain or not runs_native(x, *sources, layer.bias):
         y = functional.conv_transpose1d(activated(x, before), layer.weight, layer.bias, stride, 0, 0, layer.groups,
                                         layer.dilation)
         return y[..., trim:trim + made]

@@ -51,6 +51,8 @@ def reflect_pad(x: Tensor, left: int, right: int | Tensor, lengths: Tensor | Non
     """
     rows = x.shape[0]
     size = x.shape[-1]
+    if lengths is None and isinstance(right, int) and size > max(left, right):
+        return functional.pad(x, (left, right), mode="reflect")
     right = torch.as_tensor(right, device=x.device).expand(rows)
     if lengths is None:
         lengths = torch.full((rows,), size, device=x.device)

@@ -188,24 +188,33 @@ struct Tile {
     }
 };
 
+#ifdef __clang__
+#define SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+typedef int32_t FourInts __attribute__((vector_size(16)));
+#define SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, FourInts{i, j, k, l})
+#endif
+#define LOW(a, b) SHUFFLE(a, b, 0, 4, 1, 5)
+#define HIGH(a, b) SHUFFLE(a, b, 2, 6, 3, 7)
+#define FIRST(a, b) SHUFFLE(a, b, 0, 1, 4, 5)
+#define SECOND(a, b) SHUFFLE(a, b, 2, 3, 6, 7)
+
 // Rows of w, each contiguous over all k, to (keys, rows).
 inline void transpose(const float* w, int64_t w_row, int64_t rows, int64_t keys, float* to) {
     typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
-    typedef int32_t Lane __attribute__((vector_size(16)));
-    constexpr Lane LOW = {0, 4, 1, 5}, HIGH = {2, 6, 3, 7}, FIRST = {0, 1, 4, 5}, SECOND = {2, 3, 6, 7};
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4, w += 4 * w_row) {
         int64_t k = 0;
         for (; k + 4 <= keys; k += 4) {
             const Four a = *(const Four*)(w + k), b = *(const Four*)(w + w_row + k),
                        c = *(const Four*)(w + 2 * w_row + k), d = *(const Four*)(w + 3 * w_row + k);
-            const Four ab = __builtin_shuffle(a, b, LOW), cd = __builtin_shuffle(c, d, LOW);
-            const Four ef = __builtin_shuffle(a, b, HIGH), gh = __builtin_shuffle(c, d, HIGH);
+            const Four ab = LOW(a, b), cd = LOW(c, d);
+            const Four ef = HIGH(a, b), gh = HIGH(c, d);
             float* at = to + k * rows + r;
-            *(Four*)at = __builtin_shuffle(ab, cd, FIRST);
-            *(Four*)(at + rows) = __builtin_shuffle(ab, cd, SECOND);
-            *(Four*)(at + 2 * rows) = __builtin_shuffle(ef, gh, FIRST);
-            *(Four*)(at + 3 * rows) = __builtin_shuffle(ef, gh, SECOND);
+            *(Four*)at = FIRST(ab, cd);
+            *(Four*)(at + rows) = SECOND(ab, cd);
+            *(Four*)(at + 2 * rows) = FIRST(ef, gh);
+            *(Four*)(at + 3 * rows) = SECOND(ef, gh);
         }
         for (; k < keys; k++)
             for (int i = 0; i < 4; i++) to[k * rows + r + i] = w[i * w_row + k];
