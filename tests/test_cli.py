@@ -76,14 +76,11 @@ def test_doctor_names_versions_and_devices(run):
     code, output, _ = run("doctor", "--json")
     facts = json.loads(output)
     assert code == 0 and facts["packages"]["torch"] and "cpu" in facts["devices"] and facts["threads"] >= 1
-<<<<<<< HEAD
     used = facts["used_threads"]
     assert 1 <= used["small"] <= used["large"] <= used["torch"] == facts["threads"]
     assert f"{used['small']} for small operations, {used['large']} for large ones ({used['why']})" in text
-    assert set(facts["kernels"]) == {*OPERATIONS, "decode"} and all(f"  {name} " in text for name in OPERATIONS)
-=======
-    assert set(facts["kernels"]) == {*OPERATIONS, "decode", "frames"} and all(f"  {name} " in text for name in OPERATIONS)
->>>>>>> codecspeed
+    assert set(facts["kernels"]) == {*OPERATIONS, "decode", "frames"}
+    assert all(f"  {name} " in text for name in OPERATIONS)
 
 
 def test_doctor_says_who_asked_for_threads(run, monkeypatch):

@@ -16,12 +16,8 @@ def doctor(as_json: JsonOption = False) -> None:
     import torch
 
     from photophone.cli.known_faults import known_faults
-<<<<<<< HEAD
     from photophone.core.threads import told_threads
-    from photophone.kernels import dispatch, few_rows
-=======
     from photophone.kernels import dispatch, few_rows, frames
->>>>>>> codecspeed
 
     kernels = {**dispatch.report(), "decode": f"on the processor: {few_rows.library()[1]}",
                "frames": f"on the processor: {frames.library()[1]}"}
