@@ -16,6 +16,7 @@ from photophone.generators.few_steps import with_flow_map
 from photophone.heads.flow import FlowHead
 from photophone.heads.flow_map import check_objective, map_errors, map_loss
 from photophone.loading.saved import open_saved
+from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.task import Task
 from photophone.training.record import load_recording
@@ -45,13 +46,16 @@ class FewStepsTask(Task):
         validation: the same, held apart, or None.
         objective, whole: see :func:`photophone.heads.flow_map.map_loss`.
         counts: steps that the validation tries.
+        vocabulary: folder of a caption vocabulary that is exported beside the generator, or None.
     """
 
     def __init__(self, generator: Generator, data: dict[str, Tensor], validation: dict[str, Tensor] | None = None,
-                 objective: str = "states", whole: float = 0.4, counts: Sequence[int] = (1, 2, 4, 8)) -> None:
+                 objective: str = "states", whole: float = 0.4, counts: Sequence[int] = (1, 2, 4, 8),
+                 vocabulary: Path | None = None) -> None:
         check_objective(objective)
         self.generator, self.data, self.validation, self.counts = generator, data, validation, tuple(counts)
         self.model = MapTrainee(generator.token_head, objective, whole)
+        self.vocabulary = vocabulary
         self.num_examples = len(data["times"])
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -71,13 +75,19 @@ class FewStepsTask(Task):
         return {f"validation_error_{count}": error for count, error in errors.items()}
 
     def export(self, model: MapTrainee, folder: Path) -> None:
-        self.generator.save_pretrained(folder)
+        """The generator; beside a vocabulary in ``token_generator``, as the training of caption generators does it."""
+        if self.vocabulary is None:
+            self.generator.save_pretrained(folder)
+            return
+        self.generator.save_pretrained(folder / "token_generator")
+        CaptionTokenizer.from_pretrained(self.vocabulary).save_pretrained(folder / "text_tokenizer")
 
 
 def few_steps_task(config: TrainConfig) -> FewStepsTask:
     """The task of ``train_few_steps.py``.
 
-    ``data`` and ``validation`` are folders of ``record_head.py``, ``init_from`` the generator that made them. ``task``
+    ``data`` and ``validation`` are folders of ``record_head.py``, ``init_from`` the generator that made them, or a
+    folder with ``token_generator`` and ``text_tokenizer``. ``task``
     holds ``guidance_range`` (that of the recording), ``sampling_steps`` (what the generator takes when nothing else is
     said), and further arguments of :class:`FewStepsTask`.
 
@@ -87,7 +97,10 @@ def few_steps_task(config: TrainConfig) -> FewStepsTask:
     settings: dict[str, Any] = dict(config.task)
     if not config.init_from:
         raise ValueError("init_from is missing: the folder of the generator that learns to take few steps")
-    generator = with_flow_map(open_saved(config.init_from, Generator), take(settings, "guidance_range"),
+    folder, vocabulary = Path(config.init_from), None
+    if (folder / "token_generator").is_dir():
+        folder, vocabulary = folder / "token_generator", folder / "text_tokenizer"
+    generator = with_flow_map(open_saved(folder, Generator), take(settings, "guidance_range"),
                               settings.pop("sampling_steps", None))
     validation = load_recording(config.validation) if config.validation else None
-    return FewStepsTask(generator, load_recording(config.data), validation, **settings)
+    return FewStepsTask(generator, load_recording(config.data), validation, vocabulary=vocabulary, **settings)
