@@ -550,8 +550,7 @@ struct Run {
             });
         });
         if (layer + 1 < depth) announce(blocks[layer + 1]->qkv);
-        else if (!s.norm) return;
-        wait_for_all();
+        wait_for_all();  // in the end too: then OpenMP's own finds all threads
     }
 };
 
