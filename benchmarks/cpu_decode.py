@@ -119,9 +119,9 @@ def greedy(model: LlamaGenGPT, labels: Tensor, count: int, given: Tensor | None 
 
 def peak_memory(name: str, threads: int) -> float:
     """Megabytes that a process needs at most for the row ``name``: the model, its packed copy, TOKENS codes."""
-    script = f"import cpu_decode; cpu_decode.measure_memory({name!r}, {threads})"
-    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, check=True, capture_output=True,
-                          text=True)
+    script = (f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import cpu_decode; "
+              f"cpu_decode.measure_memory({name!r}, {threads})")
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])
 
 

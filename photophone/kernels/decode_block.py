@@ -28,9 +28,10 @@ class _Block(ctypes.Structure):
 
 
 class _Step(ctypes.Structure):
-    _fields_ = [*((name, ctypes.c_void_p) for name in ("x", "y", "rotary", "mask", "caches", "places")),
+    _fields_ = [*((name, ctypes.c_void_p) for name in ("x", "y", "rotary", "mask", "caches", "places", "norm")),
                 *((name, ctypes.c_int64) for name in ("rows", "count", "rotary_row", "mask_row", "mask_token",
-                                                      "cache_row", "cache_head", "start", "span"))]
+                                                      "cache_row", "cache_head", "start", "span")),
+                ("eps", ctypes.c_float)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class DecodeBlock:
 
 
 def run_decode_blocks(blocks: Sequence[DecodeBlock], x: Tensor, mask: Tensor | None, rotary: Tensor,
-                      caches: Sequence[Tensor], position: int | Tensor, span: int) -> Tensor:
+                      caches: Sequence[Tensor], position: int | Tensor, span: int, norm: Tensor | None = None,
+                      eps: float = 0.0) -> Tensor:
     """x (B, n, C) -> (B, n, C) through blocks, with keys and values written to their caches; no gradients.
 
     Args:
@@ -95,6 +97,7 @@ def run_decode_blocks(blocks: Sequence[DecodeBlock], x: Tensor, mask: Tensor | N
         caches: of each block, float32 (2, B, H', L, d), laid out alike.
         position: place of the first token, or Long (B,), one for each row.
         span: places that are seen at most.
+        norm, eps: weights float32 (C,) of an RMS norm behind the blocks, or None.
 
     Raises:
         ValueError: tokens behind the places that are seen, or shapes that do not fit.
@@ -128,7 +131,8 @@ def run_decode_blocks(blocks: Sequence[DecodeBlock], x: Tensor, mask: Tensor | N
     tables_of_rows = rotary.ndim == 5 and len(rotary) > 1
     step = _Step(x=x.data_ptr(), y=y.data_ptr(), rotary=rotary.data_ptr(),
                  mask=None if mask is None else mask.data_ptr(), caches=ctypes.addressof(pointers),
-                 places=None if places is None else places.data_ptr(), rows=rows, count=count,
+                 places=None if places is None else places.data_ptr(),
+                 norm=None if norm is None else norm.data_ptr(), eps=eps, rows=rows, count=count,
                  rotary_row=rotary.stride(0) if tables_of_rows else 0,
                  mask_row=mask.stride(0) if masks_of_rows else 0,
                  mask_token=mask.stride(-2) if masks_of_tokens else 0, cache_row=cache.stride(1),

@@ -103,8 +103,8 @@ class LlamaBlock(nn.Module):
 
 
 def run_blocks(blocks: Sequence[LlamaBlock], x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None,
-               caches: Sequence[LayerCache | None] | None = None) -> Tensor:
-    """x (B, N, C) -> (B, N, C) through blocks one after the other.
+               caches: Sequence[LayerCache | None] | None = None, norm: nn.RMSNorm | None = None) -> Tensor:
+    """x (B, N, C) -> (B, N, C) through blocks one after the other, and the norm behind them if there is one.
 
     A step of few tokens through blocks that are prepared for decoding is one call of compiled code.
 
@@ -112,16 +112,16 @@ def run_blocks(blocks: Sequence[LlamaBlock], x: Tensor, mask: Tensor | None = No
         mask, rotary: see :class:`photophone.layers.self_attention.SelfAttention`.
         caches: one of each block, or None.
     """
-    made = _run_compiled(blocks, x, mask, rotary, caches)
+    made = _run_compiled(blocks, x, mask, rotary, caches, norm)
     if made is not None:
         return made
     for block, cache in zip(blocks, caches or [None] * len(blocks), strict=True):
         x = block(x, mask, rotary, cache)
-    return x
+    return x if norm is None else norm(x)
 
 
 def _run_compiled(blocks: Sequence[LlamaBlock], x: Tensor, mask: Tensor | None, rotary: Tensor | None,
-                  caches: Sequence[LayerCache | None] | None) -> Tensor | None:
+                  caches: Sequence[LayerCache | None] | None, norm: nn.RMSNorm | None = None) -> Tensor | None:
     """The blocks in C++, where all are packed for decoding and take this step; else None, and nothing is done."""
     if not caches or rotary is None or None in caches or torch.compiler.is_compiling() or torch.is_grad_enabled():
         return None
@@ -135,8 +135,12 @@ def _run_compiled(blocks: Sequence[LlamaBlock], x: Tensor, mask: Tensor | None, 
     first = caches[0]
     if not (compiled[0].fits(x, mask, buffers[0]) and all(cache.is_like(first) for cache in caches)):
         return None
+    weight = None if norm is None else norm.weight
+    eps = 0.0 if norm is None else norm.eps
+    if weight is not None and (eps is None or weight.dtype != x.dtype or weight.device != x.device):
+        return None
     start = [cache.reserve(count) for cache in caches][0]
-    return run_decode_blocks(compiled, x, mask, rotary, buffers, start, first.seen)
+    return run_decode_blocks(compiled, x, mask, rotary, buffers, start, first.seen, weight, eps)
 
 
 class LlamaStack(nn.Module):
@@ -155,7 +159,7 @@ class LlamaStack(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None, rotary: Tensor | None = None,
                 caches: Sequence[LayerCache | None] | None = None) -> Tensor:
         """See :class:`photophone.layers.self_attention.SelfAttention`; ``caches`` has one of each block."""
-        return self.norm(run_blocks(self.blocks, x, mask, rotary, caches))
+        return run_blocks(self.blocks, x, mask, rotary, caches, self.norm)
 
 
 def convert_llama_keys(state: State, prefix: str, target: str) -> State:

@@ -131,7 +131,7 @@ class LlamaGenGPT(OriginalCheckpoint, PrefixGenerator):
     def hidden(self, x: Tensor, mask: Tensor, rotary: Tensor,
                cache: KVCache | StaticCache | None = None) -> Tensor:
         """Embedded tokens (B, n, C) to normalised states (B, n, C)."""
-        return self.norm(run_blocks(self.blocks, x, mask, rotary, None if cache is None else cache.layers))
+        return run_blocks(self.blocks, x, mask, rotary, None if cache is None else cache.layers, self.norm)
 
     def static_cache(self, rows: int, spare: int = 0) -> StaticCache:
         """An empty cache of ``rows`` rows for :meth:`decode_step`, ``spare`` longer than a condition and its codes."""

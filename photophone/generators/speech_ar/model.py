@@ -271,7 +271,7 @@ class SpeechFlowAR(Generator):
         query = torch.arange(start, start + count, device=x.device)[:, None]
         key = torch.arange(start + count, device=x.device)
         mask = (key <= query) & (key > query - self.config.window)
-        return self.norm(run_blocks(self.blocks, x, mask, table, None if cache is None else cache.layers))
+        return run_blocks(self.blocks, x, mask, table, None if cache is None else cache.layers, self.norm)
 
     # sampling ---------------------------------------------------------------------------------------------------
 

@@ -367,7 +367,9 @@ struct Step {
     float* const* caches;  // of each block: keys, values (rows, kv_heads, length, head_dim), contiguous but for
                            // cache_row and cache_head
     const int64_t* places; // (rows) first place of each row, or null: start
+    const float* norm;     // of the states behind the last block (dim), or null
     int64_t rows, count, rotary_row, mask_row, mask_token, cache_row, cache_head, start, span;
+    float eps;             // of norm
 };
 
 inline void rms_norm(const float* x, const float* weight, float eps, int64_t dim, float* y) {
@@ -624,7 +626,12 @@ extern "C" int llama_blocks(const Block* const* blocks, int64_t depth, const Ste
         Numbers normed, scores;
         normed.resize(run.tokens * blocks[0]->qkv.in);
         scores.resize(s.span + 2 * LANES + head_dim);
-        for (int64_t layer = 0; layer < depth; layer++) run.block(layer, layer ? s.y : s.x, rows, normed.data(), scores.data());
+        for (int64_t layer = 0; layer < depth; layer++)
+            run.block(layer, layer ? s.y : s.x, rows, normed.data(), scores.data());
+        const int64_t dim = blocks[0]->qkv.in, thread = omp_get_thread_num(), team = omp_get_num_threads();
+        if (s.norm)
+            for (int64_t t = run.tokens * thread / team; t < run.tokens * (thread + 1) / team; t++)
+                rms_norm(s.y + t * dim, s.norm, s.eps, dim, s.y + t * dim);
     }
     return 0;
 }
