@@ -13,7 +13,8 @@ import pytest
 from photophone.kernels.native import build
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = [f"decode-x86-64-{level}.{ending}" for level in build.LEVELS for ending in ("so", "sha256")]
+LIBRARIES = [f"{name}-x86-64-{level}.{ending}" for name in build.SOURCES for level in build.LEVELS
+             for ending in ("so", "sha256")]
 
 
 def make_wheel(folder, path):
@@ -39,7 +40,7 @@ def native_files(wheel):
         return {name.removeprefix(start) for name in archive.namelist() if name.startswith(start)}
 
 
-SOURCES = {"__init__.py", "build.py", "barrier.h", "decode.cpp"}
+SOURCES = {"__init__.py", "build.py", "barrier.h", "decode.cpp", "frames.cpp"}
 
 
 @pytest.mark.skipif(not build.is_target() or build.compiler() is None,

@@ -25,7 +25,7 @@ LINK = ("-fopenmp", "-Wl,-s")
 has none."""
 SECONDS = 120
 """That a compiler may take."""
-SOURCES = ("decode",)
+SOURCES = ("decode", "frames")
 V3 = frozenset({"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"})
 LEVELS = {
     "v4": V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
