@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from photophone.kernels import few_rows, native
+from photophone.kernels import few_rows, frames, native
 from photophone.kernels.native import build
 
 HERE = Path(native.__file__).parent
@@ -22,7 +22,8 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("native")
     files, failed = build.build_levels(HERE, folder)
     assert not failed and sorted(file.name for file in files) == sorted(
-        f"decode-x86-64-{level}.{ending}" for level in build.LEVELS for ending in ("so", "sha256"))
+        f"{name}-x86-64-{level}.{ending}" for name in build.SOURCES for level in build.LEVELS
+        for ending in ("so", "sha256"))
     return folder
 
 
@@ -32,8 +33,12 @@ def installed(made, monkeypatch):
     monkeypatch.setattr(native, "__file__", str(made / "__init__.py"))
     monkeypatch.setattr(native, "compiler", lambda: None)
     yield made
-    few_rows.library.cache_clear()
-    native.load.cache_clear()
+    forget()
+
+
+def forget():
+    for cached in (few_rows.library, frames.library, native.load):
+        cached.cache_clear()
 
 
 @pytest.mark.parametrize("level", build.LEVELS)
@@ -42,8 +47,7 @@ def test_each_level_gives_what_the_reference_gives(level, kind, installed, monke
     if level not in native.levels():
         pytest.skip(f"this processor does not run x86-64-{level}")
     monkeypatch.setattr(native, "levels", lambda: [level])
-    few_rows.library.cache_clear()
-    native.load.cache_clear()
+    forget()
     assert few_rows.library()[1] == f"prebuilt for x86-64-{level}"
     torch.manual_seed(0)
     for rows, channels, outputs in ((1, 64, 32), (2, 515, 130), (7, 384, 257)):
@@ -51,6 +55,21 @@ def test_each_level_gives_what_the_reference_gives(level, kind, installed, monke
         made = few_rows.FewRowsWeight(weight, kind, bias)(x)
         values, scale, *_ = few_rows.round_weight(weight, kind)
         torch.testing.assert_close(made, few_rows.linear_reference(x, values, scale, bias), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("level", build.LEVELS)
+def test_each_level_convolves_as_the_reference_does(level, installed, monkeypatch):
+    if level not in native.levels():
+        pytest.skip(f"this processor does not run x86-64-{level}")
+    monkeypatch.setattr(native, "levels", lambda: [level])
+    forget()
+    assert frames.library()[1] == f"prebuilt for x86-64-{level}"
+    torch.manual_seed(0)
+    for channels, outputs, kernel, length in ((1, 32, 7, 100), (33, 17, 3, 257), (512, 96, 1, 64)):
+        x, weight, bias = torch.randn(2, channels, length), torch.randn(outputs, channels, kernel), torch.randn(outputs)
+        options = {"left": kernel - 1, "before": "elu", "after": "gelu"}
+        torch.testing.assert_close(frames.frames_conv(x, weight, bias, **options),
+                                   frames.conv_reference(x, weight, bias, **options), rtol=1e-4, atol=1e-4)
 
 
 def test_the_best_level_of_the_processor_is_taken(installed, monkeypatch):
