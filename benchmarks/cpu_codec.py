@@ -131,6 +131,13 @@ def difference(made: Tensor, wanted: Tensor) -> float:
     return float((made - wanted).abs().max() / wanted.abs().max())
 
 
+def directions(pair: Pair, codec: AudioCodec, peer: nn.Module, wave: Tensor) -> dict[str, tuple[Callable, Callable]]:
+    """What is timed of us and of the peer."""
+    values = codec.encode(wave).values
+    return {"encodes": (lambda: codec.encode(wave).values, lambda: pair.encode(peer, wave)),
+            "decodes": (lambda: codec.decode(Tokens(values)), lambda: pair.decode(peer, values))}
+
+
 @torch.no_grad()
 def run(repeats: int, clock: Callable[[], float] = time.perf_counter) -> Table:
     """A row for each codec, length and direction."""
@@ -139,11 +146,7 @@ def run(repeats: int, clock: Callable[[], float] = time.perf_counter) -> Table:
         peer = make_peer(pair)
         codec = make_ours(pair, peer)
         for seconds in SECONDS:
-            wave = noise(seconds)
-            values = codec.encode(wave).values
-            directions = {"encodes": (lambda: codec.encode(wave).values, lambda: pair.encode(peer, wave)),
-                          "decodes": (lambda: codec.decode(Tokens(values)), lambda: pair.decode(peer, values))}
-            for direction, sides in directions.items():
+            for direction, sides in directions(pair, codec, peer, noise(seconds)).items():
                 error = difference(*(side() for side in sides))
                 times: tuple[list[float], list[float]] = ([], [])
                 for repeat in range(2 * repeats if seconds == 1 else repeats):
@@ -182,7 +185,8 @@ def measure_memory() -> Table:
             peaks = []
             for side in ("ours", "peer"):
                 command = [sys.executable, __file__, "--child", name, side, str(seconds)]
-                peaks.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]))
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                peaks.append(float(done.stdout.split()[-1]))
             rows.append([f"{name}, {seconds} s", *peaks])
             print(*rows[-1], flush=True)
     return ("codec", "our peak MB", "the peer's"), rows

@@ -1,4 +1,4 @@
-"""Convolutions over time and linear layers of frames on the processor, with activations, scale and residual in one pass.
+"""Convolutions over time and linear layers of frames on the processor, with activations and residual in one pass.
 
 A layer of ``in k`` inputs and N outputs does ``2 N in k`` operations for each frame and reads and writes ``4 (in + N)``
 bytes: from a few dozen channels on, arithmetic is the limit. Torch reaches it in products of large matrices, but
@@ -74,9 +74,11 @@ def runs_native(x: Tensor, *weights: Tensor | None) -> bool:
     for tensor in (x, *weights):
         if tensor is None:
             continue
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or not tensor.numel() \
-                or (tensor.requires_grad and torch.is_grad_enabled()) or tensor.layout != torch.strided \
-                or type(tensor) not in (Tensor, torch.nn.Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.layout != torch.strided:
+            return False
+        if not tensor.numel() or (tensor.requires_grad and torch.is_grad_enabled()):
+            return False
+        if type(tensor) not in (Tensor, torch.nn.Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
             return False
     return library()[0] is not None
 

@@ -109,5 +109,6 @@ class ISTFTHead(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """mask: Bool (B, F), False where a row has ended."""
-        log_magnitude, phase = convolve(x.transpose(1, 2), self.out).float().chunk(2, dim=1)  # (B, n_fft / 2 + 1, F) each
+        spectra = convolve(x.transpose(1, 2), self.out).float()
+        log_magnitude, phase = spectra.chunk(2, dim=1)  # (B, n_fft / 2 + 1, F) each
         return self.istft(torch.polar(log_magnitude.clamp(max=self.max_log).exp(), phase), mask)
