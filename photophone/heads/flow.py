@@ -232,5 +232,7 @@ class FlowHead(Head):
         return self.net(x, t.expand(x.shape[0]) if t.shape == (1,) else t, projected).float()
 
     def _weight_dtype(self) -> torch.dtype:
+        if isinstance(self.net, ConditionedNetwork):  # asked at each step: to look through all weights would be slow
+            return self.net.time_embed.mlp[0].weight.dtype
         weight = next(self.net.parameters(), None)  # a closed-form velocity has none
         return torch.float32 if weight is None else weight.dtype

@@ -205,17 +205,17 @@ class SpeechFlowAR(Generator):
         """(B, N, C) to (B, N / P, P * C)."""
         return x.unflatten(1, (-1, self.config.patch_size)).flatten(2)
 
-    def _conditions(self, hidden: Tensor, aligned: Tensor, past: Tensor, blank: Tensor | None = None) -> Tensor:
+    def _conditions(self, hidden: Tensor, text: Tensor, past: Tensor, blank: Tensor | None = None) -> Tensor:
         """What the head sees of each token, (B, N, cond_width).
 
         Args:
             hidden: backbone states (B, T, width) of T patches.
-            aligned: text (B, T * P, C).
+            text: ``cond_text`` of the text laid out in time, (B, T * P, cond_width).
             past: the patch before each, (B, T, P * D).
             blank: Bool (B, T), patches whose text and backbone are hidden; None: none.
         """
         known = self.cond_hidden(hidden).unflatten(-1, (self.config.patch_size, -1))  # (B, T, P, cond_width)
-        known = known + self.cond_text(aligned).unflatten(1, (-1, self.config.patch_size))
+        known = known + text.unflatten(1, (-1, self.config.patch_size))
         if blank is not None:
             known = torch.where(blank[..., None, None], self.blank, known)
         return (known + self.cond_past(past).unflatten(-1, (self.config.patch_size, -1))).flatten(1, 2)
@@ -258,7 +258,7 @@ class SpeechFlowAR(Generator):
         past = torch.cat([self.start.expand(rows, 1, -1), noised[:, :-1]], dim=1)
         hidden = self._backbone(self.patch_in(past) + self.patch_text(self._patches(aligned)))
         blank = noise.uniform(rows, count) < self.config.condition_drop if self.training else None
-        conditions = self._conditions(hidden, aligned, past, blank)
+        conditions = self._conditions(hidden, self.cond_text(aligned), past, blank)
         # All valid patches of the batch are rows of their own: the head spends nothing on padding.
         whole_patches = conditions.unflatten(1, (-1, size))[valid], values.unflatten(1, (-1, size))[valid]
         return self.token_head.loss(*whole_patches, noise=noise.parts((ends[:, 0] // size).tolist()))
@@ -322,7 +322,7 @@ class SpeechFlowAR(Generator):
         total = int(ends.max())
         if total > MAX_PATCHES:
             raise ValueError(f"the text takes {total} patches, over the limit of {MAX_PATCHES}; split it")
-        patch_text = self.patch_text(self._patches(aligned))
+        patch_text, token_text = self.patch_text(self._patches(aligned)), self.cond_text(aligned)
         head_dim = config.width // config.num_heads
         dtype = self.dtype  # looks through all weights: once, not for each patch
         cache = KVCache(config.depth, rows, config.num_heads, total, head_dim, self.device, dtype)
@@ -334,7 +334,7 @@ class SpeechFlowAR(Generator):
         with self.token_head.remember_times():
             for index in range(total):
                 hidden = self._backbone(self.patch_in(past) + patch_text[:, index:index + 1], cache)
-                part = aligned[:, index * config.patch_size:(index + 1) * config.patch_size]
+                part = token_text[:, index * config.patch_size:(index + 1) * config.patch_size]
                 conditions = self._conditions(hidden, part, past)
                 if two:
                     conditions = torch.cat([conditions, self._conditions(hidden, part, past, blank)])
