@@ -9,7 +9,6 @@ steps of its head on both sides. "packed" is ``prepare_for_decoding``.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from cpu_decode import peak_of_this_process
 from published import SHORT, build
 from tables import Table, add_json_option, publish
 from torch import Tensor, nn
@@ -217,7 +217,7 @@ def measure(name: str, way: str, threads: int) -> None:
         run()
         began = time.perf_counter()
         run()
-    print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(time.perf_counter() - began, peak_of_this_process())
 
 
 def compare(names: list[str], ways: list[str], threads: int) -> Table:
