@@ -109,8 +109,8 @@ def level(request, tmp_path_factory):
     if few_rows.library()[0] is None or not set(needed) <= set(flags):
         pytest.skip(f"no compiler, or a processor without {request.param}")
     source, made = Path(native.__file__).with_name("decode.cpp"), tmp_path_factory.mktemp("level") / "decode.so"
-    subprocess.run([native.compiler(), *native.FLAGS, f"-march={request.param}", "-shared", str(source), "-o", str(made)],
-                   check=True)
+    subprocess.run([native.compiler(), *native.FLAGS, f"-march={request.param}", "-shared", str(source), "-o",
+                    str(made)], check=True)
     return few_rows.declare(ctypes.CDLL(str(made)))
 
 

@@ -1,4 +1,5 @@
-// Decode steps: y = x W^T for a few rows of x, and the blocks of a Llama made of it. Every weight is read from memory once, whatever the number of rows.
+// Decode steps: y = x W^T for a few rows of x, and the blocks of a Llama made of it. Every weight is
+// read from memory once, whatever the number of rows.
 //
 // Weights lie in the order in which they are read, one stream without jumps: two thirds of the time of rows of a matrix.
 // A row's result is the same to the last bit with any other rows beside it: each (row, output) pair has one vector of
@@ -510,8 +511,12 @@ struct Run {
     void feed(const Block& b, const Rows& x, Counter* counter) {
         const int64_t width = b.gate.out;
         share(counter, b.gate.blocks(), b.gate.piece(), [&](int64_t first, int64_t last) {
-            multiply(b.gate, x, tokens, first, last, [&](int64_t t, int64_t o, float v) { gates.data()[t * width + o] = v; });
-            multiply(b.value, x, tokens, first, last, [&](int64_t t, int64_t o, float v) { values.data()[t * width + o] = v; });
+            multiply(b.gate, x, tokens, first, last, [&](int64_t t, int64_t o, float v) {
+                gates.data()[t * width + o] = v;
+            });
+            multiply(b.value, x, tokens, first, last, [&](int64_t t, int64_t o, float v) {
+                values.data()[t * width + o] = v;
+            });
             const int64_t from = first * OUTPUTS, to = std::min(last * OUTPUTS, width);
             for (int64_t t = 0; t < tokens; t++)
                 activate(gates.data() + t * width + from, values.data() + t * width + from, to - from);
@@ -526,7 +531,9 @@ struct Run {
         norm(b, b.norm1, x, normed);
         rows.fit(b.qkv, normed, tokens);
         share(counter + QKV * threads, b.qkv.blocks(), b.qkv.piece(), [&](int64_t first, int64_t last) {
-            multiply(b.qkv, rows, tokens, first, last, [&](int64_t t, int64_t o, float v) { qkv.data()[t * width + o] = v; });
+            multiply(b.qkv, rows, tokens, first, last, [&](int64_t t, int64_t o, float v) {
+                qkv.data()[t * width + o] = v;
+            });
         });
         announce(b.out);
         wait_for_all();
