@@ -1,6 +1,6 @@
-"""One image at published size: our pipeline beside plain eager layers that make the same passes, in time and peak memory.
+"""One image at published size: our pipeline beside plain eager layers with the same passes, in time and peak memory.
 
-Weights are random. The eager side is written as the official samplers are: blocks of ``nn.Linear`` and torch's attention
+Weights are random. The eager side is written as the official samplers are: ``nn.Linear`` and torch's attention, run
 over the same tokens, rows and steps, with LlamaGen's cache of full length, and the same image decoder behind them. Each
 way runs in a process of its own, twice: the second run is timed, the peak is of both. MAR takes 8 order steps and 10
 steps of its head on both sides. "packed" is ``prepare_for_decoding``.
@@ -9,7 +9,6 @@ steps of its head on both sides. "packed" is ``prepare_for_decoding``.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from cpu_decode import peak_of_this_process
 from published import SHORT, build
 from tables import Table, add_json_option, publish
 from torch import Tensor, nn
@@ -37,7 +37,8 @@ class EagerAttention(nn.Module):
         super().__init__()
         self.qkv, self.out, self.heads = nn.Linear(width, 3 * width), nn.Linear(width, width), heads
 
-    def forward(self, x: Tensor, cache: list[Tensor] | None = None, place: int = 0, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: list[Tensor] | None = None, place: int = 0,
+                mask: Tensor | None = None) -> Tensor:
         rows, count, width = x.shape
         q, k, v = self.qkv(x).view(rows, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         if cache is not None:  # of full length, as LlamaGen's, or as long as what it holds, as VAR's
@@ -217,7 +218,7 @@ def measure(name: str, way: str, threads: int) -> None:
         run()
         began = time.perf_counter()
         run()
-    print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(time.perf_counter() - began, peak_of_this_process())
 
 
 def compare(names: list[str], ways: list[str], threads: int) -> Table:
@@ -238,7 +239,8 @@ def compare(names: list[str], ways: list[str], threads: int) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=NAMES, help="of the four that have an eager side")
-    parser.add_argument("--way", action="append", choices=WAYS, help="may be given several times; the first is the base")
+    parser.add_argument("--way", action="append", choices=WAYS, help="may be given several times; the first is the "
+                                                                     "base")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     add_json_option(parser)

@@ -130,15 +130,19 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     if dispatch.MODE == "reference":
         return None, f"{dispatch.ENVIRONMENT}=reference"
     code, reason = native.load("decode")
-    if code is not None:
-        pointer = ctypes.c_void_p
-        code.few_rows_linear.argtypes = [pointer, pointer, pointer, ctypes.c_int64, ctypes.c_int]
-        code.unpack.argtypes = [pointer, pointer, ctypes.c_int]
-        code.llama_blocks.argtypes = [pointer, ctypes.c_int64, pointer, ctypes.c_int]
-        code.few_rows_linear.restype = None
-        code.unpack.restype = None
-        code.llama_blocks.restype = ctypes.c_int
-    return code, reason
+    return None if code is None else declare(code), reason
+
+
+def declare(code: ctypes.CDLL) -> ctypes.CDLL:
+    """The compiled code, told what its functions take and give."""
+    pointer = ctypes.c_void_p
+    code.few_rows_linear.argtypes = [pointer, pointer, pointer, ctypes.c_int64, ctypes.c_int]
+    code.unpack.argtypes = [pointer, pointer, ctypes.c_int]
+    code.llama_blocks.argtypes = [pointer, ctypes.c_int64, pointer, ctypes.c_int]
+    code.few_rows_linear.restype = None
+    code.unpack.restype = None
+    code.llama_blocks.restype = ctypes.c_int
+    return code
 
 
 @torch.library.custom_op("photophone::few_rows_linear", mutates_args=(), device_types="cpu")

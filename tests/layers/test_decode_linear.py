@@ -1,6 +1,9 @@
 """Linear layers and blocks packed for decoding, against float64 and against the plain layers."""
 
 import copy
+import ctypes
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from torch import nn
 from photophone.kernels import few_rows, native
 from photophone.kernels.few_rows import WEIGHTS, FewRowsWeight, linear_reference, round_weight, scaled
 from photophone.layers.decode_linear import DecodeLinear, prepare_for_decoding, restore_linears
-from photophone.layers.llama_block import LlamaBlock
+from photophone.layers.llama_block import LlamaBlock, LlamaStack
 from photophone.layers.rotary import sequence_rotary
 from photophone.layers.transformer import LayerCache, StaticLayerCache
 
@@ -67,6 +70,92 @@ def test_every_output_is_written_and_padding_is_not_read():
     x = memory[:, :9].fill_(2.0)
     assert torch.equal(packed(x), torch.full((3, 5), 18.0))
     assert torch.equal(packed.unpacked(), torch.ones(5, 9))
+
+
+@compiled
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("shape", [*SHAPES, (257, 6), (300, 9)])
+def test_packed_weights_are_the_rounded_ones(kind, shape):
+    weight = torch.randn(shape[1], shape[0], generator=torch.Generator().manual_seed(0))
+    values, scale = round_weight(weight, kind)
+    wanted = values.float() if scale is None else scaled(values, scale)
+    packed = FewRowsWeight(weight, kind)
+    assert torch.equal(packed.unpacked(), wanted)
+    assert torch.equal(copy.deepcopy(packed).unpacked(), wanted)
+
+
+def test_rounding_to_four_bits_keeps_what_it_promises():
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(256, 300, generator=generator) * torch.logspace(-3, 3, 256)[:, None]
+    weight[5] = 0
+    weight[6, 32:64] = 0
+    weight[7] = weight[7].abs()
+    values, scale = round_weight(weight, "int4")
+    assert values.shape == weight.shape and scale.shape == (256, 10) and values.abs().max() <= 8
+    error = scaled(values, scale) - weight
+    assert (error[5] == 0).all() and (error[6, 32:64] == 0).all()
+    groups = nn.functional.pad(weight, (0, 20)).unflatten(1, (10, 32))
+    errors = nn.functional.pad(error, (0, 20)).unflatten(1, (10, 32))
+    assert (errors.square().mean(2).sqrt() <= groups.abs().amax(2) / 13).all()
+    normal = torch.randn(64, 4096, generator=generator)
+    assert (scaled(*round_weight(normal, "int4")) - normal).square().mean().sqrt() < 0.09
+
+
+@pytest.fixture(scope="module", params=["x86-64-v3", "x86-64-v4"])
+def level(request, tmp_path_factory):
+    """The code for a level of x86-64 that the processor has."""
+    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
+    needed = {"x86-64-v3": ["avx2", "fma"], "x86-64-v4": ["avx512f", "avx512dq", "avx512vl", "avx512bw"]}[request.param]
+    if few_rows.library()[0] is None or not set(needed) <= set(flags):
+        pytest.skip(f"no compiler, or a processor without {request.param}")
+    source, made = Path(native.__file__).with_name("decode.cpp"), tmp_path_factory.mktemp("level") / "decode.so"
+    subprocess.run([native.compiler(), *native.FLAGS, f"-march={request.param}", "-shared", str(source), "-o",
+                    str(made)], check=True)
+    return few_rows.declare(ctypes.CDLL(str(made)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_every_level_of_the_processor_equals_the_reference(level, kind, monkeypatch):
+    for module in ("photophone.kernels.few_rows", "photophone.kernels.decode_block", "photophone.layers.decode_linear"):
+        monkeypatch.setattr(f"{module}.library", lambda: (level, ""))
+    generator = torch.Generator().manual_seed(0)
+    for channels, outputs in [*SHAPES, (257, 6), (520, 41)]:
+        weight = torch.randn(outputs, channels, generator=generator) / channels**0.5
+        packed, rounded = FewRowsWeight(weight, kind), round_weight(weight, kind)
+        for rows in (1, 2, 7, 19):
+            x = torch.randn(rows, channels, generator=generator)
+            torch.testing.assert_close(packed(x).double(), exact(x, *rounded, None), atol=5e-6, rtol=1e-5)
+    plain = make_block()
+    rounded = copy.deepcopy(plain)
+    for linear in rounded.modules():
+        if isinstance(linear, nn.Linear):
+            values, scale = round_weight(linear.weight, kind)
+            linear.weight.copy_(values if scale is None else scaled(values, scale))
+    block, x, table = prepare_for_decoding(plain, kind, smallest=0), torch.randn(2, 3, 64), sequence_rotary(8, 16)
+    made = block(x, None, table[:3], LayerCache(2, 4, 8, 16))
+    wanted = rounded(x, None, table[:3], LayerCache(2, 4, 8, 16))
+    torch.testing.assert_close(made, wanted, atol=1e-5, rtol=1e-5)
+
+
+@compiled
+@torch.no_grad()
+def test_a_stack_in_one_call_equals_its_blocks_and_norm():
+    torch.manual_seed(0)
+    stack = LlamaStack(64, 4, 96, 3).eval()
+    nn.init.uniform_(stack.norm.weight, 0.5, 1.5)
+    x, table = torch.randn(2, 2, 64), sequence_rotary(8, 16)
+
+    def run(model, dtype):
+        caches = [LayerCache(2, 4, 8, 16, dtype=dtype) for _ in range(3)]
+        return model(x.to(dtype), None, table[:2].to(dtype), caches), [cache.length for cache in caches]
+
+    wanted, _ = run(copy.deepcopy(stack).double(), torch.float64)
+    made, lengths = run(prepare_for_decoding(stack, "float32", smallest=0), torch.float32)
+    assert lengths == [2, 2, 2]
+    torch.testing.assert_close(made.double(), wanted, atol=5e-6, rtol=1e-5)
+    uneven = [LayerCache(2, 4, length, 16) for length in (8, 4, 8)]  # no single call, the same result
+    torch.testing.assert_close(stack(x, None, table[:2], uneven), made)
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "int8"])

@@ -1,4 +1,5 @@
-// Decode steps: y = x W^T for a few rows of x, and the blocks of a Llama made of it. Every weight is read from memory once, whatever the number of rows.
+// Decode steps: y = x W^T for a few rows of x, and the blocks of a Llama made of it. Every weight is
+// read from memory once, whatever the number of rows.
 //
 // Weights lie in the order in which they are read, one stream without jumps: two thirds of the time of rows of a matrix.
 // A row's result is the same to the last bit with any other rows beside it: each (row, output) pair has one vector of
@@ -215,11 +216,13 @@ struct Rows {
     }
 };
 
-// Asks for weights that lie ``ahead`` bytes further on, past the caches that x lies in: weights are read once, and where
-// they come in by themselves they drive out x, which costs a third of the speed from 2048 channels on.
-template <int64_t BYTES, int64_t ahead>
+// Asks for weights that lie AHEAD bytes further on, past the caches that x lies in. They come in by themselves, and
+// sooner; but where x takes much of the nearest cache they drive it out, which costs a third of the speed.
+constexpr int64_t AHEAD = 4096, MUCH = 8192;
+
+template <int64_t BYTES>
 inline void ask(const int32_t* weight) {
-    for (int64_t line = 0; line < BYTES; line += LINE) __builtin_prefetch((const char*)weight + ahead + line, 0, 0);
+    for (int64_t line = 0; line < BYTES; line += LINE) __builtin_prefetch((const char*)weight + AHEAD + line, 0, 0);
 }
 
 // A part of each word as a float, times 2^(8 part) for bytes.
@@ -234,11 +237,12 @@ inline Floats part(Words words, int index) {
 template <int M, int PARTS>
 inline void product(const float* x, const float* offsets, int64_t tiles, const int32_t* weight, float* results) {
     const int64_t width = tiles * PARTS * LANES;
+    const bool large = M * width * (int64_t)sizeof(float) > MUCH;
     Floats sums[M][OUTPUTS];
     for (int m = 0; m < M; m++)
         for (int r = 0; r < OUTPUTS; r++) sums[m][r] = PARTS == 4 ? load(offsets + m * LANES) : Floats{};
     for (int64_t tile = 0; tile < tiles; tile++, weight += OUTPUTS * LANES) {
-        ask<4 * OUTPUTS * LANES, PARTS == 4 ? 4096 : 2048>(weight);
+        if (large) ask<4 * OUTPUTS * LANES>(weight);
         Words words[OUTPUTS];
         for (int r = 0; r < OUTPUTS; r++) words[r] = load(weight + r * LANES), keep(words[r]);
 #pragma GCC unroll 4
@@ -261,13 +265,14 @@ inline void product_of_nibbles(const float* x, const float* offsets, int64_t til
                                const uint16_t* scales, float* results) {
     constexpr int VECTORS = OUTPUTS * GROUPS / LANES;
     const int64_t width = tiles * GROUP * GROUPS;
+    const bool large = M * width * (int64_t)sizeof(float) > MUCH;
     Floats sums[M][VECTORS] = {};
     for (int64_t tile = 0; tile < tiles; tile++, offsets += GROUPS, scales += VECTORS * LANES) {
         Floats inner[M][VECTORS];
         for (int m = 0; m < M; m++)
             for (int v = 0; v < VECTORS; v++) inner[m][v] = eight_lanes(offsets + m * tiles * GROUPS);
         for (int word = 0; word < GROUP / NIBBLES; word++, weight += VECTORS * LANES) {
-            ask<4 * VECTORS * LANES, 4096>(weight);
+            if (large) ask<4 * VECTORS * LANES>(weight);
             Words words[VECTORS];
             for (int v = 0; v < VECTORS; v++) words[v] = load(weight + v * LANES), keep(words[v]);
 #pragma GCC unroll 8
@@ -506,8 +511,12 @@ struct Run {
     void feed(const Block& b, const Rows& x, Counter* counter) {
         const int64_t width = b.gate.out;
         share(counter, b.gate.blocks(), b.gate.piece(), [&](int64_t first, int64_t last) {
-            multiply(b.gate, x, tokens, first, last, [&](int64_t t, int64_t o, float v) { gates.data()[t * width + o] = v; });
-            multiply(b.value, x, tokens, first, last, [&](int64_t t, int64_t o, float v) { values.data()[t * width + o] = v; });
+            multiply(b.gate, x, tokens, first, last, [&](int64_t t, int64_t o, float v) {
+                gates.data()[t * width + o] = v;
+            });
+            multiply(b.value, x, tokens, first, last, [&](int64_t t, int64_t o, float v) {
+                values.data()[t * width + o] = v;
+            });
             const int64_t from = first * OUTPUTS, to = std::min(last * OUTPUTS, width);
             for (int64_t t = 0; t < tokens; t++)
                 activate(gates.data() + t * width + from, values.data() + t * width + from, to - from);
@@ -522,7 +531,9 @@ struct Run {
         norm(b, b.norm1, x, normed);
         rows.fit(b.qkv, normed, tokens);
         share(counter + QKV * threads, b.qkv.blocks(), b.qkv.piece(), [&](int64_t first, int64_t last) {
-            multiply(b.qkv, rows, tokens, first, last, [&](int64_t t, int64_t o, float v) { qkv.data()[t * width + o] = v; });
+            multiply(b.qkv, rows, tokens, first, last, [&](int64_t t, int64_t o, float v) {
+                qkv.data()[t * width + o] = v;
+            });
         });
         announce(b.out);
         wait_for_all();
@@ -554,6 +565,31 @@ struct Run {
     }
 };
 
+// The channels of one output in a tile.
+inline void unpack_parts(const Matrix& a, const int32_t* words, int64_t output, float* y) {
+    const Words all = load(words);
+    if (a.kind == FLOAT32) return store(y, (Floats)all);
+    if (a.kind == BFLOAT16) return store(y, part<2>(all, 0)), store(y + LANES, part<2>(all, 1));
+    const float scale = ((const float*)a.scale)[output];
+    for (int p = 0; p < 4; p++) {
+        const Words bits = p < 3 ? (all >> 8 * p & 255) - 128 : all >> 24;
+        store(y + p * LANES, __builtin_convertvector(bits, Floats) * scale);
+    }
+}
+
+inline void unpack_nibbles(const int32_t* words, const uint16_t* scales, int64_t output, float* y) {
+    for (int64_t group = 0; group < GROUPS; group++) {
+        const uint32_t bits = (uint32_t)scales[group] << 16;
+        float scale;
+        std::memcpy(&scale, &bits, sizeof scale);
+        for (int64_t word = 0; word < GROUP / NIBBLES; word++, y += NIBBLES) {
+            const int32_t all = words[(word * OUTPUTS + output) * GROUPS + group];
+            for (int64_t n = 0; n < NIBBLES; n++)
+                y[n] = (n + 1 < NIBBLES ? (all >> 4 * n & 15) - 8 : all >> 28) * scale;
+        }
+    }
+}
+
 }  // namespace
 
 extern "C" int packed_lanes() { return LANES; }
@@ -578,34 +614,16 @@ extern "C" void few_rows_linear(const Matrix* matrix, const float* x, float* y, 
 // The weights (out, in) as the products have them, scales included.
 extern "C" void unpack(const Matrix* matrix, float* y, int threads) {
     const Matrix& a = *matrix;
-    const int64_t parts = a.parts();
 #pragma omp parallel for num_threads(threads)
     for (int64_t output = 0; output < a.out; output++) {
         const int64_t block = output / OUTPUTS, r = output % OUTPUTS;
-        const int32_t* words = a.block(block);
-        float* row = y + output * a.in;
-        for (int64_t k = 0; k < a.in; k++) {
-            const int64_t tile = k / a.channels(), at = k % a.channels();
-            if (a.kind == INT4) {
-                const int64_t group = at / GROUP, place = at % GROUP, nibble = place % NIBBLES;
-                const int64_t word = ((tile * (GROUP / NIBBLES) + place / NIBBLES) * OUTPUTS + r) * GROUPS + group;
-                const int32_t value = nibble + 1 < NIBBLES ? (words[word] >> 4 * nibble & 15) - 8 : words[word] >> 28;
-                const uint32_t bits = (uint32_t)a.scales(block)[(tile * OUTPUTS + r) * GROUPS + group] << 16;
-                float scale;
-                std::memcpy(&scale, &bits, sizeof scale);
-                row[k] = value * scale;
-                continue;
-            }
-            const int64_t index = at / LANES;
-            const int32_t word = words[(tile * OUTPUTS + r) * LANES + at % LANES];
-            if (a.kind == INT8) {
-                const int32_t value = index + 1 < parts ? (word >> 8 * index & 255) - 128 : word >> 24;
-                row[k] = value * ((const float*)a.scale)[output];
-            } else {
-                const int32_t bits = a.kind == FLOAT32 || index == 1 ? word & (a.kind == FLOAT32 ? -1 : (int32_t)0xffff0000)
-                                                                     : (int32_t)((uint32_t)word << 16);
-                std::memcpy(row + k, &bits, sizeof bits);
-            }
+        float tile[GROUP * GROUPS];
+        for (int64_t t = 0; t < a.tiles(); t++) {
+            const int32_t* words = a.block(block) + t * (a.words() / a.tiles());
+            if (a.kind == INT4) unpack_nibbles(words, a.scales(block) + (t * OUTPUTS + r) * GROUPS, r, tile);
+            else unpack_parts(a, words + r * LANES, output, tile);
+            const int64_t from = t * a.channels();
+            std::memcpy(y + output * a.in + from, tile, std::min(a.channels(), a.in - from) * sizeof(float));
         }
     }
 }
