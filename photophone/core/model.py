@@ -20,6 +20,7 @@ from photophone.core.config import Config, build, checked_init
 from photophone.core.files import saving_into
 from photophone.core.hub import snapshot
 from photophone.core.saved_model import WEIGHTS, check_saved, fitting, read_weights, settle_weights, weights_name
+from photophone.core.threads import fitting_threads, threads_for
 
 
 class Model(nn.Module):
@@ -86,9 +87,11 @@ class Model(nn.Module):
                               force_download=force_download, local_files_only=local_files_only)
         folder /= subfolder or ""
         header = check_saved(cls, folder, overrides, variant)
-        model = fitting(cls, folder, header, overrides)
-        model.load_state_dict(read_weights(folder, variant), strict=True, assign=True)
-        settle_weights(model, dtype or torch_dtype or torch.float32, str(name))
+        with threads_for(1):  # building a model is many small operations
+            model = fitting(cls, folder, header, overrides)
+        with fitting_threads(model, 1):
+            model.load_state_dict(read_weights(folder, variant), strict=True, assign=True)
+            settle_weights(model, dtype or torch_dtype or torch.float32, str(name))
         model.register_to_config(_name_or_path=str(name))
         return model.eval()
 
