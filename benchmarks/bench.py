@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 PICTURES = HERE.parent / "docs" / "pictures"
 RESULTS = HERE / "results.json"
 PARTS = {
+    "cold-start": ["cold_start.py"],
     "image": ["image.py"],
     "speech": ["speech.py", "--repeats", "3"],
     "enhance": ["enhance.py", "--long", "600"],

@@ -14,7 +14,7 @@ import sys
 import time
 
 import torch
-from transformers import T5Config, T5EncoderModel
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from photophone import create_model
 from photophone.loading.registry import find
@@ -41,7 +41,9 @@ def build(name: str) -> ClassToImagePipeline | TextToImagePipeline:
     if chain.text_encoder is None:
         return ClassToImagePipeline(**parts, published=published)
     config = T5Config(vocab_size=99, d_model=parts["token_generator"].config.caption_dim, d_ff=64, num_layers=1)
-    return TextToImagePipeline(train_caption_tokenizer([PROMPT], 99, 512), **parts, published=published,
+    vocabulary = PreTrainedTokenizerFast(tokenizer_object=train_caption_tokenizer([PROMPT], 99, 512).tokenizer,
+                                         pad_token="<pad>", unk_token="<unk>", model_max_length=512)
+    return TextToImagePipeline(vocabulary, **parts, published=published,
                                text_encoder=T5EncoderModel(config).eval())
 
 

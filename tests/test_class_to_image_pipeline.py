@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny import CHAINS, icons, shake, small_chain
+from tiny import CHAINS, icons, shake, small_chain, t5_vocabulary
 from transformers import T5Config, T5EncoderModel
 
 from photophone import ClassToImagePipeline, TextToImagePipeline, Tokens, create_model, list_models
@@ -13,7 +13,6 @@ from photophone.decoding.loop import DecodingStopped
 from photophone.loading.chains import check_chain
 from photophone.loading.registry import find
 from photophone.pipelines.class_to_image import read_labels
-from photophone.text.captions import train_caption_tokenizer
 from photophone.text.features import encode_features
 
 CLOSE = {"rtol": 1e-3, "atol": 1e-3}
@@ -166,7 +165,7 @@ def test_labels_come_in_all_kinds():
 
 @pytest.fixture(scope="module")
 def text_pipeline():
-    tokenizer = train_caption_tokenizer([fields["caption"] for _, fields in icons()][:50], 160, 512)
+    tokenizer = t5_vocabulary([fields["caption"] for _, fields in icons()][:50], 160)
     torch.manual_seed(0)
     encoder = shake(T5EncoderModel(T5Config(vocab_size=160, d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2)))
     generator, images = small_chain("llamagen-xl-t2i-256")

@@ -114,6 +114,36 @@ def test_replay_refuses_other_shapes_and_too_many_draws():
             getattr(replay, kind)(2, 3)
 
 
+def test_exponentials_and_integers_have_their_distributions():
+    noise = SeededNoise.from_seeds(range(4))
+    draws = noise.exponential(4, 50_000).double()
+    assert abs(float(draws.mean()) - 1) < 0.01 and abs(float(draws.var()) - 1) < 0.05
+    counts = noise.integers(-2, 3, 4, 10_000).flatten().add(2).bincount(minlength=5)
+    assert len(counts) == 5 and float((counts - 8_000).square().sum() / 8_000) < 18.5  # 4 degrees of freedom: p = 0.001
+
+
+def test_recorded_exponentials_pick_what_torch_picked():
+    """torch.multinomial takes the largest probability over an exponential draw."""
+    probabilities = torch.rand(5, 40, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(7)
+    picked = torch.multinomial(probabilities, 1)[:, 0]
+    torch.manual_seed(7)
+    replay = ReplayNoise(exponential=[torch.empty(5, 40).exponential_(1)])
+    assert torch.equal((probabilities.log() + replay.gumbel(5, 40)).argmax(dim=1), picked) and replay.exhausted
+
+
+def test_recorded_integers_are_within_what_is_asked_for():
+    replay = ReplayNoise(integers=[torch.tensor([3, 0]), torch.tensor(4)])
+    assert replay.integers(0, 4, 2).tolist() == [3, 0]
+    with pytest.raises(ValueError, match=r"recorded as 4|recorded as \[4\]"):
+        replay.integers(0, 4, 1)
+
+
+def test_a_recorded_number_serves_a_batch_of_one():
+    replay = ReplayNoise(uniform=[torch.tensor(0.25, dtype=torch.float64)], normal=[torch.zeros(3)])
+    assert replay.uniform(1, dtype=torch.float64).tolist() == [0.25] and replay.normal(1, 3).shape == (1, 3)
+
+
 def test_global_noise_follows_torch():
     torch.manual_seed(5)
     ours = GlobalNoise().normal(2, 3)

@@ -25,8 +25,8 @@ def pictures(model, rows=3):
 
 
 def settings(model):
-    """The config as its file holds it."""
-    return {key: value for key, value in json.loads(model.to_json_string()).items() if not key.startswith("_")}
+    """The config as a file holds it."""
+    return {key: value for key, value in json.loads(json.dumps(model.config)).items() if not key.startswith("_")}
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

@@ -130,3 +130,10 @@ class Hostile:
 
     def __reduce__(self):
         return os.mkdir, (self.marker,)
+
+
+def t5_vocabulary(captions, size):
+    """The vocabulary of a text encoder of transformers, as its users have it."""
+    from transformers import PreTrainedTokenizerFast
+    return PreTrainedTokenizerFast(tokenizer_object=train_caption_tokenizer(captions, size, 512).tokenizer,
+                                   pad_token="<pad>", unk_token="<unk>", model_max_length=512)

@@ -68,7 +68,7 @@ class Model(nn.Module):
         Args:
             name: path or hub id.
             subfolder: of the folder or repository.
-            dtype: of the floating point weights and buffers; None: as they are saved.
+            dtype: of the floating point weights and buffers; None: float32.
             torch_dtype: diffusers' older name of ``dtype``.
             variant: part of the names of the files, such as "fp16".
             revision, cache_dir, token, force_download, local_files_only: of hub downloads.
@@ -88,7 +88,7 @@ class Model(nn.Module):
         header = check_saved(cls, folder, overrides, variant)
         model = fitting(cls, folder, header, overrides)
         model.load_state_dict(read_weights(folder, variant), strict=True, assign=True)
-        settle_weights(model, dtype or torch_dtype, str(name))
+        settle_weights(model, dtype or torch_dtype or torch.float32, str(name))
         model.register_to_config(_name_or_path=str(name))
         return model.eval()
 

@@ -29,11 +29,17 @@ class Noise(ABC):
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Uniform draws in [0, 1) of ``shape`` (B, ...)."""
 
+    def exponential(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Draws of mean 1 of ``shape`` (B, ...), from :meth:`uniform`."""
+        return -torch.log(self.uniform(*shape, dtype=dtype).clamp(min=torch.finfo(dtype).tiny))
+
     def gumbel(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Standard Gumbel draws of ``shape`` (B, ...), from :meth:`uniform`."""
-        tiny = torch.finfo(dtype).tiny
-        exponential = -torch.log(self.uniform(*shape, dtype=dtype).clamp(min=tiny))
-        return -torch.log(exponential.clamp(min=tiny))
+        """Standard Gumbel draws of ``shape`` (B, ...), from :meth:`exponential`."""
+        return -torch.log(self.exponential(*shape, dtype=dtype).clamp(min=torch.finfo(dtype).tiny))
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """Long draws in ``low .. high - 1`` of ``shape`` (B, ...), from :meth:`uniform`."""
+        return low + (self.uniform(*shape, dtype=torch.float64) * (high - low)).long()
 
     def permutation(self, rows: int, length: int) -> Tensor:
         """Long ``(rows, length)``: a random order of ``range(length)`` for each row, from :meth:`uniform`."""
@@ -116,14 +122,21 @@ class _PartNoise(SeededNoise):
 class ReplayNoise(Noise):
     """Recorded draws in the order in which they were made; asking for another shape or too many is an error.
 
+    Axes of length 1 at the front do not count: a recorded number serves a batch of one.
+
     Args:
         normal, uniform: the recorded tensors of each kind.
         permutation: recorded orders, Long ``(rows, length)`` each.
+        exponential: without any, they are made of ``uniform``. Those of ``torch.multinomial``, which picks the largest
+            probability over them, pick the same as Gumbel draws.
+        integers: Long; without any, they are made of ``uniform``.
     """
 
     def __init__(self, normal: Iterable[Tensor] = (), uniform: Iterable[Tensor] = (),
-                 permutation: Iterable[Tensor] = ()) -> None:
-        self.records = {"normal": list(normal), "uniform": list(uniform), "permutation": list(permutation)}
+                 permutation: Iterable[Tensor] = (), exponential: Iterable[Tensor] = (),
+                 integers: Iterable[Tensor] = ()) -> None:
+        self.records = {"normal": list(normal), "uniform": list(uniform), "permutation": list(permutation),
+                        "exponential": list(exponential), "integers": list(integers)}
         self.used = dict.fromkeys(self.records, 0)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -135,15 +148,29 @@ class ReplayNoise(Noise):
     def permutation(self, rows: int, length: int) -> Tensor:
         return self._next("permutation", (rows, length))
 
+    def exponential(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        if not self.records["exponential"]:
+            return super().exponential(*shape, dtype=dtype)
+        return self._next("exponential", shape).to(dtype)
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        if not self.records["integers"]:
+            return super().integers(low, high, *shape)
+        index, draws = self.used["integers"], self._next("integers", shape)
+        if draws.numel() and not low <= int(draws.min()) <= int(draws.max()) < high:
+            raise ValueError(f"integers draw {index} was recorded as {draws.tolist()}, the sampler asks for "
+                             f"{low}..{high - 1}")
+        return draws
+
     def _next(self, kind: str, shape: tuple[int, ...]) -> Tensor:
         index = self.used[kind]
         if index >= len(self.records[kind]):
             raise ValueError(f"only {index} {kind} draws were recorded")
         draw = self.records[kind][index]
-        if tuple(draw.shape) != tuple(shape):
+        if _without_front(draw.shape) != _without_front(shape):
             raise ValueError(f"{kind} draw {index} was recorded as {tuple(draw.shape)}, the sampler asks for {shape}")
         self.used[kind] = index + 1
-        return draw
+        return draw.reshape(shape)
 
     @property
     def exhausted(self) -> bool:
@@ -162,6 +189,14 @@ class GlobalNoise(Noise):
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.rand(shape, dtype=dtype, device=self.device)
+
+
+def _without_front(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without its axes of length 1 at the front."""
+    sizes = list(shape)
+    while sizes and sizes[0] == 1:
+        sizes.pop(0)
+    return tuple(sizes)
 
 
 def draw_seed(generator: torch.Generator) -> int:

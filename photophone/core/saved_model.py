@@ -115,7 +115,7 @@ def weight_files(folder: Path, variant: str | None = None) -> tuple[list[Path], 
         if index.is_file():
             return [folder / file for file in sorted(set(index_places(index).values()))], index
     if not (folder / f"{name}.safetensors").is_file():
-        raise ValueError(f"{folder} holds no {name}.safetensors")
+        raise ValueError(f"{folder} holds no .safetensors weights named {name}")
     return [folder / f"{name}.safetensors"], None
 
 
@@ -132,12 +132,20 @@ def read_headers(folder: Path, variant: str | None = None) -> Header:
 
 
 def read_weights(folder: Path, variant: str | None = None) -> dict[str, Tensor]:
-    """All tensors of a saved folder, mapped into memory."""
+    """All tensors of a saved folder, mapped into memory.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     state: dict[str, Tensor] = {}
     for file in weight_files(folder, variant)[0]:
-        state |= load_file(file)
+        try:
+            state |= load_file(file)
+        except SafetensorError as error:
+            raise ValueError(f"{file} is damaged ({error}); download or save it again") from error
     return state
 
 
@@ -239,7 +247,7 @@ def check_kinds(folder: Path, header: Header, model: torch.nn.Module) -> None:
         raise ValueError(f"{folder}: {len(wrong)} tensors are of another kind: {'; '.join(wrong[:SHOWN])}")
 
 
-def settle_weights(model: nn.Module, dtype: torch.dtype | None, name: str) -> None:
+def settle_weights(model: nn.Module, dtype: torch.dtype, name: str) -> None:
     """Check that loaded weights are finite, give them their dtype, and copy those that lie unaligned in a mapped file.
 
     The processor's kernels take another path for unaligned ones, and the last bits of a result would depend on the
@@ -247,7 +255,7 @@ def settle_weights(model: nn.Module, dtype: torch.dtype | None, name: str) -> No
 
     Args:
         model: with its weights, on the CPU.
-        dtype: of floating point weights and buffers; None leaves them.
+        dtype: of floating point weights and buffers.
         name: for messages.
 
     Raises:
@@ -256,8 +264,7 @@ def settle_weights(model: nn.Module, dtype: torch.dtype | None, name: str) -> No
     for key, weight in model.state_dict().items():
         if weight.is_floating_point() and not torch.isfinite(weight).all():
             raise ValueError(f"{name}: {key} holds NaN or infinite values")
+    model.to(dtype)  # not weight by weight: some layers keep tables in float32
     for weight in (*model.parameters(), *model.buffers()):
-        if dtype is not None and weight.is_floating_point():
-            weight.data = weight.data.to(dtype)
         if weight.data_ptr() % 64:
             weight.data = weight.data.clone()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from photophone.text.hibari_reader import hibari_g2p
 from photophone.text.homographs import correct
 
 PAUSE = "_"
@@ -80,6 +81,4 @@ def has_readings(word: str) -> bool:
 
 @functools.cache
 def _reader() -> Any:
-    from hibari.g2p import G2P  # takes seconds
-
-    return G2P(british=False)
+    return hibari_g2p().G2P(british=False)  # reads its lexicon: a third of a second

@@ -56,7 +56,9 @@ from photophone.core.noise import ReplayNoise
 
 HERE = Path(__file__).parent
 KINDS = {"randn": "normal", "randn_like": "normal", "rand": "uniform", "rand_like": "uniform",
-         "np.random.shuffle result": "permutation"}
+         "np.random.shuffle result": "permutation", "multinomial exponential": "exponential",
+         "random.random": "uniform", "random.randint": "integers", "random.randrange": "integers",
+         "randint": "integers"}
 """Functions that official code drew from, and the kind of :class:`ReplayNoise` that repeats them."""
 
 
@@ -109,7 +111,7 @@ class Golden:
 
     def replay(self, scope: str) -> ReplayNoise:
         """All draws of a scope as a noise source; shuffles that follow each other become one (rows, length) draw."""
-        records: dict[str, list[Tensor]] = {"normal": [], "uniform": [], "permutation": []}
+        records: dict[str, list[Tensor]] = {kind: [] for kind in KINDS.values()}
         previous = None
         for function, draw in self.draws(scope):
             kind = KINDS[function]

@@ -5,10 +5,10 @@ The words come from hibari-tts, whose lexicon reads them; nothing here knows a n
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
-from types import ModuleType
+
+from photophone.text.hibari_reader import hibari_numbers
 
 LARGEST = 10**36
 """From here on a number has no name that is known, and is read digit by digit."""
@@ -20,13 +20,6 @@ VULGAR = "½¼¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞↉"
 TENTHS = {2: "half", 4: "quarter"}
 
 
-@functools.cache
-def _names() -> ModuleType:
-    from hibari.g2p import numbers  # its package takes half a second
-
-    return numbers
-
-
 def _plain(words: str) -> str:
     return " ".join(word for word in re.split(r"[^a-z]+", words) if word and word != "and")
 
@@ -35,17 +28,17 @@ def cardinal(number: int) -> str:
     """"two hundred five" of 205."""
     if number < 0:
         return "minus " + cardinal(-number)
-    return digits(str(number)) if number >= LARGEST else _plain(_names().cardinal(number))
+    return digits(str(number)) if number >= LARGEST else _plain(hibari_numbers().cardinal(number))
 
 
 def ordinal(number: int) -> str:
     """"twenty first" of 21."""
-    return cardinal(number) + "th" if number >= LARGEST else _plain(_names().ordinal(number))
+    return cardinal(number) + "th" if number >= LARGEST else _plain(hibari_numbers().ordinal(number))
 
 
 def year(number: int) -> str:
     """"nineteen oh five" of 1905, "two thousand seven" of 2007."""
-    return _plain(_names().year(number))
+    return _plain(hibari_numbers().year(number))
 
 
 def digits(text: str) -> str:
