@@ -33,14 +33,17 @@ LABEL = 207
 class EagerAttention(nn.Module):
     """Projections and torch's attention: x (B, N, C) to the same."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, cosine: bool) -> None:
         super().__init__()
         self.qkv, self.out, self.heads = nn.Linear(width, 3 * width), nn.Linear(width, width), heads
+        self.scale = nn.Parameter(torch.zeros(1, heads, 1, 1)) if cosine else None
 
     def forward(self, x: Tensor, cache: list[Tensor] | None = None, place: int = 0,
                 mask: Tensor | None = None) -> Tensor:
         rows, count, width = x.shape
         q, k, v = self.qkv(x).view(rows, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if self.scale is not None:
+            q, k = F.normalize(q, dim=-1) * self.scale.clamp(max=4.6).exp(), F.normalize(k, dim=-1)
         if cache is not None:  # of full length, as LlamaGen's, or as long as what it holds, as VAR's
             cache[0][:, :, place:place + count] = k
             cache[1][:, :, place:place + count] = v
@@ -51,12 +54,13 @@ class EagerAttention(nn.Module):
 
 
 class EagerBlock(nn.Module):
-    """A pre-norm block; ``gated`` as Llama's, ``modulated`` with the six modulations of a condition."""
+    """A pre-norm block; ``gated`` as Llama's, ``modulated`` as VAR's: six modulations of a condition, cosine attention
+    and the tanh form of GELU."""
 
     def __init__(self, width: int, heads: int, hidden: int, gated: bool = False, modulated: bool = False) -> None:
         super().__init__()
         norm = nn.RMSNorm if gated else nn.LayerNorm
-        self.norm1, self.norm2, self.attention = norm(width), norm(width), EagerAttention(width, heads)
+        self.norm1, self.norm2, self.attention = norm(width), norm(width), EagerAttention(width, heads, modulated)
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.gate = nn.Linear(width, hidden) if gated else None
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width)) if modulated else None
@@ -70,7 +74,9 @@ class EagerBlock(nn.Module):
         return x + gate2 * self.feed(self.norm2(x) * (1 + scale2) + shift2)
 
     def feed(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)) if self.gate is None else F.silu(self.gate(x)) * self.fc1(x))
+        if self.gate is not None:
+            return self.fc2(F.silu(self.gate(x)) * self.fc1(x))
+        return self.fc2(F.gelu(self.fc1(x), approximate="none" if self.modulation is None else "tanh"))
 
 
 def drawn(logits: Tensor) -> Tensor:

@@ -84,7 +84,10 @@ class Vocoder(TokenModel):
         tokens = tokens.to(self.device)
         if tokens.lengths is not None and not tokens.lengths.any():
             return torch.zeros(len(tokens), 1, 0, device=self.device)
-        with fitting_threads(self, len(tokens) * tokens.num_tokens):
+        places = len(tokens) * tokens.num_tokens
+        if tokens.num_tokens <= self.stream_chunk:
+            places //= 4  # a piece of a stream: many layers of little work each, in which threads wait for each other
+        with fitting_threads(self, places):
             return self.silence_behind(self._decode(tokens, **options), tokens)
 
     @abstractmethod

@@ -40,9 +40,9 @@ from photophone.core.cores import MACHINE, other_tasks, usable_cores
 
 ENVIRONMENT = "PHOTOPHONE_THREADS"
 MOST_THREADS = 1024
-WORK_PER_THREAD = 8_000_000
+WORK_PER_THREAD = 5_000_000
 """Multiply-adds of a step. Two threads make 4 M (a sentence, word by word) 1.05 to 1.15 times as fast for twice the
-processor time, 14 M in many small layers (a tenth of a second of the codec) 0.9 times, 50 M (images) 1.7 times."""
+processor time, 12 M (four images) 1.5 times, 50 M 1.7 times."""
 LARGE_WORK = 32_000_000
 """From here on a step is worth all threads."""
 LOOK_SECONDS = 0.05

@@ -16,7 +16,8 @@ from photophone.decoding.loop import Callback, notify
 from photophone.heads.base import is_guided
 from photophone.kernels.solver import combine_guidance
 
-Logits = Callable[[Tensor, bool], Tensor]  # (ids (B, N), conditional) -> logits (B, N, K)
+Logits = Callable[[Tensor, bool], Tensor]  # (ids (B, N), guided) -> logits (B, N, K), or (2 B, N, K) with those of
+# the same ids without their condition behind them
 Guidance = Callable[[float], float]  # progress of the sampler in [0, 1) -> strength, 1 for none
 LEAST = 1e-20
 
@@ -42,9 +43,10 @@ def arccos_mask_counts(length: int, num_steps: int) -> list[int]:
 
 
 def guided_logits(logits: Logits, ids: Tensor, guidance: float) -> Tensor:
-    """Logits (B, N, K) under guidance; without it (1) the network runs once."""
-    cond = logits(ids, True)
-    return combine_guidance(cond, logits(ids, False) if is_guided(guidance) else None, guidance)
+    """Logits (B, N, K) under guidance; without it (1) the network sees half as many rows."""
+    if not is_guided(guidance):
+        return combine_guidance(logits(ids, False), None, guidance)
+    return combine_guidance(*logits(ids, True).chunk(2), guidance)
 
 
 def gumbel(noise: Noise, *shape: int) -> Tensor:

@@ -125,10 +125,13 @@ class MaskedImageGenerator(OriginalCheckpoint, ClassGenerator):
                   callback: Callback | None) -> Tokens:
         """Codes Long (B, N)."""
         labels = condition.labels
-        null = self.null_labels(labels)
+        both = torch.cat([labels, self.null_labels(labels)])
+
+        def logits(ids: Tensor, guided: bool) -> Tensor:
+            return self.logits(ids.repeat(2, 1), both) if guided else self.logits(ids, labels)
+
         return Tokens(decode_masked(
-            lambda ids, conditional: self.logits(ids, labels if conditional else null), len(labels),
-            self.config.num_tokens, self.mask_id, noise=noise, num_steps=sampler.num_order_steps,
+            logits, len(labels), self.config.num_tokens, self.mask_id, noise=noise, num_steps=sampler.num_order_steps,
             guidance=sampler.guidance_at, temperature=sampler.temperature, annealed=sampler.annealed,
             callback=callback, device=self.device))
 
