@@ -20,6 +20,9 @@ from photophone.layers.streaming import streaming
 CHUNK_SECONDS = 10.0
 """What models that stream are given of long audio at a time."""
 
+PIECE_SECONDS = 0.2
+"""Up to here tokens are a piece of a stream."""
+
 
 class Vocoder(TokenModel):
     """:class:`Tokens`, which may be frames of a spectrum, to waveforms float ``(B, 1, T)`` in [-1, 1].
@@ -85,7 +88,7 @@ class Vocoder(TokenModel):
         if tokens.lengths is not None and not tokens.lengths.any():
             return torch.zeros(len(tokens), 1, 0, device=self.device)
         places = len(tokens) * tokens.num_tokens
-        if tokens.num_tokens <= self.stream_chunk:
+        if tokens.num_tokens <= PIECE_SECONDS * self.frame_rate:
             places //= 4  # a piece of a stream: many layers of little work each, in which threads wait for each other
         with fitting_threads(self, places):
             return self.silence_behind(self._decode(tokens, **options), tokens)

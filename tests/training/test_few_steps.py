@@ -2,12 +2,18 @@
 
 import json
 import math
+import runpy
+import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from speech import small_codec, small_speech
+from tiny import small_pipeline
 
-from photophone import FlowARGenerator, SpeechFlowAR
+from photophone import FlowARGenerator, SpeechFlowAR, TextToImagePipeline, TextToSpeechPipeline
 from photophone.core.noise import SeededNoise
 from photophone.generators.few_steps import with_flow_map, without_flow_map
 from photophone.heads import CategoricalHead, DiffusionHead, FlowHead, build_head
@@ -17,6 +23,7 @@ from photophone.training.loop.trainer import Trainer
 from photophone.training.record import RecordingHead, load_recording, record, save_part
 from photophone.training.tasks.few_steps import FewStepsTask, few_steps_task
 
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 HEAD = {"width": 32, "depth": 1, "num_heads": 2}
 IMAGES = {"num_tokens": 8, "token_dim": 4, "vocab_size": 64, "max_text_length": 8, "width": 32, "depth": 1,
           "num_heads": 2}
@@ -208,3 +215,68 @@ def test_losses_of_a_plain_head_and_of_a_flow_map_agree_at_first():
     hidden, data = torch.randn(2, 4, 6), torch.randn(2, 4, 3)
     noises = [SeededNoise.from_seeds([0, 1]) for _ in range(2)]
     assert torch.equal(plain.loss(hidden, data, noise=noises[0]), few.loss(hidden, data, noise=noises[1]))
+
+
+def run_script(monkeypatch, name, *arguments):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+
+
+def few_steps_config(tmp_path, folder):
+    config = tmp_path / "few.yaml"
+    config.write_text(json.dumps({
+        "data": str(tmp_path / "rows"), "init_from": str(folder), "steps": 4, "batch_size": 8, "preview_every": 0,
+        "checkpoint_every": 2, "task": {"guidance_range": [1.0, 3.0], "sampling_steps": 1}}))
+    return config
+
+
+def test_images_from_recording_to_a_pipeline(tmp_path, monkeypatch, capsys):
+    small_pipeline().save_pretrained(tmp_path / "slow")
+    (tmp_path / "captions.txt").write_text("red circle\nblue square, flat emoji\ngreen ring\n")
+    record_it = ["record_head.py", "image", tmp_path / "captions.txt", "-m", tmp_path / "slow", "-o", tmp_path / "rows",
+                 "--parts", 2, "--texts-per-part", 6, "--batch-size", 4, "--steps", 3, "--guidance-range", 1, 3,
+                 "--null-share", 0.2]
+    run_script(monkeypatch, *record_it)
+    assert capsys.readouterr().out.count("12 rows") == 2  # two cells each
+    before = load_recording(tmp_path / "rows")
+    (tmp_path / "rows" / "part-001.safetensors").unlink()
+    run_script(monkeypatch, *record_it)  # goes on behind what is there, with the same draws
+    assert "part-000" not in capsys.readouterr().out
+    for name, values in load_recording(tmp_path / "rows").items():
+        assert torch.equal(values, before[name]), name
+    (tmp_path / "teacher").mkdir()
+    for part in ("token_generator", "text_tokenizer"):
+        shutil.copytree(tmp_path / "slow" / part, tmp_path / "teacher" / part)
+    run_script(monkeypatch, "train_few_steps.py", "--config", few_steps_config(tmp_path, tmp_path / "teacher"),
+               "--output", tmp_path / "run")
+    run_script(monkeypatch, "build_pretrained.py", "--image-tokenizer", tmp_path / "slow" / "image_tokenizer",
+               "--generator", tmp_path / "run" / "export", "-o", tmp_path / "fast", "--revision", "2")
+    fast = TextToImagePipeline.from_pretrained(tmp_path / "fast")
+    result = fast("red circle", generator=torch.Generator().manual_seed(0))
+    assert result.settings["num_inference_steps"] == 1
+    assert fast("red circle", num_inference_steps=6, guidance_scale=9.0, solver="heun").images[0].size == (16, 16)
+    # a training that starts from it begins with a plain head
+    assert without_flow_map(fast.token_generator).token_head.guidance_range is None
+
+
+def test_speech_from_recording_to_a_pipeline(tmp_path, monkeypatch, capsys):
+    TextToSpeechPipeline(small_speech(), small_codec()).save_pretrained(tmp_path / "slow")
+    (tmp_path / "sentences.csv").write_text(
+        "text,split\nLight carries sound.,train\nWho goes there?,test\nYes.,train\n")
+    run_script(monkeypatch, "record_head.py", "speech", tmp_path / "sentences.csv", "--split", "train", "-m",
+               tmp_path / "slow", "-o", tmp_path / "rows", "--parts", 1, "--texts-per-part", 2, "--steps", 3,
+               "--guidance-range", 1, 3)
+    run_script(monkeypatch, "train_few_steps.py", "--config", few_steps_config(
+        tmp_path, tmp_path / "slow" / "speech_generator"), "--output", tmp_path / "run")
+    run_script(monkeypatch, "build_speech.py", "--codec", tmp_path / "slow" / "codec", "--generator",
+               tmp_path / "run" / "export", "-o", tmp_path / "fast", "--revision", "2")
+    fast = TextToSpeechPipeline.from_pretrained(tmp_path / "fast")
+    seed = [torch.Generator().manual_seed(3) for _ in range(2)]
+    (whole,) = fast("Yes. No.", generator=seed[0]).audio
+    chunks = [chunk.audio for chunk in fast.stream("Yes. No.", generator=seed[1])]
+    np.testing.assert_allclose(np.concatenate(chunks), whole, atol=1e-4)
+    assert fast("Yes.").settings["num_inference_steps"] == 1
+    with pytest.raises(SystemExit) as stop:
+        run_script(monkeypatch, "record_head.py", "speech", tmp_path / "sentences.csv", "-m", tmp_path / "fast", "-o",
+                   tmp_path / "more", "--steps", 3, "--guidance-range", 1, 3)
+    assert stop.value.code == 2 and "without a flow map" in capsys.readouterr().err
