@@ -178,8 +178,8 @@ def run(golden: Golden, tag: str, settings: dict[str, Any]) -> dict[str, Tensor]
     record, noise = Record(model), Draws([draw for _, draw in golden.draws(tag)])
     golden.replays.append(noise)
     ratios = settings["ratios"]
-    sampler = SpeechLMSampler(**renamed(golden.settings[settings["ras"]], RAS), min_ratio=ratios["min_token_text_ratio"],
-                              max_ratio=ratios["max_token_text_ratio"])
+    limits = {"min_ratio": ratios["min_token_text_ratio"], "max_ratio": ratios["max_token_text_ratio"]}
+    sampler = SpeechLMSampler(**renamed(golden.settings[settings["ras"]], RAS), **limits)
     text, front, speech = (golden[f"in_{tag}_{name}"][0].long() for name in ("text", "prompt_text", "prompt_speech"))
     if mode.startswith("bistream"):
         separator = golden.settings["v3"]["eop"] if version == "v3" else None

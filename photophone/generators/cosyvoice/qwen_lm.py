@@ -6,7 +6,6 @@ FunAudioLLM/CosyVoice, Apache-2.0.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from photophone.decoding.loop import KVCache

@@ -186,9 +186,9 @@ class SpeechLM(OriginalCheckpoint, Generator):
         def stop(index: int, values: Tensor) -> Tensor:
             return self.stops(values[:, 0]) | (index + 1 >= most)
 
-        for values, alive in autoregress(step, int(most.max()), stop=stop, callback=callback):
+        for values, going in autoregress(step, int(most.max()), stop=stop, callback=callback):
             ended = self.stops(values)
-            alive = alive & ~ended[:, 0]
+            alive = going & ~ended[:, 0]
             if alive.any():
                 yield values.masked_fill(ended, 0), alive
 

@@ -86,7 +86,8 @@ class SpokenText(Condition):
         Raises:
             ValueError: other shapes or dtypes, ids outside the vocabulary, rows without text.
         """
-        for name, values, most in (("text ids", self.text, vocab_size), ("speech tokens", self.prompt_tokens, num_tokens)):
+        for name, values, most in (("text ids", self.text, vocab_size),
+                                   ("speech tokens", self.prompt_tokens, num_tokens)):
             if values is None:
                 continue
             if values.ndim != 2 or values.dtype != torch.long or len(values) != len(self.text):
