@@ -57,7 +57,7 @@ def task_token(task: str) -> str:
 
 
 @dataclass(frozen=True)
-class Attributes:
+class VoiceAttributes:
     """A voice that is described in words in place of a recording; a level is one of LEVELS.
 
     Args:
@@ -95,7 +95,7 @@ def clone_prompt(text: str, voice: Iterable[int], words: str | None = None, spee
     return f"{prompt}<|start_semantic_token|>{''.join(f'<|bicodec_semantic_{code}|>' for code in speech)}"
 
 
-def creation_prompt(text: str, attributes: Attributes) -> str:
+def creation_prompt(text: str, attributes: VoiceAttributes) -> str:
     """A prompt to speak with a voice that is described.
 
     Raises:

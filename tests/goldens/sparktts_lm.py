@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from photophone.core.noise import GlobalNoise
 from photophone.generators.sparktts.model import PromptIds, SparkSampler, SparkTTS
 from photophone.text.sparktts import (
-    Attributes,
+    VoiceAttributes,
     clone_prompt,
     codes_of,
     creation_prompt,
@@ -44,7 +44,7 @@ def prompt(golden: Golden, text: str, words: str | None = None, control: int | N
     """A prompt of the names or words of its parts."""
     told = golden.settings.get(text, text)
     if control is not None:
-        return creation_prompt(told, Attributes(*golden.settings["control"][control]))
+        return creation_prompt(told, VoiceAttributes(*golden.settings["control"][control]))
     words = golden.settings.get(words, words) if words else words
     return clone_prompt(told, golden["in_global"].flatten().tolist(), words, golden["in_semantic"].flatten().tolist())
 

@@ -65,10 +65,14 @@ TINY_LMS: dict[str, dict[str, Any]] = {
 def _lm(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
     """The language model of one release."""
     module, owner = ("relative_lm", "CosyVoiceRelativeLM") if version == "1" else ("qwen_lm", "CosyVoiceQwenLM")
+    chain = None if version == "1" else Chain(
+        {"llm": name, "flow": f"{name}-flow", "units": f"s3-tokenizer-v{version}"}, ("hift", f"{name}-hift"), {},
+        pipeline="TextToSpeechPipeline", text_tokenizer=hub_id)
     return ModelEntry(name, "generator", f"photophone.generators.cosyvoice.{module}:{owner}",
                       f"text to speech tokens at {FLOWS[version]['token_rate']} Hz, CosyVoice {version}{variant}",
                       PAPERS[version], "Apache-2.0", "Apache-2.0 as the hub page states", config=LMS[version],
                       hub_id=hub_id, files=("llm.pt",), tiny=TINY_LMS[version], parameters=LM_PARAMETERS[version],
+                      chain=chain,
                       tiny_sampler={"min_ratio": 2.0, "max_ratio": 2.0, "all_stops": True},
                       training_name=f"cosyvoice{version}-lm")
 
