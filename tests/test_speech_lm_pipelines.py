@@ -262,7 +262,7 @@ def spark(tmp_path_factory):
     codes = vocabulary.convert_tokens_to_ids("<|bicodec_global_0|>")
     with torch.no_grad():
         lm.embedding.weight[:codes] *= 0.1  # so that answers hold codes
-        lm.embedding.weight[codes:] *= 6.0
+        lm.embedding.weight[codes:] *= 2.0
     (folder / "LLM").mkdir()
     vocabulary.save_pretrained(folder / "LLM")
     save_file({**official_qwen(lm.state_dict(), "model.", lm.config.num_kv_heads, lm.config.num_heads),
