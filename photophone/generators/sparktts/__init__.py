@@ -14,5 +14,5 @@ ENTRIES = [
                            text_tokenizer="SparkAudio/Spark-TTS-0.5B"),
                tiny={"vocab_size": 64, "width": 32, "depth": 2, "num_heads": 4, "num_kv_heads": 2, "hidden": 48,
                      "end": 63, "max_length": 100},
-               tiny_sampler={"max_tokens": 4, "min_tokens": 4}),
+               tiny_sampler={"max_tokens": 4, "min_tokens": 4, "temperature": 0.05}),
 ]
