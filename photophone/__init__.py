@@ -33,6 +33,7 @@ _PUBLIC = {
     "TokenToSpeechPipeline": "photophone.pipelines.token_to_speech",
     "CaptionTokenizer": "photophone.text.caption_tokenizer",
     "Voice": "photophone.pipelines.speech_fronts",
+    "VoiceAttributes": "photophone.text.sparktts",
     "AutoCodec": "photophone.loading.auto",
     "AutoImageTokenizer": "photophone.loading.auto",
     "DecodingEngine": "photophone.decoding.engine",

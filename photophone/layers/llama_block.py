@@ -46,7 +46,7 @@ class GatedFeedForward(nn.Module):
 
 
 class LlamaBlock(nn.Module):
-    """Pre-norm attention with rotary positions and SwiGLU, each with a residual; no biases.
+    """Pre-norm attention with rotary positions and SwiGLU, each with a residual; no biases but where Qwen2 has them.
 
     Args:
         dim: width C.
@@ -55,14 +55,16 @@ class LlamaBlock(nn.Module):
         eps: of the RMS norms.
         num_kv_heads, head_dim, rotary_halves: see :class:`photophone.layers.self_attention.SelfAttention`.
         residual_scale: factor on what attention and feed-forward add.
+        qkv_bias: queries, keys and values have biases, as in Qwen2 (arXiv 2407.10671).
     """
 
     def __init__(self, dim: int, num_heads: int, hidden: int, eps: float = 1e-5, *, num_kv_heads: int | None = None,
-                 head_dim: int | None = None, rotary_halves: bool = False, residual_scale: float = 1.0) -> None:
+                 head_dim: int | None = None, rotary_halves: bool = False, residual_scale: float = 1.0,
+                 qkv_bias: bool = False) -> None:
         super().__init__()
         self.residual_scale = residual_scale
         self.norm1 = nn.RMSNorm(dim, eps=eps)
-        self.attention = SelfAttention(dim, num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, bias=False,
+        self.attention = SelfAttention(dim, num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, bias=qkv_bias,
                                        out_bias=False, rotary_halves=rotary_halves)
         self.norm2 = nn.RMSNorm(dim, eps=eps)
         self.feed_forward = GatedFeedForward(dim, hidden)
@@ -171,10 +173,10 @@ def convert_llama_keys(state: State, prefix: str, target: str) -> State:
     for key, value in state.items():
         if not key.startswith(prefix):
             made[key] = value
-        elif key.endswith(".self_attn.q_proj.weight"):
+        elif key.endswith((".self_attn.q_proj.weight", ".self_attn.q_proj.bias")):
             parts = [state[key.replace("q_proj", f"{part}_proj")] for part in "qkv"]
             made[target + _rename(key.removeprefix(prefix)).replace("q_proj", "to_qkv")] = torch.cat(parts)
-        elif not key.endswith((".k_proj.weight", ".v_proj.weight")):
+        elif ".self_attn.k_proj." not in key and ".self_attn.v_proj." not in key:
             made[target + _rename(key.removeprefix(prefix))] = value
     return made
 

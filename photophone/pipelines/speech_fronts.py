@@ -54,6 +54,10 @@ class SpokenVoice:
     tokens: Tensor
     text: str | None
 
+    def facts(self) -> dict[str, Any]:
+        """What is written beside speech with this voice."""
+        return {"voice": self.text, "voice_tokens": len(self.tokens)}
+
 
 @dataclass(frozen=True)
 class Request:
@@ -197,25 +201,30 @@ class PromptedSpeech(SpeechFront):
             raise ValueError("this model needs the words of the voice's recording: Voice(audio, text=...)")
         if voice.text is not None:
             check_words(voice.text)
-        audio = self._samples(voice)
+        audio = voice_samples(voice, self.codec.sample_rate)
         size = self.generator.config.patch_size * self.codec.hop_length
         missing = -len(audio) % size
         audio = functional.pad(audio, (missing, 0) if voice.text is not None else (0, missing))
         return SpokenVoice(self.codec.encode(audio[None, None].to(self.codec.device)).values[0], voice.text)
 
-    def _samples(self, voice: Voice) -> Tensor:
-        rate = self.codec.sample_rate
-        if isinstance(voice.audio, str | Path | bytes):
-            return torch.from_numpy(read_audio(voice.audio, rate, max_seconds=MAX_VOICE_SECONDS)[0])
-        audio = torch.as_tensor(voice.audio)
-        if audio.ndim != 1 or not audio.is_floating_point() or not len(audio) or not audio.isfinite().all():
-            raise ValueError(f"the voice must be a file or float (T,) in [-1, 1] without NaN, got {audio.dtype} "
-                             f"{tuple(audio.shape)}")
-        if voice.sampling_rate is None:
-            raise ValueError("an array of a voice needs its sampling_rate")
-        check_rate(voice.sampling_rate, "the voice")
-        check_samples(audio.float().numpy(), "the voice")
-        if len(audio) > MAX_VOICE_SECONDS * voice.sampling_rate:
-            raise ValueError(f"the voice lasts {len(audio) / voice.sampling_rate:.0f} s, over the limit of "
-                             f"{MAX_VOICE_SECONDS} s; a few seconds are enough")
-        return resample_audio(audio.float(), voice.sampling_rate, rate)
+
+def voice_samples(voice: Voice, rate: int) -> Tensor:
+    """The recording of a voice, float (T,) at a rate.
+
+    Raises:
+        ValueError: it cannot be read, is no sound, or too long.
+    """
+    if isinstance(voice.audio, str | Path | bytes):
+        return torch.from_numpy(read_audio(voice.audio, rate, max_seconds=MAX_VOICE_SECONDS)[0])
+    audio = torch.as_tensor(voice.audio)
+    if audio.ndim != 1 or not audio.is_floating_point() or not len(audio) or not audio.isfinite().all():
+        raise ValueError(f"the voice must be a file or float (T,) in [-1, 1] without NaN, got {audio.dtype} "
+                         f"{tuple(audio.shape)}")
+    if voice.sampling_rate is None:
+        raise ValueError("an array of a voice needs its sampling_rate")
+    check_rate(voice.sampling_rate, "the voice")
+    check_samples(audio.float().numpy(), "the voice")
+    if len(audio) > MAX_VOICE_SECONDS * voice.sampling_rate:
+        raise ValueError(f"the voice lasts {len(audio) / voice.sampling_rate:.0f} s, over the limit of "
+                         f"{MAX_VOICE_SECONDS} s; a few seconds are enough")
+    return resample_audio(audio.float(), voice.sampling_rate, rate)

@@ -42,6 +42,8 @@ class SpeechOutput(MediaOutput):
         texts: as they were given; empty where speech is made of tokens.
         unread: of each text, what of it is not spoken, such as the query of a web address; one without such parts has
             none.
+        faults: of each text, what went wrong, such as a sentence that did not end by itself; one that went well has
+            none.
         seeds: of each text; ``torch.Generator().manual_seed(seed)`` makes its speech again.
         settings: the other options of the call.
         model, revision, weights_licence: of the weights.
@@ -55,10 +57,13 @@ class SpeechOutput(MediaOutput):
     texts: list[str]
     seeds: list[int]
     unread: list[tuple[str, ...]] = field(default_factory=list, kw_only=True)
+    faults: list[tuple[str, ...]] = field(default_factory=list, kw_only=True)
 
     def facts(self, row: int) -> dict[str, Any]:
         """What the JSON beside a file says of one text."""
         left_out = {"unread": list(self.unread[row])} if row < len(self.unread) and self.unread[row] else {}
+        if row < len(self.faults) and self.faults[row]:
+            left_out["faults"] = list(self.faults[row])
         return {"text": self.texts[row], **left_out, "seed": self.seeds[row], **self.settings,
                 "sample_rate": self.sample_rate, **self.origin}
 

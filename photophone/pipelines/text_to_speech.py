@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,10 +17,19 @@ from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
 from photophone.generators.sampler import Sampler, check_option
+from photophone.generators.sparktts.model import SparkTTS
 from photophone.loading.chains import check_chain, find_sources, read_config, settings_of
-from photophone.loading.registry import load_original
+from photophone.loading.registry import find, load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
+from photophone.pipelines.language_fronts import (
+    SILENT_TOKENS,
+    CosyVoiceSpeech,
+    Made,
+    PieceFront,
+    SparkSpeech,
+)
 from photophone.pipelines.speech_attack import MURMURING, SharpAttack, begins_softly
+from photophone.pipelines.speech_chains import load_chain
 from photophone.pipelines.speech_fronts import (
     PhonemeSpeech,
     PromptedSpeech,
@@ -30,11 +39,17 @@ from photophone.pipelines.speech_fronts import (
     Voice,
 )
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
+from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
+from photophone.text.sparktts import VoiceAttributes
 from photophone.text.speech_text import SpeechPiece
 from photophone.text.voxcpm import WrittenPiece, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
+    from photophone.codecs.speech_units.s3 import S3Tokenizer
+    from photophone.generators.cosyvoice.flow import CosyVoiceFlow
 
 OUTPUT_TYPES = ("np", "pt", "latent")
 PIECES_AT_ONCE = 4
@@ -47,9 +62,10 @@ PARAGRAPH_PAUSES = 2
 
 @dataclass
 class _Row:
-    """What the pieces of a text share: the voice that speaks them."""
+    """What the pieces of a text share: the voice that speaks them, and what went wrong."""
 
     voice: SpokenVoice | None
+    faults: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,35 +88,42 @@ _Part = tuple[Tensor, _Piece | None]
 
 
 class TextToSpeechPipeline(Pipeline):
-    """Text to speech: English by the built-in voice, other languages and given voices by VoxCPM.
+    """Text to speech: English by the built-in voice, other languages and given voices by VoxCPM, CosyVoice 2 and 3, and
+    Spark-TTS.
 
     Each sentence is generated from its own seed, drawn from that of the text, so it depends on nothing else; the
     codec decodes all sentences of a text as one stream, so there are no clicks where they meet. VoxCPM gets whole
     paragraphs where they are short; without a voice to speak with, it speaks the rest of a longer text with that of its
-    first part.
+    first part. CosyVoice and Spark-TTS make the sound of each piece on its own.
 
     Args:
-        speech_generator: :class:`photophone.SpeechFlowAR`, or :class:`photophone.generators.voxcpm.model.VoxCPM`. For
-            one that reads something else, derive from this class and give :attr:`front`.
-        codec: tokens to speech; it must stream.
-        text_tokenizer: of VoxCPM; None for phonemes.
+        speech_generator: :class:`photophone.SpeechFlowAR`, :class:`photophone.generators.voxcpm.model.VoxCPM`,
+            :class:`photophone.CosyVoiceQwenLM` or :class:`photophone.SparkTTS`. For one that reads something else,
+            derive from this class and give :attr:`front`.
+        codec: tokens to speech; it must stream. Of CosyVoice the vocoder, of Spark-TTS BiCodec.
+        text_tokenizer: of all but the first; None for phonemes.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
+        flow, unit_tokenizer, speaker_encoder: of CosyVoice: speech tokens to mel frames, and what reads voices.
     """
 
-    _optional_components = ["text_tokenizer"]
+    _optional_components = ["text_tokenizer", "flow", "unit_tokenizer", "speaker_encoder"]
 
     def __init__(self, speech_generator: Generator, codec: AudioCodec,
                  text_tokenizer: PreTrainedTokenizerBase | None = None,
-                 published: dict[str, str | None] | None = None) -> None:
+                 published: dict[str, str | None] | None = None, flow: CosyVoiceFlow | None = None,
+                 unit_tokenizer: S3Tokenizer | None = None, speaker_encoder: CAMPlusSpeaker | None = None) -> None:
         super().__init__()
-        self.register_modules(speech_generator=speech_generator, codec=codec, text_tokenizer=text_tokenizer)
+        self.register_modules(speech_generator=speech_generator, codec=codec, text_tokenizer=text_tokenizer, flow=flow,
+                              unit_tokenizer=unit_tokenizer, speaker_encoder=speaker_encoder)
         self.register_to_config(published=published)
+        if (flow is None) != (unit_tokenizer is None):
+            raise ValueError("CosyVoice needs both flow and unit_tokenizer")
 
     @classmethod
     def from_original(cls, name: str, folder: str | Path | None = None, *, revision: str | None = None,
                       cache_dir: str | Path | None = None, local_files_only: bool = False,
                       generator_config: dict[str, Any] | None = None, codec_config: dict[str, Any] | None = None,
-                      **files: Any) -> Self:
+                      part_configs: dict[str, dict[str, Any]] | None = None, **files: Any) -> Self:
         """A published generator with its codec and vocabulary, from official checkpoints.
 
         Args:
@@ -110,16 +133,22 @@ class TextToSpeechPipeline(Pipeline):
                 registry.
             revision, cache_dir, local_files_only: of hub downloads.
             generator_config, codec_config: replace settings.
+            part_configs: the same by the names of the registry's chain, for CosyVoice and Spark-TTS.
             **files: checkpoints by the names of the registry's chain (``voxcpm``, ``vae``), see
-                :meth:`photophone.ClassToImagePipeline.from_original`; ``text_tokenizer``: a folder or hub id.
+                :meth:`photophone.ClassToImagePipeline.from_original`; ``text_tokenizer``: a folder or hub id;
+                ``campplus`` of CosyVoice and ``wav2vec2`` of Spark-TTS: files.
 
         Raises:
             ValueError: an unknown name, or one for another pipeline; files that are missing or do not fit.
         """
-        chain = check_chain(cls.__name__, name, files, ("text_tokenizer",))
+        others = {"cosyvoice": ("campplus",), "sparktts": ("wav2vec2",)}.get(find(name).family, ())
+        chain = check_chain(cls.__name__, name, files, ("text_tokenizer", *others))
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         vocabulary = files.get("text_tokenizer") or folder or chain.text_tokenizer
         sources, commit = find_sources(chain, files, folder, **hub)
+        if find(name).family in ("cosyvoice", "sparktts"):
+            parts = load_chain(name, chain, sources, folder, hub, files, part_configs or {})
+            return cls(**parts, published={"model": name, "revision": commit})
         key, codec = chain.tokenizer
         codec_source, (source,) = sources.pop(key), sources.values()
         settings = read_config(folder)
@@ -138,25 +167,34 @@ class TextToSpeechPipeline(Pipeline):
         """What stands between texts and the generator."""
         if self.text_tokenizer is None:
             return PhonemeSpeech()
+        if self.flow is not None:
+            flow = {"model": f"{self.source['model']}-flow", "revision": None} if self.entry else None
+            return CosyVoiceSpeech(self.speech_generator, TokenToSpeechPipeline(self.flow, self.codec, flow),
+                                   self.text_tokenizer, self.unit_tokenizer, self.speaker_encoder,
+                                   () if self.speech_generator.config.own_specials else SILENT_TOKENS)
+        if isinstance(self.speech_generator, SparkTTS):
+            return SparkSpeech(self.speech_generator, self.codec, self.text_tokenizer)
         return PromptedSpeech(self.speech_generator, self.codec, self.text_tokenizer)
 
     @torch.no_grad()
-    def __call__(self, text: str | list[str], *, voice: Voice | None = None, generator: GeneratorInput = None,
-                 speed: float = 1.0, guidance_scale: float | None = None, temperature: float | None = None,
+    def __call__(self, text: str | list[str], *, voice: Voice | VoiceAttributes | None = None,
+                 instruction: str | None = None, generator: GeneratorInput = None, speed: float = 1.0, 
+                 guidance_scale: float | None = None, temperature: float | None = None,
                  num_inference_steps: int | None = None, pause: float = 0.15, output_type: str = "np",
                  callback_on_step_end: StepCallback | None = None, return_dict: bool = True) -> SpeechOutput | tuple:
         """Speak.
 
         Args:
             text: English (or what else the generator speaks), or a list of texts.
-            voice: to speak with, for generators that take one.
+            voice: to speak with, for generators that take one; Spark-TTS also speaks with voices that are described.
+            instruction: how to speak, in words, for CosyVoice 2 and 3.
             generator: one ``torch.Generator``, or one for each text; see
                 :func:`photophone.pipelines.base.row_generators`.
             speed: 1 is the voice's own, 2 is twice as fast; VoxCPM knows 1 only.
             guidance_scale, temperature, num_inference_steps: of the generator's sampler; None is its default.
             pause: seconds of silence between sentences, beside what the voice itself leaves; twice that between
                 paragraphs.
-            output_type: "np", "pt" or "latent".
+            output_type: "np", "pt" or "latent", which CosyVoice and Spark-TTS do not give.
             callback_on_step_end: ``callback(pipeline, step, total, {})`` after each group of sentences, counted in
                 sentences; set ``pipeline._interrupt`` to stop.
             return_dict: False gives a tuple with the speech alone.
@@ -172,25 +210,23 @@ class TextToSpeechPipeline(Pipeline):
             raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
         for one in texts:
             self.front.check(one)
-        spoken = self.read_voice(voice)
+        spoken = self.read_voice(voice, instruction)
         sampler = self.sampler(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
                                num_inference_steps=num_inference_steps)
         generators, seeds = row_generators(generator, len(texts))
         rows = [self._pieces(one, own, pause, spoken) for one, own in zip(texts, generators)]
         with self.watch(callback_on_step_end) as on_step:
-            made = self._generate([piece for row in rows for piece in row], sampler, on_step)
-            audio = [self._finish(((next(made), piece) for piece in row), output_type, spoken) for row in rows]
+            audio = self._speak(rows, sampler, on_step, output_type, spoken)
         if not return_dict:
             return (audio,)
-        settings = {**sampler.settings(), "pause": pause}
-        if spoken is not None:
-            settings |= {"voice": spoken.text, "voice_tokens": len(spoken.tokens)}
+        settings = {**sampler.settings(), "pause": pause, **(spoken.facts() if spoken else {})}
         return SpeechOutput(audio, self.sample_rate, texts, seeds, settings=settings, **self.source,
-                            weights_licence=self.weights_licence, unread=[self.front.unread(one) for one in texts])
+                            weights_licence=self.weights_licence, unread=[self.front.unread(one) for one in texts],
+                            faults=[tuple(row[0].row.faults) for row in rows])
 
-    def stream(self, text: str, *, voice: Voice | None = None, generator: torch.Generator | None = None,
-               speed: float = 1.0, guidance_scale: float | None = None, temperature: float | None = None,
-               num_inference_steps: int | None = None, pause: float = 0.15,
+    def stream(self, text: str, *, voice: Voice | VoiceAttributes | None = None, instruction: str | None = None,
+               generator: torch.Generator | None = None, speed: float = 1.0, guidance_scale: float | None = None,
+               temperature: float | None = None, num_inference_steps: int | None = None, pause: float = 0.15,
                callback_on_step_end: StepCallback | None = None) -> Iterator[SpeechChunk]:
         """Speak, chunk by chunk as speech is made; together the chunks equal the speech of a call of the same seed.
 
@@ -198,11 +234,12 @@ class TextToSpeechPipeline(Pipeline):
 
         Args:
             text: English, or what else the generator speaks.
-            voice, generator, speed, guidance_scale, temperature, num_inference_steps, pause: see :meth:`__call__`.
+            voice, instruction, generator, speed, guidance_scale, temperature, num_inference_steps, pause: see
+                :meth:`__call__`.
             callback_on_step_end: called after each sentence.
         """
         self.front.check(text)
-        spoken = self.read_voice(voice)
+        spoken = self.read_voice(voice, instruction)
         sampler = self.sampler(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
                                num_inference_steps=num_inference_steps)
         (own,), _ = row_generators(generator, 1)
@@ -210,21 +247,59 @@ class TextToSpeechPipeline(Pipeline):
         return self._stream(pieces, sampler, spoken, callback_on_step_end)
 
     @torch.no_grad()
-    def read_voice(self, voice: Voice | None) -> SpokenVoice | None:
+    def read_voice(self, voice: Voice | VoiceAttributes | None, instruction: str | None = None) -> SpokenVoice | None:
         """A recording of a voice as the generator reads it.
 
         Raises:
-            ValueError: the generator has one voice of its own, or cannot read this one.
+            ValueError: the generator has one voice of its own, cannot read this one, or takes no instruction.
         """
-        if voice is None:
-            return None
-        if not isinstance(voice, Voice):
+        front = self.front
+        alone = isinstance(front, PieceFront)
+        if voice is not None and not isinstance(voice, (Voice, VoiceAttributes) if alone else Voice):
             raise ValueError(f"voice must be a photophone.Voice(audio, sampling_rate, text), got {voice!r:.60}")
-        return self.front.read_voice(voice)
+        if alone:
+            return front.whole_voice(voice, instruction)
+        if instruction is not None:
+            raise ValueError(f"{type(self.speech_generator).__name__} takes no instruction; leave it out")
+        return None if voice is None else front.read_voice(voice)
+
+    def _speak(self, rows: list[list[_Piece]], sampler: Sampler, on_step: Callback, output_type: str,
+               spoken: SpokenVoice | None) -> list[Any]:
+        """The output of each text."""
+        pieces = [piece for row in rows for piece in row]
+        if not isinstance(self.front, PieceFront):
+            made = self._generate(pieces, sampler, on_step)
+            return [self._finish(((next(made), piece) for piece in row), output_type, spoken) for row in rows]
+        if output_type == "latent":
+            raise ValueError("CosyVoice and Spark-TTS give speech, no latents: output_type must be 'np' or 'pt'")
+        parts: dict[int, list[Tensor]] = {id(row[0].row): [torch.zeros(0)] for row in rows}
+        for piece, audio in self._sound(pieces, sampler, on_step):
+            parts[id(piece.row)].append(audio.float().cpu())
+        joined = [torch.cat(parts[id(row[0].row)]) for row in rows]
+        return joined if output_type == "pt" else [audio.numpy() for audio in joined]
+
+    @torch.no_grad()
+    def _sound(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback,
+               stream: bool = False) -> Iterator[tuple[_Piece, Tensor]]:
+        """Speech (T,) of pieces that become sound on their own, each part with its piece."""
+        front = self.front
+        for index, piece in enumerate(pieces):
+            made = Made(piece.row.faults)
+            for audio in front.speak(piece.request, piece.seed, sampler, made, stream):
+                yield piece, audio
+            piece.row.voice = made.voice or piece.row.voice
+            if piece.pause:
+                yield piece, torch.zeros(piece.pause * self.codec.hop_length)
+            if on_step(index + 1, len(pieces)):
+                raise DecodingStopped(f"stopped by the callback after sentence {index + 1} of {len(pieces)}")
 
     def _stream(self, pieces: list[_Piece], sampler: Sampler, spoken: SpokenVoice | None,
                 callback: StepCallback | None) -> Iterator[SpeechChunk]:
         with self.watch(callback) as on_step:
+            if isinstance(self.front, PieceFront):
+                for _, audio in self._sound(pieces, sampler, on_step, stream=True):
+                    yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
+                return
             for audio in self._decode(self._patches(pieces, sampler, on_step), spoken):
                 yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
 

@@ -11,12 +11,13 @@ from torch import Tensor
 from photophone.codecs.audio_vae.config import codec_config
 from photophone.codecs.audio_vae.model import AudioVAE
 from photophone.core.tokens import Tokens
-from photophone.generators.voxcpm.condition import SpeechSequence, attention_mask, positions
+from photophone.generators.voxcpm.condition import SpeechSequence
 from photophone.generators.voxcpm.config import generator_config
 from photophone.generators.voxcpm.model import VoxCPM
 from photophone.generators.voxcpm.sampler import VoxCPMSampler
 from photophone.heads.prefix_dit import pack_condition
 from photophone.layers.flow import sway_grid, time_grid, without_first_steps
+from photophone.layers.left_padding import attention_mask, positions
 
 system = System("voxcpm")
 FILES = {"v1": "voxcpm", "v2": "voxcpm2"}

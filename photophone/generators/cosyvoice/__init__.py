@@ -1,4 +1,4 @@
-"""CosyVoice 1, 2 and 3: speech tokens to mel frames by conditional flow matching."""
+"""CosyVoice 1, 2 and 3: text to speech tokens, and these to mel frames by conditional flow matching."""
 
 from __future__ import annotations
 
@@ -48,4 +48,33 @@ def _entry(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
                                   pipeline="TokenToSpeechPipeline"))
 
 
-ENTRIES = [_entry(*release) for release in RELEASES]
+LMS: dict[str, dict[str, Any]] = {
+    "1": {}, "2": {}, "3": {"num_specials": 200, "own_specials": False},
+}
+LM_PARAMETERS = {"1": 310_718_465, "2": 505_803_812, "3": 506_148_480}
+TINY_QWEN = {"vocab_size": 64, "num_tokens": 40, "width": 32, "depth": 2, "num_heads": 4, "num_kv_heads": 2,
+             "hidden": 48, "mix": [2, 4], "max_length": 200}
+TINY_LMS: dict[str, dict[str, Any]] = {
+    "1": {"vocab_size": 64, "text_dim": 16, "num_tokens": 40, "speaker_dim": 12, "width": 32, "depth": 2,
+          "num_heads": 4, "hidden": 48, "text_encoder": {"dim": 24, "num_heads": 2, "hidden": 32, "depth": 1},
+          "max_length": 200},
+    "2": TINY_QWEN, "3": {**TINY_QWEN, "num_specials": 10},
+}
+
+
+def _lm(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
+    """The language model of one release."""
+    module, owner = ("relative_lm", "CosyVoiceRelativeLM") if version == "1" else ("qwen_lm", "CosyVoiceQwenLM")
+    chain = None if version == "1" else Chain(
+        {"llm": name, "flow": f"{name}-flow", "units": f"s3-tokenizer-v{version}"}, ("hift", f"{name}-hift"), {},
+        pipeline="TextToSpeechPipeline", text_tokenizer=hub_id)
+    return ModelEntry(name, "generator", f"photophone.generators.cosyvoice.{module}:{owner}",
+                      f"text to speech tokens at {FLOWS[version]['token_rate']} Hz, CosyVoice {version}{variant}",
+                      PAPERS[version], "Apache-2.0", "Apache-2.0 as the hub page states", config=LMS[version],
+                      hub_id=hub_id, files=("llm.pt",), tiny=TINY_LMS[version], parameters=LM_PARAMETERS[version],
+                      chain=chain,
+                      tiny_sampler={"min_ratio": 2.0, "max_ratio": 2.0, "all_stops": True},
+                      training_name=f"cosyvoice{version}-lm")
+
+
+ENTRIES = [*(_entry(*release) for release in RELEASES), *(_lm(*release) for release in RELEASES)]

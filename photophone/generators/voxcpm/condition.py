@@ -103,15 +103,3 @@ def append_speech(sequence: SpeechSequence, patches: Tensor, counts: Tensor
                      patches=torch.cat([sequence.patches.to(patches), patches], dim=1),
                      mask=torch.cat([sequence.mask, new], dim=1))
     return longer, functional.pad(new, (before, 0)), functional.pad(last.long(), (before, 0))
-
-
-def positions(mask: Tensor) -> Tensor:
-    """Positions Long (B, L) of rows whose padding is False in mask (B, L)."""
-    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
-
-
-def attention_mask(mask: Tensor) -> Tensor:
-    """Bool (B, 1, L, L): each position sees itself and what is before it, but no padding."""
-    causal = torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
-    itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)  # a row without any key would be NaN
-    return ((causal & mask[:, None]) | itself)[:, None]

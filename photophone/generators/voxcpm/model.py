@@ -22,12 +22,13 @@ from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, KVCache, autoregress, collect
 from photophone.generators.base import Generator, LossOutput
-from photophone.generators.voxcpm.condition import SpeechSequence, append_speech, attention_mask, positions
+from photophone.generators.voxcpm.condition import SpeechSequence, append_speech
 from photophone.generators.voxcpm.config import generator_config
 from photophone.generators.voxcpm.sampler import VoxCPMSampler
 from photophone.heads.base import is_guided
 from photophone.heads.prefix_dit import PrefixDiTHead, pack_condition
 from photophone.layers.flow import sway_grid, without_first_steps
+from photophone.layers.left_padding import attention_mask, positions
 from photophone.layers.llama_block import LlamaStack, convert_llama_keys
 from photophone.layers.rotary import sequence_rotary
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys

@@ -1,0 +1,122 @@
+"""The language models of CosyVoice and Spark-TTS: conditions, layouts, text that comes piece by piece, limits."""
+
+import pytest
+import torch
+from tiny import build
+
+from photophone import SeededNoise, Tokens, create_model
+from photophone.generators.cosyvoice.lm_layout import Layout
+from photophone.generators.cosyvoice.spoken_text import SpeechLMSampler, SpokenText
+from photophone.generators.cosyvoice.text_stream import TextStream, speak_pieces
+from photophone.generators.sparktts.model import PromptIds, SparkTTS
+
+LMS = ("cosyvoice-300m", "cosyvoice2-0.5b", "cosyvoice3-0.5b")
+TINY_LAYOUT = Layout(torch.zeros(1, 2), torch.ones(1, 2), 90, 92, (2, 3))
+
+
+def embed(tokens):
+    return tokens[:, None].float().expand(-1, 2)
+
+
+def test_text_and_speech_take_turns():
+    text, tokens = embed(torch.arange(10, 15)), torch.arange(50, 59)
+    x, targets = TINY_LAYOUT.mixed(text, tokens, embed)
+    assert x[:, 0].tolist() == [0, 10, 11, 50, 51, 52, 12, 13, 53, 54, 55, 14, 1, 56, 57, 58]
+    assert targets.tolist() == [-1, -1, 50, 51, 52, 92, -1, 53, 54, 55, 92, -1, 56, 57, 58, 90]
+    x, targets = TINY_LAYOUT.mixed(text[:3], tokens[:5], embed, instruction=1)
+    assert x[:, 0].tolist() == [0, 10, 11, 12, 50, 51, 52, 1, 53, 54]
+    assert targets.tolist() == [-1, -1, -1, 50, 51, 52, 92, 53, 54, 90]
+    x, targets = TINY_LAYOUT.whole(text, tokens[:2], embed)
+    assert targets.tolist() == [-1] * 6 + [50, 51, 90] and x[:, 0].tolist() == [0, 10, 11, 12, 13, 14, 1, 50, 51]
+    assert TINY_LAYOUT.can_mix(4, 7) and not TINY_LAYOUT.can_mix(4, 6) and not TINY_LAYOUT.can_mix(0, 6)
+
+
+@pytest.mark.parametrize("name", LMS)
+def test_conditions_that_do_not_fit_are_refused(name):
+    model, ids = build(name), torch.tensor([[1, 2, 3]])
+    for condition, words in (
+            (SpokenText(ids.float()), "text ids must be Long"), (SpokenText(ids + 62), r"must lie in 0\.\.63"),
+            (SpokenText(ids, torch.tensor([0])), "needs text to say"),
+            (SpokenText(ids, said=torch.tensor([4])), "needs text to say"),
+            (SpokenText(ids, prompt_tokens=ids + 40), r"speech tokens must lie in 0\.\.39"),
+            (SpokenText(ids, prompt_lengths=torch.tensor([1])), "need prompt_tokens"),
+            (SpokenText(ids, instruction=torch.tensor([4])), "instructions of")):
+        with pytest.raises(ValueError, match=words):
+            model.generate(condition, noise=SeededNoise.from_seeds([1]))
+    with pytest.raises(ValueError, match="do not fit the model's 200"):
+        model.generate(SpokenText(ids), noise=SeededNoise.from_seeds([1]), sampler=SpeechLMSampler(max_ratio=100.0))
+    with pytest.raises(ValueError, match="speech tokens Long"):
+        model.loss(Tokens(torch.tensor([[99]])), SpokenText(ids))
+
+
+def test_a_speaker_is_one_position_or_none():
+    model, ids = build("cosyvoice-300m"), torch.tensor([[1, 2, 3]] * 2)
+    speaker = torch.stack([torch.ones(12), torch.zeros(12)])
+    lengths = [len(row) for row in model.prefixes(SpokenText(ids, speaker=speaker))]
+    assert lengths == [6, 5] and [len(row) for row in model.prefixes(SpokenText(ids))] == [5, 5]
+    scaled = model.prefixes(SpokenText(ids[:1], speaker=3 * speaker[:1]))[0]
+    torch.testing.assert_close(scaled, model.prefixes(SpokenText(ids[:1], speaker=speaker[:1]))[0])
+    with pytest.raises(ValueError, match="speaker vectors must be"):
+        model.generate(SpokenText(ids, speaker=speaker[:, :5]), noise=SeededNoise.from_seeds([1, 2]))
+
+
+def test_text_that_comes_piece_by_piece_ends_and_repeats():
+    model = build("cosyvoice2-0.5b")
+    ids, prompt = torch.arange(1, 12), torch.tensor([3, 4, 5])
+
+    def spoken(pieces, seed, **options):
+        stream = TextStream(model, torch.tensor([7, 8]), prompt, noise=SeededNoise.from_seeds([seed]), **options)
+        try:
+            for token in speak_pieces(stream, pieces):
+                made.append(int(token))
+        except ValueError as error:
+            assert "was due" in str(error)
+        return stream
+
+    runs = []
+    for _ in range(2):
+        made = []
+        spoken(ids.split(1), 3, sampler=SpeechLMSampler(max_ratio=4.0))
+        runs.append(made)
+    assert runs[0] == runs[1] and runs[0] and max(runs[0]) < model.config.num_tokens
+    made = []
+    stream = spoken(ids.split(11), 3, sampler=SpeechLMSampler(max_ratio=2.0))
+    assert stream.made.shape[1] <= 2 * 11 + 1 and stream.heard == 11
+    with pytest.raises(ValueError, match="separator 9"):
+        TextStream(model, torch.tensor([7]), prompt, noise=SeededNoise.from_seeds([1]), separator=9)
+
+
+def test_prompts_that_do_not_fit_are_refused():
+    model = build("spark-tts-0.5b")
+    good = PromptIds.of_rows([[1, 2], [3]])
+    assert good.mask.tolist() == [[True, True], [False, True]] and good.ids.tolist() == [[1, 2], [0, 3]]
+    for condition, words in (
+            (PromptIds(good.ids.float(), good.mask), "must be Long"), (PromptIds(good.ids + 63, good.mask), "lie in 0"),
+            (PromptIds(good.ids, good.mask.flip(1)), "on the left alone"),
+            (PromptIds(good.ids, good.mask, torch.tensor([1])), "max_tokens must be")):
+        with pytest.raises(ValueError, match=words):
+            model.generate(condition, noise=SeededNoise.from_seeds([1, 2]))
+    with pytest.raises(ValueError, match="do not fit the model's 100"):
+        model.generate(good, noise=SeededNoise.from_seeds([1, 2]))
+    limited = PromptIds.of_rows([[1, 2], [3]], [2, 5])
+    tokens = model.generate(limited, noise=SeededNoise.from_seeds([1, 2]),
+                            sampler=model.Sampler(max_tokens=9, min_tokens=9))
+    assert tokens.mask.sum(1).tolist() == [2, 5]
+
+
+def test_tied_and_untied_outputs_are_told_apart():
+    torch.manual_seed(0)
+    settings = {"vocab_size": 20, "width": 16, "depth": 1, "num_heads": 2, "num_kv_heads": 1, "hidden": 16, "end": 19}
+    model = create_model("spark-tts-0.5b", **settings)
+    state = {"model.embed_tokens.weight": model.embedding.weight.detach(), "model.norm.weight": torch.ones(16)}
+    block = {"input_layernorm.weight": (16,), "post_attention_layernorm.weight": (16,),
+             "self_attn.q_proj.weight": (16, 16), "self_attn.q_proj.bias": (16,), "self_attn.k_proj.weight": (8, 16),
+             "self_attn.k_proj.bias": (8,), "self_attn.v_proj.weight": (8, 16), "self_attn.v_proj.bias": (8,),
+             "self_attn.o_proj.weight": (16, 16), "mlp.gate_proj.weight": (16, 16), "mlp.up_proj.weight": (16, 16),
+             "mlp.down_proj.weight": (16, 16)}
+    state |= {f"model.layers.0.{key}": torch.randn(shape) for key, shape in block.items()}
+    head = {"lm_head.weight": torch.randn(20, 16)}
+    assert SparkTTS.from_original(dict(state), **settings).output is None
+    assert SparkTTS.from_original({**state, **head}, **settings, tied=False).output is not None
+    with pytest.raises(ValueError, match="load it with tied=False"):
+        SparkTTS.from_original({**state, **head}, **settings)

@@ -1,0 +1,343 @@
+"""TextToSpeechPipeline with CosyVoice 2 and 3 and Spark-TTS from folders as their authors publish them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from s3_onnx import without_key_bias, write_onnx
+from safetensors.torch import save_file
+from tiny import arguments
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from photophone import TextToSpeechPipeline, Voice, VoiceAttributes, create_model
+from photophone.decoding.loop import DecodingStopped
+from photophone.loading.registry import find
+from photophone.text.cosyvoice import added_tokens, load_cosyvoice_tokenizer
+
+FAST = {"num_inference_steps": None}
+COSYVOICES = ("cosyvoice2-0.5b", "cosyvoice3-0.5b")
+TEXTS = ["a hen.", "ten men led him."]
+
+
+def seeded(*seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def recording(rate, seconds=0.5):
+    time = torch.arange(round(rate * seconds)) / rate
+    return 0.3 * torch.sin(2 * torch.pi * 220 * time) + 0.1 * torch.sin(2 * torch.pi * 700 * time)
+
+
+def byte_vocabulary(added=()):
+    """A vocabulary of single bytes, and added tokens behind."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({symbol: index for index, symbol in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    made.add_tokens(list(added))
+    return made
+
+
+def official_qwen(state, prefix, kv_heads, heads):
+    """Qwen2's official keys for those of our stack at "backbone."."""
+    made, names = {}, {"blocks.": "layers.", "norm1": "input_layernorm", "norm2": "post_attention_layernorm",
+                       "attention.to_out": "self_attn.o_proj", "feed_forward.gate": "mlp.gate_proj",
+                       "feed_forward.value": "mlp.up_proj", "feed_forward.out": "mlp.down_proj"}
+    for key, value in state.items():
+        if not key.startswith("backbone."):
+            continue
+        name = key.removeprefix("backbone.")
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        if "to_qkv" in name:
+            size = len(value) // (heads + 2 * kv_heads)
+            for part, piece in zip("qkv", value.split([heads * size, kv_heads * size, kv_heads * size])):
+                made[prefix + name.replace("attention.to_qkv", f"self_attn.{part}_proj")] = piece.clone()
+        else:
+            made[prefix + name] = value
+    return made
+
+
+def built(name, seed=0, **settings):
+    """The tiny model of an entry, with larger weights so that what it makes differs."""
+    torch.manual_seed(seed)
+    model = create_model(name, **{**find(name).tiny, **settings})
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return model.eval()
+
+
+def write_campplus(path, width):
+    """A network that reads kaldi frames (1, T, 80) and gives a vector: their mean over time, mixed."""
+    generator = np.random.default_rng(0)
+    weights = [helper.make_tensor("w", TensorProto.FLOAT, [80, width], generator.normal(size=(80, width)).flatten()),
+               helper.make_tensor("axes", TensorProto.INT64, [1], [1])]
+    nodes = [helper.make_node("Abs", ["feats"], ["size"]),
+             helper.make_node("ReduceMean", ["size", "axes"], ["mean"], keepdims=0),
+             helper.make_node("MatMul", ["mean", "w"], ["embedding"])]
+    graph = helper.make_graph(nodes, "cam", [helper.make_tensor_value_info("feats", TensorProto.FLOAT, [1, None, 80])],
+                              [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, width])], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
+
+
+def part_configs(name):
+    """Sizes of the tiny parts that fit each other."""
+    third, tokens = name == "cosyvoice3-0.5b", 6561
+    vocabulary = 256 + len(added_tokens(third))
+    flow = arguments(find(f"{name}-flow"))
+    return {"llm": {**arguments(find(name)), "vocab_size": vocabulary, "num_tokens": tokens, "mix": [5, 15],
+                    "max_length": 4000},
+            "flow": {**flow, "vocab_size": tokens},
+            "units": {**arguments(find(f"s3-tokenizer-v{2 + third}")), "depth": 1},
+            "hift": arguments(find(f"{name}-hift"))}
+
+
+def write_cosyvoice(folder, name):
+    """The folder of a tiny CosyVoice as its authors publish it."""
+    configs = part_configs(name)
+    lm = built(name, 1, **configs["llm"])
+    own = lm.state_dict()
+    state = official_qwen(own, "llm.model.model.", lm.config.num_kv_heads, lm.config.num_heads)
+    names = {"text_embedding.weight": "llm.model.model.embed_tokens.weight", "special_embedding.weight":
+             "llm_embedding.weight", "speech_embedding.weight": "speech_embedding.weight",
+             "token_head.linear.weight": "llm_decoder.weight", "token_head.linear.bias": "llm_decoder.bias"}
+    torch.save({**state, **{names[key]: value for key, value in own.items() if key in names}}, folder / "llm.pt")
+    built(f"{name}-flow", 2, **configs["flow"]).save_pretrained(folder / "flow")
+    built(f"{name}-hift", 3, **configs["hift"]).save_pretrained(folder / "hift")
+    units = create_model(f"s3-tokenizer-v{2 + (name == 'cosyvoice3-0.5b')}", **configs["units"])
+    write_onnx(without_key_bias(units), folder / f"speech_tokenizer_v{2 + (name == 'cosyvoice3-0.5b')}.onnx")
+    write_campplus(folder / "campplus.onnx", configs["flow"]["speaker_dim"])
+    byte_vocabulary().save_pretrained(folder / "CosyVoice-BlankEN")
+    return folder
+
+
+def load_cosyvoice(folder, name):
+    return TextToSpeechPipeline.from_original(name, folder, part_configs=part_configs(name), flow=folder / "flow",
+                                              hift=folder / "hift")
+
+
+@pytest.fixture(scope="module", params=COSYVOICES)
+def cosyvoice(request, tmp_path_factory):
+    pipeline = load_cosyvoice(write_cosyvoice(tmp_path_factory.mktemp(request.param), request.param), request.param)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_cosyvoice_speaks_with_a_voice(cosyvoice):
+    rate = 16000
+    known, unknown = (Voice(recording(rate), rate, text) for text in ("he had a cat.", None))
+    results = [cosyvoice("a hen.", generator=seeded(1)[0], **options) for options in (
+        {"voice": known}, {"voice": unknown}, {"voice": known, "instruction": "in a whisper"})]
+    for result in results:
+        (audio,) = result.audio
+        assert np.isfinite(audio).all() and result.sample_rate == cosyvoice.sample_rate
+        assert len(audio) > 100 and result.model in COSYVOICES and result.faults in ([()], [result.faults[0]])
+    assert results[0].settings["voice"] == "he had a cat." and results[2].settings["instruction"] == "in a whisper"
+    again = cosyvoice("a hen.", voice=known, generator=seeded(1)[0])
+    np.testing.assert_array_equal(again.audio[0], results[0].audio[0])
+
+
+def test_what_cosyvoice_reads(cosyvoice):
+    """The layouts of the modes, as the authors' front end has them."""
+    front, rate = cosyvoice.front, 16000
+    third = not cosyvoice.speech_generator.config.own_specials
+    start = "You are a helpful assistant.<|endofprompt|>" if third else ""
+    for text, instruction, before, prompt in (
+            ("no.", None, start + "no.", True), (None, None, start, False),
+            ("no.", "soft", ("You are a helpful assistant. " if third else "") + "soft<|endofprompt|>", False)):
+        voice = front.whole_voice(Voice(recording(rate), rate, text), instruction)
+        (piece,) = front.pieces("a hen.")
+        from photophone.pipelines.speech_fronts import Request
+        condition = front.request_of(Request(piece, voice))
+        ids = cosyvoice.text_tokenizer(before + "a hen.")["input_ids"]
+        assert condition.text[0].tolist() == ids and condition.said.tolist() == [6]
+        assert (condition.prompt_tokens is not None) == prompt
+    flow, frames = cosyvoice.flow, voice.mel.shape[1]
+    assert frames == flow.frames(len(voice.tokens)) and voice.speaker.shape == (1, flow.config.speaker_dim)
+
+
+def test_a_cosyvoice_stream_equals_the_whole(cosyvoice, monkeypatch):
+    monkeypatch.setattr("photophone.pipelines.language_fronts.PIECE_IDS", 18)
+    voice = Voice(recording(16000), 16000, "no.")
+    text = "a hen. ten men led him."
+    (whole,) = cosyvoice(text, voice=voice, generator=seeded(3)[0]).audio
+    chunks = list(cosyvoice.stream(text, voice=voice, generator=seeded(3)[0]))
+    assert len(chunks) > 3 and len(cosyvoice.front.pieces(text)) == 2
+    np.testing.assert_allclose(np.concatenate([chunk.audio for chunk in chunks]), whole, atol=1e-4)
+
+
+def test_a_batch_of_cosyvoice_equals_its_texts(cosyvoice):
+    voice = Voice(recording(16000), 16000, None)
+    batch = cosyvoice(TEXTS, voice=voice, generator=seeded(1, 2))
+    for text, seed, audio in zip(TEXTS, (1, 2), batch.audio):
+        np.testing.assert_allclose(cosyvoice(text, voice=voice, generator=seeded(seed)[0]).audio[0], audio, atol=1e-6)
+
+
+def test_endless_speech_is_bounded_and_reported(cosyvoice, monkeypatch):
+    never = torch.finfo(torch.float32).min
+    model, count = cosyvoice.speech_generator, cosyvoice.speech_generator.config.num_tokens
+    scores = model.scores
+    monkeypatch.setattr(model, "scores", lambda states: torch.cat(
+        [scores(states)[:, :count], torch.full((1, model.token_head.vocab_size - count), never)], dim=1))
+    monkeypatch.setattr(type(cosyvoice), "published_sampler", {"max_ratio": 3.0})
+    result = cosyvoice("a hen.", voice=Voice(recording(16000), 16000, "no."), generator=seeded(1)[0])
+    assert result.faults == [("stopped at the limit of 18 tokens: 'a hen.'",)]
+    assert "stopped at the limit" in result.facts(0)["faults"][0]
+
+
+def test_saved_cosyvoices_speak_alike(cosyvoice, tmp_path):
+    cosyvoice.save_pretrained(tmp_path)
+    again = TextToSpeechPipeline.from_pretrained(tmp_path)
+    voice = Voice(recording(16000), 16000, "no.")
+    one, two = (pipeline("a hen.", voice=voice, generator=seeded(5)[0]) for pipeline in (cosyvoice, again))
+    assert np.array_equal(one.audio[0], two.audio[0]) and replace(one, audio=[]) == replace(two, audio=[])
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({}, "recorded voices"), ({"voice": VoiceAttributes("male")}, "recorded voices"), ({"voice": "a.wav"}, "must be a"),
+    ({"voice": Voice(torch.zeros(100), 16000, "no")}, "lasts 0.01 s; give 0.2"),
+    ({"voice": Voice(recording(16000), 16000, "")}, "no words"), ({"text": "?"}, "no words"),
+    ({"voice": Voice(recording(16000), 16000, "no"), "output_type": "latent"}, "no latents"),
+    ({"voice": Voice(recording(16000), 16000, "no"), "temperature": 1.0}, "has no option temperature"),
+    ({"voice": Voice(recording(16000), 16000, "no"), "instruction": " "}, "no words"),
+])
+def test_cosyvoice_refuses(cosyvoice, options, message):
+    with pytest.raises(ValueError, match=message):
+        cosyvoice(**{"text": "a hen.", **options})
+
+
+def test_missing_files_are_named(tmp_path):
+    folder = write_cosyvoice(tmp_path, "cosyvoice2-0.5b")
+    (folder / "campplus.onnx").unlink()
+    with pytest.raises(ValueError, match=r"holds no campplus.onnx"):
+        load_cosyvoice(folder, "cosyvoice2-0.5b")
+    (folder / "campplus.onnx").write_bytes(b"no network")
+    with pytest.raises(ValueError, match="no ONNX network that can run"):
+        load_cosyvoice(folder, "cosyvoice2-0.5b")
+    (folder / "llm.pt").unlink()
+    with pytest.raises(ValueError, match=r"holds no llm.pt"):
+        load_cosyvoice(folder, "cosyvoice2-0.5b")
+
+
+def test_added_tokens_have_the_ids_of_the_authors(tmp_path):
+    byte_vocabulary().save_pretrained(tmp_path)
+    for third in (False, True):
+        tokenizer = load_cosyvoice_tokenizer(tmp_path, third=third)
+        words = added_tokens(third)
+        assert tokenizer.convert_tokens_to_ids(words) == list(range(256, 256 + len(words)))
+        assert len(words) == (280 if third else 19) and words[2] == "<|endofprompt|>"
+        assert tokenizer("a[breath]")["input_ids"][1:] == [259]
+
+
+# Spark-TTS ------------------------------------------------------------------------------------------------------
+
+
+def spark_words(codec):
+    """The added tokens of a tiny Spark-TTS."""
+    frames = ["content", "global_token", "semantic_token", "style_label"]
+    words = ["<|im_end|>", "<|task_tts|>", "<|task_controllable_tts|>"]
+    words += [f"<|{side}_{name}|>" for name in frames for side in ("start", "end")]
+    words += [f"<|gender_{place}|>" for place in range(2)]
+    words += [f"<|{name}_label_{place}|>" for name in ("pitch", "speed") for place in range(5)]
+    words += [f"<|bicodec_global_{code}|>" for code in range(codec.speaker_encoder.quantizer.codebook_size)]
+    return words + [f"<|bicodec_semantic_{code}|>" for code in range(codec.config.num_codes)]
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("spark")
+    codec = built("bicodec-spark-tts-0.5b", 5)
+    codec.save_pretrained(folder / "codec")
+    vocabulary = byte_vocabulary(spark_words(codec))
+    sizes = {**arguments(find("spark-tts-0.5b")), "vocab_size": len(vocabulary), "max_length": 2000,
+             "end": vocabulary.convert_tokens_to_ids("<|im_end|>")}
+    lm = built("spark-tts-0.5b", 6, **sizes)
+    codes = vocabulary.convert_tokens_to_ids("<|bicodec_global_0|>")
+    with torch.no_grad():
+        lm.embedding.weight[:codes] *= 0.1  # so that answers hold codes
+        lm.embedding.weight[codes:] *= 2.0
+    (folder / "LLM").mkdir()
+    vocabulary.save_pretrained(folder / "LLM")
+    save_file({**official_qwen(lm.state_dict(), "model.", lm.config.num_kv_heads, lm.config.num_heads),
+               "model.embed_tokens.weight": lm.embedding.weight.detach()}, folder / "LLM" / "model.safetensors")
+    names = {"vocab_size": "vocab_size", "hidden_size": "width", "num_hidden_layers": "depth",
+             "num_attention_heads": "num_heads", "num_key_value_heads": "num_kv_heads", "intermediate_size": "hidden",
+             "rms_norm_eps": "eps", "rope_theta": "rotary_base", "max_position_embeddings": "max_length"}
+    config = {theirs: lm.config[ours] for theirs, ours in names.items()}
+    (folder / "LLM" / "config.json").write_text(json.dumps({**config, "eos_token_id": sizes["end"]}))
+    pipeline = TextToSpeechPipeline.from_original("spark-tts-0.5b", folder, bicodec=folder / "codec")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_spark_speaks_with_recorded_and_described_voices(spark):
+    rate, made = spark.codec.sample_rate, []
+    voices = (Voice(recording(rate, 0.1), rate, "no."), Voice(recording(rate, 0.1), rate),
+              VoiceAttributes("female", "high", "low"))
+    for voice in voices:
+        result = spark(TEXTS, voice=voice, generator=seeded(1, 2))
+        assert len(result.audio) == 2 and all(np.isfinite(audio).all() for audio in result.audio)
+        made.append(result)
+        for text, seed, audio in zip(TEXTS, (1, 2), result.audio):
+            np.testing.assert_array_equal(spark(text, voice=voice, generator=seeded(seed)[0]).audio[0], audio)
+    assert any(len(audio) for result in made for audio in result.audio)
+    assert made[2].settings["voice"] == {"gender": "female", "pitch": "high", "speed": "low"}
+    assert "CC BY-NC-SA" in made[0].weights_licence and made[0].settings["temperature"] == 0.8
+
+
+def test_a_spark_stream_equals_the_whole(spark, monkeypatch):
+    monkeypatch.setattr("photophone.pipelines.language_fronts.PIECE_IDS", 12)
+    text = "a hen. ten men."
+    voice = Voice(recording(16000, 0.1), 16000)
+    (whole,) = spark(text, voice=voice, generator=seeded(4)[0]).audio
+    chunks = list(spark.stream(text, voice=voice, generator=seeded(4)[0]))
+    assert len(spark.front.pieces(text)) == 2
+    np.testing.assert_array_equal(np.concatenate([chunk.audio for chunk in chunks]), whole)
+
+
+def test_a_described_voice_stays_for_a_long_text(spark, monkeypatch):
+    monkeypatch.setattr("photophone.pipelines.language_fronts.PIECE_IDS", 12)
+    prompts = []
+    prompt = type(spark.front).prompt
+    monkeypatch.setattr(type(spark.front), "prompt",
+                        lambda front, text, voice: prompts.append(prompt(front, text, voice)) or prompts[-1])
+    for seed in range(8):
+        prompts.clear()
+        result = spark("a hen. ten men.", voice=VoiceAttributes("male"), generator=seeded(seed)[0])
+        assert len(prompts) == 2 and prompts[0].startswith("<|task_controllable_tts|>")
+        if not any("no speech" in fault and "a hen" in fault for fault in result.faults[0]):
+            assert prompts[1].startswith("<|task_tts|>") and "<|start_semantic_token|>" not in prompts[1]
+            return
+    pytest.fail("no seed made a voice")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({}, "needs a voice"), ({"voice": VoiceAttributes("child")}, "gender must be one of female, male"),
+    ({"voice": VoiceAttributes("male", pitch="5")}, "pitch must be one of very_low"),
+    ({"voice": VoiceAttributes("male"), "instruction": "slowly"}, "takes no instruction"),
+    ({"voice": VoiceAttributes("male"), "text": "a <|im_end|> b"}, "takes for one of its tokens"),
+    ({"voice": Voice(torch.zeros(9), 16000, "<|task_tts|>")}, "takes for one of its tokens"),
+])
+def test_spark_refuses(spark, options, message):
+    with pytest.raises(ValueError, match=message):
+        spark(**{"text": "a hen.", **options})
+
+
+def test_callbacks_stop_between_pieces(spark, monkeypatch):
+    monkeypatch.setattr("photophone.pipelines.language_fronts.PIECE_IDS", 12)
+    seen = []
+
+    def stop(pipeline, step, total, _):
+        seen.append((step, total))
+        pipeline._interrupt = True
+
+    with pytest.raises(DecodingStopped):
+        spark("a hen. ten men.", voice=VoiceAttributes("male"), generator=seeded(1)[0], callback_on_step_end=stop)
+    assert seen == [(1, 2)]
