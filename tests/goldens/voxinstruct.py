@@ -32,15 +32,14 @@ def load_nar(golden: Golden) -> VoxInstructNAR:
 
 
 def instruction(golden: Golden, case: str | None = None) -> Instruction:
-    """The texts; with a case one of them, and what the sequence begins with."""
+    """The texts; with a case the first of them, and what the sequence begins with."""
     ids, mask = golden["in_text_ids"], golden["in_text_mask"].bool()
     if case is None:
         return Instruction(ids, mask, torch.zeros(len(ids), dtype=torch.long))
-    row = {"plain": 0, "prompt": 1}[case]
     sequence, codes = golden[f"in_{case}_sequence"], golden[f"in_{case}_acoustic_prompt"].long()
     first_code = 1 + golden.settings["lang_num"] + golden.settings["st"]
     units = sequence[:, 2:] - 1 - golden.settings["lang_num"]
-    return Instruction(ids[row:row + 1], mask[row:row + 1], sequence[:, 1] - 1, units,
+    return Instruction(ids[:1], mask[:1], sequence[:, 1] - 1, units,
                        codes - first_code if codes.numel() else codes)
 
 

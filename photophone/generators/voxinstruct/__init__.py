@@ -10,8 +10,8 @@ ABOUT = {"paper": "2408.15676", "code_licence": "MIT by the README", "weights_li
 ENTRIES = [
     ModelEntry("voxinstruct-ar", "generator", "photophone.generators.voxinstruct.model:VoxInstructAR",
                "instructions to semantic units and the first EnCodec book, 24 kHz; English and Chinese", **ABOUT,
-               tiny_sampler={"max_ids": 20}, parameters=1, training_name="voxinstruct-ar"),
+               tiny_sampler={"max_ids": 20}, parameters=482_316_416, training_name="voxinstruct-ar"),
     ModelEntry("voxinstruct-nar", "generator", "photophone.generators.voxinstruct.books:VoxInstructNAR",
                "instructions and the first EnCodec book to all eight", **ABOUT,
-               tiny_sampler={"num_order_steps": 2}, parameters=1, training_name="voxinstruct-nar"),
+               tiny_sampler={"num_order_steps": 2}, parameters=499_085_440, training_name="voxinstruct-nar"),
 ]

@@ -142,8 +142,8 @@ class VoxInstructNAR(VoxInstructModel):
         place = ended.long().argmax(dim=1)
         known = 0 if condition.codes is None else condition.codes.shape[2]
         if bool((ended.sum(1) != 1).any()) or bool((condition.counts - place - 1 <= known).any()):
-            raise ValueError(f"each row needs the end of its units ({layout.semantic_end}) once, and codes behind those "
-                             "of the prompt")
+            raise ValueError(f"each row needs the end of its units ({layout.semantic_end}) once, and codes behind "
+                             "those of the prompt")
 
     def _generate(self, condition: WrittenSpeech, *, noise: Noise, sampler: BookSampler,
                   callback: Callback | None) -> Tokens:
