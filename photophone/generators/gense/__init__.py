@@ -14,7 +14,8 @@ ABOUT = {"paper": "2502.02942", "code_licence": "none stated", "weights_licence"
 ENTRIES = [
     ModelEntry("gense", "generator", "photophone.generators.gense.model:GenSES2S",
                "semantic units of noisy and of clean speech, and codes of the noisy, to codes of clean speech",
-               **ABOUT, tiny={**TINY, **TINY_CODES}, tiny_sampler={"temperature": 0.5}, parameters=164_791_296, training_name="gense-s2s",
+               **ABOUT, tiny={**TINY, **TINY_CODES}, tiny_sampler={"temperature": 0.5}, parameters=164_791_296,
+               training_name="gense-s2s",
                chain=Chain({"units": "gense-units", "n2s": "gense-n2s", "s2s": "gense"}, ("codec", "simcodec"),
                            pipeline="SpeechEnhancementPipeline", within={"units": "n2s", "codec": "s2s"})),
     ModelEntry("gense-n2s", "generator", "photophone.generators.gense.model:GenSEN2S",
