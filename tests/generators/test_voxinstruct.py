@@ -1,5 +1,7 @@
 """VoxInstruct: what may come where, prompts, ends, books, and the LoRA of its text encoder."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import shake
@@ -49,8 +51,12 @@ def test_guidance_of_1_and_greedy_runs(options):
 @pytest.mark.parametrize("steps", [1, 3, 7, 50])
 def test_all_books_are_filled_and_the_first_is_kept(steps):
     model = build("voxinstruct-nar")
-    condition = model.example_condition(2)
-    made = model.generate(condition, noise=SeededNoise.from_seeds([1, 2]), sampler=BookSampler(num_order_steps=steps))
+    ids, lengths = model._example_ids(2, 0)
+    condition = replace(model.example_condition(2), ids=ids[:, 0], lengths=lengths)
+    noise, sampler = SeededNoise.from_seeds([1, 2]), BookSampler(num_order_steps=steps)
+    made = model.generate(condition, noise=noise, sampler=sampler)
+    alone = model.generate(condition[[1]], noise=noise, sampler=sampler)
+    assert torch.equal(alone.values, made.values[1:, :, :4])
     assert made.values.shape == (2, 4, 5) and made.mask.sum(1).tolist() == [5, 4]
     assert int(made.values.min()) >= 0 and int(made.values.max()) < model.config.num_codes
     first = condition.ids[0, 6:11] - model.layout.first_code

@@ -194,8 +194,8 @@ class VoxInstructNAR(VoxInstructModel):
 
     def example_condition(self, rows: int, seed: int = 0) -> WrittenSpeech:
         """Of the first model, and ids behind its prompt."""
-        ids, lengths = self._example_ids(rows, seed)
-        return WrittenSpeech(**vars(self._example(rows, 0)), ids=ids[:, 0], lengths=lengths)
+        ids, _ = self._example_ids(rows, seed, ragged=0)
+        return WrittenSpeech(**vars(self._example(rows, 0)), ids=ids[:, 0])
 
     def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
         """Sequences of all books."""

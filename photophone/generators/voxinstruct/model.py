@@ -59,15 +59,16 @@ class VoxInstructModel(OriginalCheckpoint, Generator):
         codes = torch.randint(0, config.num_codes, (rows, config.num_books, 2), generator=generator)
         return Instruction(ids, mask, language, units, codes)
 
-    def _example_ids(self, rows: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Whole sequences (B, Q, 12): the prompt of :meth:`_example`, its end, codes and the end; and lengths."""
+    def _example_ids(self, rows: int, seed: int, ragged: int = 1) -> tuple[Tensor, Tensor]:
+        """Whole sequences (B, Q, 12): the prompt of :meth:`_example`, its end, codes and the end; and lengths, of which
+        every other is ``ragged`` less."""
         layout, condition = self.layout, self._example(rows, 0)
         generator = torch.Generator().manual_seed(seed)
         head = torch.cat([condition.prompt_ids(layout), torch.full((rows, 1), layout.semantic_end)], dim=1)
         codes = torch.randint(layout.first_code, layout.begin, (rows, self.config.num_books, 6), generator=generator)
         codes[:, :, :2] = condition.prompt_codes(layout, self.config.num_books)
         ids = torch.cat([head[:, None].expand(-1, self.config.num_books, -1), codes], dim=2)
-        lengths = torch.tensor([12 - row % 2 for row in range(rows)])
+        lengths = torch.tensor([12 - ragged * (row % 2) for row in range(rows)])
         ids[torch.arange(rows), :, lengths - 1] = layout.end
         return ids, lengths
 

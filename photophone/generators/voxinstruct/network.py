@@ -31,7 +31,8 @@ class InstructionEncoder(nn.Module):
         from transformers import MT5Config, MT5EncoderModel  # seconds, so not before it is needed
 
         super().__init__()
-        self.mt5 = MT5EncoderModel(MT5Config(feed_forward_proj="gated-gelu", dropout_rate=0.0, **mt5))
+        # its stack alone: the model around it has the table of ids twice
+        self.mt5 = MT5EncoderModel(MT5Config(feed_forward_proj="gated-gelu", dropout_rate=0.0, **mt5)).encoder
         self.mt5.requires_grad_(False)
         self.proj = nn.Linear(mt5["d_model"], width)
 
@@ -73,8 +74,11 @@ def segments_of(ids: Tensor, layout: Layout) -> Tensor:
 def convert_keys(state: State, prefix: str) -> State:
     """Official keys of one of the two models to ours; the LoRA of the text encoder becomes part of its weights."""
     state = convert_llama_keys(merge_lora(state), prefix, "llama.stack.")
+    table = state.pop("t5_model.shared.weight", None)
+    if table is not None:
+        state.setdefault("t5_model.encoder.embed_tokens.weight", table)
     return rename_keys(state, [
-        (r"^prompt_fc\.", "text.proj."), (r"^t5_model\.", "text.mt5."), (r"^embed_segments\.", "llama.segments."),
+        (r"^prompt_fc\.", "text.proj."), (r"^t5_model\.encoder\.", "text.mt5."), (r"^embed_segments\.", "llama.segments."),
         (r"^model\.lm_head\.", "head."), (r"^all_embed_tokens\.", "tables."), (r"^embed_tokens\.", "table."),
         (r"^embed_res\.", "books."), (r"^out_proj\.", "heads.")])
 
