@@ -78,8 +78,9 @@ def convert_keys(state: State, prefix: str) -> State:
     if table is not None:
         state.setdefault("t5_model.encoder.embed_tokens.weight", table)
     return rename_keys(state, [
-        (r"^prompt_fc\.", "text.proj."), (r"^t5_model\.encoder\.", "text.mt5."), (r"^embed_segments\.", "llama.segments."),
-        (r"^model\.lm_head\.", "head."), (r"^all_embed_tokens\.", "tables."), (r"^embed_tokens\.", "table."),
+        (r"^prompt_fc\.", "text.proj."), (r"^t5_model\.encoder\.", "text.mt5."),
+        (r"^embed_segments\.", "llama.segments."), (r"^model\.lm_head\.", "head."),
+        (r"^all_embed_tokens\.", "tables."), (r"^embed_tokens\.", "table."),
         (r"^embed_res\.", "books."), (r"^out_proj\.", "heads.")])
 
 
