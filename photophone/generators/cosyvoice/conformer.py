@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from photophone.generators.cosyvoice.chunked import Sight, SightMemory, View, WindowCache
 from photophone.layers.causal_conv import CausalConv1d
+from photophone.layers.transformer import LayerCache
 
 
 def relative_places(view: View) -> tuple[Tensor, Tensor]:
@@ -56,10 +57,10 @@ class RelativeAttention(nn.Module):
         nn.init.xavier_uniform_(self.content_bias)
         nn.init.xavier_uniform_(self.position_bias)
 
-    def forward(self, x: Tensor, places: tuple[Tensor, Tensor], cache: WindowCache | None = None,
+    def forward(self, x: Tensor, places: tuple[Tensor, Tensor], cache: WindowCache | LayerCache | None = None,
                 mask: Tensor | None = None) -> Tensor:
-        """places: of :func:`relative_places`; mask: Bool, broadcastable to (B, 1, N, M), True where attention is
-        allowed."""
+        """places: of :func:`relative_places`, or the result of :meth:`position_table` in the place of the distances;
+        mask: Bool, broadcastable to (B, 1, N, M), True where attention is allowed."""
         queries, keys, values = (self._heads(layer(x)) for layer in (self.to_q, self.to_k, self.to_v))
         if cache is not None:
             keys, values = cache.append(keys, values)
@@ -71,9 +72,13 @@ class RelativeAttention(nn.Module):
         heads = logits.softmax(dim=-1) @ values
         return self.to_out(heads.transpose(1, 2).flatten(2))  # (B, H, N, d) -> (B, N, C)
 
+    def position_table(self, distances: Tensor) -> Tensor:
+        """What queries look at in distances (D,), (1, H, D, d)."""
+        waves = distance_waves(distances, self.to_position.in_features).to(self.to_position.weight.dtype)
+        return self._heads(self.to_position(waves)[None])
+
     def _position_logits(self, queries: Tensor, distances: Tensor, index: Tensor) -> Tensor:
-        waves = distance_waves(distances, self.to_position.in_features).to(queries.dtype)
-        table = self._heads(self.to_position(waves)[None])  # (1, H, D, d)
+        table = self.position_table(distances) if distances.ndim == 1 else distances
         logits = queries @ table.transpose(-2, -1)  # (B, H, N, D)
         return logits.gather(-1, index.expand(*logits.shape[:3], -1))
 
@@ -82,15 +87,22 @@ class RelativeAttention(nn.Module):
 
 
 class ConformerBlock(nn.Module):
-    """Attention and feed-forward, each with a norm in front and a residual: (B, N, C) -> (B, N, C)."""
+    """Attention and feed-forward, each with a norm in front and a residual: (B, N, C) -> (B, N, C).
 
-    def __init__(self, dim: int, num_heads: int, hidden: int, key_bias: bool = True) -> None:
+    Args:
+        dim, num_heads, key_bias: see :class:`RelativeAttention`.
+        hidden: width of the feed-forward.
+        relu: it has ReLU in the place of SiLU.
+    """
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, key_bias: bool = True, relu: bool = False) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-12), nn.LayerNorm(dim, eps=1e-12)
         self.attention = RelativeAttention(dim, num_heads, key_bias)
-        self.feed_forward = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, dim))
+        activation = nn.ReLU() if relu else nn.SiLU()
+        self.feed_forward = nn.Sequential(nn.Linear(dim, hidden), activation, nn.Linear(hidden, dim))
 
-    def forward(self, x: Tensor, places: tuple[Tensor, Tensor], cache: WindowCache | None,
+    def forward(self, x: Tensor, places: tuple[Tensor, Tensor], cache: WindowCache | LayerCache | None,
                 mask: Tensor | None) -> Tensor:
         """See :class:`RelativeAttention`."""
         x = x + self.attention(self.norm1(x), places, cache, mask)
@@ -104,19 +116,23 @@ class ConformerStack(nn.Module):
         in_dim: width of the input.
         dim, num_heads, hidden, key_bias: of the blocks.
         depth: blocks.
+        relu: behind the projection and in the blocks, as in the language model of CosyVoice 1.
     """
 
-    def __init__(self, in_dim: int, dim: int, num_heads: int, hidden: int, depth: int, key_bias: bool = True) -> None:
+    def __init__(self, in_dim: int, dim: int, num_heads: int, hidden: int, depth: int, key_bias: bool = True,
+                 relu: bool = False) -> None:
         super().__init__()
         self.scale = math.sqrt(dim)
+        self.relu = relu
         self.input_proj = nn.Linear(in_dim, dim)
         self.input_norm = nn.LayerNorm(dim)
-        self.blocks = nn.ModuleList(ConformerBlock(dim, num_heads, hidden, key_bias) for _ in range(depth))
+        self.blocks = nn.ModuleList(ConformerBlock(dim, num_heads, hidden, key_bias, relu) for _ in range(depth))
         self.memory = SightMemory(depth)
 
     def embed(self, x: Tensor) -> Tensor:
         """The projected input, as the first block reads it."""
-        return self.input_norm(self.input_proj(x)) * self.scale
+        x = self.input_norm(self.input_proj(x))
+        return (x.relu() if self.relu else x) * self.scale
 
     def run(self, x: Tensor, sight: Sight, mask: Tensor | None = None) -> Tensor:
         """The blocks on embedded frames (B, N, dim); ``mask`` Bool (B, N) is False where a row has ended."""
@@ -133,9 +149,10 @@ class ConformerStack(nn.Module):
 class ConformerEncoder(nn.Module):
     """Tokens' embeddings (B, N, in_dim) to states (B, N, dim): a :class:`ConformerStack` and a norm."""
 
-    def __init__(self, in_dim: int, dim: int, num_heads: int, hidden: int, depth: int, key_bias: bool = True) -> None:
+    def __init__(self, in_dim: int, dim: int, num_heads: int, hidden: int, depth: int, key_bias: bool = True,
+                 relu: bool = False) -> None:
         super().__init__()
-        self.stack = ConformerStack(in_dim, dim, num_heads, hidden, depth, key_bias)
+        self.stack = ConformerStack(in_dim, dim, num_heads, hidden, depth, key_bias, relu)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, sight: Sight, mask: Tensor | None = None) -> Tensor:

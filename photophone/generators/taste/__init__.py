@@ -1,0 +1,16 @@
+"""TASTE: speech in as many tokens as its text has words, and a language model over both."""
+
+from __future__ import annotations
+
+from photophone.loading.entry import ModelEntry
+
+TINY_TOWER = {"vocab_size": 56, "prefix": [50, 51, 52, 53], "end": 54, "num_mels": 16, "max_frames": 24,
+              "max_text": 32, "width": 32, "depth": 3, "decoder_depth": 2, "num_heads": 4, "hidden": 48,
+              "value_layer": 1, "code_dim": 12, "codebook_size": 16}
+ABOUT = {"paper": "2504.07053", "code_licence": "none stated", "weights_licence": "none stated"}
+HUB = {"hub_id": "MediaTek-Research/Llama-1B-TASTE-V0"}
+ENTRIES = [
+    ModelEntry("taste-tower", "features", "photophone.generators.taste.tower:TasteTower",
+               "speech and its words to a unit of four codes for each word", **ABOUT, tiny=TINY_TOWER,
+               parameters=1),
+]
