@@ -18,5 +18,5 @@ ENTRIES = [
                parameters=757_108_736),
     ModelEntry("taste-unit-decoder", "generator", "photophone.generators.taste.unit_decoder:TasteUnitDecoder",
                "words and their units to the speech tokens of CosyVoice 1", **ABOUT, tiny=TINY_DECODER,
-               tiny_sampler={"least_ratio": 0.5, "most_ratio": 1.0, "temperature": 0.05}, parameters=151_044_099),
+               tiny_sampler={"least_ratio": 2.0, "most_ratio": 2.0, "temperature": 0.5}, parameters=151_044_099),
 ]
