@@ -78,7 +78,7 @@ def test_no_end_comes_too_early_and_units_may_be_missing():
     for given in (condition, replace(condition, units=None)):
         made = model.generate(given, noise=SeededNoise.from_seeds([1, 2]), sampler=sampler)
         assert made.mask.sum(1).tolist() == [int(1.5 * 7), int(1.5 * 6)]
-        assert 0 <= int(made.values.min()) and int(made.values.max()) < model.end
+        assert int(made.values.min()) >= 0 and int(made.values.max()) < model.end
 
 
 def test_wrong_words_are_refused():
