@@ -19,6 +19,9 @@ MODELS = [name for name, entry in REGISTRY.items() if entry.kind != "pipeline"]
 FAMILY = re.compile(r"photophone\.(tokenizers|codecs|generators)\.(\w+)")
 MAY_IMPORT = {
     ("generators.cspd", "generators.mar"),  # a decoding of two MARs
+    ("generators.gense", "codecs.simcodec"),  # the codec that its codes are of
+    ("generators.gense", "generators.llase_g1"),  # keys of the same network in front
+    ("generators.taste", "generators.cosyvoice"),  # the same encoders, for the same speech tokens
     ("generators.llase_g1", "codecs.xcodec2"),  # the decoder of the codes that it predicts
     ("tokenizers.titok", "tokenizers.maskgit_vqgan"),  # its teacher, and the decoder of its proxy codes
 }

@@ -45,6 +45,8 @@ def _by_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | N
     logits = queries @ keys.transpose(-1, -2) * (queries.shape[-1] ** -0.5 if scale is None else scale)
     if mask is None:
         return logits.softmax(dim=-1) @ values
+    if mask.is_floating_point():
+        return (logits + mask).softmax(dim=-1) @ values
     # zeros again behind the softmax: a query that sees nothing gets nothing, as from torch's own product
     weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
     return weights.masked_fill(~mask, 0) @ values
@@ -68,7 +70,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = 
         queries: (B, H, N, d).
         keys, values: (B, H, M, d), or (B, H', M, d) where H is a multiple of H': H / H' queries share a key (grouped
             queries, arXiv 2305.13245).
-        mask: bool, broadcastable to (B, H, N, M), True where attention is allowed; or None.
+        mask: bool, broadcastable to (B, H, N, M), True where attention is allowed; or float, added to the logits; or
+            None.
         scale: factor on the products of queries and keys; 1/sqrt(d) when None.
 
     Returns:

@@ -42,7 +42,8 @@ def find_sources(chain: Chain, files: dict[str, Any], folder: str | Path | None 
 
     Args:
         chain: of the registry.
-        files: what users gave by the chain's names: a file, a folder, a hub id, or what a file holds.
+        files: what users gave by the chain's names: a file, a folder, a hub id, or what a file holds. What lies in the
+            file of another (``chain.within``) need not be given.
         folder: a folder or hub id for those that they did not give; None: the hub id of each entry.
         hub: of :func:`photophone.loading.hub.find_checkpoint`.
 
@@ -55,7 +56,8 @@ def find_sources(chain: Chain, files: dict[str, Any], folder: str | Path | None 
     sources = {}
     commits = []
     for key, part in chain.files.items():
-        source = folder if files.get(key) is None else files[key]
+        given = files.get(key) if files.get(key) is not None else files.get(chain.within.get(key))
+        source = folder if given is None else given
         if not isinstance(source, dict):
             source, commit = find_checkpoint(find(part), source, **hub)
             commits += [commit] if commit else []

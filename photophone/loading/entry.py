@@ -29,6 +29,7 @@ class Chain:
         pipeline: name of the class in :mod:`photophone`.
         text_encoder: hub id of the text encoder and its vocabulary, for generators that read captions.
         text_tokenizer: hub id of the vocabulary, for speech generators that read ids of words.
+        within: checkpoints that lie in the file of another, and the name of that.
     """
 
     generator: dict[str, str]
@@ -38,6 +39,7 @@ class Chain:
     pipeline: str = "ClassToImagePipeline"
     text_encoder: str | None = None
     text_tokenizer: str | None = None
+    within: dict[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, str]:

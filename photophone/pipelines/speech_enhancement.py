@@ -22,6 +22,7 @@ from photophone.data.audio_stream import ArrayReader, AudioReader, overlapping
 from photophone.data.audio_write import AudioWriter, check_format, write_pieces
 from photophone.data.resampling import reach_seconds, resample_audio
 from photophone.generators.enhancement import LEVEL, Enhancer
+from photophone.generators.gense.enhancer import GenSEEnhancer
 from photophone.generators.llase_g1.enhancer import LLaSEEnhancer
 from photophone.generators.sampler import check_option
 from photophone.loading.chains import check_chain, find_sources
@@ -29,6 +30,8 @@ from photophone.loading.registry import load_original
 from photophone.pipelines.base import Pipeline, StepCallback
 from photophone.pipelines.output import MediaOutput, file_with_facts
 
+ENHANCERS: dict[str, type[LLaSEEnhancer | GenSEEnhancer]] = {"llase-g1": LLaSEEnhancer, "gense": GenSEEnhancer}
+"""What is made of the checkpoints of a registered chain."""
 PIECE_SECONDS = 20
 ALIGNED_SECONDS = 2
 """Pieces begin at multiples of so much time, which is a whole number of frames at every rate."""
@@ -114,10 +117,11 @@ class SpeechEnhancementPipeline(Pipeline):
         """A published enhancer of several networks, from their official checkpoints.
 
         Args:
-            name: "llase-g1".
+            name: a key of ENHANCERS.
             revision, cache_dir, local_files_only: of hub downloads.
             configs: settings that differ from the registry's, by the names of the files.
-            **files: checkpoints by the names of the registry's chain (``wavlm``, ``llase``, ``codec``), see
+            **files: checkpoints by the names of the registry's chain (``wavlm``, ``llase`` and ``codec``; or
+                ``n2s`` and ``s2s``, which hold the units and the codec too), see
                 :meth:`photophone.ClassToImagePipeline.from_original`.
 
         Raises:
@@ -130,7 +134,7 @@ class SpeechEnhancementPipeline(Pipeline):
         for key, part in chain.files.items():
             own = chain.tokenizer_config if key == chain.tokenizer[0] else {}
             parts[key] = load_original(part, sources[key], **{**own, **(configs or {}).get(key, {})})
-        return cls(LLaSEEnhancer.from_parts(**parts), published={"model": name, "revision": commit})
+        return cls(ENHANCERS[name].from_parts(**parts), published={"model": name, "revision": commit})
 
     @torch.no_grad()
     def __call__(self, audio: Any, sampling_rate: int, *, mix: float = 1.0,

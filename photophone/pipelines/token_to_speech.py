@@ -1,4 +1,4 @@
-"""Speech tokens, a prompt and a speaker to speech: the second half of CosyVoice 1, 2 and 3.
+"""Speech tokens, a prompt and a speaker to speech: the second half of CosyVoice 1, 2 and 3, and of GLM-4-Voice.
 
 ``stream`` makes speech while tokens still come. For versions 2 and 3 nothing is computed twice but the few frames
 around a seam of the vocoder, and with a limited sight the cost of a chunk does not depend on what came before.
@@ -85,8 +85,9 @@ class TokenToSpeechPipeline(Pipeline):
         Args:
             tokens: speech tokens, Long (B, N) or Tokens with lengths.
             speaker, prompt_tokens, prompt_mel: of :class:`photophone.generators.cosyvoice.condition.SpeechTokens`.
-            generator: one ``torch.Generator``, or one for each row. Without one, CosyVoice 2 and 3 start from their
-                fixed noise, and all rows from the seed 0 of the vocoder; CosyVoice 1 draws seeds.
+            generator: one ``torch.Generator``, or one for each row. Without one, CosyVoice 2 and 3 and
+                GLM-4-Voice start from their fixed noise, and all rows from the seed 0 of the vocoder; CosyVoice 1 draws
+                seeds.
             num_inference_steps, guidance_scale, temperature: of the sampler; None is the published setting.
             chunked, left_chunks: see :class:`photophone.generators.cosyvoice.condition.FlowSampler`.
             callback_on_step_end: ``callback(pipeline, step, total, {})`` after each solver step.
@@ -127,7 +128,8 @@ class TokenToSpeechPipeline(Pipeline):
             speaker, prompt_tokens, prompt_mel: one row, see :meth:`__call__`.
             generator, num_inference_steps, guidance_scale, temperature: see :meth:`__call__`.
             left_chunks: pieces before its own that a frame sees beside the prompt; None: all, at a cost that grows.
-                CosyVoice 1 ignores it.
+                CosyVoice 1 and GLM-4-Voice ignore it; for the blocks of the latter see
+                :mod:`photophone.generators.cosyvoice.block_stream`.
 
         Raises:
             ValueError: several rows, or as :meth:`__call__`.

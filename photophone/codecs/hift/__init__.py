@@ -1,4 +1,4 @@
-"""HiFT: the vocoder of CosyVoice 1, 2 and 3."""
+"""HiFT: the vocoder of CosyVoice 1, 2 and 3, and of GLM-4-Voice."""
 
 from __future__ import annotations
 
@@ -33,4 +33,8 @@ def _entry(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
                       tiny=TINY_VOCODER, parameters=PARAMETERS[version])
 
 
-ENTRIES = [_entry(*release) for release in RELEASES]
+GLM4VOICE = ModelEntry(
+    "glm4voice-hift", "codec", "photophone.codecs.hift.model:HiFT", "mel frames to speech, vocoder of GLM-4-Voice",
+    "2412.02612", "Apache-2.0", "the GLM-4 licence by the hub page", config=VOCODERS["1"],
+    hub_id="zai-org/glm-4-voice-decoder", files=("hift.pt",), tiny=TINY_VOCODER, parameters=PARAMETERS["1"])
+ENTRIES = [*(_entry(*release) for release in RELEASES), GLM4VOICE]

@@ -1,4 +1,4 @@
-"""CosyVoice 1, 2 and 3: text to speech tokens, and these to mel frames by conditional flow matching."""
+"""CosyVoice 1, 2 and 3: text to speech tokens; and with GLM-4-Voice: these to mel frames by flow matching."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from photophone.loading.entry import Chain, ModelEntry
 
-PARAMETERS = {"1": 104_874_752, "2": 112_549_360, "3": 332_257_088}
-PAPERS = {"1": "2407.05407", "2": "2412.10117", "3": "2505.17589"}
+PARAMETERS = {"1": 104_874_752, "2": 112_549_360, "3": 332_257_088, "glm4voice": 111_166_208}
+PAPERS = {"1": "2407.05407", "2": "2412.10117", "3": "2505.17589", "glm4voice": "2412.02612"}
 RELEASES = (("cosyvoice-300m", "1", "FunAudioLLM/CosyVoice-300M", ""),
             ("cosyvoice-300m-sft", "1", "FunAudioLLM/CosyVoice-300M-SFT", ", fine-tuned on some speakers"),
             ("cosyvoice-300m-instruct", "1", "FunAudioLLM/CosyVoice-300M-Instruct", ", follows instructions"),
@@ -21,6 +21,9 @@ FLOWS: dict[str, dict[str, Any]] = {
           "estimator_config": {"channels": [256], "causal": True, "chunk": 50}},
     "3": {"vocab_size": 6561, "input_dim": 80, "token_rate": 25, "encoder": "lookahead", "fixed_noise": True,
           "estimator": "dit", "estimator_config": {"chunk": 50}},
+    "glm4voice": {"vocab_size": 16384, "input_dim": 512, "token_rate": 12.5, "encoder": "blocks", "fixed_noise": True,
+                  "reseeded": True, "warped_times": True, "max_prefix": 0.8, "estimator": "unet",
+                  "estimator_config": {"channels": [256, 256], "soft_padding": True}},
 }
 UNET = {"in_channels": 32, "out_channels": 8, "num_blocks": 1, "num_mid_blocks": 1, "num_heads": 2, "head_dim": 8}
 CONFORMER = {"dim": 16, "num_heads": 2, "hidden": 32, "depth": 1}
@@ -28,6 +31,8 @@ TINY = {"vocab_size": 40, "input_dim": 8, "mel_dim": 8, "speaker_dim": 12, "fixe
 TINY_FLOWS: dict[str, dict[str, Any]] = {
     "1": {**TINY, "encoder_config": {**CONFORMER, "regulator_depth": 2},
           "estimator_config": {**UNET, "channels": [16, 16]}},
+    "glm4voice": {**TINY, "encoder_config": {**CONFORMER, "regulator_depth": 2, "block": 4},
+                  "estimator_config": {**UNET, "channels": [16, 16], "soft_padding": True}},
     "2": {**TINY, "encoder_config": {**CONFORMER, "up_depth": 1, "chunk": 3},
           "estimator_config": {**UNET, "channels": [16], "causal": True, "chunk": 6}},
     "3": {**TINY, "encoder_config": {"hidden": 16},
@@ -77,4 +82,12 @@ def _lm(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
                       training_name=f"cosyvoice{version}-lm")
 
 
-ENTRIES = [*(_entry(*release) for release in RELEASES), *(_lm(*release) for release in RELEASES)]
+GLM4VOICE = ModelEntry(
+    "glm4voice-flow", "generator", "photophone.generators.cosyvoice.flow:CosyVoiceFlow",
+    "speech tokens at 12.5 Hz to mel frames, GLM-4-Voice", PAPERS["glm4voice"], "Apache-2.0",
+    "the GLM-4 licence by the hub page", config=FLOWS["glm4voice"], hub_id="zai-org/glm-4-voice-decoder",
+    files=("flow.pt",), tiny=TINY_FLOWS["glm4voice"], tiny_sampler={"num_inference_steps": 2},
+    parameters=PARAMETERS["glm4voice"],
+    chain=Chain({"flow": "glm4voice-flow"}, ("hift", "glm4voice-hift"),
+                {"num_inference_steps": 10, "guidance_scale": 1.7}, pipeline="TokenToSpeechPipeline"))
+ENTRIES = [*(_entry(*release) for release in RELEASES), GLM4VOICE, *(_lm(*release) for release in RELEASES)]

@@ -85,6 +85,21 @@ class FlowSampler(Sampler):
                                            "none: all", low=0)
 
 
+class ReseededNoise(Noise):
+    """The noise that GLM-4-Voice's flow starts from: that of seed 42 afresh for every clip, so it follows from the
+    number of frames alone, and is the same in every row."""
+
+    SEED = 42
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(B, mel_dim, frames) of it."""
+        return SeededNoise.from_seeds([self.SEED]).normal(1, *shape[1:], dtype=dtype).expand(shape)
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> NoReturn:
+        """There is no such noise."""
+        raise ValueError("the noise of GLM-4-Voice's flow is normal noise for mel frames")
+
+
 class FixedNoise(Noise):
     """The noise that CosyVoice 2 and 3 start every clip from: drawn once from seed 0, the same in every row.
 

@@ -7,7 +7,7 @@ to know which one it has.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,10 @@ class TokenEncoder(nn.Module, ABC):
     def frames(self, tokens: int) -> int:
         """Mel frames of so many tokens."""
 
+    def total_frames(self, prompt: int, prompt_frames: int, tokens: int) -> int:
+        """Mel frames of a prompt of ``prompt`` tokens and ``prompt_frames`` frames with ``tokens`` of speech behind."""
+        return prompt_frames + self.frames(tokens)
+
     @abstractmethod
     def mean_frames(self, x: Tensor, prompt: int, prompt_frames: int, sight: Sight,
                     following: Tensor | None = None) -> Tensor:
@@ -60,16 +64,18 @@ class TokenEncoder(nn.Module, ABC):
 
 
 class FrameRegulator(nn.Module):
-    """Stretches frames (B, N, C) to the mel rate by linear interpolation, then convolutions smooth them.
+    """Stretches frames (B, N, C) to the mel rate by interpolation, then convolutions smooth them.
 
     Args:
         channels: C.
         depth: convolutions of three frames, each with a norm over ``groups`` of channels and Mish.
         groups: of the norms.
+        mode: of the interpolation, "linear" or "nearest".
     """
 
-    def __init__(self, channels: int, depth: int = 4, groups: int = 1) -> None:
+    def __init__(self, channels: int, depth: int = 4, groups: int = 1, mode: str = "linear") -> None:
         super().__init__()
+        self.mode = mode
         layers: list[nn.Module] = []
         for _ in range(depth):
             layers += [nn.Conv1d(channels, channels, 3, padding=1), nn.GroupNorm(groups, channels), nn.Mish()]
@@ -77,7 +83,7 @@ class FrameRegulator(nn.Module):
 
     def forward(self, parts: list[tuple[Tensor, int]]) -> Tensor:
         """Parts (B, N, C) of one signal, each stretched to its own number of frames, to (B, F, C)."""
-        stretched = [F.interpolate(part.transpose(1, 2), size=size, mode="linear")
+        stretched = [F.interpolate(part.transpose(1, 2), size=size, mode=self.mode)
                      for part, size in parts if part.shape[1]]
         return self.model(torch.cat(stretched, dim=2)).transpose(1, 2)
 
@@ -94,16 +100,17 @@ class RegulatedEncoder(TokenEncoder):
     """
 
     RATE = "token_rate"
+    MODE = "linear"
     streams = False
 
-    def __init__(self, in_dim: int, mel_dim: int, token_rate: int, *, dim: int = 512, num_heads: int = 8,
+    def __init__(self, in_dim: int, mel_dim: int, token_rate: float, *, dim: int = 512, num_heads: int = 8,
                  hidden: int = 2048, depth: int = 6, key_bias: bool = True, regulator_depth: int = 4,
                  regulator_groups: int = 1) -> None:
         super().__init__()
         self.token_rate = token_rate
         self.conformer = ConformerEncoder(in_dim, dim, num_heads, hidden, depth, key_bias)
         self.proj = nn.Linear(dim, mel_dim)
-        self.regulator = FrameRegulator(mel_dim, regulator_depth, regulator_groups)
+        self.regulator = FrameRegulator(mel_dim, regulator_depth, regulator_groups, self.MODE)
 
     def frames(self, tokens: int) -> int:
         """Rounded down as the authors do it, whose order of operations matters."""
@@ -124,6 +131,38 @@ class RegulatedEncoder(TokenEncoder):
     def train_frames(self, x: Tensor, mask: Tensor, frames: int, sight: Sight) -> Tensor:
         """All tokens of a row are stretched to ``frames`` together."""
         return self.regulator([(self.proj(self.conformer(x, sight, mask)), frames)])
+
+
+class BlockEncoder(RegulatedEncoder):
+    """GLM-4-Voice: tokens see those before them and those of their own block, and each frame stands for one token.
+
+    Prompt and speech are one sequence, whose frames follow from the number of all its tokens, however many frames the
+    prompt has.
+
+    Args:
+        in_dim, mel_dim, token_rate: of :class:`RegulatedEncoder`.
+        block: tokens of a block.
+        config: further arguments of :class:`RegulatedEncoder`.
+    """
+
+    MODE = "nearest"
+
+    def __init__(self, in_dim: int, mel_dim: int, token_rate: float, *, block: int = 10, **config: Any) -> None:
+        super().__init__(in_dim, mel_dim, token_rate, **config)
+        self.sight = Sight(block)
+
+    def total_frames(self, prompt: int, prompt_frames: int, tokens: int) -> int:
+        """Of all tokens together."""
+        return self.frames(prompt + tokens)
+
+    def mean_frames(self, x: Tensor, prompt: int, prompt_frames: int, sight: Sight,
+                    following: Tensor | None = None) -> Tensor:
+        """Prompt and speech alike, by blocks whatever ``sight`` is."""
+        return self.regulator([(self.proj(self.conformer(x, self.sight)), self.frames(x.shape[1]))])
+
+    def train_frames(self, x: Tensor, mask: Tensor, frames: int, sight: Sight) -> Tensor:
+        """As in the base, by blocks whatever ``sight`` is."""
+        return super().train_frames(x, mask, frames, self.sight)
 
 
 class UpsampleEncoder(TokenEncoder):
@@ -198,5 +237,5 @@ class LookaheadEncoder(TokenEncoder):
         return self.mean_frames(x, 0, 0, sight)[:, :frames]
 
 
-ENCODERS: dict[str, type[TokenEncoder]] = {"regulated": RegulatedEncoder, "upsample": UpsampleEncoder,
-                                           "lookahead": LookaheadEncoder}
+ENCODERS: dict[str, type[TokenEncoder]] = {"regulated": RegulatedEncoder, "blocks": BlockEncoder,
+                                           "upsample": UpsampleEncoder, "lookahead": LookaheadEncoder}

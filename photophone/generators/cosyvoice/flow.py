@@ -1,7 +1,9 @@
-"""CosyVoice 1, 2 and 3: speech tokens, a prompt and a speaker to mel frames by conditional flow matching.
+"""CosyVoice 1, 2 and 3, and GLM-4-Voice: speech tokens, a prompt and a speaker to mel frames by flow matching.
 
-Papers: CosyVoice (arXiv 2407.05407), CosyVoice 2 (2412.10117), CosyVoice 3 (2505.17589).
-Origin: github.com/FunAudioLLM/CosyVoice; code Apache-2.0, weights Apache-2.0 as their hub pages state.
+Papers: CosyVoice (arXiv 2407.05407), CosyVoice 2 (2412.10117), CosyVoice 3 (2505.17589),
+GLM-4-Voice (2412.02612).
+Origin: github.com/FunAudioLLM/CosyVoice, and github.com/zai-org/GLM-4-Voice, which grew from version 1; code
+Apache-2.0, weights as their hub pages state.
 
 An encoder turns tokens into mean frames mu; a network estimates the velocity of frames given mu, the speaker and the
 frames of the prompt; the solver runs from noise to frames. In versions 2 and 3 attention may be by chunks, and then the
@@ -23,7 +25,7 @@ from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, notify
 from photophone.generators.base import Generator, LossOutput
 from photophone.generators.cosyvoice.chunked import Sight
-from photophone.generators.cosyvoice.condition import FixedNoise, FlowSampler, SpeechTokens
+from photophone.generators.cosyvoice.condition import FixedNoise, FlowSampler, ReseededNoise, SpeechTokens
 from photophone.generators.cosyvoice.encoders import ENCODERS
 from photophone.generators.cosyvoice.keys import convert_flow_keys
 from photophone.generators.cosyvoice.mel_dit import MelDiT
@@ -39,8 +41,6 @@ ESTIMATORS = {"unet": UNet1d, "dit": MelDiT}
 GRIDS = {"cosine": cosine_grid, "linear": time_grid}
 NOISE_BLOCK = 50
 EXAMPLE_TOKENS = 7
-MAX_PREFIX = 0.3
-"""Largest part of a clip whose frames are given in training, as if they were a prompt."""
 
 
 class CosyVoiceFlow(Generator, OriginalCheckpoint):
@@ -53,7 +53,7 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         speaker_dim: width of the speaker vector.
         token_rate: tokens per second; tells the frames of the "regulated" encoder.
         frame_ratio: mel frames a token of the other encoders.
-        encoder: "regulated" (CosyVoice 1), "upsample" (2) or "lookahead" (3).
+        encoder: "regulated" (CosyVoice 1), "upsample" (2), "lookahead" (3) or "blocks" (GLM-4-Voice).
         encoder_config: further arguments of its class in :mod:`photophone.generators.cosyvoice.encoders`.
         estimator: "unet" or "dit".
         estimator_config: arguments of :class:`UNet1d` or :class:`MelDiT`; their ``chunk`` is in frames.
@@ -62,6 +62,9 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         drop_rate: share of training clips without condition, for guidance.
         fixed_noise: the authors start from :meth:`own_noise` in every call; only then have we what they hear.
         fixed_frames: how many frames of it there are; longer speech needs another noise.
+        reseeded: it is drawn afresh for each number of frames instead, and there are as many as one likes.
+        warped_times: the times of training are those of the cosine schedule too.
+        max_prefix: largest part of a clip whose frames are given in training, as if they were a prompt.
 
     Raises:
         ValueError: an unknown encoder, estimator or schedule.
@@ -73,10 +76,11 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
     DROPPED_KEYS = ("decoder.estimator.rotary_embed.inv_freq",)
 
     def __init__(self, vocab_size: int = 6561, input_dim: int = 512, mel_dim: int = 80, speaker_dim: int = 192,
-                 token_rate: int = 25, frame_ratio: int = 2, encoder: str = "upsample",
+                 token_rate: float = 25, frame_ratio: int = 2, encoder: str = "upsample",
                  encoder_config: dict | None = None, estimator: str = "unet", estimator_config: dict | None = None,
                  time_schedule: str = "cosine", sigma_min: float = 1e-6, drop_rate: float = 0.2,
-                 fixed_noise: bool = False, fixed_frames: int = 15000) -> None:
+                 fixed_noise: bool = False, fixed_frames: int = 15000, reseeded: bool = False,
+                 warped_times: bool = False, max_prefix: float = 0.3) -> None:
         super().__init__()
         for name, known in ((encoder, ENCODERS), (estimator, ESTIMATORS), (time_schedule, GRIDS)):
             if name not in known:
@@ -144,13 +148,17 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         """Speaker vectors (B, speaker_dim) of any length but 0 to (B, mel_dim)."""
         return self.speaker_proj(F.normalize(vector.to(self.dtype), dim=1))
 
-    def own_noise(self) -> FixedNoise:
+    def own_noise(self) -> Noise:
         """The noise that the authors start every clip from."""
+        if self.config.reseeded:
+            return ReseededNoise()
         return FixedNoise(self.config.mel_dim, self.config.fixed_frames)
 
     def start(self, noise: Noise, rows: int, frames: int) -> Tensor:
         """The next noise (B, mel_dim, frames), drawn in blocks of :attr:`noise_block` frames: so pieces join, and a row
-        is the same beside longer ones."""
+        is the same beside longer ones. That of :class:`ReseededNoise` is drawn in one, as the authors do it."""
+        if isinstance(noise, ReseededNoise):
+            return noise.normal(rows, self.config.mel_dim, frames)
         blocks = [noise.normal(rows, self.config.mel_dim, self.noise_block)
                   for _ in range(-(-frames // self.noise_block))]
         return torch.cat(blocks, dim=2)[:, :, :frames]
@@ -198,8 +206,15 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         return self.token_encoder.frames(num_tokens)
 
     def check_condition(self, condition: SpeechTokens) -> None:
-        """See :meth:`SpeechTokens.check`."""
+        """See :meth:`SpeechTokens.check`; with the "blocks" encoder a prompt must leave frames for the speech."""
         condition.check(self.config.vocab_size, self.config.speaker_dim, self.config.mel_dim)
+        if condition.prompt_tokens is None:
+            return
+        tokens, known = condition.prompt_tokens.shape[1], condition.prompt_mel.shape[1]
+        total = self.token_encoder.total_frames(tokens, known, int(condition.counts.min()))
+        if total <= known:
+            raise ValueError(f"a prompt of {tokens} tokens and the speech make {total} mel frames together, and "
+                             f"prompt_mel has {known} already; give fewer frames")
 
     def _generate(self, condition: SpeechTokens, *, noise: Noise, sampler: FlowSampler,
                   callback: Callback | None) -> Tokens:
@@ -210,7 +225,8 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         condition = condition.with_prompt(self.config.mel_dim)
         sights = self.sights(condition.prompt_tokens.shape[1], sampler.chunked, sampler.left_chunks)
         counts, known = condition.counts, condition.prompt_mel.shape[1]
-        starts = sampler.temperature * self.start(noise, len(condition), known + self.frames(int(counts.max())))
+        longest = self.token_encoder.total_frames(condition.prompt_tokens.shape[1], known, int(counts.max()))
+        starts = None if isinstance(noise, ReseededNoise) else self.start(noise, len(condition), longest)
         groups = list(equal_rows(counts))
         total, made = len(groups) * sampler.num_inference_steps, []
         for index, (count, rows) in enumerate(groups):
@@ -218,7 +234,9 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
             mu = self.encode(torch.cat([part.prompt_tokens, part.tokens[:, :count]], dim=1),
                              part.prompt_tokens.shape[1], known, sights[0], part.following)
             cond = F.pad(part.prompt_mel.transpose(1, 2), (0, mu.shape[-1] - known)).to(mu)
-            mel = self.solve(starts[rows, :, :mu.shape[-1]], mu, self.speaker(part.speaker), cond, sights[1],
+            size = mu.shape[-1]
+            start = self.start(noise, len(part), size) if starts is None else starts[rows, :, :size]
+            mel = self.solve(sampler.temperature * start, mu, self.speaker(part.speaker), cond, sights[1],
                              sampler=sampler,
                              callback=counting_on(callback, index * sampler.num_inference_steps, total))
             made.append(mel[:, :, known:].transpose(1, 2))
@@ -233,7 +251,7 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
     def loss(self, tokens: Tokens, condition: SpeechTokens, *, noise: Noise | None = None) -> LossOutput:
         """Error of the velocity of mel frames.
 
-        Half of the clips give their first frames as a prompt, at most ``MAX_PREFIX`` of them. Models with attention by
+        Half of the clips give their first frames as a prompt, at most ``max_prefix`` of them. Models with attention by
         chunks see chunks in half of the batches.
 
         Args:
@@ -251,7 +269,7 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         embedded = self.embed(condition.tokens) * token_mask[..., None]
         mu = self.token_encoder.train_frames(embedded, token_mask, size, sights[0])
         keep, part = noise.uniform(rows), noise.uniform(rows)
-        prefix = torch.floor(part * (torch.floor(MAX_PREFIX * mask.sum(1)) + 1)) * (keep >= 0.5)
+        prefix = torch.floor(part * (torch.floor(self.config.max_prefix * mask.sum(1)) + 1)) * (keep >= 0.5)
         cond = torch.where(torch.arange(size, device=mel.device) < prefix[:, None], 1, 0)[..., None] * mel
         mask = mask[:, None].to(mu.dtype)
         loss, _ = self.matching_loss(mel.transpose(1, 2).to(mu), mask, mu.transpose(1, 2) * mask, speaker,
@@ -266,6 +284,8 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         """
         rows = len(data)
         time = noise.uniform(rows, 1, 1).to(data)  # of the papers: 0 is noise
+        if self.config.warped_times:
+            time = 1 - torch.cos(math.pi / 2 * time)
         eps = noise.normal(*data.shape).to(data)
         if self.training:
             kept = (noise.uniform(rows) > self.config.drop_rate).to(data)

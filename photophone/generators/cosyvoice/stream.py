@@ -6,9 +6,9 @@ cost and memory of a piece do not grow with the speech. The result equals ``gene
 ``left_chunks``; with ``left_chunks=None`` that is what the authors' streaming mode computes, from the beginning for
 each piece.
 
-CosyVoice 1 sees whole clips. Its stream runs windows of new tokens after the prompt; neighbours share noise and mean
-frames of their overlap and are cross-faded there. The cost of a window is constant, but the result differs from that of
-the whole clip.
+CosyVoice 1 and GLM-4-Voice see whole clips. Their stream runs windows of new tokens after the prompt; neighbours share
+noise and mean frames of their overlap and are cross-faded there. The cost of a window is constant, but the result
+differs from that of the whole clip.
 """
 
 from __future__ import annotations

@@ -70,12 +70,13 @@ class Stage(nn.Module):
         blocks: transformer blocks, with the arguments ``heads`` of their attention.
         after: what changes the rate.
         first_cache: of the caches of a view, the first that belongs to this stage.
+        soft_padding: see :class:`UNet1d`.
     """
 
     def __init__(self, in_channels: int, channels: int, time_dim: int, causal: bool, blocks: int, heads: dict,
-                 after: nn.Module, first_cache: int) -> None:
+                 after: nn.Module, first_cache: int, soft_padding: bool = False) -> None:
         super().__init__()
-        self.first_cache = first_cache
+        self.first_cache, self.soft_padding = first_cache, soft_padding
         self.resnet = TimedResidual(in_channels, channels, time_dim, causal)
         self.blocks = nn.ModuleList(TransformerBlock(channels, qkv_bias=False, feed_forward="gelu", **heads)
                                     for _ in range(blocks))
@@ -85,7 +86,9 @@ class Stage(nn.Module):
         """x (B, C, T), mask (B, 1, T), time (B, time_dim)."""
         x = self.resnet(x, mask, time).transpose(1, 2)
         allowed = view.mask
-        if view.caches[0] is None:  # a stream has no padded rows
+        if self.soft_padding:
+            allowed = (mask.transpose(1, 2) * mask)[:, None].to(x)
+        elif view.caches[0] is None:  # a stream has no padded rows
             allowed = mask.bool()[:, None] if allowed is None else mask.bool()[:, None] & allowed
         for index, block in enumerate(self.blocks):
             x = block(x, allowed, cache=view.caches[self.first_cache + index])
@@ -105,11 +108,13 @@ class UNet1d(nn.Module):
         num_heads, head_dim: of attention.
         causal: convolutions see no later frames; with one level it streams.
         chunk: frames of a chunk where attention is by chunks.
+        soft_padding: padded frames of a batch in training stay in sight of attention, at 1 less in the logits, as
+            GLM-4-Voice was trained; without padding it changes nothing.
     """
 
     def __init__(self, in_channels: int = 320, out_channels: int = 80, channels: Sequence[int] = (256, 256),
                  num_blocks: int = 4, num_mid_blocks: int = 12, num_heads: int = 8, head_dim: int = 64,
-                 causal: bool = False, chunk: int | None = None) -> None:
+                 causal: bool = False, chunk: int | None = None, soft_padding: bool = False) -> None:
         super().__init__()
         if num_blocks < 1 or not channels:
             raise ValueError(f"a U-Net needs at least one level and block a stage, got {channels} and {num_blocks}")
@@ -117,6 +122,7 @@ class UNet1d(nn.Module):
         self.chunk, self.streams = chunk, causal and len(channels) == 1
         self.time_embed = TimestepEmbedding(time_dim, in_channels, time_scale=1000.0, sine_first=True)
         options = {"time_dim": time_dim, "causal": causal, "blocks": num_blocks,
+                   "soft_padding": soft_padding,
                    "heads": {"num_heads": num_heads, "inner_dim": num_heads * head_dim}}
         self.down, self.mid, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         first = iter(range(0, num_blocks * (2 * len(channels) + num_mid_blocks), num_blocks))
