@@ -18,7 +18,7 @@ from photophone.data.audio_checks import check_rate, check_samples
 from photophone.data.resampling import resample_audio
 from photophone.generators.conditions import Condition
 from photophone.generators.speech_ar.model import Phonemes
-from photophone.generators.voxcpm.condition import SpeechSequence
+from photophone.generators.speech_sequence import SpeechSequence
 from photophone.generators.voxcpm.model import VoxCPM
 from photophone.layers.lengths import length_mask
 from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text, unread_parts
