@@ -162,9 +162,9 @@ class OneStepHead(Head):
         token_dim: channels D of a token.
         width, depth: of the network.
         kind: a name in TIMES.
-        batch_mul: noises drawn for each token in a training step; "drifting" draws ``num_negatives`` instead.
+        batch_mul: noises drawn for each token in a training step; drift draws ``num_negatives`` instead.
         weighting_width, weighting_depth: of the network that learns how certain the loss of "lsd" is.
-        num_negatives: of the loss of "drifting".
+        num_negatives: of the loss by drift, of "drifting" and "pointwise".
         rms: the norm of times is an RMS norm, as in Phonon.
 
     Raises:
@@ -185,15 +185,13 @@ class OneStepHead(Head):
         self.batch_mul = batch_mul
         self.net = TimedMLP(token_dim, in_dim, width, depth, TIMES[kind], rms)
         self.objective = SelfDistillation(weighting_width, weighting_depth) if kind == "lsd" else \
-            Drift(num_negatives) if kind == "drifting" else None
+            None if kind == "flow_matching" else Drift(num_negatives)
 
     def loss(self, hidden: Tensor, target: Tensor, mask: Tensor | None = None, *, noise: Noise | None = None) -> Tensor:
         """Mean loss of the kind over the tokens that count; target float ``(B, N, D)``. See :meth:`Head.loss`.
 
-        Draws are made of the tokens that count alone: noise (M, mul, D), then what the kind needs.
-
-        Raises:
-            ValueError: for "pointwise", which no one trains from data: it learns from another head.
+        Draws are made of the tokens that count alone: noise (M, mul, D), then what the kind needs. "pointwise", which
+        the authors train by another head, learns by drift as well.
         """
         check_tokens(hidden, target, self.token_dim)
         valid = torch.ones(target.shape[:2], dtype=torch.bool, device=target.device) if mask is None else mask.bool()
@@ -203,11 +201,10 @@ class OneStepHead(Head):
 
     def errors(self, hidden: Tensor, target: Tensor, noise: Noise) -> Tensor:
         """Losses (M, mul) of hidden (M, C) and target float32 (M, D)."""
-        if self.kind == "pointwise":
-            raise ValueError('a "pointwise" head is not trained from data; train "drifting" or "lsd"')
         hidden = hidden.to(self.net.cond_embed.weight.dtype)
-        if self.kind == "drifting":
-            return self.objective(partial(self.net, hidden), target, noise)[:, None]
+        if isinstance(self.objective, Drift):
+            network = partial(self.net, hidden)
+            return self.objective(lambda eps: self.jump(network, eps, 1), target, noise)[:, None]
         count, mul = len(target), self.batch_mul
         eps = noise.normal(count, mul, self.token_dim).to(target)
         network = partial(self.net, hidden[:, None].expand(-1, mul, -1))

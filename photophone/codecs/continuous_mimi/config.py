@@ -28,8 +28,8 @@ def codec_config(settings: Mapping[str, Any]) -> dict[str, Any]:
     latent, inner = settings["quantizer"]["dimension"], settings.get("inner_dim") or encoder["width"]
     outer = settings.get("outer_dim") or decoder["width"]
     if inner != latent:
-        raise ValueError(f"inner_dim {inner}: the encoder makes other latents than the decoder reads ({latent}); such a "
-                         "voice encoder, that of english_2026-01, is not built here")
+        raise ValueError(f"inner_dim {inner}: the encoder makes other latents than the decoder reads ({latent}); "
+                         "such an encoder, that of english_2026-01, is not built here")
     if outer != settings["quantizer"]["output_dimension"] or outer != decoder["width"]:
         raise ValueError(f"outer_dim {outer} must be the width {decoder['width']} of the decoder and the quantizer's "
                          f"output_dimension {settings['quantizer']['output_dimension']}")
@@ -46,6 +46,6 @@ def _part(seanet: Mapping[str, Any], transformer: Mapping[str, Any]) -> dict[str
     if seanet.get("pad_mode", "constant") != "constant" or seanet.get("channels", 1) != 1:
         raise ValueError("seanet: only mono audio with zeros in front of the convolutions is built here")
     if {transformer["d_model"], transformer["input_dimension"], *transformer["output_dimensions"]} != {width}:
-        raise ValueError(f"transformer: d_model and its input and output dimensions must be the width {width} of seanet")
+        raise ValueError(f"transformer: d_model, input and output dimensions must be the width {width} of seanet")
     return {ours: given[theirs] for names, given in ((SEANET, seanet), (TRANSFORMER, transformer))
             for ours, theirs in names.items() if theirs in given}

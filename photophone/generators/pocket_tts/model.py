@@ -254,16 +254,15 @@ class PocketTTS(OriginalCheckpoint, Generator):
         attention = self.blocks[0].attention
         cache = KVCache(self.config.depth, rows, attention.num_kv_heads, length + steps, attention.head_dim,
                         self.device, self.dtype)
-        start = self.speech_start.expand(rows, 1, -1)
+        self.states(self.embed(sequence), sequence.mask, cache)
         ends = torch.full((rows,), steps, device=self.device)  # the place of each row's first frame behind its end
         seen, state = sequence.mask, torch.empty(0)
 
         def step(index: int, previous: Tensor | None) -> Tensor:
             nonlocal seen, state
             seen = nn.functional.pad(seen, (0, 1), value=True)
-            speech = self.embed_frames(start if previous is None else previous)
-            embedded = torch.cat([self.embed(sequence), speech], dim=1) if previous is None else speech
-            state = self.states(embedded, seen, cache)[:, -1:]
+            last = self.speech_start.expand(rows, 1, -1) if previous is None else previous
+            state = self.states(self.embed_frames(last), seen, cache)
             return self.token_head.sample(state, temperature=sampler.temperature**0.5, noise=noise,
                                           num_steps=sampler.num_inference_steps)
 
