@@ -38,8 +38,8 @@ def convert(state: State) -> State:
         if key.endswith(".low_rank.weight") and key.replace("low_rank", "out1") in state:
             continue  # an embedding of two texts has such a layer and never uses it
         if key.endswith(".alpha"):
-            value = value.flatten()
-        if key.endswith(".linear_in.weight"):
+            split[key] = value.flatten()
+        elif key.endswith(".linear_in.weight"):
             for name, half in zip(("gate", "value"), value.chunk(2)):
                 split[key.replace("linear_in", name)] = half
         elif key.endswith(".cross_attention.in_projs.0.weight"):

@@ -1,4 +1,4 @@
-"""The language model of delayed streams: text and codes of speech, a position a frame, and a transformer over codebooks.
+"""The language model of delayed streams: text and codes of speech, and a transformer over the codebooks of a frame.
 
 Papers: Moshi (arXiv 2410.00037), delayed streams (2509.08753). Official code: kyutai-labs/moshi, MIT. Weights: CC BY
 4.0. The codes are those of :class:`photophone.codecs.mimi.model.Mimi`.
