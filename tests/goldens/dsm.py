@@ -20,7 +20,7 @@ def load_model(golden: Golden, name: str) -> DelayedStreams:
 
 
 def logits_of(model: DelayedStreams, codes: Tensor, name: str, conditions=None) -> dict[str, Tensor]:
-    logits, mask, text, text_mask = model(codes, conditions)
+    logits, mask, text, text_mask = model.logits(codes, conditions)
     made = {f"out_{name}_logits": logits, f"out_{name}_mask": mask, f"out_{name}_text_logits": text,
             f"out_{name}_text_mask": text_mask}
     if model.config.two_texts:  # its codes are of two texts, the logits of one
@@ -44,7 +44,7 @@ def moshi(golden: Golden):
     noise = golden.noise(exponential=[golden[name] for name in golden.names("in_noise_moshi_*")])
     sampled = StreamSession(model, len(user), noise=noise, temperature=sampling["temp"],
                             text_temperature=sampling["temp_text"], top_k=sampling["top_k"],
-                            top_k_text=sampling["top_k_text"])
+                            text_top_k=sampling["top_k_text"])
     return logits_of(model, codes, "moshi") | {
         "mid_moshi_delayed": delayed, "mid_moshi_transformer_out": model.states(delayed[..., :-1]),
         "out_moshi_greedy": run(StreamSession(model, len(user)), user, io["steps"]),

@@ -9,15 +9,19 @@ the text of the next; the depth transformer then predicts the codebooks of that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from photophone.core.model import Model
+from photophone.core.noise import Noise
+from photophone.core.tokens import Tokens
+from photophone.decoding.loop import Callback, notify
+from photophone.generators.base import Generator, LossOutput
 from photophone.generators.delayed_streams.conditioners import Conditioners, StreamConditions
 from photophone.generators.delayed_streams.config import model_config
+from photophone.generators.delayed_streams.hearing import HeardCodes, StreamSampler
 from photophone.generators.delayed_streams.keys import convert
 from photophone.generators.delayed_streams.layers import (
     DepthBlock,
@@ -26,6 +30,7 @@ from photophone.generators.delayed_streams.layers import (
     StreamEmbedding,
     WideRMSNorm,
 )
+from photophone.layers.lengths import masked_mean
 from photophone.loading.checkpoints import OriginalCheckpoint, State
 
 ZERO, UNKNOWN = -1, -2
@@ -59,8 +64,12 @@ def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, logits.logsumexp(dim=-1) - chosen, 0)
 
 
-class DelayedStreams(OriginalCheckpoint, Model):
-    """Text and codes of speech to logits of the same.
+class DelayedStreams(OriginalCheckpoint, Generator):
+    """Speech that is heard to text and codes of speech that is spoken, frame by frame.
+
+    As a generator it hears codes Long (B, Q', T) and makes codes Long (B, 1 + Q, T - d), text first, with d its longest
+    delay: Moshi speaks while it listens, speech to text only writes. For text to speech see
+    :class:`photophone.generators.delayed_streams.speaking.Speaking`.
 
     Args:
         card: codes of a codebook; code ``card`` stands before the first frame.
@@ -81,11 +90,15 @@ class DelayedStreams(OriginalCheckpoint, Model):
         conditioners, sums, crosses, cross_positions: see
             :class:`photophone.generators.delayed_streams.conditioners.Conditioners`.
         extra_heads, extra_dim: further linear heads, such as those that tell a pause; None: none.
+        semantic_weight: of the loss of the first codebook, where the others have 1.
 
     Raises:
         ValueError: for delays or sets of another number of rows.
     """
 
+    Condition = HeardCodes
+    Sampler = StreamSampler
+    streams = True
     CONTAINERS = ("fsdp_best_state.model",)
 
     def __init__(self, card: int = 2048, text_card: int = 32000, text_out: int | None = None, books: int = 16,
@@ -96,7 +109,8 @@ class DelayedStreams(OriginalCheckpoint, Model):
                  depth_rank: int | None = None, depth_sets: list[int] = tuple(range(8)),
                  input_sets: list[int] = tuple(range(8)), cross_attention: bool = False,
                  conditioners: dict | None = None, sums: list[str] = (), crosses: list[str] = (),
-                 cross_positions: float = 0.0, extra_heads: int | None = None, extra_dim: int = 6) -> None:
+                 cross_positions: float = 0.0, extra_heads: int | None = None, extra_dim: int = 6,
+                 semantic_weight: float = 100.0) -> None:
         super().__init__()
         if len(delays) != books + 1 or not len(depth_sets) == len(input_sets) == spoken_books:
             raise ValueError(f"text and {books} codebooks need {books + 1} delays and {spoken_books} sets of weights, "
@@ -110,7 +124,7 @@ class DelayedStreams(OriginalCheckpoint, Model):
         self.text_linear = nn.Linear(width, text_out or text_card, bias=False)
         self.extra_heads = nn.ModuleList(nn.Linear(width, extra_dim, bias=False) for _ in range(extra_heads or 0))
         self.conditioners = Conditioners(conditioners or {}, width, sums, crosses, cross_positions)
-        ways = max(input_sets) + 1 if spoken_books else 1
+        ways = max(input_sets, default=-1) + 1
         self.depformer_in = nn.ModuleList(nn.Linear(width, depth_width, bias=False) for _ in range(ways))
         self.depformer_emb = nn.ModuleList(StreamEmbedding(card + 1, depth_width, depth_rank)
                                            for _ in range(spoken_books - 1))
@@ -129,14 +143,6 @@ class DelayedStreams(OriginalCheckpoint, Model):
     def convert_state_dict(state: State) -> State:
         """See :func:`photophone.generators.delayed_streams.keys.convert`."""
         return convert(state)
-
-    @classmethod
-    def prepare_state_dict(cls, state: State, config: Mapping[str, Any]) -> State:
-        """Official tensors to ours; a model that only writes has a layer towards codebooks that is never used."""
-        made = cls.convert_state_dict(state)
-        if not config.get("spoken_books", 8) and "depformer_in.0.weight" not in made:
-            made["depformer_in.0.weight"] = torch.zeros(config["depth_width"], config["width"])
-        return made
 
     def start_codes(self) -> Tensor:
         """The codes (1, K, 1) before the first frame."""
@@ -183,8 +189,8 @@ class DelayedStreams(OriginalCheckpoint, Model):
             x, past[index] = block(x, book, past[index])
         return self.linears[book](x[:, 0])
 
-    def forward(self, codes: Tensor, conditions: StreamConditions | None = None) -> tuple[Tensor, Tensor, Tensor,
-                                                                                         Tensor]:
+    def logits(self, codes: Tensor, conditions: StreamConditions | None = None
+               ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Codes Long (B, K, T), not delayed, to logits at the same places, each from what comes before it.
 
         Returns:
@@ -197,6 +203,9 @@ class DelayedStreams(OriginalCheckpoint, Model):
         target = delayed[..., 1:]
         text, text_known = undelay_rows(self.text_linear(states)[:, None], self.delays[:1])
         count = self.spoken_books
+        if not count:
+            nothing = text.new_zeros(len(codes), 0, codes.shape[-1])
+            return nothing[..., None], nothing.bool(), text, text_known & (codes[:, :1] != ZERO)
         x = torch.stack([self.depth_input(book, states, target[:, book]) for book in range(count)], dim=2)
         x = x.flatten(0, 1)  # (B, T, Q, D) -> (BT, Q, D)
         for block in self.depth_blocks:
@@ -205,3 +214,76 @@ class DelayedStreams(OriginalCheckpoint, Model):
                              dim=1)
         logits, known = undelay_rows(logits, self.delays[1:1 + count])
         return logits, known & (codes[:, 1:1 + count] != ZERO), text, text_known & (codes[:, :1] != ZERO)
+
+    # as a generator ---------------------------------------------------------------------------------------------
+
+    @property
+    def heard_books(self) -> int:
+        """Codebooks of the listener, Q'."""
+        return self.config.books - self.spoken_books
+
+    def loss(self, tokens: Tokens, condition: HeardCodes, *, noise: Noise | None = None) -> LossOutput:
+        """Cross-entropy of the text, and that of the codebooks as weighted.
+
+        Args:
+            tokens: Long (B, 1 + Q, T), text and spoken codes, not delayed.
+            condition: what is heard meanwhile, of the same T frames.
+            noise: unused.
+        """
+        spoken = tokens.values
+        logits, mask, text, text_mask = self.logits(torch.cat([spoken, condition.codes], dim=1))
+        valid = tokens.mask[:, None]
+        wrong = masked_mean(masked_cross_entropy(text, spoken[:, :1], text_mask & valid), text_mask & valid)
+        total, metrics = wrong, {"text_loss": wrong.detach()}
+        if self.spoken_books:
+            counted = mask & valid
+            weights = torch.ones(self.spoken_books, device=logits.device)
+            weights[0] = self.config.semantic_weight
+            weights = weights[:, None] * counted
+            errors = masked_cross_entropy(logits, spoken[:, 1:], counted)
+            audio = (errors * weights).sum() / weights.sum().clamp(min=1)
+            total, metrics["audio_loss"] = total + audio, audio.detach()
+        return LossOutput(total, metrics)
+
+    def check_condition(self, condition: HeardCodes) -> None:
+        """Codes of the listener's codebooks, longer than the longest delay; none for a model with conditions."""
+        if self.conditioners:
+            raise ValueError("this model is conditioned on more than what it hears; use Speaking or a StreamSession")
+        condition.check(self.heard_books, self.config.card, max(self.delays))
+
+    def _generate(self, condition: HeardCodes, *, noise: Noise, sampler: StreamSampler,
+                  callback: Callback | None) -> Tokens:
+        """Codes Long (B, 1 + Q, T - d)."""
+        parts = list(self._stream(condition, noise=noise, sampler=sampler, callback=callback))
+        return Tokens(torch.cat([part.values for part in parts], dim=-1), condition.mask.sum(dim=1) - max(self.delays))
+
+    def _stream(self, condition: HeardCodes, *, noise: Noise, sampler: StreamSampler,
+                callback: Callback | None) -> Iterator[Tokens]:
+        """Codes Long (B, 1 + Q, 1) with lengths 1, or 0 for rows that have ended."""
+        from photophone.generators.delayed_streams.session import StreamSession
+
+        session = StreamSession(self, len(condition), noise=noise, **sampler.settings())
+        lengths = condition.mask.sum(dim=1) - max(self.delays)
+        total = condition.codes.shape[-1]
+        made = 0
+        with session.open():
+            for index in range(total):
+                frame = session.step(condition.codes[..., index])
+                if frame is not None:
+                    yield Tokens(frame[..., None], (made < lengths).long())
+                    made += 1
+                    notify(callback, made, total - max(self.delays))
+
+    def example_condition(self, rows: int, seed: int = 0) -> HeardCodes:
+        """Speech of different lengths."""
+        shape = rows, self.heard_books, max(self.delays) + 4
+        codes = torch.randint(self.config.card, shape, generator=torch.Generator().manual_seed(seed))
+        counts = torch.tensor([shape[2] - row % 3 for row in range(rows)])
+        return HeardCodes(codes, torch.arange(shape[2]) < counts[:, None])
+
+    def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
+        """Text and codes as long as the examples of conditions."""
+        generator, length = torch.Generator().manual_seed(seed), max(self.delays) + 4
+        text = torch.randint(self.config.text_card, (rows, 1, length), generator=generator)
+        codes = torch.randint(self.config.card, (rows, self.spoken_books, length), generator=generator)
+        return Tokens(torch.cat([text, codes], dim=1))

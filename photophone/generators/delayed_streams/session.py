@@ -34,7 +34,7 @@ class StreamSession:
         rows: B.
         conditions: of the model, B rows, or 2 B with guidance: those without conditions behind.
         noise: B rows; None takes the likeliest codes.
-        temperature, text_temperature, top_k, top_k_text: of the draws of codes and of text.
+        temperature, text_temperature, top_k, text_top_k: of the draws of codes and of text.
         guidance: strength, 1 for none.
         without_text: rows without conditions see no text, and the text is not guided.
         hidden_until: Long (B,) or a list: rows without conditions see nothing of their own up to this frame and the
@@ -46,7 +46,7 @@ class StreamSession:
 
     def __init__(self, model: DelayedStreams, rows: int, conditions: StreamConditions | None = None, *,
                  noise: Noise | None = None, temperature: float = 0.8, text_temperature: float = 0.7,
-                 top_k: int = 250, top_k_text: int = 25, guidance: float = 1.0, without_text: bool = False,
+                 top_k: int = 250, text_top_k: int = 25, guidance: float = 1.0, without_text: bool = False,
                  hidden_until: Sequence[int] | Tensor | None = None, spoken_books: int | None = None,
                  on_text_logits: Callable[[Tensor], None] | None = None,
                  on_text: Callable[[Tensor], None] | None = None,
@@ -54,7 +54,7 @@ class StreamSession:
         self.model, self.rows, self.noise = model, rows, noise
         self.conditions = conditions or StreamConditions()
         self.temperature, self.text_temperature = temperature, text_temperature
-        self.top_k, self.top_k_text = top_k, top_k_text
+        self.top_k, self.text_top_k = top_k, text_top_k
         self.guidance, self.without_text = guidance, without_text
         self.hidden_until = None if hidden_until is None else \
             torch.as_tensor(hidden_until, device=model.device)[:, None]
@@ -140,7 +140,7 @@ class StreamSession:
         logits = logits[:self.rows] if self.without_text else self._combine(logits)
         if self.on_text_logits is not None:
             self.on_text_logits(logits)
-        text = draw_code(logits, self.text_temperature, self.top_k_text, self.noise)
+        text = draw_code(logits, self.text_temperature, self.text_top_k, self.noise)
         if self.on_text is not None:
             self.on_text(text)
         return text
