@@ -16,13 +16,15 @@ from photophone.core.noise import SeededNoise, draw_seed
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
+from photophone.generators.pocket_tts.model import PocketTTS
 from photophone.generators.sampler import Sampler, check_option
 from photophone.loading.chains import check_chain, find_sources, read_config, settings_of
-from photophone.loading.registry import load_original
+from photophone.loading.registry import find, load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
 from photophone.pipelines.speech_attack import MURMURING, SharpAttack, begins_softly
 from photophone.pipelines.speech_fronts import (
     PhonemeSpeech,
+    PocketSpeech,
     PromptedSpeech,
     Request,
     SpeechFront,
@@ -30,6 +32,7 @@ from photophone.pipelines.speech_fronts import (
     Voice,
 )
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
+from photophone.text.pocket_tts import load_pocket_tokenizer, rules_of
 from photophone.text.speech_text import SpeechPiece
 from photophone.text.voxcpm import WrittenPiece, load_tokenizer
 
@@ -72,7 +75,7 @@ _Part = tuple[Tensor, _Piece | None]
 
 
 class TextToSpeechPipeline(Pipeline):
-    """Text to speech: English by the built-in voice, other languages and given voices by VoxCPM.
+    """Text to speech: English by the built-in voice, other languages and given voices by VoxCPM and Pocket TTS.
 
     Each sentence is generated from its own seed, drawn from that of the text, so it depends on nothing else; the
     codec decodes all sentences of a text as one stream, so there are no clicks where they meet. VoxCPM gets whole
@@ -80,10 +83,11 @@ class TextToSpeechPipeline(Pipeline):
     first part.
 
     Args:
-        speech_generator: :class:`photophone.SpeechFlowAR`, or :class:`photophone.generators.voxcpm.model.VoxCPM`. For
-            one that reads something else, derive from this class and give :attr:`front`.
+        speech_generator: :class:`photophone.SpeechFlowAR`, :class:`photophone.generators.voxcpm.model.VoxCPM`, or
+            :class:`photophone.generators.pocket_tts.model.PocketTTS`. For one that reads something else, derive from
+            this class and give :attr:`front`.
         codec: tokens to speech; it must stream.
-        text_tokenizer: of VoxCPM; None for phonemes.
+        text_tokenizer: of VoxCPM or Pocket TTS; None for phonemes.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
     """
 
@@ -126,7 +130,7 @@ class TextToSpeechPipeline(Pipeline):
         return cls(load_original(name, source, **{**settings_of(name, settings), **(generator_config or {})}),
                    load_original(codec, codec_source, **{**settings_of(codec, settings),
                                                             **(codec_config or {})}),
-                   load_tokenizer(vocabulary, **hub), published={"model": name, "revision": commit})
+                   _vocabulary(name, vocabulary, **hub), published={"model": name, "revision": commit})
 
     @property
     def sample_rate(self) -> int:
@@ -138,7 +142,10 @@ class TextToSpeechPipeline(Pipeline):
         """What stands between texts and the generator."""
         if self.text_tokenizer is None:
             return PhonemeSpeech()
-        return PromptedSpeech(self.speech_generator, self.codec, self.text_tokenizer)
+        parts = self.speech_generator, self.codec, self.text_tokenizer
+        if isinstance(self.speech_generator, PocketTTS):
+            return PocketSpeech(*parts, rules_of(self.source["model"]))
+        return PromptedSpeech(*parts)
 
     @torch.no_grad()
     def __call__(self, text: str | list[str], *, voice: Voice | None = None, generator: GeneratorInput = None,
@@ -337,3 +344,10 @@ class TextToSpeechPipeline(Pipeline):
         if speed != 1:  # the voice's own, which every generator has
             chosen["speed"] = speed
         return family.Sampler.from_settings({**self.published_sampler, **chosen}, family.__name__)
+
+
+def _vocabulary(name: str, source: str | Path, **hub: Any) -> PreTrainedTokenizerBase:
+    """The text tokenizer of a registered generator."""
+    if not issubclass(find(name).load_class(), PocketTTS):
+        return load_tokenizer(source, **hub)
+    return load_pocket_tokenizer(source, find(name).files[1], **hub)

@@ -21,15 +21,19 @@ LANGUAGES = ("dutch", "french", "german", "italian", "portuguese", "spanish")
 
 
 def _pocket(name: str, folder: str, codec: str, summary: str, parameters: int, config: dict[str, Any],
-            end_threshold: float = -4.0) -> ModelEntry:
-    """A published Pocket TTS."""
+            end_threshold: float = -4.0, vocabulary: str | None = None) -> ModelEntry:
+    """A published Pocket TTS; its vocabulary is the second file."""
     head = {**TINY_HEAD, **{key: value for key, value in config.get("head", {}).items() if key == "kind"}}
     sampler = {"temperature": 0.3, "end_threshold": end_threshold}
-    chain = Chain({"pocket_tts": name}, ("codec", codec), sampler, pipeline="TextToSpeechPipeline",
-                  text_tokenizer="kyutai/pocket-tts-without-voice-cloning")
+    files = [f"languages/{folder}/model.safetensors"]
+    chain = None
+    if "state_dim" not in config:  # the small models come with a vocabulary in another form, which is not read here
+        files.append(f"languages/{vocabulary or folder}/tokenizer.json")
+        chain = Chain({"pocket_tts": name}, ("codec", codec), sampler, pipeline="TextToSpeechPipeline",
+                      text_tokenizer="kyutai/pocket-tts-without-voice-cloning")
     return ModelEntry(name, "generator", "photophone.generators.pocket_tts.model:PocketTTS", summary, "2509.06926",
                       "MIT", "CC BY 4.0", config=config, hub_id="kyutai/pocket-tts",
-                      files=(f"languages/{folder}/model.safetensors",), chain=chain, parameters=parameters,
+                      files=tuple(files), chain=chain, parameters=parameters,
                       tiny={**TINY, "head": head, **({"depth": 1} if config.get("num_kv_heads") else {})},
                       tiny_sampler={"max_frames": 4, "min_frames": 4})
 
@@ -43,7 +47,8 @@ ENTRIES = [
     *(_pocket(f"pocket-tts-{language}-24l", f"{language}_24l", f"pocket-tts-codec-{language}-24l",
               f"{language.title()}, 316M parameters", 316_015_874, {"depth": 24}) for language in LANGUAGES),
     _pocket("pocket-tts-drifting", "english_drifting_26-09", "pocket-tts-codec-drifting",
-            "English, a drifting head, 90M parameters", 88_657_986, {"head": DRIFTING}),
+            "English, a drifting head, 90M parameters", 88_657_986, {"head": DRIFTING},
+            vocabulary="english_2026-09"),
     _pocket("pocket-tts-18m", "english_18m_2026-10", "pocket-tts-codec-18m", "English, 16M parameters", 15_556_738,
             SIZES["18m"], -1.0),
     _pocket("pocket-tts-7m", "english_7m_2026-10", "pocket-tts-codec-7m", "English, 4M parameters", 4_245_346,
