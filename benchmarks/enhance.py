@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from tables import Table, add_json_option, publish
+from tables import Table, add_json_option, forget_peak, peak_megabytes, publish
 
 from photophone.data.audio_stream import AudioReader
 from photophone.data.audio_write import write_pieces
@@ -24,11 +23,6 @@ def noise_pieces(seconds: int, sample_rate: int):
     rng = np.random.default_rng(0)
     for _ in range(seconds):
         yield 0.1 * rng.standard_normal((1, sample_rate)).astype(np.float32)
-
-
-def peak_megabytes() -> float:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure_speed(pipeline: SpeechEnhancementPipeline, seconds: int) -> Table:
@@ -53,6 +47,7 @@ def measure_long(pipeline: SpeechEnhancementPipeline, seconds: int, sample_rate:
         write_pieces(source, noise_pieces(seconds, sample_rate), sample_rate, 1)
         short = Path(folder) / "short.flac"
         write_pieces(short, noise_pieces(60, sample_rate), sample_rate, 1)
+        forget_peak()
         pipeline.enhance_file(short, target)
         before, started = peak_megabytes(), time.perf_counter()
         pipeline.enhance_file(source, target)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from tables import Table, add_json_option, publish
+from tables import Table, add_json_option, forget_peak, peak_megabytes, publish
 
 from photophone.pipelines.text_to_image import TextToImagePipeline
 
@@ -65,20 +65,25 @@ def watched(pipeline: TextToImagePipeline) -> Stopwatch:
 
 
 def measure(pipeline: TextToImagePipeline, repeats: int) -> Table:
-    """Seconds of each batch size, how much faster an image is than alone, and the percent of each part."""
+    """Seconds and peak memory of each batch size, how much faster an image is than alone, and the percent of each
+    part."""
     def run(batch: int) -> None:
         generators = [torch.Generator().manual_seed(seed) for seed in range(batch)]
         pipeline([PROMPTS[i % len(PROMPTS)] for i in range(batch)], generator=generators)
 
-    times = {batch: median_seconds(lambda batch=batch: run(batch), repeats) for batch in BATCHES}
+    times, peaks = {}, {}
+    for batch in BATCHES:
+        forget_peak()
+        times[batch] = median_seconds(lambda batch=batch: run(batch), repeats)
+        peaks[batch] = peak_megabytes()
     watch, rows = watched(pipeline), []
     for batch, seconds in times.items():
         watch.seconds.clear()
         total = median_seconds(lambda batch=batch: run(batch), 1) * 2  # a call to warm up is watched too
         shares = [100 * watch.seconds[name] / total for name in PARTS]
-        rows.append([batch, seconds, batch / seconds, batch * times[1] / seconds,
+        rows.append([batch, seconds, batch / seconds, batch * times[1] / seconds, peaks[batch],
                      *(round(share) for share in (*shares, 100 - sum(shares)))])
-    columns = ["images at a time", "seconds", "images a second", "times as fast as one by one"]
+    columns = ["images at a time", "seconds", "images a second", "times as fast as one by one", "peak MB"]
     return [*columns, *(f"{name} %" for name in (*PARTS, "rest"))], rows
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import soundfile
 import torch
-from tables import add_json_option, publish
+from tables import add_json_option, forget_peak, peak_megabytes, publish
 
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
@@ -29,7 +29,7 @@ TEXT = ("The photophone carried speech on a beam of light. It was made in eighte
 LONG_SECONDS = 60
 CHUNKS = 10
 COLUMNS = ("voice", "real-time factor", "of hibari-tts", "streamed", "ms to the first audio",
-           f"ms of a chunk, first {CHUNKS}", f"last {CHUNKS} of a minute")
+           f"ms of a chunk, first {CHUNKS}", f"last {CHUNKS} of a minute", "peak MB")
 Clock = Callable[[], float]
 
 
@@ -51,7 +51,9 @@ def seeded() -> torch.Generator:
 
 
 def measure_pipeline(pipeline: TextToSpeechPipeline, repeats: int, clock: Clock) -> list[float | None]:
-    """Real-time factors of a call and of a stream, ms to the first audio, ms of early and late chunks."""
+    """Real-time factors of a call and of a stream, ms to the first audio, ms of early and late chunks, peak memory."""
+    forget_peak()
+
     def factor() -> float:
         started = clock()
         (audio,) = pipeline(TEXT, generator=seeded()).audio
@@ -73,7 +75,7 @@ def measure_pipeline(pipeline: TextToSpeechPipeline, repeats: int, clock: Clock)
     costs = chunk_costs(pipeline, clock)
     head, tail = statistics.median(costs[:CHUNKS]), statistics.median(costs[-CHUNKS:])
     return [median(factor, repeats), median(streamed, repeats), 1000 * median(first, repeats), 1000 * head,
-            1000 * tail]
+            1000 * tail, peak_megabytes()]
 
 
 def chunk_costs(pipeline: TextToSpeechPipeline, clock: Clock) -> list[float]:
@@ -108,7 +110,7 @@ def measure_hibari(repeats: int, clock: Clock) -> list[float | None]:
         next(voice.stream(SHORT, seed=0))
         return clock() - started
 
-    return [median(factor, repeats), None, 1000 * median(first, repeats), None, None]
+    return [median(factor, repeats), None, 1000 * median(first, repeats), None, None, None]
 
 
 def measure_espeak(program: str, repeats: int, clock: Clock) -> list[float | None]:
@@ -126,7 +128,7 @@ def measure_espeak(program: str, repeats: int, clock: Clock) -> list[float | Non
             subprocess.run([program, "-w", str(file), SHORT], check=True)
             return clock() - started
 
-        return [median(factor, repeats), None, 1000 * median(whole, repeats), None, None]
+        return [median(factor, repeats), None, 1000 * median(whole, repeats), None, None, None]
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from tables import add_json_option, publish
+from tables import add_json_option, forget_peak, peak_megabytes, publish
 from torch import Tensor
 
 import photophone as pp
@@ -56,13 +56,15 @@ def main() -> None:
         for name, step in steps(pipeline).items():
             if compiled and name == "tokenizer":
                 continue
-            times = []
+            times, peaks = [], []
             for bf16 in (False, True):
+                forget_peak()
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     times.append(seconds(step, arguments.repeats))
-            rows.append([f"{name}{', compiled' * compiled}", *times, times[0] / times[1]])
-    publish({"training": (("model", "float32 s a step", "bfloat16 s a step", "times as fast"), rows)}, arguments.json,
-            threads=torch.get_num_threads())
+                peaks.append(peak_megabytes())
+            rows.append([f"{name}{', compiled' * compiled}", *times, times[0] / times[1], *peaks])
+    columns = ("model", "float32 s a step", "bfloat16 s a step", "times as fast", "peak MB, float32", "bfloat16")
+    publish({"training": (columns, rows)}, arguments.json, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

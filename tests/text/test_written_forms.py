@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from photophone.evaluation.metrics.readings import misread, read_forms
+from photophone.text.forms.addresses import ADDRESSES
+from photophone.text.forms.markup import MARKUP
 from photophone.text.phonemes import pronounce
 from photophone.text.speech_text import speech_pieces, unread_parts
-from photophone.text.written_forms import rewrite
+from photophone.text.written_forms import _KINDS, rewrite
 
 FOLDER = Path(__file__).parent / "forms"
 FORMS = read_forms(FOLDER / "written_forms.tsv")
@@ -81,3 +83,11 @@ def test_a_result_tells_what_it_did_not_say():
 
 def test_no_hyphen_is_left_where_a_line_cuts_a_word():
     assert re.search(r"\bphenated", rewrite("A hy-\nphenated word.")) is None
+
+
+def test_rules_that_are_left_out_without_digits_find_nothing_there():
+    rules = [rule for kind in (*_KINDS, MARKUP, ADDRESSES) for rule in kind if rule.of_digits]
+    assert len(rules) > 100
+    texts = [re.sub(r"\d", letter, form.written) for form in FORMS for letter in ("", "x", "B", "½")]
+    found = [(rule.source, text) for rule in rules for text in texts if rule.pattern.search(text)]
+    assert not found

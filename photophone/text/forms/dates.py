@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from photophone.text.forms.number_words import cardinal, ordinal, plain_number, spell, year
-from photophone.text.forms.rules import Rule, choices, rule
+from photophone.text.forms.rules import Rule, choices, numeric, rule
 from photophone.text.forms.tables import DAYS, MONTHS
 
 _NAMES = list(dict.fromkeys(MONTHS.values()))
@@ -119,32 +119,32 @@ def _zone(match: re.Match) -> str:
 _DAYS = rf"(?:{choices(DAYS)})"
 _LONG_DAYS = rf"(?:{choices(set(DAYS.values()))})"
 DATES: tuple[Rule, ...] = (
-    rule(r"\b(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?:Z\b|\+00:?00)", r"\1 at \2 U.T.C"),
-    rule(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?:[+-]\d\d:?\d\d)?", r"\1 at \2"),
-    rule(r"(?<![\d.-])(\d{4})[-/](\d\d?)[-/](\d\d?)(?![\d/-]|\.\d)", _iso),
-    rule(r"(?<![\d.])(\d\d?)\.(\d\d?)\.((?:1[5-9]|20)\d\d)(?![\d.]\d)", _day_first),
-    rule(rf"(?<![\d/.-])(\d\d?)/(\d\d?)/({_YEAR}|\d\d)(?![\d/]|\.\d)", _month_first),
-    rule(rf"(?<![\d/.-])(\d\d?)-(\d\d?)-({_YEAR})(?![\d-]|\.\d)", _month_first),
+    numeric(r"\b(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?:Z\b|\+00:?00)", r"\1 at \2 U.T.C"),
+    numeric(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?:[+-]\d\d:?\d\d)?", r"\1 at \2"),
+    numeric(r"(?<![\d.-])(\d{4})[-/](\d\d?)[-/](\d\d?)(?![\d/-]|\.\d)", _iso),
+    numeric(r"(?<![\d.])(\d\d?)\.(\d\d?)\.((?:1[5-9]|20)\d\d)(?![\d.]\d)", _day_first),
+    numeric(rf"(?<![\d/.-])(\d\d?)/(\d\d?)/({_YEAR}|\d\d)(?![\d/]|\.\d)", _month_first),
+    numeric(rf"(?<![\d/.-])(\d\d?)-(\d\d?)-({_YEAR})(?![\d-]|\.\d)", _month_first),
     rule(rf"(?<!\w)({_DAYS})\.?{_DASH}({_DAYS})\b(?!\w)\.?(?=(\s+[a-z\d])?)", lambda m: (
         f"{DAYS[m.group(1)]} to {DAYS[m.group(2)]}" + _stop(m))),
     rule(rf"\b({_LONG_DAYS})\s?[-–—]\s?({_LONG_DAYS})\b", r"\1 to \2"),
     rule(rf"(?<!\w)((?:{choices(set(MONTHS))})\.?|{choices(_NAMES)})\s?[-–—]\s?(?=(?:{_MONTH}|May\b))", lambda m: (
         f"{month(m.group(1))} to ")),
     rule(rf"(?<= to )({choices(set(MONTHS) - {'May'})})\b\.?(?! \w+)", lambda m: month(m.group(1)) + _stop(m)),
-    rule(rf"\b(?P<month>{_MONTH}) (?P<day>{_DAY}){_TH}?(?:{_DASH}(?P<last>{_DAY}){_TH}?)?(?![\w:%]|[.,]\d|/\d)"
-         rf"(?:,? (?P<year>{_YEAR})\b(?![:%]))?", _month_day),
-    rule(rf"\b(?:[Tt]he )?(?P<day>{_DAY}){_TH}?(?:{_DASH}(?P<last>{_DAY}){_TH}?)? (?:of )?(?P<month>{_MONTH})(?!\w)"
-         rf"(?:,? (?P<year>{_YEAR})\b)?", _day_month),
-    rule(rf"(?<!\w)(?P<day>\d\d?)-(?P<month>{_MONTH})-(?P<year>{_YEAR})(?P<last>(?!x)x)?\b", _day_month),
-    rule(rf"\b({choices(set(MONTHS) - {'May'})})\.?(?= ?'?\d|,? {_YEAR}\b)", lambda m: month(m.group(1))),
+    numeric(rf"\b(?P<month>{_MONTH}) (?P<day>{_DAY}){_TH}?(?:{_DASH}(?P<last>{_DAY}){_TH}?)?(?![\w:%]|[.,]\d|/\d)"
+            rf"(?:,? (?P<year>{_YEAR})\b(?![:%]))?", _month_day),
+    numeric(rf"\b(?:[Tt]he )?(?P<day>{_DAY}){_TH}?(?:{_DASH}(?P<last>{_DAY}){_TH}?)? (?:of )?(?P<month>{_MONTH})(?!\w)"
+            rf"(?:,? (?P<year>{_YEAR})\b)?", _day_month),
+    numeric(rf"(?<!\w)(?P<day>\d\d?)-(?P<month>{_MONTH})-(?P<year>{_YEAR})(?P<last>(?!x)x)?\b", _day_month),
+    numeric(rf"\b({choices(set(MONTHS) - {'May'})})\.?(?= ?'?\d|,? {_YEAR}\b)", lambda m: month(m.group(1))),
     rule(rf"\b({choices(set(MONTHS) - {'May', 'Mar', 'Sep', 'Jan', 'Jun'})})\.(?=\s+[a-z,]|,)", lambda m: (
         month(m.group(1)))),
     rule(r"\b(Mon|Tues?|Wed|Thu(?:rs?)?|Fri|Sat|Sun)\.?(?=,? (?:the )?(?:January|February|March|April|May|June|July|"
          r"August|September|October|November|December|\d|at\b|to\b|and\b|from\b|morning|evening|night|afternoon))",
          lambda m: DAYS[m.group(1)]),
     rule(r"\b(Mon|Tues?|Wed|Thu(?:rs)?|Fri)\.(?=(\s+[a-z]|,|$|\s*\n))", lambda m: DAYS[m.group(1)] + _stop(m)),
-    rule(r"\b9/11\b", "nine eleven"),
-    rule(r"\b24\s?/\s?7\b", "twenty four seven"),
+    numeric(r"\b9/11\b", "nine eleven"),
+    numeric(r"\b24\s?/\s?7\b", "twenty four seven"),
 )
 
 
@@ -156,25 +156,25 @@ def _stop(match: re.Match) -> str:
 
 _PLAIN_CLOCK = r"\d{1,2}(?::[0-5]\d)?"
 TIMES: tuple[Rule, ...] = (
-    rule(r"\b([Nn]oon|[Mm]idnight|[Nn]ow|[Tt]oday|[Dd]awn|[Dd]usk)\s?[-–—]\s?(?=\d)", r"\1 to "),
+    numeric(r"\b([Nn]oon|[Mm]idnight|[Nn]ow|[Tt]oday|[Dd]awn|[Dd]usk)\s?[-–—]\s?(?=\d)", r"\1 to "),
     rule(r"(?<=[\dm.])\s?[-–—]\s?(?=(?:noon|midnight|now|present|today|dawn|dusk|late)\b)", " to "),
-    rule(rf"\b({_PLAIN_CLOCK})\s?([AaPp])\.?\s?[Mm]\b\.?\s?[-–—]\s?(?={_PLAIN_CLOCK}\s?[AaPp]\.?\s?[Mm]\b)",
-         r"\1 \2m to "),
-    rule(rf"\b({_PLAIN_CLOCK}){_DASH}(?={_PLAIN_CLOCK}\s?[AaPp]\.?\s?[Mm]\b)", lambda m: (
+    numeric(rf"\b({_PLAIN_CLOCK})\s?([AaPp])\.?\s?[Mm]\b\.?\s?[-–—]\s?(?={_PLAIN_CLOCK}\s?[AaPp]\.?\s?[Mm]\b)",
+            r"\1 \2m to "),
+    numeric(rf"\b({_PLAIN_CLOCK}){_DASH}(?={_PLAIN_CLOCK}\s?[AaPp]\.?\s?[Mm]\b)", lambda m: (
         (clock(*(m.group(1).split(":") + [None])[:2], None, True) or m.group(1)) + " to ")),
-    rule(r"(?<![\d.:])(\d{1,2}:[0-5]\d)\s?[-–—]\s?(?=\d{1,2}:[0-5]\d(?!\d))", r"\1 to "),
-    rule(rf"(?<![\d.,:$£€])\b{_CLOCK}\s?{_HALF}", _time),
-    rule(r"\b(?<![\d.:])([01]\d|2[0-3])([0-5]\d) (?:hours|hrs)\b", _military),
-    rule(r"(?<![\w.:])(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?:\.\d+)?)?(?![\w:]|\.\d)"
-         r"(?!\s+(?:ratio|scale|odds|aspect|mixture|screen|display)\b)", _time_of_24),
+    numeric(r"(?<![\d.:])(\d{1,2}:[0-5]\d)\s?[-–—]\s?(?=\d{1,2}:[0-5]\d(?!\d))", r"\1 to "),
+    numeric(rf"(?<![\d.,:$£€])\b{_CLOCK}\s?{_HALF}", _time),
+    numeric(r"\b(?<![\d.:])([01]\d|2[0-3])([0-5]\d) (?:hours|hrs)\b", _military),
+    numeric(r"(?<![\w.:])(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?:\.\d+)?)?(?![\w:]|\.\d)"
+            r"(?!\s+(?:ratio|scale|odds|aspect|mixture|screen|display)\b)", _time_of_24),
     rule(r"\b(A\.M|P\.M|o'clock|[a-z]+ (?:thirty|fifteen|forty five)) ([ECMP][SD]T|GMT|UTC|CET|CEST|BST|"
          r"JST|IST)\b", _zone),
-    rule(r"(?<![\w'])'(?P<number>\d0)(?P<behind>s'?)(?!\w)", _decade),
-    rule(r"(?<![\w.,])(?P<number>(?:1\d|20)\d0|[2-9]0)(?P<behind>'?s'?)\s?[-–—]\s?(?='?\d+0'?s\b)", lambda m: (
+    numeric(r"(?<![\w'])'(?P<number>\d0)(?P<behind>s'?)(?!\w)", _decade),
+    numeric(r"(?<![\w.,])(?P<number>(?:1\d|20)\d0|[2-9]0)(?P<behind>'?s'?)\s?[-–—]\s?(?='?\d+0'?s\b)", lambda m: (
         _decade(m) + " to ")),
-    rule(r"(?<![\w.,$£€])(?P<number>(?:1\d|20)\d0|[2-9]0)(?P<behind>s'?|'s)(?!\w)", _decade),
-    rule(r"(?<![\w'])'(\d\d)(?![\w'\"])", lambda m: ("oh "
-                                                     "" if m.group(1)[0] == "0" else "") + cardinal(int(m.group(1)))),
-    rule(rf"(?<![\w.,$£€-])({_YEAR})\s?[-–—]\s?({_YEAR}|\d\d)(?![\w%]|[.,-]\d)", _years),
-    rule(r"\bc(?:a?)\. ?(?=\d{3})", "circa "),
+    numeric(r"(?<![\w.,$£€])(?P<number>(?:1\d|20)\d0|[2-9]0)(?P<behind>s'?|'s)(?!\w)", _decade),
+    numeric(r"(?<![\w'])'(\d\d)(?![\w'\"])", lambda m: (
+        ("oh " if m.group(1)[0] == "0" else "") + cardinal(int(m.group(1))))),
+    numeric(rf"(?<![\w.,$£€-])({_YEAR})\s?[-–—]\s?({_YEAR}|\d\d)(?![\w%]|[.,-]\d)", _years),
+    numeric(r"\bc(?:a?)\. ?(?=\d{3})", "circa "),
 )

@@ -17,7 +17,7 @@ from photophone.text.forms.number_words import (
     spell,
     vulgar,
 )
-from photophone.text.forms.rules import Rule, rule
+from photophone.text.forms.rules import Rule, numeric, rule
 
 _MONTH_DAYS = re.compile(r"\b(?:on|by|since|until|till|before|after|from|dated|due|of|date)\s+$", re.I)
 
@@ -165,112 +165,112 @@ def _to_the_year(match: re.Match) -> str:
 
 
 PHONES: tuple[Rule, ...] = (
-    rule(r"\b((?:[Cc]all|[Dd]ial|[Rr]ing|[Tt]ext|[Pp]hone|[Tt]el|[Ff]ax|[Mm]obile|[Cc]ell)(?:ed|ing)?[.:]? )"
-         r"(\(?\d{2,5}\)?(?:[ .-]?\d{2,4}){1,3}|\d{3})\b(?![-.]?\d|,\d)(?! (?:people|times|of|men|women|more))",
-         _called),
-    rule(r"\b((?:call|dial|phone|ring|text)(?:s|ed|ing)?) (911|999|112|411|311|211|988|101|111|000)\b(?![-.,]?\d)"
-         r"(?! (?:people|men|women|times|numbers|of)\b)", lambda m: f"{m.group(1)} {digits(m.group(2))}", re.I),
-    rule(r"(?<![\w.,-])(911|999|112|411|311|211|988|101|111)(?= (?:call|dispatcher|operator|emergency)s?\b)",
-         lambda m: digits(m.group(1))),
-    rule(r"(?<![\w.-])(?P<number>1-\d{3}-[A-Z\d]{3,}(?:-?[A-Z\d]+)*)(?![\w-])", _phone),
-    rule(r"(?<![\w.+])(?P<number>(?:\+\d{1,3}[ .-]?|1[ .-])?(?:\(\d{2,4}\)[ .-]?|\d{3}[.-])\d{3}[ .-]\d{4})"
-         r"(?![\w-]|\.\d)(?:,? ?(?:ext\.?|extension|x) ?(?P<extension>\d{1,5}))?", _phone),
-    rule(r"(?<![\w.])(?P<number>\+\d{1,3}(?:[ .-]?\(?\d{1,10}\)?){1,7})(?![\w-])(?P<extension>(?!x)x)?", _phone),
-    rule(r"(?<![\w.,-])(?P<number>[2-9]\d\d \d{3} \d{4})(?![\w,-]|\.\d| \d)", _phone),
-    rule(r"(?<![\w.-])(?P<number>\d{3}-\d{4})(?![\w-]|\.\d)", _phone),
-    rule(r"(?<![\w.-])(?P<number>0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4})(?![\w-]|\.\d)", _phone),
-    rule(r"\bISBN(?:-1[03])?:?\s(\d[\d -]{7,}[\dX])\b", lambda m: f"I.S.B.N {digits(m.group(1))}" + (
+    numeric(r"\b((?:[Cc]all|[Dd]ial|[Rr]ing|[Tt]ext|[Pp]hone|[Tt]el|[Ff]ax|[Mm]obile|[Cc]ell)(?:ed|ing)?[.:]? )"
+            r"(\(?\d{2,5}\)?(?:[ .-]?\d{2,4}){1,3}|\d{3})\b(?![-.]?\d|,\d)(?! (?:people|times|of|men|women|more))",
+            _called),
+    numeric(r"\b((?:call|dial|phone|ring|text)(?:s|ed|ing)?) (911|999|112|411|311|211|988|101|111|000)\b(?![-.,]?\d)"
+            r"(?! (?:people|men|women|times|numbers|of)\b)", lambda m: f"{m.group(1)} {digits(m.group(2))}", re.I),
+    numeric(r"(?<![\w.,-])(911|999|112|411|311|211|988|101|111)(?= (?:call|dispatcher|operator|emergency)s?\b)",
+            lambda m: digits(m.group(1))),
+    numeric(r"(?<![\w.-])(?P<number>1-\d{3}-[A-Z\d]{3,}(?:-?[A-Z\d]+)*)(?![\w-])", _phone),
+    numeric(r"(?<![\w.+])(?P<number>(?:\+\d{1,3}[ .-]?|1[ .-])?(?:\(\d{2,4}\)[ .-]?|\d{3}[.-])\d{3}[ .-]\d{4})"
+            r"(?![\w-]|\.\d)(?:,? ?(?:ext\.?|extension|x) ?(?P<extension>\d{1,5}))?", _phone),
+    numeric(r"(?<![\w.])(?P<number>\+\d{1,3}(?:[ .-]?\(?\d{1,10}\)?){1,7})(?![\w-])(?P<extension>(?!x)x)?", _phone),
+    numeric(r"(?<![\w.,-])(?P<number>[2-9]\d\d \d{3} \d{4})(?![\w,-]|\.\d| \d)", _phone),
+    numeric(r"(?<![\w.-])(?P<number>\d{3}-\d{4})(?![\w-]|\.\d)", _phone),
+    numeric(r"(?<![\w.-])(?P<number>0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4})(?![\w-]|\.\d)", _phone),
+    numeric(r"\bISBN(?:-1[03])?:?\s(\d[\d -]{7,}[\dX])\b", lambda m: f"I.S.B.N {digits(m.group(1))}" + (
         " X" if m.group(1)[-1] == "X" else "")),
-    rule(r"\b(SSN|ISSN)\b:?\s(\d[\d-]{6,}[\dX])\b", lambda m: f"{spell(m.group(1))} {digits(m.group(2))}"),
-    rule(r"(?<![\w.,-])(\d{4}(?:[ -]\d{4}){2,3})(?![\w-])", lambda m: digits(m.group(1))),
-    rule(r"(?<![\w.,-])(\d{3}-\d{2}-\d{4})(?![\w-])", lambda m: digits(m.group(1))),
-    rule(r"(?<![\w.])((?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d))(?:/(\d\d?))?(?::(\d{1,5}))?"
-         r"(?![\w]|\.\d)", _address),
+    numeric(r"\b(SSN|ISSN)\b:?\s(\d[\d-]{6,}[\dX])\b", lambda m: f"{spell(m.group(1))} {digits(m.group(2))}"),
+    numeric(r"(?<![\w.,-])(\d{4}(?:[ -]\d{4}){2,3})(?![\w-])", lambda m: digits(m.group(1))),
+    numeric(r"(?<![\w.,-])(\d{3}-\d{2}-\d{4})(?![\w-])", lambda m: digits(m.group(1))),
+    numeric(r"(?<![\w.])((?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d))(?:/(\d\d?))?(?::(\d{1,5}))?"
+            r"(?![\w]|\.\d)", _address),
 )
 _GROUP_END = r"(?![\w]|[.,]?\d| \d)"
 GROUPS: tuple[Rule, ...] = (
-    rule(rf"(?<![\w.,])(?<!\d )([1-9]\d{{0,2}}(?: \d{{3}}){{2,}}){_GROUP_END}", _ungroup),
-    rule(rf"(?<![\w.,])(?<!\d )([1-9]\d{{0,2}} \d{{3}}){_GROUP_END}(?=\s*(?:[a-zA-Zμ€£%°]|[.,;:!?)]|$))", _ungroup),
-    rule(r"(?<![\w.,])([1-9]\d{0,2}(?:'\d{3})+)(?![\w'\"])", _ungroup),
-    rule(r"(?<![\w.,])([1-9]\d{0,2}(?:_\d{3})+)(?!\w)", _ungroup),
-    rule(r"(?<![\w.,])([1-9]\d?(?:,\d\d)+,\d{3})(?![\w,])", _ungroup),
-    rule(r"(?<![\w.,])([1-9]\d{0,2}(?:\.\d{3})+),(\d{1,2})(?![\w,])", _european),
-    rule(r"(?<![\w.,])([1-9]\d{0,2}(?:\.\d{3}){2,})(?![\w]|\.\d)", _ungroup),
+    numeric(rf"(?<![\w.,])(?<!\d )([1-9]\d{{0,2}}(?: \d{{3}}){{2,}}){_GROUP_END}", _ungroup),
+    numeric(rf"(?<![\w.,])(?<!\d )([1-9]\d{{0,2}} \d{{3}}){_GROUP_END}(?=\s*(?:[a-zA-Zμ€£%°]|[.,;:!?)]|$))", _ungroup),
+    numeric(r"(?<![\w.,])([1-9]\d{0,2}(?:'\d{3})+)(?![\w'\"])", _ungroup),
+    numeric(r"(?<![\w.,])([1-9]\d{0,2}(?:_\d{3})+)(?!\w)", _ungroup),
+    numeric(r"(?<![\w.,])([1-9]\d?(?:,\d\d)+,\d{3})(?![\w,])", _ungroup),
+    numeric(r"(?<![\w.,])([1-9]\d{0,2}(?:\.\d{3})+),(\d{1,2})(?![\w,])", _european),
+    numeric(r"(?<![\w.,])([1-9]\d{0,2}(?:\.\d{3}){2,})(?![\w]|\.\d)", _ungroup),
 )
 
 VERSIONS: tuple[Rule, ...] = (
-    rule(r"\b(?:[Vv]ersion|[Vv]ers?\.?|[Vv]\.?)\s?(\d+(?:\.\d+)+)(?:-(?=[a-z]))?(?=[^\w]|rc|b\d|a\d|_|$)", lambda m: (
-        _version(m) + " ")),
-    rule(r"\b(?:[Vv]ers?\.|v)\s?(\d+)\b", lambda m: f"version {cardinal(int(m.group(1)))}"),
-    rule(r"(?<![\d.])(\d+(?:\.\d+){2,})(?!\.?\d)", lambda m: points(m.group(1))),
-    rule(r"\b(Python|Ubuntu|Node|Java|Perl|Ruby|Go|iOS|macOS|Android|Windows|PHP|CUDA|Debian|Linux|Firefox|Chrome) "
-         r"(\d+\.\d+)\b", lambda m: f"{m.group(1)} {points(m.group(2))}"),
-    rule(r"(?<![\w.])(-?\d+(?:\.\d+)?)[eE]([+-]?)(\d{1,3})\b(?!\.\d)", _power_of_ten),
+    numeric(r"\b(?:[Vv]ersion|[Vv]ers?\.?|[Vv]\.?)\s?(\d+(?:\.\d+)+)(?:-(?=[a-z]))?(?=[^\w]|rc|b\d|a\d|_|$)",
+            lambda m: _version(m) + " "),
+    numeric(r"\b(?:[Vv]ers?\.|v)\s?(\d+)\b", lambda m: f"version {cardinal(int(m.group(1)))}"),
+    numeric(r"(?<![\d.])(\d+(?:\.\d+){2,})(?!\.?\d)", lambda m: points(m.group(1))),
+    numeric(r"\b(Python|Ubuntu|Node|Java|Perl|Ruby|Go|iOS|macOS|Android|Windows|PHP|CUDA|Debian|Linux|Firefox|Chrome) "
+            r"(\d+\.\d+)\b", lambda m: f"{m.group(1)} {points(m.group(2))}"),
+    numeric(r"(?<![\w.])(-?\d+(?:\.\d+)?)[eE]([+-]?)(\d{1,3})\b(?!\.\d)", _power_of_ten),
 )
 
 _SCORE = r"\b(?:won|wins?|lost|loses?|beat|beats|led|leads?|drew|draws?|tied|score[ds]?|defeated|ahead|down|up)\b"
 SCORES: tuple[Rule, ...] = (
-    rule(r"(?<![\w./])(50|20)\s?[-/]\s?(50|20)(?![\w/])", lambda m: (
+    numeric(r"(?<![\w./])(50|20)\s?[-/]\s?(50|20)(?![\w/])", lambda m: (
         f"{cardinal(int(m.group(1)))} {cardinal(int(m.group(2)))}")),
-    rule(r"(?<![\w./])([2-9])/([48])(?= (?:time|meter|metre|measure|bar|beat|signature|rhythm)\b)", lambda m: (
+    numeric(r"(?<![\w./])([2-9])/([48])(?= (?:time|meter|metre|measure|bar|beat|signature|rhythm)\b)", lambda m: (
         f"{cardinal(int(m.group(1)))} {cardinal(int(m.group(2)))}")),
-    rule(r"\b[Ff]/(\d+(?:\.\d+)?)\b", lambda m: f"F {amount(m.group(1))}"),
-    rule(r"(?<![\w./])(\d+\.\d+)/(\d+)(?![\w/])", lambda m: f"{amount(m.group(1))} out of {amount(m.group(2))}"),
-    rule(r"(?<![\w.:])(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)(?=[-\s]+(?:ratio|scale|odds|aspect|mixture|screen|display)\b)",
-         lambda m: f"{amount(m.group(1))} to {amount(m.group(2))}"),
-    rule(r"(?<![\w.:])(\d{1,3}):(\d{1,3})(?![\w:]|\.\d)", lambda m: f"{amount(m.group(1))} to {amount(m.group(2))}"),
-    rule(r"(?<![\w.:])(\d{1,3})(?::\d{1,3}){2,}(?![\w:])", lambda m: digits(m.group())),
+    numeric(r"\b[Ff]/(\d+(?:\.\d+)?)\b", lambda m: f"F {amount(m.group(1))}"),
+    numeric(r"(?<![\w./])(\d+\.\d+)/(\d+)(?![\w/])", lambda m: f"{amount(m.group(1))} out of {amount(m.group(2))}"),
+    numeric(r"(?<![\w.:])(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)(?=[-\s]+(?:ratio|scale|odds|aspect|mixture|screen|display)\b)",
+            lambda m: f"{amount(m.group(1))} to {amount(m.group(2))}"),
+    numeric(r"(?<![\w.:])(\d{1,3}):(\d{1,3})(?![\w:]|\.\d)", lambda m: f"{amount(m.group(1))} to {amount(m.group(2))}"),
+    numeric(r"(?<![\w.:])(\d{1,3})(?::\d{1,3}){2,}(?![\w:])", lambda m: digits(m.group())),
 )
 
 FRACTIONS: tuple[Rule, ...] = (
-    rule(r"(?<![\w.])(\d+)[ -](\d{1,2})/(\d{1,3})(?![\w/])", _mixed),
-    rule(rf"(?<![\w.])({NUMBER})\s?([{VULGAR}])(-(?=[a-z]))?", _mixed_vulgar),
+    numeric(r"(?<![\w.])(\d+)[ -](\d{1,2})/(\d{1,3})(?![\w/])", _mixed),
+    numeric(rf"(?<![\w.])({NUMBER})\s?([{VULGAR}])(-(?=[a-z]))?", _mixed_vulgar),
     rule(r"½ (?=(?:cup|hour|mile|day|inch|pound|dozen|teaspoon|tablespoon|liter|pint|year)\b)", "half a "),
     rule(rf"[{VULGAR}]", lambda m: f" {vulgar(m.group())} "),
-    rule(r"⅟(\d+)", lambda m: fraction(1, int(m.group(1))) if int(m.group(1)) > 1 else "one over one"),
-    rule(r"(?<![\w./])(\d{1,4})/(\d{1,4})(?![\w/]|\.\d)", _slashed),
+    numeric(r"⅟(\d+)", lambda m: fraction(1, int(m.group(1))) if int(m.group(1)) > 1 else "one over one"),
+    numeric(r"(?<![\w./])(\d{1,4})/(\d{1,4})(?![\w/]|\.\d)", _slashed),
 )
 
 _MANY = r"(?:two|three|four|five|six|seven|eight|nine|ten|these|those|his|her|my|your|their|some|all|of|many|several)"
 ORDINALS: tuple[Rule, ...] = (
-    rule(rf"\b({_MANY}) (\d{{1,3}})s\b", lambda m: f"{m.group(1)} {_several(m.group(2))}"),
+    numeric(rf"\b({_MANY}) (\d{{1,3}})s\b", lambda m: f"{m.group(1)} {_several(m.group(2))}"),
     rule(r"(?<![\w'])([A-F])\+(?![\w+])", lambda m: f"{spell(m.group(1))} plus"),
     rule(r"(?<![\w'])([A-F])-(?=\s[a-z]|[,.]|$)", lambda m: f"{spell(m.group(1))} minus"),
     rule(r"&\s?([A-Z])s\b", r" and \1's"),
-    rule(r"(?<![\w.,])(\d[\d,]*)(?:st|nd|rd|th|ST|ND|RD|TH)\s?[-–—]\s?(?=\d[\d,]*(?:st|nd|rd|th)\b)", lambda m: (
+    numeric(r"(?<![\w.,])(\d[\d,]*)(?:st|nd|rd|th|ST|ND|RD|TH)\s?[-–—]\s?(?=\d[\d,]*(?:st|nd|rd|th)\b)", lambda m: (
         _ordinal(m) + " to ")),
-    rule(r"(?<![\w.])(\d{1,3}(?:,\d{3})*|\d+)-?(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal),
+    numeric(r"(?<![\w.])(\d{1,3}(?:,\d{3})*|\d+)-?(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal),
 )
 NUMBERS: tuple[Rule, ...] = (
-    rule(r"(?<![\w.])(\d+(?:\.\d+)?)x(?!\w)", lambda m: f"{amount(m.group(1))} times"),
-    rule(r"(?<=\d)(?:\s?[x×X]\s?)(?=\d)", " by "),
-    rule(r"(?<![\w.])(\d+(?:\.\d+)?)[kK]\b(?=\+?(?:[^\w-]|$))(?! (?:video|resolution|TV|screen|display|monitor))",
-         lambda m: f"{amount(m.group(1))} thousand"),
-    rule(r"(?<![\w.])(\d+(?:\.\d+)?)M\b(?=\+?\s+[a-z])", lambda m: f"{amount(m.group(1))} million"),
-    rule(r"(?<![\w.])(\d+(?:\.\d+)?)(?:B|bn)\b(?=\+?\s+[a-z])", lambda m: f"{amount(m.group(1))} billion"),
-    rule(r"#\s?(?=\d)", "number "),
+    numeric(r"(?<![\w.])(\d+(?:\.\d+)?)x(?!\w)", lambda m: f"{amount(m.group(1))} times"),
+    numeric(r"(?<=\d)(?:\s?[x×X]\s?)(?=\d)", " by "),
+    numeric(r"(?<![\w.])(\d+(?:\.\d+)?)[kK]\b(?=\+?(?:[^\w-]|$))(?! (?:video|resolution|TV|screen|display|monitor))",
+            lambda m: f"{amount(m.group(1))} thousand"),
+    numeric(r"(?<![\w.])(\d+(?:\.\d+)?)M\b(?=\+?\s+[a-z])", lambda m: f"{amount(m.group(1))} million"),
+    numeric(r"(?<![\w.])(\d+(?:\.\d+)?)(?:B|bn)\b(?=\+?\s+[a-z])", lambda m: f"{amount(m.group(1))} billion"),
+    numeric(r"#\s?(?=\d)", "number "),
     rule(r"№ ?", "number "),
-    rule(r"\b(COVID|Covid|covid)-?19\b", "covid nineteen"),
-    rule(r"\b([A-Za-z]+)-(\d{1,4})(?![\w.,]\d|\w|-)", _behind_dash),
-    rule(r"(?<![\w.,])(?=\w*[A-Za-z])(?=\w*\d)(?:[A-Za-z]*\d+)+[A-Za-z]*(?!\w|[.,]\d)(?<!\d[a-z]{2})(?<!\ds)", code),
-    rule(rf"(?<![\w.,-])(-?{NUMBER})\s?[–—]\s?(-?{NUMBER})(?!\w)", _range),
-    rule(rf"(?<![\w.,-])({NUMBER})-({NUMBER})(?![\w-])", _range),
-    rule(r"(?<=\d)%\s?[-–—]\s?(?=\d)", " percent to "),
-    rule(r"(?<=\d) [-–] (?=\d)", " minus "),
-    rule(r"(?<=\d) ?/ ?(?=\d)", " divided by "),
-    rule(r"(?<=\d) ?\* ?(?=\d)", " times "),
-    rule(r"(?<![\w.])(\d+)'s?(?!\w)", _possessive_of),
-    rule(rf"(?<![\w)\].,])[-–−](?={NUMBER}|\.\d)", "minus "),
-    rule(r"(?<![\w)])\+(?=\d)", "plus "),
-    rule(r"(?<![\w.])\.(\d+)", lambda m: f"zero point {digits(m.group(1))}"),
-    rule(r"(?<![\w.])(\d+)('s|s)\b", _possessive),
-    rule(r"(?<![\d.,])(\d{16,})(?![\d,])", lambda m: digits(m.group(1))),
-    rule(r"\b((?:[Rr]oom|[Ff]light|[Rr]oute|[Hh]ighway|[Bb]us|[Ss]uite|[Aa]pt|[Aa]partment|[Aa]rea|[Ee]xtension)) "
-         r"(\d{3})(?![\w]|[.,]\d)", _to_the_year),
-    rule(r"\b(ZIP|zip|PIN|pin|code|Code|postcode) (\d{4,6})(?![\w,]|\.\d)", lambda m: (
+    numeric(r"\b(COVID|Covid|covid)-?19\b", "covid nineteen"),
+    numeric(r"\b([A-Za-z]+)-(\d{1,4})(?![\w.,]\d|\w|-)", _behind_dash),
+    numeric(r"(?<![\w.,])(?=\w*[A-Za-z])(?=\w*\d)(?:[A-Za-z]*\d+)+[A-Za-z]*(?!\w|[.,]\d)(?<!\d[a-z]{2})(?<!\ds)", code),
+    numeric(rf"(?<![\w.,-])(-?{NUMBER})\s?[–—]\s?(-?{NUMBER})(?!\w)", _range),
+    numeric(rf"(?<![\w.,-])({NUMBER})-({NUMBER})(?![\w-])", _range),
+    numeric(r"(?<=\d)%\s?[-–—]\s?(?=\d)", " percent to "),
+    numeric(r"(?<=\d) [-–] (?=\d)", " minus "),
+    numeric(r"(?<=\d) ?/ ?(?=\d)", " divided by "),
+    numeric(r"(?<=\d) ?\* ?(?=\d)", " times "),
+    numeric(r"(?<![\w.])(\d+)'s?(?!\w)", _possessive_of),
+    numeric(rf"(?<![\w)\].,])[-–−](?={NUMBER}|\.\d)", "minus "),
+    numeric(r"(?<![\w)])\+(?=\d)", "plus "),
+    numeric(r"(?<![\w.])\.(\d+)", lambda m: f"zero point {digits(m.group(1))}"),
+    numeric(r"(?<![\w.])(\d+)('s|s)\b", _possessive),
+    numeric(r"(?<![\d.,])(\d{16,})(?![\d,])", lambda m: digits(m.group(1))),
+    numeric(r"\b((?:[Rr]oom|[Ff]light|[Rr]oute|[Hh]ighway|[Bb]us|[Ss]uite|[Aa]pt|[Aa]partment|[Aa]rea|[Ee]xtension)) "
+            r"(\d{3})(?![\w]|[.,]\d)", _to_the_year),
+    numeric(r"\b(ZIP|zip|PIN|pin|code|Code|postcode) (\d{4,6})(?![\w,]|\.\d)", lambda m: (
         f"{m.group(1).lower()} {digits(m.group(2))}")),
-    rule(rf"(?<![\d.,])({NUMBER})", lambda m: _spaced(m, plain_number(m.group(1)))),
-    rule(r"\d+", lambda m: _spaced(m, code_number(m.group()))),
+    numeric(rf"(?<![\d.,])({NUMBER})", lambda m: _spaced(m, plain_number(m.group(1)))),
+    numeric(r"\d+", lambda m: _spaced(m, code_number(m.group()))),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from photophone.text.forms.number_words import NUMBER, VULGAR, amount, cardinal, fraction, vulgar
-from photophone.text.forms.rules import Rule, choices, rule, word_set
+from photophone.text.forms.rules import Rule, choices, numeric, rule, word_set
 from photophone.text.forms.tables import ALONE, BASES, CURRENCIES, MAGNITUDES, PLURALS, PREFIXES, TAKES, UNITS
 
 _DASH = r"\s?(?:[-–—])\s?"
@@ -67,14 +67,14 @@ def _between(match: re.Match) -> str:
 
 
 MONEY: tuple[Rule, ...] = (
-    rule(rf"({_SIGNS})({NUMBER}){_DASH}\1(?={NUMBER})", lambda m: f"{m.group(1)}{m.group(2)}-"),
-    rule(rf"(?<!\w)(?P<sign>[-−])?(?P<symbol>{_SIGNS})\s?-?(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{_MONEY})"
-         rf"{_MAGNITUDE}", _money),
-    rule(rf"(?<!\w)(?P<sign>[-−])?(?P<symbol>{_CODES})\s(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{NUMBER}){_MAGNITUDE}"
-         r"(?!\w)", _money),
-    rule(rf"(?<![\w.])(?P<sign>[-−])?(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{NUMBER}){_MAGNITUDE}\s?"
-         rf"(?P<symbol>{_CODES}|[$€£₹₿¥₽₺])(?![\w])", _money),
-    rule(rf"(?<![\w.])({NUMBER})\s?¢", lambda m: f"{amount(m.group(1))} cent" + (
+    numeric(rf"({_SIGNS})({NUMBER}){_DASH}\1(?={NUMBER})", lambda m: f"{m.group(1)}{m.group(2)}-"),
+    numeric(rf"(?<!\w)(?P<sign>[-−])?(?P<symbol>{_SIGNS})\s?-?(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{_MONEY})"
+            rf"{_MAGNITUDE}", _money),
+    numeric(rf"(?<!\w)(?P<sign>[-−])?(?P<symbol>{_CODES})\s(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{NUMBER}){_MAGNITUDE}"
+            r"(?!\w)", _money),
+    numeric(rf"(?<![\w.])(?P<sign>[-−])?(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{NUMBER}){_MAGNITUDE}\s?"
+            rf"(?P<symbol>{_CODES}|[$€£₹₿¥₽₺])(?![\w])", _money),
+    numeric(rf"(?<![\w.])({NUMBER})\s?¢", lambda m: f"{amount(m.group(1))} cent" + (
         "" if m.group(1) == "1" or describes(m) else "s")),
     rule(rf"(?<!\w)(?:{_SIGNS})(?!\d|\.\d)", lambda m: f" {CURRENCIES[m.group()][m.group() not in _NAMED]} "),
     rule(rf"(?<=dollars|.pounds|..euros|..cents)/({choices(UNITS)})\b", lambda m: f" per {UNITS[m.group(1)]}"),
@@ -178,41 +178,41 @@ def _vulgar_unit(match: re.Match) -> str:
 
 
 UNIT_RULES: tuple[Rule, ...] = (
-    rule(rf"(?<![\w.,])(\d{{1,3}}),(\d{{1,2}})(?=\s?(?:%|(?:{_COMPOUND}){_BEHIND}))", r"\1.\2"),  # a decimal comma
-    rule(rf"({NUMBER})\s?%{_DASH}(?=\d)", lambda m: f"{amount(m.group(1))} percent to "),
-    rule(r"(?<=\d) K\b(?![\w.-])(?! [a-z]+s?\b)", " kelvins"),
-    rule(r"(?<![\w.])(\d{1,3}(?:\.\d+)?)\s?°\s?(\d{1,2}(?:\.\d+)?)'\s?(?:(\d{1,2}(?:\.\d+)?)(?:\"|''))?\s?([NSEW]\b)?",
-         _angle),
-    rule(r"(?<![\w.])(\d{1,3}(?:\.\d+)?)\s?°\s?()()([NSEW])\b", _angle),
-    rule(r"\b(\d{1,2})'\s?(\d{1,2}(?:\.\d+)?)(?:''|\")?(?![\w'])", _feet),
-    rule(r"(?<![\w.'])(\d{1,3}(?:\.\d+)?)(?:''|\")(?=\s+[a-z]|\s?[x×])", lambda m: f"{amount(m.group(1))} inch" + (
+    numeric(rf"(?<![\w.,])(\d{{1,3}}),(\d{{1,2}})(?=\s?(?:%|(?:{_COMPOUND}){_BEHIND}))", r"\1.\2"),  # a decimal comma
+    numeric(rf"({NUMBER})\s?%{_DASH}(?=\d)", lambda m: f"{amount(m.group(1))} percent to "),
+    numeric(r"(?<=\d) K\b(?![\w.-])(?! [a-z]+s?\b)", " kelvins"),
+    numeric(r"(?<![\w.])(\d{1,3}(?:\.\d+)?)\s?°\s?(\d{1,2}(?:\.\d+)?)'\s?(?:(\d{1,2}(?:\.\d+)?)(?:\"|''))?\s?([NSEW]\b)?",
+            _angle),
+    numeric(r"(?<![\w.])(\d{1,3}(?:\.\d+)?)\s?°\s?()()([NSEW])\b", _angle),
+    numeric(r"\b(\d{1,2})'\s?(\d{1,2}(?:\.\d+)?)(?:''|\")?(?![\w'])", _feet),
+    numeric(r"(?<![\w.'])(\d{1,3}(?:\.\d+)?)(?:''|\")(?=\s+[a-z]|\s?[x×])", lambda m: f"{amount(m.group(1))} inch" + (
         "" if m.group(1) == "1" or describes(m) else "es" if "x" in m.string[m.end():m.end() + 2] else "")),
-    rule(r"(?<!\w)(\d{1,3})'\s?[x×]\s?(\d{1,3})'", lambda m: (
+    numeric(r"(?<!\w)(\d{1,3})'\s?[x×]\s?(\d{1,3})'", lambda m: (
         f"{cardinal(int(m.group(1)))} foot by {cardinal(int(m.group(2)))} foot")),
-    rule(r"(?<!\w)(\d+(?:\.\d+)?)\"?\s?[x×]\s?(\d+(?:\.\d+)?)\"", lambda m: (
+    numeric(r"(?<!\w)(\d+(?:\.\d+)?)\"?\s?[x×]\s?(\d+(?:\.\d+)?)\"", lambda m: (
         f"{amount(m.group(1))} by {amount(m.group(2))} inches")),
-    rule(r"(?<!\w)(\d{1,3})'(?=\s(?:tall|wide|long|deep|high)\b)", lambda m: f"{cardinal(int(m.group(1)))} feet"),
-    rule(r"(?<=[A-Za-z]) [x×] (?=\d)", " by "),
-    rule(rf"(?<![\w./])(?:(\d+)[ -])?(\d{{1,2}})/(\d{{1,2}})[\s-]?({_COMPOUND}){_BEHIND}", _part_of_unit),
+    numeric(r"(?<!\w)(\d{1,3})'(?=\s(?:tall|wide|long|deep|high)\b)", lambda m: f"{cardinal(int(m.group(1)))} feet"),
+    numeric(r"(?<=[A-Za-z]) [x×] (?=\d)", " by "),
+    numeric(rf"(?<![\w./])(?:(\d+)[ -])?(\d{{1,2}})/(\d{{1,2}})[\s-]?({_COMPOUND}){_BEHIND}", _part_of_unit),
     rule(rf"(?<![\w./])(\d+)?\s?([{VULGAR}])[\s-]?({_COMPOUND}){_BEHIND}", _vulgar_unit),
-    rule(rf"(?<![\w.])({NUMBER}) in\.(?=\s+[a-z])|(?<![\w.])({NUMBER}) in (?=(?:tall|wide|long|deep|high|thick|x)\b)"
-         rf"|(?<=[a-z] )({NUMBER}) in(?=[.,;:]?$)", lambda m: (
-             f"{amount(next(filter(None, m.groups())))} inches ")),
-    rule(rf"\b(\d+)\s?(?:ft\.?|feet)\s({NUMBER})\s?in\b(?:\.(?=\s+[a-z]))?(?!\s+(?:the|a|my|his)\b)", lambda m: (
+    numeric(rf"(?<![\w.])({NUMBER}) in\.(?=\s+[a-z])|(?<![\w.])({NUMBER}) in (?=(?:tall|wide|long|deep|high|thick|x)\b)"
+            rf"|(?<=[a-z] )({NUMBER}) in(?=[.,;:]?$)", lambda m: (
+                f"{amount(next(filter(None, m.groups())))} inches ")),
+    numeric(rf"\b(\d+)\s?(?:ft\.?|feet)\s({NUMBER})\s?in\b(?:\.(?=\s+[a-z]))?(?!\s+(?:the|a|my|his)\b)", lambda m: (
         f"{amount(m.group(1))} feet {amount(m.group(2))} inches")),
-    rule(rf"(?<![\w.,])(?P<sign>(?<![\w)])[-−])?(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{NUMBER})(?P<between>\s?|-)"
-         rf"(?P<unit>{_COMPOUND})\.(?=\s+[a-z(]|,)", _measure),
-    rule(rf"(?<![\w.,])(?P<sign>(?<![\w)])[-−])?(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{NUMBER})(?P<between>\s?|-)"
-         rf"(?P<unit>{_COMPOUND}){_BEHIND}", _measure),
-    rule(rf"(?<![\w.,])(?P<sign>(?<![\w)])[-−])?(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{NUMBER})(?P<between>\s?|-)"
-         rf"(?P<unit>{_COMPOUND})/(?=[a-z]{{3,}})", lambda m: _measure(m) + " per "),
+    numeric(rf"(?<![\w.,])(?P<sign>(?<![\w)])[-−])?(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{NUMBER})(?P<between>\s?|-)"
+            rf"(?P<unit>{_COMPOUND})\.(?=\s+[a-z(]|,)", _measure),
+    numeric(rf"(?<![\w.,])(?P<sign>(?<![\w)])[-−])?(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{NUMBER})(?P<between>\s?|-)"
+            rf"(?P<unit>{_COMPOUND}){_BEHIND}", _measure),
+    numeric(rf"(?<![\w.,])(?P<sign>(?<![\w)])[-−])?(?:(?P<first>{NUMBER}){_DASH})?(?P<number>{NUMBER})(?P<between>\s?|-)"
+            rf"(?P<unit>{_COMPOUND})/(?=[a-z]{{3,}})", lambda m: _measure(m) + " per "),
     rule(rf"(?<![\w/.])(?=\w{{2}})(?:{_UNIT}){_POWER}/(?:{_UNIT}){_POWER}(?![\w/])", lambda m: (
         unit_words(m.group(), True))),
-    rule(rf"(?<![\w.,])({NUMBER}){_DASH}({NUMBER})\s?%", lambda m: (
+    numeric(rf"(?<![\w.,])({NUMBER}){_DASH}({NUMBER})\s?%", lambda m: (
         f"{amount(m.group(1))} to {amount(m.group(2))} percent")),
-    rule(rf"(?<![\w.])({NUMBER})\s?%", lambda m: f"{amount(m.group(1))} percent"),
-    rule(rf"(?<![\w.])({NUMBER})/(?=(?:second|minute|hour|day|week|month|year|person|night|capita)\b)", lambda m: (
+    numeric(rf"(?<![\w.])({NUMBER})\s?%", lambda m: f"{amount(m.group(1))} percent"),
+    numeric(rf"(?<![\w.])({NUMBER})/(?=(?:second|minute|hour|day|week|month|year|person|night|capita)\b)", lambda m: (
         f"{amount(m.group(1))} per ")),
-    rule(rf"(?<![\w.])({NUMBER})\s?°", lambda m: f"{amount(m.group(1))} degree" + (
+    numeric(rf"(?<![\w.])({NUMBER})\s?°", lambda m: f"{amount(m.group(1))} degree" + (
         "" if m.group(1) == "1" or describes(m) else "s")),
 )
