@@ -71,7 +71,7 @@ def find_in_folder(entry: ModelEntry, folder: Path) -> Path:
 
     wanted = entry.files[0] if entry.files else None
     if wanted is not None:
-        for name in (wanted, *other_names(wanted)):
+        for name in (wanted, Path(wanted).name, *other_names(wanted)):
             if (folder / name).is_file():
                 return folder / name
     # a folder of a release may hold parts beside each other: one that is named otherwise is not guessed

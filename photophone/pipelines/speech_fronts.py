@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,15 @@ from photophone.core.limits import MAX_VOICE_SECONDS
 from photophone.data.audio import read_audio
 from photophone.data.audio_checks import check_rate, check_samples
 from photophone.data.resampling import resample_audio
+from photophone.data.voice_prompts import end_on_pause
 from photophone.generators.conditions import Condition
+from photophone.generators.pocket_tts.condition import VoicedText
+from photophone.generators.pocket_tts.model import PocketTTS
 from photophone.generators.speech_ar.model import Phonemes
-from photophone.generators.voxcpm.condition import SpeechSequence
+from photophone.generators.speech_sequence import SpeechSequence
 from photophone.generators.voxcpm.model import VoxCPM
 from photophone.layers.lengths import length_mask
+from photophone.text.pocket_tts import PocketRules, frames_after, pocket_ids, pocket_pieces
 from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text, unread_parts
 from photophone.text.voxcpm import WrittenPiece, check_words, voxcpm_ids, written_pieces
 
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
 PATCHES_PER_ID, SPARE_PATCHES, MOST_PATCHES = 6, 10, 2000
 """VoxCPM speaks at most this long: so many patches for each id of the text, and some more."""
+IDS_PER_SECOND, SPARE_SECONDS = 3.0, 2.0
+"""Pocket TTS speaks at most this long: so many ids of the text a second, and some more."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +212,69 @@ class PromptedSpeech(SpeechFront):
         size = self.generator.config.patch_size * self.codec.hop_length
         missing = -len(audio) % size
         audio = functional.pad(audio, (missing, 0) if voice.text is not None else (0, missing))
+        return SpokenVoice(self.codec.encode(audio[None, None].to(self.codec.device)).values[0], voice.text)
+
+
+class PocketSpeech(PromptedSpeech):
+    """Words and perhaps a voice, for Pocket TTS.
+
+    The words of a voice's recording are not needed, and not read.
+
+    Args:
+        generator: reads the ids.
+        codec: of its tokens.
+        tokenizer: of its published folder.
+        rules: what its training text did not have.
+    """
+
+    def __init__(self, generator: PocketTTS, codec: AudioCodec, tokenizer: PreTrainedTokenizerBase,
+                 rules: PocketRules) -> None:
+        super().__init__(generator, codec, tokenizer)
+        self.rules = rules
+
+    def pieces(self, text: str) -> list[WrittenPiece]:
+        """Sentences of a text, as many together as are spoken well in one go."""
+        return list(pocket_pieces(self.tokenizer, text, self.rules))
+
+    def condition(self, requests: list[Request]) -> VoicedText:
+        """Words and voices.
+
+        Raises:
+            ValueError: they leave no room for speech.
+        """
+        texts = [pocket_ids(self.tokenizer, request.piece.text) for request in requests]
+        sequence = self.generator.prepare(texts, [request.voice and request.voice.tokens for request in requests])
+        most = self.generator.config.max_length
+        room = most - sequence.text_ids.shape[1]
+        if room < 1:
+            raise ValueError(f"text and voice leave no room in the {most} positions of the model; give a shorter "
+                             "recording of the voice")
+        device = self.generator.device
+        limits = torch.tensor(self.limits(requests), device=device).clamp(max=room)
+        after = torch.tensor([frames_after(request.piece.text) for request in requests], device=device)
+        return replace(sequence, max_patches=limits, frames_after=after)
+
+    def limits(self, requests: list[Request]) -> list[int]:
+        """Frames: what the authors allow for a text."""
+        seconds = [len(pocket_ids(self.tokenizer, request.piece.text)) / IDS_PER_SECOND + SPARE_SECONDS
+                   for request in requests]
+        return [math.ceil(count * self.codec.frame_rate) for count in seconds]
+
+    def lead_in(self, voice: SpokenVoice) -> Tensor | None:
+        """Nothing: a recording is not continued."""
+        return None
+
+    def read_voice(self, voice: Voice) -> SpokenVoice:
+        """A recording as tokens, ended with a pause as those of the training.
+
+        Raises:
+            ValueError: the recording cannot be read, is too long, or lasts less than a frame.
+        """
+        audio = voice_samples(voice, self.codec.sample_rate)
+        if len(audio) < self.codec.hop_length:
+            raise ValueError(f"the voice lasts {1000 * len(audio) / self.codec.sample_rate:.0f} ms; about 5 s are "
+                             "good")
+        audio = end_on_pause(audio, self.codec.sample_rate)
         return SpokenVoice(self.codec.encode(audio[None, None].to(self.codec.device)).values[0], voice.text)
 
 

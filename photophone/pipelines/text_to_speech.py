@@ -16,6 +16,7 @@ from photophone.core.noise import SeededNoise, draw_seed
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
+from photophone.generators.pocket_tts.model import PocketTTS
 from photophone.generators.sampler import Sampler, check_option
 from photophone.generators.sparktts.model import SparkTTS
 from photophone.loading.chains import check_chain, find_sources, read_config, settings_of
@@ -32,6 +33,7 @@ from photophone.pipelines.speech_attack import MURMURING, SharpAttack, begins_so
 from photophone.pipelines.speech_chains import load_chain
 from photophone.pipelines.speech_fronts import (
     PhonemeSpeech,
+    PocketSpeech,
     PromptedSpeech,
     Request,
     SpeechFront,
@@ -40,6 +42,7 @@ from photophone.pipelines.speech_fronts import (
 )
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
 from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
+from photophone.text.pocket_tts import load_pocket_tokenizer, rules_of
 from photophone.text.sparktts import VoiceAttributes
 from photophone.text.speech_text import SpeechPiece
 from photophone.text.voxcpm import WrittenPiece, load_tokenizer
@@ -88,8 +91,8 @@ _Part = tuple[Tensor, _Piece | None]
 
 
 class TextToSpeechPipeline(Pipeline):
-    """Text to speech: English by the built-in voice, other languages and given voices by VoxCPM, CosyVoice 2 and 3, and
-    Spark-TTS.
+    """Text to speech: English by the built-in voice; other languages and given voices by VoxCPM, Pocket TTS, CosyVoice 2
+    and 3, and Spark-TTS.
 
     Each sentence is generated from its own seed, drawn from that of the text, so it depends on nothing else; the
     codec decodes all sentences of a text as one stream, so there are no clicks where they meet. VoxCPM gets whole
@@ -98,8 +101,8 @@ class TextToSpeechPipeline(Pipeline):
 
     Args:
         speech_generator: :class:`photophone.SpeechFlowAR`, :class:`photophone.generators.voxcpm.model.VoxCPM`,
-            :class:`photophone.CosyVoiceQwenLM` or :class:`photophone.SparkTTS`. For one that reads something else,
-            derive from this class and give :attr:`front`.
+            :class:`photophone.PocketTTS`, :class:`photophone.CosyVoiceQwenLM` or :class:`photophone.SparkTTS`. For one
+            that reads something else, derive from this class and give :attr:`front`.
         codec: tokens to speech; it must stream. Of CosyVoice the vocoder, of Spark-TTS BiCodec.
         text_tokenizer: of all but the first; None for phonemes.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
@@ -155,7 +158,7 @@ class TextToSpeechPipeline(Pipeline):
         return cls(load_original(name, source, **{**settings_of(name, settings), **(generator_config or {})}),
                    load_original(codec, codec_source, **{**settings_of(codec, settings),
                                                             **(codec_config or {})}),
-                   load_tokenizer(vocabulary, **hub), published={"model": name, "revision": commit})
+                   _vocabulary(name, vocabulary, **hub), published={"model": name, "revision": commit})
 
     @property
     def sample_rate(self) -> int:
@@ -172,9 +175,12 @@ class TextToSpeechPipeline(Pipeline):
             return CosyVoiceSpeech(self.speech_generator, TokenToSpeechPipeline(self.flow, self.codec, flow),
                                    self.text_tokenizer, self.unit_tokenizer, self.speaker_encoder,
                                    () if self.speech_generator.config.own_specials else SILENT_TOKENS)
+        parts = self.speech_generator, self.codec, self.text_tokenizer
         if isinstance(self.speech_generator, SparkTTS):
-            return SparkSpeech(self.speech_generator, self.codec, self.text_tokenizer)
-        return PromptedSpeech(self.speech_generator, self.codec, self.text_tokenizer)
+            return SparkSpeech(*parts)
+        if isinstance(self.speech_generator, PocketTTS):
+            return PocketSpeech(*parts, rules_of(self.source["model"]))
+        return PromptedSpeech(*parts)
 
     @torch.no_grad()
     def __call__(self, text: str | list[str], *, voice: Voice | VoiceAttributes | None = None,
@@ -413,3 +419,10 @@ class TextToSpeechPipeline(Pipeline):
             chosen["speed"] = speed
         settings = {**self.speech_generator.sampler_settings, **self.published_sampler, **chosen}
         return family.Sampler.from_settings(settings, family.__name__)
+
+
+def _vocabulary(name: str, source: str | Path, **hub: Any) -> PreTrainedTokenizerBase:
+    """The text tokenizer of a registered generator."""
+    if not issubclass(find(name).load_class(), PocketTTS):
+        return load_tokenizer(source, **hub)
+    return load_pocket_tokenizer(source, find(name).files[1], **hub)

@@ -9,7 +9,7 @@ from tiny import shake
 
 from photophone import SeededNoise, Tokens, create_model
 from photophone.codecs.audio_vae.config import codec_config
-from photophone.generators.voxcpm.condition import SpeechSequence, append_speech
+from photophone.generators.speech_sequence import SpeechSequence, append_speech
 from photophone.generators.voxcpm.config import generator_config
 from photophone.generators.voxcpm.model import AUDIO_START, REFERENCE_END, REFERENCE_START
 from photophone.generators.voxcpm.sampler import VoxCPMSampler

@@ -11,7 +11,7 @@ from torch import Tensor
 from photophone.codecs.audio_vae.config import codec_config
 from photophone.codecs.audio_vae.model import AudioVAE
 from photophone.core.tokens import Tokens
-from photophone.generators.voxcpm.condition import SpeechSequence
+from photophone.generators.speech_sequence import SpeechSequence
 from photophone.generators.voxcpm.config import generator_config
 from photophone.generators.voxcpm.model import VoxCPM
 from photophone.generators.voxcpm.sampler import VoxCPMSampler

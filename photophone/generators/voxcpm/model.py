@@ -22,7 +22,7 @@ from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, KVCache, autoregress, collect
 from photophone.generators.base import Generator, LossOutput
-from photophone.generators.voxcpm.condition import SpeechSequence, append_speech
+from photophone.generators.speech_sequence import SpeechSequence, append_speech
 from photophone.generators.voxcpm.config import generator_config
 from photophone.generators.voxcpm.sampler import VoxCPMSampler
 from photophone.heads.base import is_guided

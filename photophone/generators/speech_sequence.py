@@ -1,4 +1,4 @@
-"""What VoxCPM reads: sequences of text and patches of speech."""
+"""What generators read that go on from text to speech: sequences of text and patches of speech."""
 
 from __future__ import annotations
 
