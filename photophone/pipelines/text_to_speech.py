@@ -91,8 +91,8 @@ _Part = tuple[Tensor, _Piece | None]
 
 
 class TextToSpeechPipeline(Pipeline):
-    """Text to speech: English by the built-in voice; other languages and given voices by VoxCPM, Pocket TTS, CosyVoice 2
-    and 3, and Spark-TTS.
+    """Text to speech: English by the built-in voice; other languages and given voices by VoxCPM, Pocket TTS, CosyVoice
+    2 and 3, and Spark-TTS.
 
     Each sentence is generated from its own seed, drawn from that of the text, so it depends on nothing else; the
     codec decodes all sentences of a text as one stream, so there are no clicks where they meet. VoxCPM gets whole
