@@ -23,7 +23,8 @@ from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, KVCache, autoregress, collect
 from photophone.generators.base import Generator, LossOutput
 from photophone.generators.sampler import Sampler, option, temperature_option
-from photophone.generators.speech_sequence import SpeechSequence, attention_mask, positions
+from photophone.generators.speech_sequence import SpeechSequence
+from photophone.layers.left_padding import attention_mask, positions
 from photophone.layers.lengths import length_mask, masked_mean
 from photophone.layers.llama_block import LlamaStack, convert_llama_keys
 from photophone.layers.normal import normal_kl

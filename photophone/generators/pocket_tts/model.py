@@ -22,8 +22,8 @@ from photophone.generators.base import Generator, LossOutput
 from photophone.generators.pocket_tts.condition import VoicedText
 from photophone.generators.pocket_tts.config import generator_config
 from photophone.generators.pocket_tts.sampler import PocketTTSSampler
-from photophone.generators.speech_sequence import attention_mask, positions
 from photophone.heads.one_step import OneStepHead, end_loss
+from photophone.layers.left_padding import attention_mask, positions
 from photophone.layers.lengths import length_mask
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.window_attention import KYUTAI_NAMES, LayerNormBlock, rotary_slice
