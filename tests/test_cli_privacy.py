@@ -49,6 +49,8 @@ STEPS = [  # arguments, and the files that they name, below {work}
     (["tokenize_speech.py", "s.safetensors", "-c", "{models}/codec", "-o", "st.safetensors"], ["st.safetensors"]),
     (["mix_noise.py", "{models}/hum.mp3", "{models}/speech/1.wav", "-o", "mixed.wav"], ["mixed.wav"]),
     (["train_image_tokenizer.py", "--config", "{models}/train.yaml", "--output", "run"], ["run/"]),
+    (["record_head.py", "image", "{models}/lines.txt", "-m", "{models}/image", "-o", "recorded", "--parts", "1",
+      "--texts-per-part", "2", "--steps", "2", "--guidance-range", "1", "3"], ["recorded/"]),
     (["build_enhancer.py", "--enhancer", "{models}/enhancer/enhancer", "-o", "release", "--revision", "1"],
      ["release/"]),
 ]
@@ -62,7 +64,7 @@ SLOW = [
 ]
 ELSEWHERE = {"demo": "tests/demo/test_demo_ending.py"}
 ALIKE = {"train_codec.py", "train_enhancer.py", "train_image_generator.py", "train_tts.py", "build_pretrained.py",
-         "build_speech.py"}
+         "build_speech.py", "train_few_steps.py"}
 """The command of train_image_tokenizer.py and of build_enhancer.py with other parts."""
 ASKED_FOR = {"fetch_icons.py", "make_docs_tables.py", "make_docs_media.py"}
 """Downloads, and rewrites the documents of this repository."""
