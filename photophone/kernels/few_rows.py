@@ -171,12 +171,19 @@ def _run(x: Tensor, matrix: Matrix) -> Tensor:
     return y
 
 
-def _pack(values: Tensor, lanes: int, block: int) -> Tensor:
-    """Rounded weights (out, in) in the order of ``Matrix`` in ``native/decode.cpp``: (blocks, tiles, block, lanes,
+def _padded(values: Tensor, rows: int, columns: int) -> Tensor:
+    """A matrix with zeros behind it, up to multiples of ``rows`` and ``columns``; itself where none are missing."""
+    missing = -len(values) % rows, -values.shape[1] % columns
+    return F.pad(values, (0, missing[1], 0, missing[0])) if any(missing) else values.contiguous()
+
+
+def _pack(values: Tensor, dtype: torch.dtype, lanes: int, block: int) -> Tensor:
+    """Weights (out, in) in the order of ``Matrix`` in ``native/decode.cpp``: (blocks, tiles, block, lanes,
     parts of a word)."""
-    parts = 4 // values.element_size()
-    values = F.pad(values, (0, -values.shape[1] % (parts * lanes), 0, -len(values) % block))
-    packed = values.view(len(values) // block, block, -1, parts, lanes).permute(0, 2, 1, 4, 3).contiguous()
+    parts = 4 // dtype.itemsize
+    values = _padded(values, block, parts * lanes)
+    ordered = values.view(len(values) // block, block, -1, parts, lanes).permute(0, 2, 1, 4, 3)
+    packed = in_large_pages(ordered, dtype)
     if parts == 4:
         packed.view(torch.uint8)[..., :3] ^= 128  # all but the highest part of a word are read without sign
     return packed
@@ -186,13 +193,14 @@ def _pack_nibbles(values: Tensor, scale: Tensor, block: int) -> tuple[Tensor, Te
     """The same for int4: uint8 (blocks, tiles, words of a group, block, groups of a tile, 4), two weights in each; and
     scales (blocks, tiles, block, groups of a tile)."""
     groups, nibbles = 8, 8  # of a tile, and of a word
-    values = F.pad(values, (0, -values.shape[1] % (groups * GROUP), 0, -len(values) % block))
+    values = _padded(values, block, groups * GROUP)
     words = values.view(len(values) // block, block, -1, groups, GROUP // nibbles, nibbles).permute(0, 2, 4, 1, 3, 5)
     words = words.contiguous()
     words[..., :nibbles - 1] += 8
     packed = (words[..., ::2] & 15).to(torch.uint8) | (words[..., 1::2].to(torch.uint8) << 4)
     scale = F.pad(scale, (0, values.shape[1] // GROUP - scale.shape[1], 0, len(values) - len(scale)))
-    return packed, scale.view(len(values) // block, block, -1, groups).transpose(1, 2).contiguous()
+    scale = scale.view(len(values) // block, block, -1, groups).transpose(1, 2)
+    return in_large_pages(packed), in_large_pages(scale)
 
 
 class FewRowsWeight:
@@ -212,15 +220,13 @@ class FewRowsWeight:
         if code is None:
             raise RuntimeError(f"no compiled code for few rows: {reason}")
         self.outputs, self.channels = weight.shape
-        values, scale = round_weight(weight.detach(), kind)
+        weight = weight.detach()
+        rounded = kind in ("int8", "int4")  # other kinds are cast while they are packed: no copy in between
+        values, scale = round_weight(weight, kind) if rounded else (weight, None)
         self.bias = None if bias is None else bias.detach().float().contiguous()
         self.packed, self.scale = (_pack_nibbles(values, scale, code.packed_outputs()) if kind == "int4" else
-                                   (_pack(values, code.packed_lanes(), code.packed_outputs()), scale))
-        self._place()
-
-    def _place(self) -> None:
-        self.packed = in_large_pages(self.packed)
-        self.scale = None if self.scale is None else in_large_pages(self.scale)
+                                   (_pack(values, getattr(torch, kind), code.packed_lanes(), code.packed_outputs()),
+                                    scale))
         self._matrix: Matrix | None = None
 
     @property
@@ -235,7 +241,7 @@ class FewRowsWeight:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._place()
+        self.packed = in_large_pages(self.packed)
 
     def unpacked(self) -> Tensor:
         """The rounded weights float32 (out, in), times their scales."""

@@ -48,14 +48,17 @@ class _Chunks:
 _CHUNKS = _Chunks()
 
 
-def in_large_pages(tensor: Tensor) -> Tensor:
-    """A contiguous copy of a tensor on the processor, in large pages where there are some, else the tensor itself."""
-    tensor = tensor.contiguous()
-    if not hasattr(mmap, "MADV_HUGEPAGE") or not tensor.numel():
-        return tensor
-    try:
-        chunk, start = _CHUNKS.take(tensor.nbytes)
-    except OSError:  # no memory of this kind, or none at all, which the caller will hear of elsewhere
-        return tensor
-    made = torch.frombuffer(chunk, dtype=tensor.dtype, count=tensor.numel(), offset=start).view(tensor.shape)
-    return made.copy_(tensor)
+def in_large_pages(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A contiguous copy of a tensor on the processor, as ``dtype`` if given, in large pages where there are some."""
+    dtype = dtype or tensor.dtype
+    return _memory(tensor.shape, tensor.numel(), dtype).copy_(tensor)
+
+
+def _memory(shape: torch.Size, count: int, dtype: torch.dtype) -> Tensor:
+    if hasattr(mmap, "MADV_HUGEPAGE") and count:
+        try:
+            chunk, start = _CHUNKS.take(count * dtype.itemsize)
+            return torch.frombuffer(chunk, dtype=dtype, count=count, offset=start).view(shape)
+        except OSError:  # no memory of this kind, or none at all, which the next line will tell
+            pass
+    return torch.empty(shape, dtype=dtype)
