@@ -51,6 +51,20 @@ def test_prompts_and_seeds_matter(pipeline):
     assert red[0] - red[2] > blue[0] - blue[2]  # the apple is redder than the blue house
 
 
+def test_few_steps_are_the_default_and_more_agree_with_them(pipeline):
+    """A few steps of the flow map come near to what twenty make of the same noise; guidance is a working option."""
+    def tokens(**options):
+        return pipeline("birthday cake, flat emoji", generator=seeded(5), output_type="latent", **options).images.values
+
+    assert pipeline("house", generator=seeded(0)).settings["num_inference_steps"] == 4
+    usual = tokens()
+    variance = usual.var()
+    assert torch.equal(usual, tokens(num_inference_steps=4, guidance_scale=3.0))
+    assert (tokens(num_inference_steps=20) - usual).square().mean() < 0.1 * variance
+    errors = [float((tokens(guidance_scale=scale) - usual).square().mean()) for scale in (3.0, 3.2, 4.5, 8.0)]
+    assert errors[0] == 0 and errors == sorted(errors)
+
+
 def test_saved_again_it_makes_equal_images(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     again = TextToImagePipeline.from_pretrained(tmp_path)
