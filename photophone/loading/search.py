@@ -298,12 +298,14 @@ def _words(error: Exception) -> str:
 
 
 def _different(fitting: list[Attempt], first: Attempt) -> list[Attempt]:
-    """Attempts that read other tensors than the first, one for each place."""
+    """Attempts that read other tensors than the first, one for each place; a table inside another is none, where both
+    fit without what only one of them holds."""
     found: dict[str, Attempt] = {}
     taken = {_identity(first)}
     for attempt in fitting[1:]:
         identity = _identity(attempt)
-        if identity not in taken and not _equal(attempt, first):
+        inside = any(identity <= other or identity >= other for other in taken)
+        if not inside and not _equal(attempt, first):
             taken.add(identity)
             found[attempt.reading.place] = attempt
     return list(found.values())
