@@ -50,7 +50,7 @@ def measure_long(pipeline: SpeechEnhancementPipeline, seconds: int, sample_rate:
         forget_peak()
         pipeline.enhance_file(short, target)
         before, started = peak_megabytes(), time.perf_counter()
-        pipeline.enhance_file(source, target)
+        pipeline.enhance_file(source, target, overwrite=True)
         taken = time.perf_counter() - started
         difference = AudioReader(target).told_frames - seconds * sample_rate
     columns = ("seconds of the file", "real-time factor", "peak MB", "MB above those of a minute",
