@@ -304,8 +304,9 @@ def _different(fitting: list[Attempt], first: Attempt) -> list[Attempt]:
     taken = {_identity(first)}
     for attempt in fitting[1:]:
         identity = _identity(attempt)
-        inside = any(identity <= other or identity >= other for other in taken)
-        if not inside and not _equal(attempt, first):
+        same = attempt.reading.averaged == first.reading.averaged
+        inside = same and any(identity <= other or identity >= other for other in taken)
+        if identity not in taken and not inside and not _equal(attempt, first):
             taken.add(identity)
             found[attempt.reading.place] = attempt
     return list(found.values())

@@ -16,6 +16,7 @@ from photophone.codecs.music2latent.latents import LatentEncoder, PyramidDecoder
 from photophone.codecs.music2latent.spectrum import OVERLAP, CompressedSpectrum
 from photophone.codecs.music2latent.unet import ConsistencyUNet
 from photophone.core.noise import Noise, SeededNoise
+from photophone.core.threads import fitting_threads
 from photophone.core.tokens import TokenFormat, Tokens
 from photophone.layers.lengths import keep_valid, length_mask
 from photophone.layers.rows import fill_up, map_equal_lengths
@@ -165,9 +166,10 @@ class Music2Latent(OriginalCheckpoint, AudioCodec):
         """
         path = self.noise_levels.path(self.config.num_steps if num_steps is None else num_steps).to(latents.device)
         x = latents.transpose(1, 2) * self.config.latent_scale  # (B, latent_dim, N)
-        spectra = in_chunks(lambda part: self._denoise(part, noise, path), x, self.chunk_tokens,
-                            self.levels.time_factor, 1)
-        return self.spectrum.synthesise(spectra)[:, None]
+        with fitting_threads(self, len(latents) * latents.shape[1]):
+            spectra = in_chunks(lambda part: self._denoise(part, noise, path), x, self.chunk_tokens,
+                                self.levels.time_factor, 1)
+            return self.spectrum.synthesise(spectra)[:, None]
 
     def _denoise(self, x: Tensor, noise: Noise, path: Tensor) -> Tensor:
         """Encoder's values (B, latent_dim, N) to spectrograms (B, 2, F, frames) along noise levels (steps + 1,)."""
