@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -136,3 +136,38 @@ class Enhancer(Model):
     def example_tokens(self, audio: Tensor, seed: int = 0) -> Tokens | None:
         """Random clean tokens, as :meth:`loss` takes them beside audio (B, 1, T); None where the family has none."""
         return None
+
+
+class ChainEnhancer(Enhancer):
+    """An enhancer of several models, which its config describes: argument ``NAME_config`` for the part ``NAME``.
+
+    It is not trained as a whole, and pieces of a long recording are not what the whole would be. Its config has
+    ``sample_rate`` and ``context_seconds``, what a piece is given before and after.
+    """
+
+    @classmethod
+    def join(cls, parts: Mapping[str, Model], **options: Any) -> Self:
+        """Of models that are there, without copies.
+
+        Args:
+            parts: by their names.
+            options: further arguments of the constructor.
+
+        Raises:
+            ValueError: sizes that do not fit each other.
+        """
+        configs = {f"{name}_config": {key: value for key, value in part.config.items() if not key.startswith("_")}
+                   for name, part in parts.items()}
+        with torch.device("meta"):
+            model = cls(**configs, **options)
+        for name, part in parts.items():
+            setattr(model, name, part)
+        return model.eval()
+
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def reach(self) -> int:
+        return round(self.config.context_seconds * self.config.sample_rate)

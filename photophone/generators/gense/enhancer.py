@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from photophone.codecs.simcodec.model import SimCodec
-from photophone.core.model import Model
 from photophone.core.noise import SeededNoise
 from photophone.core.tokens import Tokens
-from photophone.generators.enhancement import Enhancer
+from photophone.generators.enhancement import ChainEnhancer
 from photophone.generators.gense.condition import GenSESampler, NoisyUnits, TokenChain
 from photophone.generators.gense.model import GenSEN2S, GenSES2S
 from photophone.generators.gense.units import GenSEUnits
@@ -26,7 +25,7 @@ from photophone.layers.rows import fill_up
 FADE_SECONDS = 0.02
 
 
-class GenSEEnhancer(Enhancer):
+class GenSEEnhancer(ChainEnhancer):
     """Recordings float (B, 1, T) at 16 kHz to clean ones.
 
     It is not trained as a whole. Its models see the whole piece, so pieces are not what the whole would be, and
@@ -66,22 +65,7 @@ class GenSEEnhancer(Enhancer):
     def from_parts(cls, units: GenSEUnits, n2s: GenSEN2S, s2s: GenSES2S, codec: SimCodec,
                    **options: Any) -> GenSEEnhancer:
         """Of models that are there, without copies; ``options`` are those of the constructor."""
-        parts = {"units": units, "n2s": n2s, "s2s": s2s, "codec": codec}
-        with torch.device("meta"):
-            model = cls(**{f"{name}_config": public_config(part) for name, part in parts.items()}, **options)
-        for name, part in parts.items():
-            setattr(model, name, part)
-        return model.eval()
-
-    @property
-    def sample_rate(self) -> int:
-        """In Hz."""
-        return self.config.sample_rate
-
-    @property
-    def reach(self) -> int:
-        """Samples before and after a piece of a long recording that are heard too."""
-        return round(self.config.context_seconds * self.config.sample_rate)
+        return cls.join({"units": units, "n2s": n2s, "s2s": s2s, "codec": codec}, **options)
 
     @property
     def fade_seconds(self) -> float:
@@ -114,8 +98,3 @@ class GenSEEnhancer(Enhancer):
         chain = TokenChain(noisy, None, clean, codes)
         made = self.s2s.generate(chain, noise=noise, sampler=sampler)
         return fill_up(self.codec.decode(Tokens(made.values)).float(), audio.shape[-1])
-
-
-def public_config(model: Model) -> dict[str, Any]:
-    """What a model was built with."""
-    return {name: value for name, value in model.config.items() if not name.startswith("_")}

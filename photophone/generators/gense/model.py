@@ -9,6 +9,7 @@ of what is generated, at the positions of inference.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -55,17 +56,17 @@ class GenSEModel(OriginalCheckpoint, Generator):
         return convert_gpt2_keys(state, "lm.", "network.")
 
     @property
+    @abstractmethod
     def first_id(self) -> int:
         """Of what is generated; lower ones never come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prompt(self, condition: NoisyUnits, row: int) -> tuple[Tensor, Tensor]:
         """Ids and positions Long (P,) of one row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def target_counts(self, condition: NoisyUnits) -> Tensor:
         """Ids that each row gets, Long (B,)."""
-        raise NotImplementedError
 
     def check_room(self, condition: NoisyUnits, prompts: Tensor) -> None:
         """Refuse rows for whose positions there is no table; ``prompts`` Long (B,): the last position of each + 1.

@@ -6,7 +6,6 @@ holds it with the keys of fairseq, and the means beside it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from photophone.core.model import Model
-from photophone.generators.llase_g1.wavlm import KEYS, LARGE_CONVS
+from photophone.generators.llase_g1.wavlm import KEYS, LARGE_CONVS, FrameConvolutions
 from photophone.kernels.vq import nearest_code
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
@@ -25,7 +24,7 @@ PADDING = 100
 """Zeros behind a clip."""
 
 
-class GenSEUnits(OriginalCheckpoint, Model):
+class GenSEUnits(FrameConvolutions, OriginalCheckpoint, Model):
     """Speech (B, T) at 16 kHz to units Long (B, N).
 
     Args:
@@ -75,19 +74,6 @@ class GenSEUnits(OriginalCheckpoint, Model):
             key: value for key, value in state.items()
             if not ((layer := re.match(r"xlsr\.encoder\.layers\.(\d+)\.", key)) and int(layer[1]) >= config["depth"])
             and not key.startswith("xlsr.encoder.layer_norm.")})
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from unit to unit."""
-        return math.prod(stride for _, _, stride in self.convs)
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples that the convolutions need for one unit."""
-        size = 1
-        for _, kernel, stride in reversed(self.convs):
-            size = (size - 1) * stride + kernel
-        return size
 
     @torch.no_grad()
     def forward(self, audio: Tensor) -> Tensor:

@@ -15,17 +15,16 @@ from torch.nn import functional
 
 from photophone.codecs.xcodec2.model import XCodec2
 from photophone.core.limits import MAX_ENHANCEMENT_PASSES
-from photophone.core.model import Model
 from photophone.core.noise import GlobalNoise
 from photophone.core.tokens import Tokens
-from photophone.generators.enhancement import Enhancer
+from photophone.generators.enhancement import ChainEnhancer
 from photophone.generators.llase_g1.model import TASKS, LLaSEG1, LLaSESampler, RecordingFeatures
 from photophone.generators.llase_g1.wavlm import WavLM
 
 SMALLEST_PEAK = 1e-8
 
 
-class LLaSEEnhancer(Enhancer):
+class LLaSEEnhancer(ChainEnhancer):
     """Recordings float (B, 1, T) at 16 kHz to clean ones.
 
     It is not trained as a whole: the network in its middle is, see :class:`LLaSEG1`. Its attention sees the whole past
@@ -61,22 +60,7 @@ class LLaSEEnhancer(Enhancer):
     @classmethod
     def from_parts(cls, wavlm: WavLM, llase: LLaSEG1, codec: XCodec2, **options: Any) -> LLaSEEnhancer:
         """Of models that are there, without copies; ``options`` are those of the constructor."""
-        parts = {"wavlm": wavlm, "llase": llase, "codec": codec}
-        with torch.device("meta"):
-            model = cls(**{f"{name}_config": public_config(part) for name, part in parts.items()}, **options)
-        for name, part in parts.items():
-            setattr(model, name, part)
-        return model.eval()
-
-    @property
-    def sample_rate(self) -> int:
-        """In Hz."""
-        return self.config.sample_rate
-
-    @property
-    def reach(self) -> int:
-        """Samples before and after a piece of a long recording that are heard too."""
-        return round(self.config.context_seconds * self.config.sample_rate)
+        return cls.join({"wavlm": wavlm, "llase": llase, "codec": codec}, **options)
 
     @property
     def fade_seconds(self) -> float:
@@ -148,8 +132,3 @@ class LLaSEEnhancer(Enhancer):
         frames = -(-audio.shape[-1] // self.wavlm.hop_length)
         missing = (frames - 1) * self.wavlm.hop_length + self.wavlm.receptive_field - audio.shape[-1]
         return self.wavlm(functional.pad(audio[:, 0], (0, max(0, missing))))[:, :frames]
-
-
-def public_config(model: Model) -> dict[str, Any]:
-    """What a model was built with."""
-    return {name: value for name, value in model.config.items() if not name.startswith("_")}

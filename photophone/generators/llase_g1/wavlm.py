@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,30 @@ def official_config(settings: Mapping[str, Any]) -> dict[str, Any]:
                      "final_norm": bool(settings["layer_norm_first"])}
 
 
-class WavLM(OriginalCheckpoint, Model):
+class FrameConvolutions:
+    """A network behind convolutions that make frames of samples.
+
+    Attributes:
+        convs: channels, kernel and stride of each.
+    """
+
+    convs: Sequence[tuple[int, int, int]]
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from frame to frame."""
+        return math.prod(stride for _, _, stride in self.convs)
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that the convolutions need for one frame."""
+        size = 1
+        for _, kernel, stride in reversed(self.convs):
+            size = (size - 1) * stride + kernel
+        return size
+
+
+class WavLM(FrameConvolutions, OriginalCheckpoint, Model):
     """Speech (B, T) at 16 kHz to features (B, N, width) of its last layer; the defaults are layer 6 of WavLM-Large.
 
     Args:
@@ -116,19 +139,6 @@ class WavLM(OriginalCheckpoint, Model):
             key: value for key, value in state.items()
             if not ((layer := re.match(r"encoder\.layers\.(\d+)\.", key)) and int(layer[1]) >= config["depth"])
             and not (unused and key.startswith("encoder.layer_norm."))})
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from feature to feature."""
-        return math.prod(stride for _, _, stride in self.convs)
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples that the convolutions need for one feature."""
-        size = 1
-        for _, kernel, stride in reversed(self.convs):
-            size = (size - 1) * stride + kernel
-        return size
 
     def frames(self, lengths: Tensor) -> Tensor:
         """Features of clips of ``lengths`` samples, Long (B,)."""
