@@ -52,7 +52,7 @@ class AudioCodec(Vocoder):
         audio = audio.to(self.device)  # in its own dtype: spectra are computed in float32, whatever the model's is
         lengths = None if lengths is None else lengths.to(self.device)
         counts = None if lengths is None else self.token_lengths(lengths)
-        with fitting_threads(self, len(audio) * audio.shape[-1] // self.hop_length):
+        with fitting_threads(self, len(audio) * audio.shape[-1] // self.hop_length, gives_way=True):
             tokens = self._encode(audio, lengths)
         return replace(tokens, lengths=counts, model=self.published_name, sample_rate=self.sample_rate)
 

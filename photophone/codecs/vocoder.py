@@ -90,7 +90,7 @@ class Vocoder(TokenModel):
         places = len(tokens) * tokens.num_tokens
         if tokens.num_tokens <= PIECE_SECONDS * self.frame_rate:
             places //= 4  # a piece of a stream: many layers of little work each, in which threads wait for each other
-        with fitting_threads(self, places):
+        with fitting_threads(self, places, gives_way=True):
             return self.silence_behind(self._decode(tokens, **options), tokens)
 
     @abstractmethod

@@ -9,9 +9,12 @@ many times as long. So a call gets no more threads than
 2. there are cores for: those of the process's affinity, and those that its control groups allow;
 3. torch has in the calling thread (``OMP_NUM_THREADS``, :func:`torch.set_num_threads`).
 
-:func:`set_threads`, or the environment variable ``PHOTOPHONE_THREADS``, replaces 1 and 2; 3 holds even then. What else
-runs does not change the number, so that a seed gives the same to the last bit; but several threads then sleep rather
-than spin (:mod:`photophone.core.calm`).
+:func:`set_threads`, or the environment variable ``PHOTOPHONE_THREADS``, replaces 1 and 2; 3 holds even then.
+
+While more wants to run than there are cores, codecs, tokenizers and enhancers take only the cores that are left: their
+sums are not shared among threads, and came out the same to the last bit with any number of them. Sums of generators do
+not, so what else runs does not change their number, and a seed gives the same to the last bit; their threads sleep
+rather than spin then (:mod:`photophone.core.calm`).
 
 The number belongs to the calling thread: other threads of Python keep theirs, also those that start meanwhile.
 :func:`torch.set_num_threads` would give it to all that start later, so OpenMP and MKL are asked directly. Where they
@@ -135,14 +138,16 @@ class Region:
 
     Args:
         work: multiply-adds of a step; None: the threads stay as they are.
+        gives_way: take no more threads than other programs leave cores for.
 
     Attributes:
         count: threads in use, or None for those that torch has.
         why: in a few words.
     """
 
-    def __init__(self, work: int | None) -> None:
+    def __init__(self, work: int | None, gives_way: bool = False) -> None:
         self.work = work
+        self.gives_way = gives_way
         self.count: int | None = None
         self.why = ""
 
@@ -153,10 +158,19 @@ class Region:
             ValueError: the environment asks for something else than a number.
         """
         self.count, self.why = choose_threads(self.work, _here.bound)
+        if self.gives_way and self.count > 1 and asked_threads() is None:
+            self._give_way()
         _ask(self.count)
         with _lock:
             _running[threading.get_ident()] = self.count
         self.adapt()
+
+    def _give_way(self) -> None:
+        """Leave the cores that other programs use to them, but for one; and spin less in what runs around the call."""
+        left = max(1, MACHINE - _others(MACHINE - self.count))
+        if left < self.count:
+            calm(self.count, usable_cores().count, _ask)
+            self.count, self.why = left, f"other programs leave {left} of {MACHINE} cores"
 
     def adapt(self) -> None:
         """Spin less while other programs run: to be called between steps, for they may have begun or ended."""
@@ -168,7 +182,7 @@ class Region:
 
 
 @contextmanager
-def fitting_threads(model: nn.Module, places: int) -> Iterator[Region]:
+def fitting_threads(model: nn.Module, places: int, gives_way: bool = False) -> Iterator[Region]:
     """Give the block threads that fit a model, and the calling thread its own back behind it.
 
     Calls may be nested: each is given what fits it, within what torch had before the outermost. Models on other
@@ -177,16 +191,18 @@ def fitting_threads(model: nn.Module, places: int) -> Iterator[Region]:
     Args:
         model: whose operations the block runs.
         places: vectors that go through its weights in one step: rows, tokens or frames at once.
+        gives_way: take no more threads than other programs leave cores for: for what has the same result with any
+            number of them.
     """
     if torch.compiler.is_compiling() or not _is_ours(model):
         yield Region(None)
         return
-    with threads_for(places * size(model)) as region:
+    with threads_for(places * size(model), gives_way) as region:
         yield region
 
 
 @contextmanager
-def threads_for(work: int) -> Iterator[Region]:
+def threads_for(work: int, gives_way: bool = False) -> Iterator[Region]:
     """The same for operations of ``work`` multiply-adds on the processor, whatever makes them."""
     if not can_choose():
         yield Region(None)
@@ -195,7 +211,7 @@ def threads_for(work: int) -> Iterator[Region]:
     if outermost:
         _here.bound = before
     former = _running.get(threading.get_ident())
-    region = Region(work)
+    region = Region(work, gives_way)
     local = _ask(before)  # MKL's own number, which may be none
     try:
         region.begin()

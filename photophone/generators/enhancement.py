@@ -37,9 +37,11 @@ class Enhancer(Model):
 
     Attributes:
         trains: True where :meth:`loss` is there.
+        picks_tokens: True where tokens are drawn or picked on the way: a rounding may change one, and all that follows.
     """
 
     trains: ClassVar[bool] = False
+    picks_tokens: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -75,7 +77,7 @@ class Enhancer(Model):
         """
         self.check_audio(audio, lengths)
         frames = len(audio) * audio.shape[-1] * FRAMES_A_SECOND // self.sample_rate
-        with fitting_threads(self, frames):
+        with fitting_threads(self, frames, gives_way=not self.picks_tokens):
             return fill_up(map_equal_lengths(self._enhance, audio.to(self.device), lengths), audio.shape[-1])
 
     @abstractmethod
@@ -144,6 +146,8 @@ class ChainEnhancer(Enhancer):
     It is not trained as a whole, and pieces of a long recording are not what the whole would be. Its config has
     ``sample_rate`` and ``context_seconds``, what a piece is given before and after.
     """
+
+    picks_tokens = True
 
     @classmethod
     def join(cls, parts: Mapping[str, Model], **options: Any) -> Self:

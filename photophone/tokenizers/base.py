@@ -64,7 +64,7 @@ class ImageTokenizer(QuantizedModel):
         """
         self.check_options(options, self.encode_options)
         self.check_images(images)
-        with fitting_threads(self, len(images) * self.num_tokens):
+        with fitting_threads(self, len(images) * self.num_tokens, gives_way=True):
             tokens = self._encode(images.to(self.device, self.dtype), noise, **options)
         return replace(tokens, model=self.published_name)
 
@@ -78,7 +78,7 @@ class ImageTokenizer(QuantizedModel):
         """
         self.check_options(options, self.decode_options)
         self.check_tokens(tokens)
-        with fitting_threads(self, len(tokens) * tokens.num_tokens):
+        with fitting_threads(self, len(tokens) * tokens.num_tokens, gives_way=True):
             return self._decode(tokens.to(self.device), **options).clamp(-1, 1)
 
     @abstractmethod

@@ -79,6 +79,23 @@ def test_threads_spin_less_where_there_are_not_cores_for_all(model, machine, oth
         assert machine["calmed"] == wanted
 
 
+@pytest.mark.parametrize("others, wanted", [(0, 8), (1, 7), (5, 3), (7, 1), (40, 1)])
+def test_what_has_the_same_result_anyway_gives_way_to_other_programs(model, machine, others, wanted):
+    machine["others"] = others
+    with fitting_threads(model, LARGE, gives_way=True) as region:
+        assert now() == [wanted, wanted] and region.count == wanted
+        assert ("other programs" in region.why) == (wanted < 8)
+        assert machine["calmed"] == [(8, 8)] * (wanted < 8)  # for what torch computes around the call
+    with fitting_threads(model, SMALL, gives_way=True):
+        assert now() == [1, 1]
+    set_threads(6)
+    try:
+        with fitting_threads(model, LARGE, gives_way=True):
+            assert now() == [6, 6]
+    finally:
+        set_threads(None)
+
+
 def test_a_small_model_has_one_thread_and_a_large_one_all(model):
     with fitting_threads(model, SMALL):
         assert now() == [1, 1]

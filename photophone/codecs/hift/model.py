@@ -123,12 +123,12 @@ class HiFT(OriginalCheckpoint, MelVocoder):
         for piece in pieces:
             self.check_tokens(piece)
             vocoder = vocoder or HiFTStream(self, noise or SeededNoise.from_seeds([0] * len(piece)), len(piece))
-            with fitting_threads(self, len(piece) * piece.num_tokens):
+            with fitting_threads(self, len(piece) * piece.num_tokens, gives_way=True):
                 audio = vocoder.push(piece.values)
             if audio.shape[-1]:
                 yield audio
         if vocoder is not None:
-            with fitting_threads(self, vocoder.rows * sum(self.reach)):
+            with fitting_threads(self, vocoder.rows * sum(self.reach), gives_way=True):
                 audio = vocoder.push(None)
             yield audio
 

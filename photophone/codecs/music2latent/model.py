@@ -166,7 +166,7 @@ class Music2Latent(OriginalCheckpoint, AudioCodec):
         """
         path = self.noise_levels.path(self.config.num_steps if num_steps is None else num_steps).to(latents.device)
         x = latents.transpose(1, 2) * self.config.latent_scale  # (B, latent_dim, N)
-        with fitting_threads(self, len(latents) * latents.shape[1]):
+        with fitting_threads(self, len(latents) * latents.shape[1], gives_way=True):
             spectra = in_chunks(lambda part: self._denoise(part, noise, path), x, self.chunk_tokens,
                                 self.levels.time_factor, 1)
             return self.spectrum.synthesise(spectra)[:, None]
