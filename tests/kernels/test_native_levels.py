@@ -82,6 +82,33 @@ def test_the_best_level_of_the_processor_is_taken(installed, monkeypatch):
     assert native.load.__wrapped__("decode") == (None, "no C++ compiler")
 
 
+def test_the_environment_holds_to_a_level(installed, monkeypatch):
+    monkeypatch.setattr(native, "_processor", lambda: f"flags : {' '.join(sorted(build.LEVELS['v4']))}")
+    monkeypatch.setenv(native.LEVEL, "v3")
+    assert native.levels() == ["v3"]
+    if set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split()) >= build.V3:
+        assert native.load.__wrapped__("decode")[1] == "prebuilt for x86-64-v3"
+    monkeypatch.setenv(native.LEVEL, "v5")
+    with pytest.raises(ValueError, match="='v5' is no level that this processor runs: 'v4', 'v3'; unset it"):
+        native.levels()
+    monkeypatch.setattr(native, "_processor", lambda: "flags : fpu")
+    monkeypatch.setenv(native.LEVEL, "v3")
+    with pytest.raises(ValueError, match="it runs none; unset it"):
+        native.levels()
+
+
+def test_what_is_compiled_here_is_held_to_it_too(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(native, "levels", lambda: ["v3"])
+    monkeypatch.setattr(native, "_prebuilt", lambda name: None)
+    monkeypatch.setattr(native, "library_folder", lambda: tmp_path)
+    monkeypatch.setattr(native, "compile_source", lambda source, target, program, flags, link: asked.append(flags))
+    for level in ("v3", None):
+        monkeypatch.setenv(native.LEVEL, level) if level else monkeypatch.delenv(native.LEVEL)
+        native.load.__wrapped__("decode")  # loads what was not made: says so
+    assert asked == [["-march=x86-64-v3"], [build.OWN]]
+
+
 @pytest.mark.parametrize("damage", ["missing", "half", "no digest"])
 def test_what_is_damaged_is_not_loaded(made, damage, tmp_path, monkeypatch):
     for file in made.iterdir():

@@ -3,6 +3,9 @@
 Sources lie beside this file, and in a wheel the libraries too; the best one that the processor can run is loaded. What
 is compiled on first use is made for the very processor that runs it, and kept in the user's cache. Without either
 there is none. All of it shares the OpenMP library that torch has loaded, so that there is one set of threads.
+
+The environment variable PHOTOPHONE_NATIVE_LEVEL holds all of it to a level of x86-64, "v3" (AVX2) or "v4" (AVX-512):
+for the same sums on different processors, or to see what another one would do.
 """
 
 from __future__ import annotations
@@ -31,6 +34,9 @@ from photophone.kernels.native.build import (
     level_file,
 )
 
+LEVEL = "PHOTOPHONE_NATIVE_LEVEL"
+"""Environment variable."""
+
 
 def library_folder() -> Path:
     """Where compiled code is kept: a folder that only its user may write, made if it is missing.
@@ -56,9 +62,18 @@ def _processor() -> str:
 
 
 def levels() -> list[str]:
-    """Levels of x86-64 that this processor can run, the best first; none on other machines."""
+    """Levels of x86-64 that this processor can run and the environment allows, the best first; none on other machines.
+
+    Raises:
+        ValueError: the environment names a level that wheels have no code for, or this processor cannot run.
+    """
     features = set(_processor().partition(":")[2].split())
-    return [level for level, needed in LEVELS.items() if is_target() and needed <= features]
+    found = [level for level, needed in LEVELS.items() if is_target() and needed <= features]
+    wanted = os.environ.get(LEVEL)
+    if wanted and wanted not in found:
+        raise ValueError(f"{LEVEL}={wanted!r} is no level that this processor runs: "
+                         f"{', '.join(map(repr, found)) or 'it runs none'}; unset it for the best")
+    return [wanted] if wanted else found
 
 
 def _prebuilt(name: str) -> tuple[ctypes.CDLL, str] | None:
@@ -87,12 +102,13 @@ def load(name: str) -> tuple[ctypes.CDLL | None, str]:
     try:
         version = subprocess.run([program, "--version"], capture_output=True, timeout=SECONDS, check=True).stdout
         sources = [file.read_bytes() for file in (source, *sorted(source.parent.glob("*.h")))]
-        parts = (*sources, version, " ".join((*FLAGS, OWN)).encode(), torch.__version__.encode(), _processor().encode())
+        own = f"-march=x86-64-{os.environ[LEVEL]}" if os.environ.get(LEVEL) else OWN
+        parts = (*sources, version, " ".join((*FLAGS, own)).encode(), torch.__version__.encode(), _processor().encode())
         mark = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
         target = library_folder() / f"{name}-{mark}.so"
         if not is_whole(target):
             openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*"))
-            compile_source(source, target, program, [OWN], [str(file) for file in openmp] or ["-fopenmp"])
+            compile_source(source, target, program, [own], [str(file) for file in openmp] or ["-fopenmp"])
         return ctypes.CDLL(str(target)), f"compiled by {Path(program).name}"
     except (OSError, subprocess.SubprocessError) as error:
         return None, str(error)
