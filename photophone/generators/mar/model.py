@@ -28,6 +28,7 @@ from photophone.generators.sampler import (
 )
 from photophone.heads import DiffusionHead
 from photophone.heads.base import is_guided
+from photophone.layers.normal import truncated_normal
 from photophone.layers.transformer import TransformerBlock
 from photophone.layers.vit_keys import convert_vit_keys
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
@@ -37,13 +38,6 @@ KEYS = [(r"^class_emb\.", "class_embedding."), (r"^fake_latent$", "null_embeddin
         (r"^encoder_pos_embed_learned$", "encoder_position"), (r"^decoder_pos_embed_learned$", "decoder_position"),
         (r"^diffusion_pos_embed_learned$", "head_position"), (r"^diffloss\.", "diffusion_head.")]
 MASK_RATIO_STD = 0.25
-
-
-def truncated_normal(uniform: Tensor, mean: float, std: float, low: float, high: float) -> Tensor:
-    """Normal draws confined to [low, high], from uniform ones by the inverse distribution function."""
-    first, last = (0.5 * (1 + math.erf((bound - mean) / std / math.sqrt(2))) for bound in (low, high))
-    probability = first + uniform * (last - first)
-    return (mean + std * torch.special.ndtri(probability)).clamp(low, high)
 
 
 @dataclass(frozen=True)
