@@ -91,6 +91,30 @@ class CaptionFeatures(Condition):
     mask: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class CaptionStates(Condition):
+    """Captions as states of CLIP's text tower, with those of the empty caption, which guidance and training use.
+
+    Args:
+        states: float (B, T, D) of all T places, behind the last block but one.
+        pooled: float (B, D'), one vector of each caption.
+        null_states: float (T, D).
+        null_pooled: float (D',).
+        text_states: float (B, T, D) behind the last block and its norm, for image tokenizers that read them; None
+            where the tokenizer does not.
+        scores: float (B,), aesthetic scores of the pictures; None: those of the sampler.
+    """
+
+    SHARED = ("null_states", "null_pooled")
+
+    states: Tensor
+    pooled: Tensor
+    null_states: Tensor
+    null_pooled: Tensor
+    text_states: Tensor | None = None
+    scores: Tensor | None = None
+
+
 def condition_kinds(condition: type[Condition] | UnionType) -> tuple[type[Condition], ...]:
     """All classes that ``Generator.Condition`` of a family stands for."""
     return get_args(condition) or (condition,)

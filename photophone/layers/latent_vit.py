@@ -33,18 +33,19 @@ class LatentViT(nn.Module):
         norm_in: a layer normalisation before the blocks.
         norm_eps: of all layer normalisations.
         rope_theta: adds mixed rotary embedding of the grid's tokens; see :class:`MixedRope2d`.
+        latent_positions: learned positions of the latents; without, the latents are a set.
         block: further arguments of :class:`photophone.layers.transformer.TransformerBlock`.
     """
 
     def __init__(self, width: int, depth: int, num_heads: int, *, grid: int, num_latents: int,
                  class_token: bool = True, grid_positions: bool = True, norm_in: bool = False, norm_eps: float = 1e-5,
-                 rope_theta: float | None = None, **block) -> None:
+                 rope_theta: float | None = None, latent_positions: bool = True, **block) -> None:
         super().__init__()
         self.grid = grid
         before = int(class_token)
         self.class_token = nn.Parameter(0.02 * torch.randn(1, width)) if class_token else None
         self.positions = nn.Parameter(0.02 * torch.randn(before + grid**2, width)) if grid_positions else None
-        self.latent_positions = nn.Parameter(0.02 * torch.randn(num_latents, width))
+        self.latent_positions = nn.Parameter(0.02 * torch.randn(num_latents, width)) if latent_positions else None
         self.norm_in = nn.LayerNorm(width, eps=norm_eps) if norm_in else nn.Identity()
         self.rope = None
         if rope_theta is not None:
@@ -52,6 +53,10 @@ class LatentViT(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(width, num_heads, norm_eps=norm_eps, **block)
                                     for _ in range(depth))
         self.norm_out = nn.LayerNorm(width, eps=norm_eps)
+
+    def place(self, latents: Tensor) -> Tensor:
+        """Latents (..., N, W) with their positions, where they have some."""
+        return latents if self.latent_positions is None else latents + self.latent_positions
 
     def run(self, cells: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Grid (B, hw, W) and latents (B, N, W) through the blocks: normalised grid and latents."""
@@ -89,7 +94,7 @@ class LatentEncoder(LatentViT):
         cells = self.patch_embed(images).flatten(2).transpose(1, 2)  # (B, W, h, w) -> (B, hw, W)
         if dropped is not None:
             cells = torch.where(dropped[..., None], self.mask_token.to(cells.dtype), cells)
-        latents = (self.latent_tokens + self.latent_positions).expand(len(cells), -1, -1)
+        latents = self.place(self.latent_tokens).expand(len(cells), -1, -1)
         return self.run(cells, latents)[1]
 
 
@@ -100,7 +105,9 @@ class LatentDecoder(LatentViT):
         super().__init__(*sizes, **options)
         self.mask_token = nn.Parameter(0.02 * torch.randn(1, sizes[0]))
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Normalised tokens of the grid (B, hw, W) of latents (B, N, W)."""
+    def forward(self, latents: Tensor, beside: Tensor | None = None) -> Tensor:
+        """Normalised tokens of the grid (B, hw, W) of latents (B, N, W); ``beside`` (B, T, W) are further tokens, such
+        as those of a caption, which are read as they are."""
         cells = self.mask_token.expand(len(latents), self.grid**2, -1)
-        return self.run(cells, latents + self.latent_positions)[0]
+        latents = self.place(latents)
+        return self.run(cells, latents if beside is None else torch.cat([latents, beside], dim=1))[0]

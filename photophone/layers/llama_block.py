@@ -20,6 +20,11 @@ LLAMA_NAMES = {"layers.": "blocks.", ".input_layernorm.": ".norm1.", ".post_atte
                ".self_attn.": ".attention.", "o_proj": "to_out", ".mlp.gate_proj.": ".feed_forward.gate.",
                ".mlp.up_proj.": ".feed_forward.value.", ".mlp.down_proj.": ".feed_forward.out."}
 """Parts of keys in transformers and here."""
+META_KEYS = [
+    (r"\.attention_norm\.", ".norm1."), (r"\.ffn_norm\.", ".norm2."), (r"\.attention\.wqkv\.", ".attention.to_qkv."),
+    (r"\.attention\.wo\.", ".attention.to_out."), (r"\.feed_forward\.w1\.", ".feed_forward.gate."),
+    (r"\.feed_forward\.w2\.", ".feed_forward.out."), (r"\.feed_forward\.w3\.", ".feed_forward.value.")]
+"""Patterns of keys of Meta's own code, whose children image generators are, and what stands for them here."""
 ACTIVATIONS = {"silu": F.silu, "gelu": F.gelu}
 
 

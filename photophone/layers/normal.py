@@ -1,4 +1,4 @@
-"""Normal distributions: divergence and likelihoods, element by element, in nats."""
+"""Normal distributions: divergence and likelihoods, element by element, in nats; truncated draws."""
 
 from __future__ import annotations
 
@@ -38,3 +38,10 @@ def discretized_normal_nll(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
 def _approximate_cdf(x: Tensor) -> Tensor:
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def truncated_normal(uniform: Tensor, mean: float, std: float, low: float, high: float) -> Tensor:
+    """Normal draws confined to [low, high], from uniform ones by the inverse distribution function."""
+    first, last = (0.5 * (1 + math.erf((bound - mean) / std / math.sqrt(2))) for bound in (low, high))
+    probability = first + uniform * (last - first)
+    return (mean + std * torch.special.ndtri(probability)).clamp(low, high)

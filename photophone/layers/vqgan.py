@@ -25,18 +25,25 @@ class BlockStyle:
         conv_bias: biases in the convolutions of residual blocks.
         residual_drops_input: where a block changes the number of channels, its shortcut reads the block's own output
             and the input is lost: a mistake of MAGE's MaskGIT-VQGAN that its weights depend on.
+        final_activation: SiLU between the last normalisation and the last convolution; ELM's binary autoencoder has
+            none.
     """
 
     norm_groups: int = 32
     norm_eps: float = 1e-6
     conv_bias: bool = True
     residual_drops_input: bool = False
+    final_activation: bool = True
 
     def norm(self, channels: int) -> nn.GroupNorm:
         """The normalisation of ``channels`` channels."""
         if channels % self.norm_groups:
             raise ValueError(f"{channels} channels cannot be normalised in {self.norm_groups} groups")
         return nn.GroupNorm(self.norm_groups, channels, eps=self.norm_eps)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What the last convolution reads of the last normalisation's output."""
+        return F.silu(x) if self.final_activation else x
 
 
 class ResnetBlock(nn.Module):
@@ -184,12 +191,13 @@ class Encoder(nn.Module):
         self.mid = mid_blocks(mid, widths[-1], style)
         self.norm_out = style.norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], out_channels, out_kernel, padding=out_kernel // 2)
+        self.style = style
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, out_channels, H/s, W/s) of x (B, in_channels, H, W)."""
         x = self.conv_in(x)
         x = self.mid(self.levels(x))
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(self.style.finish(self.norm_out(x)))
 
 
 class Decoder(nn.Module):
@@ -216,9 +224,10 @@ class Decoder(nn.Module):
         self.levels = nn.Sequential(*levels)
         self.norm_out = style.norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
+        self.style = style
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, out_channels, h*s, w*s) of x (B, in_channels, h, w)."""
         x = self.mid(self.conv_in(x))
         x = self.levels(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(self.style.finish(self.norm_out(x)))

@@ -1,11 +1,13 @@
 """Multi-scale residual vector quantization: one codebook, index maps from coarse to fine.
 
-Paper: VAR (arXiv 2404.02905). Each scale codes what the coarser ones left over, at its own resolution.
+Papers: VAR (arXiv 2404.02905), HART (2410.10812). Each scale codes what the coarser ones left over, at its own
+resolution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,7 +16,13 @@ from torch import Tensor, nn
 
 from photophone.core.noise import Noise
 from photophone.kernels.vq import nearest_code
-from photophone.quantizers.base import Quantizer, QuantizerOutput, straight_through, usage_metrics
+from photophone.quantizers.base import (
+    Quantizer,
+    QuantizerOutput,
+    noise_or_global,
+    straight_through,
+    usage_metrics,
+)
 from photophone.quantizers.codebook_updates import pick_rows, same_on_all
 
 HIT_DECAY = 0.99
@@ -116,17 +124,24 @@ class MultiScaleVQ(Quantizer):
         side = self.scales[scale]
         return grid if side == self.grid_size else F.interpolate(grid, size=(side, side), mode="area")
 
+    def walk_scales(self, grid: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each scale what the coarser ones left over of a grid (B, D, h, h), its index map (B, s*s), and what its
+        codes add to the values (B, D, h, h)."""
+        rest = grid.detach()
+        for scale in range(len(self.scales)):
+            rows = self.shrink(rest, scale).permute(0, 2, 3, 1).flatten(0, 2)  # (B*s*s, D)
+            indices = nearest_code(rows, self.codebook, cosine=self.cosine).view(len(grid), -1)
+            added = self.enlarge(self.look_up(indices), scale)
+            yield rest, indices, added
+            rest = rest - added.detach()
+
     def encode_scales(self, grid: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """A grid (B, D, h, h) to S index maps (B, s*s) and the values (B, D, h, h) after each scale."""
-        rest = grid.detach()
         total = torch.zeros_like(grid)
         maps = []
         totals = []
-        for scale in range(len(self.scales)):
-            rows = self.shrink(rest, scale).permute(0, 2, 3, 1).flatten(0, 2)  # (B*s*s, D)
-            maps.append(nearest_code(rows, self.codebook, cosine=self.cosine).view(len(grid), -1))
-            added = self.enlarge(self.look_up(maps[-1]), scale)
-            rest = rest - added.detach()
+        for _, indices, added in self.walk_scales(grid):
+            maps.append(indices)
             total = total + added
             totals.append(total)
         return maps, totals
@@ -193,6 +208,54 @@ class MultiScaleVQ(Quantizer):
         for hits, indices in zip(self.code_hits, maps):
             counts = torch.bincount(indices.flatten(), minlength=self.codebook_size).to(hits)
             hits.copy_(hits * HIT_DECAY + counts * (1 - HIT_DECAY) if hits.any() else counts)
+
+
+class HybridMultiScaleVQ(Quantizer):
+    """Codes of all scales, and what they leave over at the last, as HART has it (arXiv 2410.10812).
+
+    Tokens are continuous, ``(B, L, D)``: the codes of the coarser scales as vectors, then at full size the rest of the
+    input, of which the last scale's codes are the nearest ones. Nothing is lost: values are the input.
+
+    Args:
+        codes: the discrete part.
+        discrete_share: share of training passes whose values are those of the codes alone, so that the decoder learns
+            to read both.
+    """
+
+    def __init__(self, codes: MultiScaleVQ, discrete_share: float = 0.5) -> None:
+        super().__init__(codes.dim, token_dim=codes.dim)
+        self.codes = codes
+        self.discrete_share = discrete_share
+
+    @property
+    def num_indices(self) -> int:
+        """L, tokens of all scales."""
+        return self.codes.num_indices
+
+    def indices(self, tokens: Tensor) -> Tensor:
+        """The nearest codes Long (B, L) of tokens (B, L, D): those that :meth:`encode` found."""
+        codebook, cosine = self.codes.codebook, self.codes.cosine
+        return nearest_code(tokens.flatten(0, 1), codebook, cosine=cosine).view(tokens.shape[:2])
+
+    def _quantize(self, x: Tensor, mask: Tensor | None, noise: Noise | None) -> QuantizerOutput:
+        output = self.codes(x, mask, noise)
+        discrete = self.training and float(noise_or_global(noise, x).uniform(len(x))[0]) < self.discrete_share
+        return replace(output, values=output.values if discrete else x, indices=None)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        *coarser, (rest, _, _) = self.codes.walk_scales(self.codes._grid(x))
+        return torch.cat([_rows(self.codes.look_up(indices)) for _, indices, _ in coarser] + [_rows(rest)], dim=1)
+
+    def _decode(self, tokens: Tensor) -> Tensor:
+        *coarser, rest = self.codes.split(tokens.float())
+        values = rest
+        for scale, vectors in enumerate(coarser):
+            side = self.codes.scales[scale]
+            values = values + _rows(self.codes.enlarge(vectors.transpose(1, 2).unflatten(2, (side, side)), scale))
+        return values
+
+    def _start_codebook(self, x: Tensor, noise: Noise) -> None:
+        self.codes._start_codebook(x, noise)
 
 
 def _rows(grid: Tensor) -> Tensor:

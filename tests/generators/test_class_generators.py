@@ -8,9 +8,10 @@ from tiny import build
 
 from photophone import ClassLabels, SeededNoise, Tokens, create_model, list_models
 from photophone.decoding.guidance import scheduled_guidance
-from photophone.decoding.masked import arccos_mask_counts
+from photophone.decoding.masked import mask_counts
+from photophone.generators.masking import mask_tokens, masked_token_loss
 from photophone.generators.sit.model import SiT, line_positions
-from photophone.generators.titok.model import UViTBert, mask_tokens, masked_token_loss
+from photophone.generators.titok.model import UViTBert
 from photophone.loading.registry import find
 
 NAMES = [entry.name for entry in list_models("generator")
@@ -89,13 +90,13 @@ def test_positions_are_sines_and_cosines_in_turn():
 
 
 def test_mask_counts_fall_to_one_and_stay():
-    assert arccos_mask_counts(6, 1) == []
-    assert arccos_mask_counts(2, 5) == [1, 1, 1, 1]
-    counts = arccos_mask_counts(128, 8)
+    assert mask_counts(6, 1) == []
+    assert mask_counts(2, 5) == [1, 1, 1, 1]
+    counts = mask_counts(128, 8)
     expected = [math.floor(128 * math.acos(step / 8) / (math.pi / 2)) for step in range(1, 8)]
     assert counts == expected
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        arccos_mask_counts(4, 0)
+        mask_counts(4, 0)
 
 
 def test_settings_out_of_range_are_refused():

@@ -10,10 +10,11 @@ from torch.nn.functional import fold, unfold
 
 from photophone.core.noise import ReplayNoise
 from photophone.core.tokens import Tokens
+from photophone.decoding.continuous import guidance_progress
 from photophone.decoding.guidance import scheduled_guidance
 from photophone.decoding.loop import cosine_reveal_counts
 from photophone.generators.conditions import ClassLabels
-from photophone.generators.mar.model import MAR, MASK_RATIO_STD, guidance_progress
+from photophone.generators.mar.model import MAR, MASK_RATIO_STD
 from photophone.kernels.solver import combine_guidance
 from photophone.layers.gaussian_diffusion import (
     add_noise,

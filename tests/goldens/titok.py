@@ -7,13 +7,8 @@ from golden import Golden, System
 from torch import Tensor
 
 from photophone.generators.conditions import ClassLabels
-from photophone.generators.titok.model import (
-    ImageBert,
-    MaskedImageGenerator,
-    UViTBert,
-    mask_tokens,
-    masked_token_loss,
-)
+from photophone.generators.masking import mask_tokens, masked_token_loss
+from photophone.generators.titok.model import ImageBert, MaskedImageGenerator, UViTBert
 from photophone.layers.normal import normal_kl
 from photophone.quantizers.gaussian import mean_and_logvar
 from photophone.tokenizers.titok.model import TiTok

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from photophone.generators.var.attention import VARAttention
 from photophone.kernels.rotary import rotate
 from photophone.layers.adaln_block import ORDERS, AdaLNBlock
 from photophone.layers.llama_block import LlamaBlock
 from photophone.layers.rotary import grid_rotary, with_condition_rows
 from photophone.layers.self_attention import SelfAttention
 from photophone.layers.transformer import FeedForward, LayerCache
+from photophone.layers.var_attention import VARAttention
 
 
 def test_rotary_products_depend_on_the_distance_alone():

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from photophone.core.noise import Noise, ReplayNoise
 from photophone.core.tokens import Tokens
+from photophone.decoding.continuous import guidance_progress, put_places, take_places
 from photophone.decoding.loop import Callback, notify, reveal_order
 from photophone.generators.base import Generator, LossOutput
 from photophone.generators.conditions import ClassLabels
-from photophone.generators.mar.model import MAR, MARSampler, guidance_progress, take_places
+from photophone.generators.mar.model import MAR, MARSampler
 from photophone.generators.sampler import option
 from photophone.heads.base import is_guided
 from photophone.loading.checkpoints import load_strict
@@ -280,13 +281,13 @@ class _Decoding:
     def reveal(self, places: Tensor, strength: float, alone: bool) -> None:
         """One step of the order: the target's when it is ``alone``, else a proposal of the draft."""
         drawn, last = self.draw(self.model.target if alone else self.model.draft, places, self.masked, strength)
-        _put(self.values, places, drawn)
+        put_places(self.values, places, drawn)
         self.masked.scatter_(1, places, False)
         if alone:
             self.unknown.scatter_(1, places, False)
         else:
             for name, part in vars(self.proposed).items():
-                _put(part, places, getattr(last, name))
+                put_places(part, places, getattr(last, name))
 
     def verify(self, strength: float, noise: Noise) -> tuple[Tensor, Tensor]:
         """The target judges all that was proposed since the last time; the ratios and what was accepted, (B, k)."""
@@ -295,11 +296,6 @@ class _Decoding:
         given = LastStep(*(take_places(part, places) for part in vars(self.proposed).values()))
         tokens, ratio, accepted = speculative_sample(take_places(self.values, places), given, wanted, noise,
                                                      self.sampler.widening, self.sampler.joint_residual)
-        _put(self.values, places, tokens)
+        put_places(self.values, places, tokens)
         self.unknown = self.masked.clone()
         return ratio, accepted
-
-
-def _put(values: Tensor, places: Tensor, new: Tensor) -> None:
-    """Write new (B, k, D) into values (B, N, D) at places (B, k)."""
-    values.scatter_(1, places[..., None].expand_as(new), new)

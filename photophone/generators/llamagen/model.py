@@ -30,7 +30,7 @@ from photophone.generators.sampler import (
 )
 from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
-from photophone.layers.llama_block import LlamaBlock, run_blocks
+from photophone.layers.llama_block import META_KEYS, LlamaBlock, run_blocks
 from photophone.layers.rotary import grid_rotary, with_condition_rows
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
@@ -38,10 +38,7 @@ KEYS = [(r"^cls_embedding\.embedding_table\.", "class_embedding."),
         (r"^cls_embedding\.cap_proj\.fc1\.", "caption_in.0."),
         (r"^cls_embedding\.cap_proj\.fc2\.", "caption_in.2."), (r"^cls_embedding\.uncond_embedding$", "null_caption"),
         (r"^tok_embeddings\.", "token_embedding."), (r"^output\.", "token_head.linear."), (r"^layers\.", "blocks."),
-        (r"\.attention\.wqkv\.", ".attention.to_qkv."), (r"\.attention\.wo\.", ".attention.to_out."),
-        (r"\.attention_norm\.", ".norm1."), (r"\.ffn_norm\.", ".norm2."),
-        (r"\.feed_forward\.w1\.", ".feed_forward.gate."),
-        (r"\.feed_forward\.w3\.", ".feed_forward.value."), (r"\.feed_forward\.w2\.", ".feed_forward.out.")]
+        *META_KEYS]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
-from photophone.decoding.loop import Callback, cosine_reveal_counts, notify, reveal_order
+from photophone.decoding.continuous import decode_values, guidance_progress
+from photophone.decoding.loop import Callback, cosine_reveal_counts
 from photophone.generators.base import LossOutput
 from photophone.generators.classes import ClassGenerator, example_values
 from photophone.generators.conditions import ClassLabels
@@ -27,6 +28,7 @@ from photophone.generators.sampler import (
 )
 from photophone.heads import DiffusionHead
 from photophone.heads.base import is_guided
+from photophone.layers.normal import truncated_normal
 from photophone.layers.transformer import TransformerBlock
 from photophone.layers.vit_keys import convert_vit_keys
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
@@ -36,13 +38,6 @@ KEYS = [(r"^class_emb\.", "class_embedding."), (r"^fake_latent$", "null_embeddin
         (r"^encoder_pos_embed_learned$", "encoder_position"), (r"^decoder_pos_embed_learned$", "decoder_position"),
         (r"^diffusion_pos_embed_learned$", "head_position"), (r"^diffloss\.", "diffusion_head.")]
 MASK_RATIO_STD = 0.25
-
-
-def truncated_normal(uniform: Tensor, mean: float, std: float, low: float, high: float) -> Tensor:
-    """Normal draws confined to [low, high], from uniform ones by the inverse distribution function."""
-    first, last = (0.5 * (1 + math.erf((bound - mean) / std / math.sqrt(2))) for bound in (low, high))
-    probability = first + uniform * (last - first)
-    return (mean + std * torch.special.ndtri(probability)).clamp(low, high)
 
 
 @dataclass(frozen=True)
@@ -210,33 +205,20 @@ class MAR(OriginalCheckpoint, ClassGenerator):
     def _generate(self, condition: ClassLabels, *, noise: Noise, sampler: MARSampler,
                   callback: Callback | None) -> Tokens:
         """Tokens float (B, N, D)."""
-        rows, length, guided = len(condition), self.config.num_tokens, is_guided(sampler.guidance_scale)
-        copies = 2 if guided else 1
+        guided = is_guided(sampler.guidance_scale)
         classes = self.class_vectors(condition.labels, with_null=guided)
         counts, respacing = self.reveal_counts(sampler), self.respacing(sampler)
-        values = torch.zeros(rows, length, self.config.token_dim, device=self.device)
-        masked = torch.ones(rows, length, dtype=torch.bool, device=self.device)
-        order = noise.permutation(rows, length).to(self.device)
-        for step, places in enumerate(reveal_order(order, counts)):
-            hidden = self.hidden(values.to(self.dtype).repeat(copies, 1, 1), masked.repeat(copies, 1), classes)
-            drawn = self.diffusion_head.sample(
-                take_places(hidden, places.repeat(copies, 1)), temperature=sampler.temperature, noise=noise,
-                guidance=sampler.guidance_at(guidance_progress(counts, step)), respacing=respacing)
-            values.scatter_(1, places[..., None].expand_as(drawn), drawn)
-            masked.scatter_(1, places, False)
-            notify(callback, step + 1, len(counts))
-        return Tokens(values)
 
+        def hidden(values: Tensor, masked: Tensor) -> Tensor:
+            return self.hidden(values, masked, classes)
 
-def take_places(x: Tensor, places: Tensor) -> Tensor:
-    """Rows of x (B, N, C) at places (B, k): (B, k, C)."""
-    return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+        def draw(states: Tensor, step: int) -> Tensor:
+            return self.diffusion_head.sample(states, temperature=sampler.temperature, noise=noise, respacing=respacing,
+                                              guidance=sampler.guidance_at(guidance_progress(counts, step)))
 
-
-def guidance_progress(counts: list[int], step: int) -> float:
-    """Share of known tokens after ``step``; the official schedule never counts the very last token as known."""
-    total = sum(counts)
-    return min(sum(counts[: step + 1]), total - 1) / total
+        return Tokens(decode_values(hidden, draw, len(condition), counts, self.config.token_dim, noise=noise,
+                                    copies=2 if guided else 1, callback=callback, device=self.device,
+                                    dtype=self.dtype))
 
 
 def _known_places(masked: Tensor, buffer_size: int) -> Tensor:

@@ -34,7 +34,7 @@ from photophone.generators.sampler import (
 from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
 from photophone.kernels.sampling import draw
-from photophone.layers.llama_block import LlamaBlock, run_blocks
+from photophone.layers.llama_block import META_KEYS, LlamaBlock, run_blocks
 from photophone.layers.rotary import grid_rotary, with_condition_rows
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
@@ -45,10 +45,7 @@ KEYS = [(r"^cls_embedding\.embedding_table\.", "class_embedding."),
         (r"^tok_embeddings\.", "token_embedding."),
         (r"^norm\.", "right_norm."), (r"^output\.", "right_head.linear."),
         (r"^medusa_norm\.", "below_norm."), (r"^medusa_output\.", "below_head.linear."),
-        (r"^layers\.", "blocks."), (r"\.attention_norm\.", ".norm1."), (r"\.ffn_norm\.", ".norm2."),
-        (r"\.attention\.wqkv\.", ".attention.to_qkv."), (r"\.attention\.wo\.", ".attention.to_out."),
-        (r"\.feed_forward\.w1\.", ".feed_forward.gate."), (r"\.feed_forward\.w2\.", ".feed_forward.out."),
-        (r"\.feed_forward\.w3\.", ".feed_forward.value.")]
+        (r"^layers\.", "blocks."), *META_KEYS]
 """Patterns of official keys and what stands for them here."""
 
 

@@ -20,7 +20,6 @@ from photophone.generators.base import LossOutput
 from photophone.generators.classes import ClassGenerator, example_codes
 from photophone.generators.conditions import ClassLabels
 from photophone.generators.sampler import GuidedSampler, temperature_option, top_k_option, top_p_option
-from photophone.generators.var.attention import VARAttention
 from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
 from photophone.kernels.sampling import draw
@@ -28,6 +27,7 @@ from photophone.kernels.solver import combine_guidance
 from photophone.layers.adaln import adaln_projection, modulated_norm
 from photophone.layers.adaln_block import AdaLNBlock
 from photophone.layers.transformer import FeedForward
+from photophone.layers.var_attention import VARAttention
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.multi_scale import MultiScaleVQ
 
@@ -69,7 +69,7 @@ class VAR(OriginalCheckpoint, ClassGenerator):
         width, depth, num_heads: sizes of the transformer.
         mlp_ratio: hidden width of the feed-forwards over the width.
         eps: of the layer normalisations.
-        cosine: attention by cosine; see :class:`photophone.generators.var.attention.VARAttention`.
+        cosine: attention by cosine; see :class:`photophone.layers.var_attention.VARAttention`.
         shared_adaln: one modulation for all blocks (the 512 pixel model).
         label_drop: share of training labels replaced by the null class.
     """

@@ -1,4 +1,4 @@
-"""TiTok: images to 32 to 256 tokens that lie on no grid."""
+"""TiTok and TA-TiTok: images to 32 to 256 tokens that lie on no grid."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ def _titok(name: str, encoder: str, decoder: str, tokens: int, codes: int | None
                       parameters=parameters, **options)
 
 
+TATITOK = {"kind": "image_tokenizer", "target": "photophone.tokenizers.titok.text_aware:TATiTok",
+           "training_name": "tatitok", "paper": "2501.07730", "code_licence": "Apache-2.0",
+           "weights_licence": "Apache-2.0; trained on filtered DataComp", "files": ("model.safetensors",)}
+TATITOK_TINY = {"image_size": 32, "num_tokens": 8, "token_width": 6, "encoder_size": [64, 1, 2],
+                "decoder_size": [64, 1, 2], "encoder_patch": 8, "decoder_patch": 8, "text_dim": 12, "text_length": 5,
+                "l2_norm": True}
+
+
+def _tatitok(encoder: str, tokens: int, kind: str, parameters: int) -> ModelEntry:
+    """A published TA-TiTok, ``kind`` "vq" or "vae"; all have the large decoder."""
+    codes, width = (8192, 64) if kind == "vq" else (None, 16)
+    what = "codes of 8,192" if kind == "vq" else "Gaussian tokens of 16 dimensions"
+    return ModelEntry(f"tatitok-{encoder}l{tokens}-{kind}", **TATITOK, parameters=parameters,
+                      hub_id=f"turkeyju/tokenizer_tatitok_{encoder}l{tokens}_{kind}",
+                      summary=f"256x256 pixels to {tokens} {what}, and back with the help of a caption",
+                      config={"num_tokens": tokens, "num_codes": codes, "token_width": width,
+                              "encoder_size": VIT_SIZES[encoder]},
+                      tiny={**TATITOK_TINY, "num_codes": None if codes is None else 2048})
+
+
 ENTRIES = [
     _titok("titok-l32", "l", "l", 32, 4096, 12, 641_054_735, legacy=True),
     _titok("titok-b64", "b", "b", 64, 4096, 12, 204_814_095, legacy=True),
@@ -39,4 +59,10 @@ ENTRIES = [
     _titok("titok-ll32-vae-c16", "l", "l", 32, None, 16, 606_879_604),
     _titok("titok-bl64-vae-c16", "b", "l", 64, None, 16, 389_418_100),
     _titok("titok-bl128-vae-c16", "b", "l", 128, None, 16, 389_581_940),
+    _tatitok("b", 32, "vq", 390_800_532),
+    _tatitok("b", 64, "vq", 390_882_452),
+    _tatitok("b", 128, "vq", 391_046_292),
+    _tatitok("b", 32, "vae", 390_202_484),
+    _tatitok("b", 64, "vae", 390_284_404),
+    _tatitok("s", 128, "vae", 330_275_188),
 ]

@@ -1,4 +1,4 @@
-"""VAR's tokenizer: images to codes on several scales."""
+"""VAR's tokenizer, images to codes on several scales, and HART's, which keeps what they leave over."""
 
 from __future__ import annotations
 
@@ -18,4 +18,11 @@ ENTRIES = [
     ModelEntry("var-vq16-512", summary="512x512 pixels to 2,240 codes of 4,096 on ten scales", **VAR_VQ,
                config={**VAR_VQ16, "image_size": 512, "scales": [1, 2, 3, 4, 6, 9, 13, 18, 24, 32]},
                parameters=108_948_355),
+    ModelEntry("hart-vq16-1024", "image_tokenizer", "photophone.tokenizers.var_vq.hybrid:HARTTokenizer",
+               "1024x1024 pixels to 9,451 continuous tokens of 32 dimensions on fourteen scales; scales are inferred",
+               "2410.10812", "MIT", f"{AS_CODE}; trained on OpenImages",
+               config={**VAR_VQ16, "image_size": 1024,
+                       "scales": [1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64]},
+               hub_id="mit-han-lab/hart-0.7b-1024px", files=("tokenizer/pytorch_model.bin",), tiny=VAR_VQ["tiny"],
+               training_name="hart-vq", parameters=108_948_355),
 ]

@@ -66,6 +66,7 @@ class Adversary(nn.Module):
         discriminators: they share the media and count alike.
         lecam: weight of LeCam (arXiv 2104.03310), which holds scores near the running mean of the other side; for
             little data.
+        lecam_of_means: LeCam of the mean scores of a batch (TA-TiTok), not of each score.
         consistency: weight of balanced consistency (arXiv 2002.04724): scores of media with and without ``augment``
             must agree. Needs ``augment``.
         augment: what all judged media go through first, with gradients and draws of its own.
@@ -77,13 +78,14 @@ class Adversary(nn.Module):
     MEMORY = 0.999
     """Decay of LeCam's running means."""
 
-    def __init__(self, discriminators: list[Discriminator], *, lecam: float = 0.0, consistency: float = 0.0,
-                 augment: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(self, discriminators: list[Discriminator], *, lecam: float = 0.0, lecam_of_means: bool = False,
+                 consistency: float = 0.0, augment: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
         if consistency and augment is None:
             raise ValueError(f"consistency={consistency} compares media with and without augmentation; give augment")
         self.discriminators = nn.ModuleList(discriminators)
         self.lecam, self.consistency, self.augment = lecam, consistency, augment
+        self.lecam_of_means = lecam_of_means
         if lecam:
             self.register_buffer("running_scores", torch.zeros(len(discriminators), 2))  # of real and made media
 
@@ -120,6 +122,8 @@ class Adversary(nn.Module):
 
     def _lecam_term(self, index: int, real: Tensor, made: Tensor) -> Tensor:
         means = self.running_scores[index].clone()
+        if self.lecam_of_means:
+            real, made = real.mean(), made.mean()
         if self.training:
             new = torch.stack([real.detach().mean(), made.detach().mean()])
             self.running_scores[index] = torch.lerp(new, means, self.MEMORY)

@@ -47,6 +47,67 @@ class PatchDiscriminator(Discriminator):
         return [*features, self.score(x)]
 
 
+BLURS = {3: (1.0, 2.0, 1.0), 4: (1.0, 3.0, 3.0, 1.0), 5: (1.0, 4.0, 6.0, 4.0, 1.0)}
+"""Filters by their taps: rows of Pascal's triangle."""
+
+
+class BlurredDownsample(nn.Module):
+    """Every second pixel of a blurred image (B, C, H, W), as StyleGAN's discriminators shrink (arXiv 1904.11486)."""
+
+    def __init__(self, taps: int) -> None:
+        super().__init__()
+        line = torch.tensor(BLURS[taps])
+        kernel = line[:, None] * line
+        self.register_buffer("kernel", (kernel / kernel.sum())[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to (B, C, ceil(H / 2), ceil(W / 2)) with four taps; zeros lie around the image."""
+        height, width = (2 + size % 2 for size in x.shape[2:])  # padding of four taps, whatever their number is
+        x = functional.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        kernel = self.kernel.to(x.dtype).expand(x.shape[1], -1, -1, -1)
+        return functional.conv2d(x, kernel, stride=2, groups=x.shape[1])
+
+
+class BlurDiscriminator(Discriminator):
+    """The discriminator of TA-TiTok (arXiv 2501.07730, after MaskBit's, 2409.16211): scores on a grid of 16x16.
+
+    Args:
+        width: channels of the first layer; each stage but the first doubles them.
+        stages: halvings of the size.
+        blur: taps of the filter in front of each halving, a key of BLURS; None: plain averages of four pixels.
+        grid: side of the grid of scores.
+
+    Raises:
+        ValueError: no stages, or taps that are not known.
+    """
+
+    SLOPE = 0.1
+
+    def __init__(self, width: int = 128, stages: int = 3, blur: int | None = 4, grid: int = 16) -> None:
+        super().__init__()
+        if stages < 1 or (blur is not None and blur not in BLURS):
+            raise ValueError(f"need at least one stage, and blur None or one of {list(BLURS)}; got {stages} and {blur}")
+        widths = [width, *(width * 2**stage for stage in range(stages))]
+        self.first = nn.Conv2d(3, width, 5, padding=2)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, after, 3, padding=1),
+                          nn.AvgPool2d(2) if blur is None else BlurredDownsample(blur),
+                          nn.GroupNorm(32, after), nn.LeakyReLU(self.SLOPE))
+            for before, after in zip(widths[:-1], widths[1:], strict=True))
+        self.pool = nn.AdaptiveMaxPool2d((grid, grid))
+        self.last = nn.Conv2d(widths[-1], widths[-1], 1)
+        self.score = nn.Conv2d(widths[-1], 1, 5, padding=2)
+
+    def forward(self, media: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) in [-1, 1] to features and scores (B, 1, grid, grid)."""
+        x = functional.leaky_relu(self.first((media + 1) / 2), self.SLOPE)  # the network reads [0, 1]
+        features = [x]
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x)
+        return [*features, self.score(functional.leaky_relu(self.last(self.pool(x)), self.SLOPE))]
+
+
 class FeatureDiscriminator(Discriminator):
     """Small heads on the maps of a frozen network (StyleGAN-T, arXiv 2301.09515): SoftVQ and UniTok put them on DINO.
 
@@ -113,8 +174,8 @@ def augment(images: Tensor) -> Tensor:
 
 
 def build_discriminator(settings: dict, image_size: int) -> Discriminator:
-    """A discriminator from its ``kind``, "patch" or "features", and its arguments; "features" takes a ``network`` of
-    :func:`photophone.training.losses.feature_networks.build_feature_network`.
+    """A discriminator from its ``kind``, "patch", "blur" or "features", and its arguments; "features" takes a
+    ``network`` of :func:`photophone.training.losses.feature_networks.build_feature_network`.
 
     Raises:
         ValueError: an unknown kind.
@@ -123,7 +184,9 @@ def build_discriminator(settings: dict, image_size: int) -> Discriminator:
     kind = options.pop("kind", "patch")
     if kind == "patch":
         return PatchDiscriminator(**options)
+    if kind == "blur":
+        return BlurDiscriminator(**options)
     if kind == "features":
         network = build_feature_network(options.pop("network", "efficientnet_lite0"))
         return FeatureDiscriminator(network, image_size, **options)
-    raise ValueError(f"a discriminator's kind must be 'patch' or 'features', got {kind!r}")
+    raise ValueError(f"a discriminator's kind must be 'patch', 'blur' or 'features', got {kind!r}")

@@ -1,4 +1,5 @@
-"""VAR's self-attention (arXiv 2404.02905): by cosine with a learned scale of each head, or by plain products."""
+"""The self-attention of VAR (arXiv 2404.02905) and HART (2410.10812): by cosine with a learned scale of each
+head, or by plain products."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photophone.layers.attention import attend, merge_heads
-from photophone.layers.transformer import LayerCache
+from photophone.layers.transformer import LayerCache, Rotation
 
 LARGEST_LOG_SCALE = math.log(100)  # logits of unit vectors stay within -100..100
 PLAIN_GAIN = 0.25  # the official factor on plain logits, beside 1/sqrt(d)
@@ -39,12 +40,14 @@ class VARAttention(nn.Module):
         self.log_scale = nn.Parameter(torch.full((1, num_heads, 1, 1), math.log(4.0))) if cosine else None
         self.to_out = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, cache: LayerCache | None = None,
+                rotate: Rotation | None = None) -> Tensor:
         """x (B, N, C) -> (B, N, C).
 
         Args:
             mask: bool, broadcastable to (B, H, N, M), True where attention is allowed.
             cache: keys and values of the M - N positions before x; those of x are appended.
+            rotate: rotary embedding of queries and keys, behind their normalisation.
         """
         # the weights have two biases for one product: that of the keys, which would change nothing, is left out
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
@@ -56,6 +59,8 @@ class VARAttention(nn.Module):
             queries = F.normalize(queries, dim=-1) * self.log_scale.clamp(max=LARGEST_LOG_SCALE).exp()
             keys = F.normalize(keys, dim=-1)
             scale = 1.0
+        if rotate is not None:
+            queries, keys = rotate(queries), rotate(keys)
         if cache is not None:
             keys, values = cache.append(keys, values)
         return self.to_out(merge_heads(attend(queries, keys, values, mask, scale=scale)))
