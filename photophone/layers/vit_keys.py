@@ -63,6 +63,19 @@ def convert_vit_keys(state: State) -> State:
     return rename_keys(converted, RULES)
 
 
+def split_swiglu_keys(state: State) -> State:
+    """SwiGLU as DINOv2 writes it ("mlp.w12", "mlp.w3") to the names of a GatedFeedForward; the rest stays."""
+    split: State = {}
+    for key, value in state.items():
+        if ".mlp.w12." in key:
+            gate, other = value.chunk(2)
+            split[key.replace(".mlp.w12.", ".feed_forward.gate.")] = gate
+            split[key.replace(".mlp.w12.", ".feed_forward.value.")] = other
+        else:
+            split[key.replace(".mlp.w3.", ".feed_forward.out.")] = value
+    return split
+
+
 def drop_leading_axes(state: State, names: Collection[str]) -> State:
     """Weights whose last name is in ``names`` as ``(rows, width)``: official embeddings have axes of one in front."""
     return {key: value.flatten(0, -2) if key.rpartition(".")[2] in names else value for key, value in state.items()}

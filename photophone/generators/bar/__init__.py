@@ -29,5 +29,6 @@ ENTRIES = [
     _bar("bar-b-patch2", "bar_b_patch2", "bar-fsq-16bits", 415_075_842, 5.5, 2.0, "16,16,16,16", step_side=2),
     _bar("bar-b-patch4", "bar_b_patch4", "bar-fsq-16bits", 415_751_967, 9.6, 1.4, "64,64,64,64", step_side=4),
     _bar("bar-l", "bar_l", "bar-fsq-16bits-ft", 1_107_798_734, 5.3, 3.0, "2,2,5,7"),
-    _bar("bar-l-512", "bar_l_res512", "bar-fsq-10bits-512", 1_110_727_737, 4.2, 2.8, "2,2,2,4", grid_size=32, token_bits=10),
+    _bar("bar-l-512", "bar_l_res512", "bar-fsq-10bits-512", 1_110_727_737, 4.2, 2.8, "2,2,2,4", grid_size=32,
+         token_bits=10),
 ]

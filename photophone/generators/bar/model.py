@@ -25,6 +25,7 @@ from photophone.layers.adaln_block import AdaLNBlock
 from photophone.layers.cells import cell_order, check_cells
 from photophone.layers.rotary import axes_rotary
 from photophone.layers.self_attention import SelfAttention
+from photophone.layers.vit_keys import split_swiglu_keys
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.fsq import unpack_levels
 
@@ -42,8 +43,8 @@ KEYS = [(r"^lm_head\.input_embed\.", "token_head.bit_embedding."), (r"^lm_head\.
         (r"^pos_embed$", "position"), (r"^target_aware_pos_embed$", "target_position"),
         (r"^timesteps_embeddings$", "time"), (r"^(blocks\.\d+\.)attn\.qkv\.", r"\1attention.to_qkv."),
         (r"^(blocks\.\d+\.)attn\.proj\.", r"\1attention.to_out."), (r"^(blocks\.\d+\.)attn\.", r"\1attention."),
-        (r"^(blocks\.\d+\.)mlp\.", r"\1feed_forward."), (r"^(blocks\.\d+\.)adaLN_modulation\.", r"\1modulation."),
-        (r"\bw3\.", "out.")]
+        (r"^(blocks\.\d+\.)adaLN_modulation\.", r"\1modulation.")]
+HEAD_MLP = [(r"^(lm_head\.transformer\.\d+\.)feed_forward\.", r"\1mlp.")]
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,7 @@ class BAR(OriginalCheckpoint, ClassGenerator):
     @staticmethod
     def convert_state_dict(state: State) -> State:
         """Official keys to ours; the joint first layers of the feed-forwards become two."""
-        split: State = {}
-        for key, value in state.items():
-            if ".w12." in key:
-                split[key.replace(".w12.", ".gate.")], split[key.replace(".w12.", ".value.")] = value.chunk(2)
-            else:
-                split[key] = value
-        return rename_keys(split, KEYS)
+        return rename_keys(split_swiglu_keys(state), [*HEAD_MLP, *KEYS])
 
     # bits and places ---------------------------------------------------------------------------------------------
 
