@@ -16,9 +16,10 @@ def everything(golden: Golden):
     model = golden.load(
         SEEDTokenizer, image_size=vit["img_size"], patch=vit["patch_size"], vision_width=vit["embed_dim"],
         vision_depth=vit["depth"], vision_heads=vit["num_heads"],
-        vision_hidden=int(vit["embed_dim"] * vit["mlp_ratio"]), width=bert["hidden_size"], depth=bert["num_hidden_layers"], num_heads=bert["num_attention_heads"],
-        hidden=bert["intermediate_size"], token_width=own["codebook_embed_dim"], num_codes=own["n_embed"],
-        decode_depth=own["decode_depth"], embedding_dim=own["image_features_dim"])
+        vision_hidden=int(vit["embed_dim"] * vit["mlp_ratio"]), width=bert["hidden_size"],
+        depth=bert["num_hidden_layers"], num_heads=bert["num_attention_heads"], hidden=bert["intermediate_size"],
+        token_width=own["codebook_embed_dim"], num_codes=own["n_embed"], decode_depth=own["decode_depth"],
+        embedding_dim=own["image_features_dim"])
     seen, states = model.see(golden["in_image"]), model.understand(golden["in_image"])
     latents = model.latents(golden["in_image"])
     output = model.bottleneck(latents)

@@ -19,6 +19,7 @@ from photophone.generators.base import Generator, LossOutput
 from photophone.generators.bitdance.bits import GridBits
 from photophone.generators.bitdance.head import BinaryDiffusionHead, convert_head_keys
 from photophone.generators.conditions import CaptionIds
+from photophone.generators.prompts import check_prompts, example_prompts, null_prompts
 from photophone.generators.sampler import Sampler, guidance_option, steps_option, temperature_option
 from photophone.heads.base import is_guided
 from photophone.layers.embeddings import sinusoidal_embedding
@@ -125,13 +126,6 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
         ids = torch.cat([ids, behind], dim=1)
         return self.text_embedding(ids), torch.cat([mask, torch.ones_like(behind, dtype=torch.bool)], dim=1)
 
-    def null_prompt(self, condition: CaptionIds) -> tuple[Tensor, Tensor]:
-        """Ids and mask (B, L) of the null prompt, as long as those of the condition."""
-        ids, mask = torch.zeros_like(condition.ids), torch.zeros_like(condition.mask)
-        ids[:, ids.shape[1] - len(condition.null_ids):] = condition.null_ids
-        mask[:, ids.shape[1] - len(condition.null_ids):] = True
-        return ids, mask
-
     def visible(self, mask: Tensor, first: int) -> Tensor:
         """Bool (B, 1, M, M), True where a place may look: at all before it, and at its whole block.
 
@@ -167,7 +161,7 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
         ids, mask = condition.ids, condition.mask
         if self.training and self.config.text_drop:
             drop = (noise.uniform(len(ids)) < self.config.text_drop)[:, None]
-            null_ids, null_mask = self.null_prompt(condition)
+            null_ids, null_mask = null_prompts(condition)
             ids, mask = torch.where(drop, null_ids, ids), torch.where(drop, null_mask, mask)
         states = self.teacher_states(read, ids, mask) + self.grid_position().to(self.dtype)
         return LossOutput(self.token_head.loss(states, bits, noise=noise))
@@ -178,7 +172,7 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
         config, rows, guided = self.config, len(condition), is_guided(sampler.guidance_scale)
         ids, mask = condition.ids, condition.mask
         if guided:
-            null_ids, null_mask = self.null_prompt(condition)
+            null_ids, null_mask = null_prompts(condition)
             ids, mask = torch.cat([ids, null_ids]), torch.cat([mask, null_mask])
         prompt, mask = self.prompt(ids, mask)
         first, position, total = prompt.shape[1] - self.block, self.grid_position(), self.num_tokens // self.block
@@ -202,21 +196,7 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
     # what callers need to know ------------------------------------------------------------------------------------
 
     def check_condition(self, condition: CaptionIds) -> None:
-        ids, null = condition.ids, condition.null_ids
-        if ids.ndim != 2 or ids.dtype != torch.long or not ids.shape[1]:
-            raise ValueError(f"prompt ids must be Long (B, L) with L above 0, got {ids.dtype} {tuple(ids.shape)}")
-        if condition.mask.shape != ids.shape or condition.mask.dtype != torch.bool or not condition.mask[:, -1].all():
-            raise ValueError(f"the mask of prompts must be bool {tuple(ids.shape)} with padding on the left only")
-        if null.ndim != 1 or not 1 <= len(null) <= ids.shape[1]:
-            raise ValueError(f"the null prompt must be Long of 1..{ids.shape[1]} ids, got {tuple(null.shape)}")
-        for name, given in (("prompt ids", ids), ("the null prompt", null)):
-            if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < self.config.vocab_size:
-                raise ValueError(f"{name} must lie in 0..{self.config.vocab_size - 1}, got {int(given.min())}.."
-                                 f"{int(given.max())}")
+        check_prompts(condition, self.config.vocab_size)
 
     def example_condition(self, rows: int, seed: int = 0) -> CaptionIds:
-        """Prompts of different lengths."""
-        length = 6
-        ids = torch.randint(3, self.config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
-        mask = torch.arange(length) >= torch.tensor([[row % (length - 2)] for row in range(rows)])
-        return CaptionIds(ids.masked_fill(~mask, 0), mask, torch.tensor([1, 2]))
+        return example_prompts(rows, self.config.vocab_size, seed)
