@@ -104,7 +104,8 @@ def build(name):
         torch.manual_seed(0)
         model = create_model(name, **entry.tiny)
         # logits must differ from row to row, diffusion must not explode
-        _BUILT[name] = shake(model, scale=0.2 if entry.kind == "generator" and "num_codes" in model.config else 0.02)
+        codes = entry.kind == "generator" and {"num_codes", "step_side"} & set(model.config)
+        _BUILT[name] = shake(model, scale=0.2 if codes else 0.02)
         if entry.kind == "generator" and entry.chain:
             tokenizer = find(entry.chain.tokenizer[1])
             if tokenizer.kind == "image_tokenizer":

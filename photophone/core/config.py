@@ -34,7 +34,7 @@ from photophone.core.limits import (
 WHOLE = (
     (r"(^|_)seed$", 0, 2**63 - 1),
     (r"bits$", 1, MAX_CONFIG_BITS),
-    (r"(depths?|layers|_blocks|^blocks|attention_levels)$", 0, MAX_CONFIG_DEPTH),
+    (r"(depths?|layers|_blocks|^blocks|attention_levels|_iterations)$", 0, MAX_CONFIG_DEPTH),
     (r"(heads|multipliers)$", 1, MAX_CONFIG_DEPTH),
     (r"(look_ahead|lookahead|^context|harmonics|delays|_sets|^spoken_books)$", 0, MAX_CONFIG_NUMBER),
 )

@@ -19,6 +19,7 @@ from photophone.kernels.solver import combine_guidance
 
 Logits = Callable[[Tensor, bool], Tensor]  # (ids (B, N), guided) -> logits (B, N, K), or (2 B, N, K) with those of
 # the same ids without their condition behind them
+Scores = Callable[[Tensor, int], Tensor]
 Guidance = Callable[[float], float]  # progress of the sampler in [0, 1) -> strength, 1 for none
 LEAST = 1e-20
 MASK_SCHEDULES = {
@@ -97,23 +98,43 @@ def decode_masked(logits: Logits, rows: int, length: int, mask_id: int, *, noise
     Raises:
         ValueError: no steps.
     """
-    counts = mask_counts(length, num_steps) if counts is None else counts
+    def scores(ids: Tensor, step: int) -> Tensor:
+        made = guided_logits(logits, ids, guidance(step / num_steps)).float()
+        return made / (0.5 + 0.8 * (1 - (step + 1) / num_steps)) if annealed else made
+
+    return unmask(scores, rows, length, mask_id, noise=noise,
+                  counts=mask_counts(length, num_steps) if counts is None else counts,
+                  warmth=lambda step: temperature * (1.0 - (step + 1) / num_steps), noisy_order=noisy_order,
+                  callback=callback, device=device)
+
+
+def unmask(scores: Scores, rows: int, length: int, mask_id: int, *, noise: Noise, counts: Sequence[int],
+           warmth: Callable[[int], float], noisy_order: bool = True, draws_last_order: bool = True,
+           callback: Callback | None = None, device: torch.device | str = "cpu") -> Tensor:
+    """Draw all tokens, the surest first: Long (rows, length). The draws are those of :func:`decode_masked`.
+
+    Args:
+        scores: logits (rows, length, K) of ids Long (rows, length) at a step.
+        mask_id: the token that stands for "masked".
+        counts: tokens that stay masked after each step but the last.
+        warmth: temperature of both draws at a step.
+        noisy_order: see :func:`decode_masked`.
+        draws_last_order: the last step draws a noisy order too, which nothing depends on.
+    """
     ids = torch.full((rows, length), mask_id, dtype=torch.long, device=device)
-    for step in range(num_steps):
-        done = (step + 1) / num_steps
-        masked, warmth = ids == mask_id, temperature * (1.0 - done)
-        scores = guided_logits(logits, ids, guidance(step / num_steps)).float()
-        if annealed:
-            scores = scores / (0.5 + 0.8 * (1 - done))
-        drawn = (scores + warmth * gumbel(noise, *scores.shape).to(device)).argmax(dim=-1)
-        chosen = scores.gather(-1, drawn[..., None]).squeeze(-1).masked_fill(~masked, torch.inf)
-        confidence = chosen + warmth * gumbel(noise, rows, length).to(device) if noisy_order else chosen
+    for step in range(len(counts) + 1):
+        masked, last = ids == mask_id, step == len(counts)
+        made = scores(ids, step)
+        drawn = (made + warmth(step) * gumbel(noise, *made.shape).to(device)).argmax(dim=-1)
+        confidence = made.gather(-1, drawn[..., None]).squeeze(-1).masked_fill(~masked, torch.inf)
+        if noisy_order and (not last or draws_last_order):
+            confidence = confidence + warmth(step) * gumbel(noise, rows, length).to(device)
         ids = torch.where(masked, drawn, ids)
-        if step < num_steps - 1:
+        if not last:
             # The official code counts row 0 for all rows; rows differ only where confidences tie.
             least = confidence.kthvalue(counts[step], dim=-1, keepdim=True).values
             ids = ids.masked_fill(confidence <= least, mask_id)
-        notify(callback, step + 1, num_steps)
+        notify(callback, step + 1, len(counts) + 1)
     return ids
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from photophone.heads.base import ConditionedNetwork
@@ -19,17 +21,20 @@ class AdaLNMLP(ConditionedNetwork):
         depth: number of residual blocks.
         out_dim: channels of the output; ``token_dim`` when None, ``2 * token_dim`` for learned variances.
         time_scale: 1 for integer diffusion steps, 1000 for flow times in [0, 1].
+        make_mlp: makes what a block does to its width; None: Linear, SiLU, Linear.
     """
 
     def __init__(self, token_dim: int, cond_dim: int, width: int = 1024, depth: int = 6,
-                 out_dim: int | None = None, time_scale: float = 1.0) -> None:
+                 out_dim: int | None = None, time_scale: float = 1.0,
+                 make_mlp: Callable[[], nn.Module] | None = None) -> None:
         super().__init__()
         self.input_proj = nn.Linear(token_dim, width)
         self.time_embed = TimestepEmbedding(width, time_scale=time_scale)
         self.cond_embed = nn.Linear(cond_dim, width)
-        self.res_blocks = nn.ModuleList(AdaLNResidualBlock(width) for _ in range(depth))
+        self.res_blocks = nn.ModuleList(AdaLNResidualBlock(width, make_mlp and make_mlp()) for _ in range(depth))
         self.final_layer = AdaLNFinalLayer(width, out_dim or token_dim)
-        for module in [self.input_proj, self.cond_embed, *(block.mlp[i] for block in self.res_blocks for i in (0, 2))]:
+        layers = [layer for block in self.res_blocks for layer in block.mlp.modules() if isinstance(layer, nn.Linear)]
+        for module in [self.input_proj, self.cond_embed, *layers]:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
 

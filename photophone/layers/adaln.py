@@ -62,11 +62,12 @@ class AdaLNResidualBlock(nn.Module):
         width: channels W.
         mlp: maps W to W; Linear, SiLU, Linear when None.
         eps: of the layer normalisation, which has weights of its own here.
+        rms: an RMS norm instead.
     """
 
-    def __init__(self, width: int, mlp: nn.Module | None = None, eps: float = 1e-6) -> None:
+    def __init__(self, width: int, mlp: nn.Module | None = None, eps: float = 1e-6, *, rms: bool = False) -> None:
         super().__init__()
-        self.in_ln = nn.LayerNorm(width, eps=eps)
+        self.in_ln = (nn.RMSNorm if rms else nn.LayerNorm)(width, eps=eps)
         self.mlp = mlp or nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.adaLN_modulation = adaln_projection(width, 3)
 

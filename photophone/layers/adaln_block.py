@@ -17,7 +17,7 @@ ORDERS = {
 
 
 class AdaLNBlock(nn.Module):
-    """Attention and feed-forward with modulated norms without weights and gated residuals.
+    """Attention and feed-forward with modulated norms and gated residuals.
 
     Args:
         attention: maps (B, N, C), and what else it takes, to (B, N, C).
@@ -27,16 +27,17 @@ class AdaLNBlock(nn.Module):
         rms: RMS norms instead of layer norms.
         shared: the condition arrives as a modulation (B, K, 6 C) that all blocks share, and the block adds an offset.
         eps: of the norms.
+        affine: the norms have weights of their own.
     """
 
     def __init__(self, attention: nn.Module, feed_forward: nn.Module, dim: int, *, order: str = "dit",
-                 rms: bool = False, shared: bool = False, eps: float = 1e-6) -> None:
+                 rms: bool = False, shared: bool = False, eps: float = 1e-6, affine: bool = False) -> None:
         super().__init__()
         norm = nn.RMSNorm if rms else nn.LayerNorm
         self.order = ORDERS[order]
-        self.norm1 = norm(dim, eps=eps, elementwise_affine=False)
+        self.norm1 = norm(dim, eps=eps, elementwise_affine=affine)
         self.attention = attention
-        self.norm2 = norm(dim, eps=eps, elementwise_affine=False)
+        self.norm2 = norm(dim, eps=eps, elementwise_affine=affine)
         self.feed_forward = feed_forward
         self.modulation = None if shared else adaln_projection(dim, 6)
         self.offset = nn.Parameter(torch.zeros(6 * dim)) if shared else None

@@ -58,3 +58,22 @@ class TimestepEmbedding(nn.Module):
         """Times ``(...)`` to embeddings ``(..., width)``."""
         waves = sinusoidal_embedding(t.float() * self.time_scale, self.frequency_dim, sine_first=self.sine_first)
         return self.mlp(waves.to(self.mlp[0].weight.dtype))
+
+
+def grid_sinusoids(side: int, width: int) -> Tensor:
+    """Fixed positions (side * side, width) of a square grid, row by row, as DiT has them (arXiv 2212.09748).
+
+    The column's, then the row's, each sines, then cosines, at width / 4 geometric frequencies.
+
+    Raises:
+        ValueError: width is not a multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"positions of two axes need a width that is a multiple of 4, got {width}")
+    frequencies = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    line = torch.arange(side, dtype=torch.float64)
+    parts = []
+    for axis in (line.repeat(side), line.repeat_interleave(side)):
+        angles = axis[:, None] * frequencies
+        parts += [angles.sin(), angles.cos()]
+    return torch.cat(parts, dim=-1).float()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -30,6 +30,19 @@ def cosine_betas(num_steps: int) -> Tensor:
 def linear_betas(num_steps: int) -> Tensor:
     """Float64 ``(T,)``: DDPM's schedule, 1e-4 to 0.02 at 1000 steps and scaled by ``1000 / T``."""
     return torch.linspace(0.1 / num_steps, 20 / num_steps, num_steps, dtype=torch.float64)
+
+
+def scaled_linear_betas(num_steps: int, first: float = 0.00085, last: float = 0.012) -> Tensor:
+    """Float64 ``(T,)``: betas whose roots lie on a line, the schedule of Stable Diffusion (arXiv 2112.10752)."""
+    return torch.linspace(first**0.5, last**0.5, num_steps, dtype=torch.float64).square()
+
+
+def zero_terminal_snr(betas: Tensor) -> Tensor:
+    """Betas (T,) stretched so that the last step holds pure noise (arXiv 2305.08891); the first stays."""
+    signal = torch.cumprod(1 - betas, dim=0).sqrt()
+    signal = (signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))
+    kept = signal.square()
+    return 1 - kept / torch.cat([kept.new_ones(1), kept[:-1]])
 
 
 SCHEDULES = {"cosine": cosine_betas, "linear": linear_betas}
@@ -92,10 +105,27 @@ class DiffusionTables:
     def __len__(self) -> int:
         return len(self.betas)
 
+    def noised(self, x0: Tensor, noise: Tensor, step: Tensor | int) -> Tensor:
+        """:func:`add_noise` of this process."""
+        return add_noise(self, x0, noise, step)
+
+    def start_of_velocity(self, x: Tensor, velocity: Tensor, step: Tensor | int) -> Tensor:
+        """x_0 of x_s and a predicted ``sqrt(acp) noise - sqrt(1 - acp) x_0`` (arXiv 2202.00512)."""
+        return lookup(self.alphas_cumprod.sqrt(), step, x) * x - \
+            lookup((1 - self.alphas_cumprod).sqrt(), step, x) * velocity
+
+    def noise_of_velocity(self, x: Tensor, velocity: Tensor, step: Tensor | int) -> Tensor:
+        """The noise in x_s by the same prediction; it needs no division, which fails where nothing is left of x_0."""
+        return lookup(self.alphas_cumprod.sqrt(), step, x) * velocity + \
+            lookup((1 - self.alphas_cumprod).sqrt(), step, x) * x
+
 
 @cache
-def diffusion_tables(schedule: str = "cosine", num_steps: int = 1000, respacing: str = "") -> DiffusionTables:
+def diffusion_tables(schedule: str = "cosine", num_steps: int = 1000, respacing: str = "",
+                     zero_snr: bool = False) -> DiffusionTables:
     """Tables of a schedule in SCHEDULES with ``num_steps`` training steps, thinned out by :func:`space_timesteps`.
+
+    ``zero_snr`` stretches it by :func:`zero_terminal_snr`.
 
     Raises:
         ValueError: for an unknown schedule, a bad respacing, or fewer than two steps.
@@ -106,7 +136,8 @@ def diffusion_tables(schedule: str = "cosine", num_steps: int = 1000, respacing:
     if len(timesteps) < 2:
         raise ValueError(f"diffusion needs at least 2 steps, respacing {respacing!r} leaves {len(timesteps)}")
     one = torch.ones(1, dtype=torch.float64)
-    kept = torch.cumprod(1 - SCHEDULES[schedule](num_steps), dim=0)[timesteps]
+    all_betas = SCHEDULES[schedule](num_steps)
+    kept = torch.cumprod(1 - (zero_terminal_snr(all_betas) if zero_snr else all_betas), dim=0)[timesteps]
     betas = 1 - kept / torch.cat([one, kept[:-1]])
     alphas_cumprod = torch.cumprod(1 - betas, dim=0)
     previous = torch.cat([one, alphas_cumprod[:-1]])
@@ -160,31 +191,40 @@ def step_numbers(tables: DiffusionTables, step: int) -> tuple[float, ...]:
     return tuple(float(entry[step].float()) for entry in entries)
 
 
-def diffusion_losses(tables: DiffusionTables, output: Tensor, x0: Tensor, noise: Tensor,
-                     step: Tensor) -> tuple[Tensor, Tensor]:
+def diffusion_losses(tables: DiffusionTables, output: Tensor, x0: Tensor, noise: Tensor, step: Tensor, *,
+                     velocity: bool = False) -> tuple[Tensor, Tensor]:
     """Squared error of the noise, and variational bound in bits, each a mean over the channels.
 
     Args:
         output: ``(..., 2 D)`` of the network at x_s: noise, then the variance's place in its range.
         x0, noise: ``(..., D)``.
         step: Long ``(...)``.
+        velocity: the network predicts the velocity instead of the noise; its error then counts as one of the noise, times
+            ``sqrt(1 - acp)``, as in FPDM (arXiv 2401.08740).
 
     Returns:
         Two tensors ``(...)``. The bound trains the variance alone: the noise counts as a constant in it.
     """
     eps, v = output.chunk(2, dim=-1)
     x = add_noise(tables, x0, noise, step)
-    mean = posterior_mean(tables, predict_x0(tables, x, eps.detach(), step), x, step)
+    invert = tables.start_of_velocity if velocity else partial(predict_x0, tables)
+    mean = posterior_mean(tables, invert(x, eps.detach(), step), x, step)
     log_variance = learned_range_log_variance(tables, v, step)
     kl = normal_kl(posterior_mean(tables, x0, x, step), lookup(tables.log_variance, step, x), mean, log_variance)
     nll = discretized_normal_nll(x0, mean, 0.5 * log_variance)
     bound = torch.where((step == 0)[..., None], nll, kl).mean(dim=-1) / math.log(2)
-    return (noise - eps).square().mean(dim=-1), bound
+    if not velocity:
+        return (noise - eps).square().mean(dim=-1), bound
+    signal = tables.alphas_cumprod
+    weight = lookup(signal * (1 - signal).sqrt(), step, x)[..., 0]
+    return weight * (tables.start_of_velocity(noise, x0, step) - eps).square().mean(dim=-1), bound
 
 
-def ddim_step(tables: DiffusionTables, x: Tensor, x0: Tensor, step: int) -> Tensor:
-    """x_{s-1} of the deterministic DDIM sampler (arXiv 2010.02502, eta 0), given the predicted x_0."""
+def ddim_step(tables: DiffusionTables, x: Tensor, x0: Tensor, step: int, eps: Tensor | None = None) -> Tensor:
+    """x_{s-1} of the deterministic DDIM sampler (arXiv 2010.02502, eta 0), given the predicted x_0, and the noise or
+    None: it follows from both."""
     inverse = 1 / tables.alphas_cumprod
-    eps = (lookup(inverse.sqrt(), step, x) * x - x0) / lookup((inverse - 1).sqrt(), step, x)
+    if eps is None:
+        eps = (lookup(inverse.sqrt(), step, x) * x - x0) / lookup((inverse - 1).sqrt(), step, x)
     previous = tables.alphas_cumprod_prev
     return lookup(previous.sqrt(), step, x) * x0 + lookup((1 - previous).sqrt(), step, x) * eps

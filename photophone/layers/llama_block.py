@@ -12,7 +12,7 @@ from photophone.kernels.adaln import gate_residual
 from photophone.kernels.decode_block import DecodeBlock, run_decode_blocks
 from photophone.kernels.few_rows import MAX_ROWS
 from photophone.layers.adaln import modulated_norm, residual_norm
-from photophone.layers.self_attention import SelfAttention
+from photophone.layers.self_attention import MakeNorm, SelfAttention
 from photophone.layers.transformer import LayerCache
 from photophone.loading.checkpoints import State
 
@@ -61,16 +61,20 @@ class LlamaBlock(nn.Module):
         num_kv_heads, head_dim, rotary_halves: see :class:`photophone.layers.self_attention.SelfAttention`.
         residual_scale: factor on what attention and feed-forward add.
         qkv_bias: queries, keys and values have biases, as in Qwen2 (arXiv 2407.10671).
+        qk_norm: see there as well; Qwen3 (2505.09388) and Chameleon (2405.09818) have such norms.
+        post_norm: the norms stand behind attention and feed-forward instead, as in Chameleon-34B.
     """
 
     def __init__(self, dim: int, num_heads: int, hidden: int, eps: float = 1e-5, *, num_kv_heads: int | None = None,
                  head_dim: int | None = None, rotary_halves: bool = False, residual_scale: float = 1.0,
-                 qkv_bias: bool = False) -> None:
+                 qkv_bias: bool = False, qk_norm: MakeNorm | None = None,
+                 post_norm: bool = False) -> None:
         super().__init__()
         self.residual_scale = residual_scale
+        self.post_norm = post_norm
         self.norm1 = nn.RMSNorm(dim, eps=eps)
         self.attention = SelfAttention(dim, num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, bias=qkv_bias,
-                                       out_bias=False, rotary_halves=rotary_halves)
+                                       out_bias=False, rotary_halves=rotary_halves, qk_norm=qk_norm)
         self.norm2 = nn.RMSNorm(dim, eps=eps)
         self.feed_forward = GatedFeedForward(dim, hidden)
         self._block: DecodeBlock | None = None  # of the packed layers, made when it is first needed
@@ -82,6 +86,9 @@ class LlamaBlock(nn.Module):
         made = _run_compiled([self], x, mask, rotary, caches)
         if made is not None:
             return made
+        if self.post_norm:
+            x = gate_residual(x, self.residual_scale, self.norm1(self.attention(x, mask, rotary, cache)))
+            return gate_residual(x, self.residual_scale, self.norm2(self.feed_forward(x)))
         attended = self.attention(modulated_norm(self.norm1, x), mask, rotary, cache)
         x, normed = residual_norm(self.norm2, x, self.residual_scale, attended)
         return gate_residual(x, self.residual_scale, self.feed_forward(normed))
@@ -96,7 +103,7 @@ class LlamaBlock(nn.Module):
         feed = modules["feed_forward"]._modules
         layers = attention["to_qkv"], attention["to_out"], feed["gate"], feed["value"], feed["out"]
         packed = [layer.__dict__.get("packed") for layer in layers]
-        if None in packed:
+        if None in packed or "q_norm" in attention or self.post_norm:
             return None
         norm1 = modules["norm1"]._parameters["weight"]
         norm2 = modules["norm2"]._parameters["weight"]

@@ -57,15 +57,27 @@ def grid_rotary(height: int, width: int, head_dim: int, base: float = 10_000.0) 
     Raises:
         ValueError: head_dim is not a multiple of 4.
     """
+    _check_axes(head_dim)
+    rows, columns = torch.arange(height).repeat_interleave(width), torch.arange(width).repeat(height)
+    return axes_rotary(rows, columns, head_dim, base)
+
+
+def axes_rotary(first: Tensor, second: Tensor, head_dim: int, base: float = 10_000.0) -> Tensor:
+    """Table ``(N, head_dim / 2, 2)`` of places with two coordinates (N,) each, whole or not, on their device.
+
+    Raises:
+        ValueError: head_dim is not a multiple of 4.
+    """
+    _check_axes(head_dim)
+    quarter = torch.arange(head_dim // 4, dtype=torch.float32, device=first.device)
+    frequencies = 1.0 / base ** (quarter * 2 / (head_dim // 2))
+    angles = torch.cat([torch.outer(axis.float(), frequencies) for axis in (first, second)], dim=-1)
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+
+def _check_axes(head_dim: int) -> None:
     if head_dim % 4:
         raise ValueError(f"two axes of channel pairs need a head width that is a multiple of 4, got {head_dim}")
-    quarter = head_dim // 4
-    frequencies = 1.0 / base ** (torch.arange(quarter, dtype=torch.float32) * 2 / (head_dim // 2))
-    rows = torch.outer(torch.arange(height, dtype=torch.float32), frequencies)
-    columns = torch.outer(torch.arange(width, dtype=torch.float32), frequencies)
-    angles = torch.cat([rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)], dim=-1)
-    angles = angles.flatten(0, 1)  # (h, w, head_dim / 2) -> (hw, head_dim / 2)
-    return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
 def with_condition_rows(table: Tensor, count: int) -> Tensor:

@@ -99,6 +99,13 @@ class Downsample(nn.Conv2d):
         return super().forward(F.pad(x, (0, 1, 0, 1)))
 
 
+class SymmetricDownsample(nn.Conv2d):
+    """3x3 convolution of stride 2 that pads all sides: (B, C, H, W) -> (B, C, H/2, W/2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, stride=2, padding=1)
+
+
 class Upsample(nn.Conv2d):
     """Each pixel twice in both directions, then a 3x3 convolution: (B, C, H, W) -> (B, C, 2H, 2W)."""
 
@@ -108,6 +115,25 @@ class Upsample(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, H, W) to (B, C, 2H, 2W)."""
         return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class ShuffleUpsample(nn.Conv2d):
+    """3x3 convolution to four pixels a cell: (B, C, H, W) -> (B, C, 2H, 2W).
+
+    Its outputs hold the pixels one after the other, row by row, each with all channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, 4 * channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) to (B, C, 2H, 2W)."""
+        cells = super().forward(x).unflatten(1, (2, 2, -1))  # (B, row, column, C, H, W)
+        return cells.permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
+
+
+DOWNSAMPLES = {"conv": Downsample, "conv_symmetric": SymmetricDownsample, "pool": lambda channels: nn.AvgPool2d(2)}
+UPSAMPLES = {"nearest": Upsample, "shuffle": ShuffleUpsample}
 
 
 class Level(nn.Module):
@@ -163,7 +189,8 @@ class Encoder(nn.Module):
         blocks: residual blocks of each level.
         attention_levels: levels whose blocks are followed by attention.
         mid: blocks at the coarsest size; see :func:`mid_blocks`.
-        downsample: "conv" (strided, padded right and bottom) or "pool" (2x2 average).
+        downsample: a name in DOWNSAMPLES: "conv" (strided, padded right and bottom), "conv_symmetric" (padded on all
+            sides) or "pool" (2x2 average).
         in_bias: bias of the first convolution.
         out_kernel: size of the last convolution, 3 or 1.
         style: see :class:`BlockStyle`.
@@ -178,14 +205,14 @@ class Encoder(nn.Module):
                  out_kernel: int = 3, style: BlockStyle = BlockStyle()) -> None:  # noqa: B008
         super().__init__()
         check_sizes(multipliers, blocks, attention_levels)
-        if downsample not in ("conv", "pool"):
-            raise ValueError(f"downsample must be 'conv' or 'pool', got {downsample!r}")
+        if downsample not in DOWNSAMPLES:
+            raise ValueError(f"downsample must be one of {', '.join(DOWNSAMPLES)}, got {downsample!r}")
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1, bias=in_bias)
         widths = [channels] + [channels * factor for factor in multipliers]
         levels = []
         for level, (before, width) in enumerate(zip(widths, widths[1:])):
             last = level == len(multipliers) - 1
-            resample = None if last else Downsample(width) if downsample == "conv" else nn.AvgPool2d(2)
+            resample = None if last else DOWNSAMPLES[downsample](width)
             levels.append(Level(before, width, blocks, level in attention_levels, resample, style))
         self.levels = nn.Sequential(*levels)
         self.mid = mid_blocks(mid, widths[-1], style)
@@ -204,21 +231,25 @@ class Decoder(nn.Module):
     """Features (B, in_channels, h, w) to images (B, out_channels, h*s, w*s), s = 2 ** (levels - 1).
 
     The arguments are those of :class:`Encoder`, also numbered from the finest level; ``blocks`` is what is built
-    (latent diffusion counts one less than it builds). The levels run from the coarsest.
+    (latent diffusion counts one less than it builds). The levels run from the coarsest. ``upsample`` is a name in
+    UPSAMPLES.
     """
 
     def __init__(self, *, in_channels: int, channels: int, multipliers: Sequence[int], blocks: int,
                  out_channels: int = 3, attention_levels: Collection[int] = (),
-                 mid: Sequence[str] = MID_BLOCK_ATTENTION_BLOCK, style: BlockStyle = BlockStyle()) -> None:  # noqa: B008
+                 mid: Sequence[str] = MID_BLOCK_ATTENTION_BLOCK, upsample: str = "nearest",
+                 style: BlockStyle = BlockStyle()) -> None:  # noqa: B008
         super().__init__()
         check_sizes(multipliers, blocks, attention_levels)
+        if upsample not in UPSAMPLES:
+            raise ValueError(f"upsample must be one of {', '.join(UPSAMPLES)}, got {upsample!r}")
         widths = [channels * factor for factor in multipliers]
         self.conv_in = nn.Conv2d(in_channels, widths[-1], 3, padding=1)
         self.mid = mid_blocks(mid, widths[-1], style)
         before = widths[-1]
         levels = []
         for level in reversed(range(len(widths))):
-            resample = Upsample(widths[level]) if level else None
+            resample = UPSAMPLES[upsample](widths[level]) if level else None
             levels.append(Level(before, widths[level], blocks, level in attention_levels, resample, style))
             before = widths[level]
         self.levels = nn.Sequential(*levels)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from photophone.quantizers.base import Quantizer, QuantizerOutput
 from photophone.quantizers.bernoulli import BernoulliQuantizer
-from photophone.quantizers.binary import BSQ, LFQ
+from photophone.quantizers.binary import BSQ, GFQ, LFQ
 from photophone.quantizers.fsq import FSQ
 from photophone.quantizers.gaussian import GaussianBottleneck, NoQuantizer
 from photophone.quantizers.multi_codebook import MultiCodebookVQ
@@ -22,6 +22,7 @@ QUANTIZERS: dict[str, type[Quantizer]] = {
     "fsq": FSQ,
     "lfq": LFQ,
     "bsq": BSQ,
+    "gfq": GFQ,
     "bernoulli": BernoulliQuantizer,
     "soft_vq": SoftVQ,
     "gaussian": GaussianBottleneck,
@@ -42,5 +43,5 @@ def build_quantizer(name: str, **config) -> Quantizer:
     return QUANTIZERS[name](**config)
 
 
-__all__ = ["BSQ", "FSQ", "LFQ", "QUANTIZERS", "BernoulliQuantizer", "GaussianBottleneck", "MultiCodebookVQ",
+__all__ = ["BSQ", "FSQ", "GFQ", "LFQ", "QUANTIZERS", "BernoulliQuantizer", "GaussianBottleneck", "MultiCodebookVQ",
            "NoQuantizer", "Quantizer", "QuantizerOutput", "ResidualVQ", "SoftVQ", "VectorQuantizer", "build_quantizer"]

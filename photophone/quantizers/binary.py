@@ -1,6 +1,6 @@
 """Binary quantization: the sign of each channel is one bit, and the codebook is all bit patterns.
 
-Papers: LFQ of MAGVIT-v2 (arXiv 2310.05737), BSQ (2406.07548, used by FocalCodec).
+Papers: LFQ of MAGVIT-v2 (arXiv 2310.05737), BSQ (2406.07548, used by FocalCodec), GFQ of BitDance (2602.14041).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class BinaryQuantizer(Quantizer):
     Loss: ``beta * mean |x - sg(value)|^2 + entropy_weight * (row entropy - diversity * batch entropy)``, where a bit
     is one with probability ``sigmoid(4 * inverse_temperature * scale * x)``: the softmax of minus the squared
     distance times inverse_temperature over all codes. The bits are split in ``num_codebooks`` equal groups, each
-    packed into one index, first bit highest.
+    packed into one index, first bit highest, or lowest with ``lowest_first``.
 
     Raises:
         ValueError: when bits do not divide among the codebooks, an index would pass 62 bits, or a setting is out of
@@ -36,7 +36,8 @@ class BinaryQuantizer(Quantizer):
     """
 
     def __init__(self, dim: int, num_codebooks: int, *, scale: float, beta: float, entropy_weight: float,
-                 diversity: float, inverse_temperature: float, entropy_group_bits: int) -> None:
+                 diversity: float, inverse_temperature: float, entropy_group_bits: int,
+                 lowest_first: bool = False) -> None:
         bits = bits_per_codebook(dim, num_codebooks)
         super().__init__(dim, codebook_size=2**bits, num_codebooks=num_codebooks)
         check_positive(scale=scale, inverse_temperature=inverse_temperature)
@@ -49,6 +50,7 @@ class BinaryQuantizer(Quantizer):
         self.diversity = diversity
         self.inverse_temperature = inverse_temperature
         self.entropy_group_bits = entropy_group_bits
+        self.lowest_first = lowest_first
 
     def _prepared(self, x: Tensor) -> Tensor:
         """The input the signs are taken of."""
@@ -56,21 +58,31 @@ class BinaryQuantizer(Quantizer):
 
     def _quantize(self, x: Tensor, mask: Tensor | None, noise: Noise | None) -> QuantizerOutput:
         x = self._prepared(x)
-        values, indices = quantize_signs(x.detach(), self.num_codebooks, self.scale)
+        values, indices = quantize_signs(self._ordered(x.detach()), self.num_codebooks, self.scale)
+        values = self._ordered(values)
         loss = self.beta * masked_mean((x - values).square(), mask)
         metrics = usage_metrics(indices, self.codebook_size, mask)
         if self.entropy_weight:
             logits = valid_rows(x, mask) * (4 * self.inverse_temperature * self.scale)  # (M, D)
-            row, batch = bit_entropies(logits, self.entropy_group_bits)
+            row, batch = self._entropies(logits)
             loss = loss + self.entropy_weight * (row - self.diversity * batch)
             metrics |= {"row_entropy": row.detach(), "batch_entropy": batch.detach()}
         return QuantizerOutput(straight_through(x, values), indices, loss, metrics)
 
     def _encode(self, x: Tensor) -> Tensor:
-        return quantize_signs(self._prepared(x), self.num_codebooks, self.scale, want_values=False)[1]
+        x = self._ordered(self._prepared(x))
+        return quantize_signs(x, self.num_codebooks, self.scale, want_values=False)[1]
 
     def _decode(self, tokens: Tensor) -> Tensor:
-        return self._signs(bits_of(tokens, self.bits))
+        return self._signs(self._ordered(bits_of(tokens, self.bits)))
+
+    def _entropies(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean entropy of a token and entropy of the average, of the logits (M, D) of all bits."""
+        return bit_entropies(logits, self.entropy_group_bits)
+
+    def _ordered(self, x: Tensor) -> Tensor:
+        """Channels (..., D) between their own order and that of packing, both ways."""
+        return x.unflatten(-1, (self.num_codebooks, -1)).flip(-1).flatten(-2) if self.lowest_first else x
 
     def _signs(self, bits: Tensor) -> Tensor:
         return (2.0 * bits.float() - 1.0) * self.scale
@@ -109,3 +121,21 @@ class BSQ(BinaryQuantizer):
 
     def _prepared(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1)
+
+
+class GFQ(BinaryQuantizer):
+    """Signs in groups of bits: BitDance (arXiv 2602.14041). See :class:`BinaryQuantizer`.
+
+    The entropies are those of a group, and the groups of all tokens count as samples of one distribution. The first
+    bit of a group is the lowest.
+    """
+
+    def __init__(self, dim: int, num_codebooks: int = 1, *, beta: float = 0.25, entropy_weight: float = 0.1,
+                 diversity: float = 1.0, inverse_temperature: float = 100.0) -> None:
+        super().__init__(dim, num_codebooks, scale=1.0, beta=beta, entropy_weight=entropy_weight, diversity=diversity,
+                         inverse_temperature=inverse_temperature, lowest_first=True,
+                         entropy_group_bits=min(MAX_GROUP_BITS, bits_per_codebook(dim, num_codebooks)))
+
+    def _entropies(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        groups = logits.unflatten(-1, (self.num_codebooks, -1)).flatten(0, 1)  # (M Q, D/Q)
+        return bit_entropies(groups, self.entropy_group_bits, eps=1e-5)

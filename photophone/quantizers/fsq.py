@@ -35,13 +35,16 @@ class FSQ(Quantizer):
         dim: width D of the input; when given and not ``len(levels)``, linear layers lead in and out.
         eps: see :func:`bound`: 1e-3 for X-codec 2 and BiCodec, -1e-3 for the paper and CosyVoice 2.
         double_bound: bound the input twice, which the X-codec 2 weights were trained with.
+        out_dim: width of the values where it is not that of the input.
+        signs: the values of two levels are -1 and 1 instead of -1 and 0.
 
     Raises:
-        ValueError: for levels below 2, a codebook beyond 2**62 codes, or an eps that would add or lose a level.
+        ValueError: for levels below 2 (or beside 2 with ``signs``), a codebook beyond 2**62 codes, or an eps that would
+            add or lose a level.
     """
 
     def __init__(self, levels: Sequence[int], dim: int | None = None, *, eps: float = 1e-3,
-                 double_bound: bool = False) -> None:
+                 double_bound: bool = False, out_dim: int | None = None, signs: bool = False) -> None:
         levels = list(levels)
         if not levels or not all(isinstance(level, int) and level >= 2 for level in levels):
             raise ValueError(f"levels must be integers of at least 2, got {levels}")
@@ -49,24 +52,28 @@ class FSQ(Quantizer):
             raise ValueError(f"levels {levels} make {math.prod(levels)} codes, more than 2**62")
         if abs(eps) * (max(levels) - 1) >= 1 or (2 in levels and eps <= 0):
             raise ValueError(f"eps={eps} must keep |eps| * (levels - 1) below 1 and be above 0 for 2 levels")
+        if signs and set(levels) != {2}:
+            raise ValueError(f"signs need two levels a channel, got {levels}")
         super().__init__(len(levels) if dim is None else dim, codebook_size=math.prod(levels))
+        self.signs = signs
         self.levels = levels
         self.eps = eps
         self.double_bound = double_bound
         self.register_buffer("_levels", torch.tensor(levels), persistent=False)
-        projected = self.dim != len(levels)
+        out_dim = self.dim if out_dim is None else out_dim
+        projected = not self.dim == len(levels) == out_dim
         self.project_in = nn.Linear(self.dim, len(levels)) if projected else nn.Identity()
-        self.project_out = nn.Linear(len(levels), self.dim) if projected else nn.Identity()
+        self.project_out = nn.Linear(len(levels), out_dim) if projected else nn.Identity()
 
     def _quantize(self, x: Tensor, mask: Tensor | None, noise: Noise | None) -> QuantizerOutput:
         if not torch.is_grad_enabled():
             values, indices = self._rounded(x, True)
             metrics = usage_metrics(indices, self.codebook_size, mask)
-            return QuantizerOutput(project(self.project_out, values), indices, x.new_zeros(()), metrics)
+            return QuantizerOutput(self._leave(values), indices, x.new_zeros(()), metrics)
         bounded = self._bounded(x)
         levels = bounded.detach().round()
         indices = pack_levels(self._to_digits(levels), self.levels)
-        values = project(self.project_out, straight_through(bounded, levels) / (self._levels // 2))
+        values = self._leave(straight_through(bounded, levels) / (self._levels // 2))
         metrics = usage_metrics(indices, self.codebook_size, mask)
         return QuantizerOutput(values, indices, x.new_zeros(()), metrics)
 
@@ -76,7 +83,11 @@ class FSQ(Quantizer):
     def _decode(self, tokens: Tensor) -> Tensor:
         half_width = self._levels // 2
         levels = (unpack_levels(tokens, self.levels) - half_width).float()  # (B, N, C)
-        return project(self.project_out, levels / half_width)
+        return self._leave(levels / half_width)
+
+    def _leave(self, values: Tensor) -> Tensor:
+        """Values of the channels as those of the quantizer."""
+        return project(self.project_out, 2 * values + 1 if self.signs else values)
 
     def _bounded(self, x: Tensor) -> Tensor:
         z = project(self.project_in, x)  # (B, N, C)

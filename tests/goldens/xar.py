@@ -7,7 +7,7 @@ from golden import Golden, System
 
 from photophone.core.tokens import Tokens
 from photophone.generators.conditions import ClassLabels
-from photophone.generators.xar.model import XAR, cell_order, time_ids
+from photophone.generators.xar.model import XAR, time_ids
 from photophone.kernels.rotary import rotate
 from photophone.layers.flow import PATHS, euler, sde_time_grid, time_grid
 from photophone.tokenizers.grid import to_grid, to_sequence
@@ -26,14 +26,10 @@ def load(golden: Golden) -> XAR:
         mlp_ratio=settings["mlp_ratio"], label_drop=settings["label_drop_prob"])
 
 
-def order_of(model: XAR) -> torch.Tensor:
-    return cell_order(model.config.grid_size, model.config.cells_per_side)
-
-
 @system.part("out_clusterify", "out_unclusterify", "out_rope_*", "out_time_embed_int")
 def parts(golden: Golden):
     model = load(golden)
-    order, size = order_of(model), golden["in_latent"].shape[2:]
+    order, size = model.order(), golden["in_latent"].shape[2:]
     cells = to_sequence(golden["in_latent"])[:, order]
     made = {"out_clusterify": cells.unflatten(1, (model.num_cells, -1)),
             "out_unclusterify": to_grid(cells[:, order.argsort()], size),

@@ -23,6 +23,7 @@ from photophone.generators.sampler import GuidedSampler, option, temperature_opt
 from photophone.heads.base import is_guided
 from photophone.kernels.solver import combine_guidance
 from photophone.layers.adaln_block import AdaLNBlock
+from photophone.layers.cells import cell_order
 from photophone.layers.embeddings import TimestepEmbedding
 from photophone.layers.flow import PATHS, Velocity, euler_maruyama, sde_time_grid
 from photophone.layers.llama_block import GatedFeedForward
@@ -37,12 +38,6 @@ KEYS = [(r"^class_emb\.", "class_embedding."), (r"^z_proj\.", "token_in."), (r"^
         (r"\.attn\.qkv\.", ".attention.to_qkv."), (r"\.attn\.proj\.", ".attention.to_out."),
         (r"\.mlp\.fc1_g\.", ".feed_forward.gate."), (r"\.mlp\.fc1_x\.", ".feed_forward.value."),
         (r"\.mlp\.fc2\.", ".feed_forward.out."), (r"\.ada_lin\.", ".modulation.")]
-
-
-def cell_order(grid_size: int, cells_per_side: int) -> Tensor:
-    """Long (N,): the raster place of each token when the grid is read cell by cell, rows first in both."""
-    places = torch.arange(grid_size**2).view(cells_per_side, grid_size // cells_per_side, cells_per_side, -1)
-    return places.transpose(1, 2).flatten()  # (cell row, row, cell column, column) -> cells first
 
 
 def time_ids(t: Tensor) -> Tensor:
@@ -118,11 +113,16 @@ class XAR(OriginalCheckpoint, ClassGenerator):
         """Official keys to ours."""
         return rename_keys(state, KEYS)
 
+    def order(self) -> Tensor:
+        """Long (N,): the raster place of each token when the grid is read cell by cell."""
+        size = self.config.grid_size
+        return cell_order(size, size, size // self.config.cells_per_side)
+
     def rotary(self, heads: int) -> Tensor:
         """The rotary table of all tokens in the order of cells, for so many heads."""
         size = self.config.grid_size
         table = grid_rotary(size, size, self.config.width // heads)
-        return table[cell_order(size, self.config.cells_per_side)]
+        return table[self.order()]
 
     def condition(self, labels: Tensor, ids: Tensor) -> Tensor:
         """Class plus time for each cell, (B, K, C): labels Long (B,), ids Long (B, K) of :func:`time_ids`."""
@@ -155,7 +155,7 @@ class XAR(OriginalCheckpoint, ClassGenerator):
         """Squared error of the velocity of tokens (B, N, D), row by row, each cell at its own logit-normal time."""
         noise, rows = noise or GlobalNoise(tokens.values.device), len(tokens)
         labels = self.drop_labels(condition.labels, noise)
-        data = tokens.values[:, cell_order(self.config.grid_size, self.config.cells_per_side)]
+        data = tokens.values[:, self.order()]
         t = torch.sigmoid(noise.normal(rows, self.num_cells))
         eps = noise.normal(*data.shape)
         spread = t.repeat_interleave(self.cell_size, dim=1)[..., None]  # (B, cells) -> (B, N, 1)
@@ -223,5 +223,5 @@ class XAR(OriginalCheckpoint, ClassGenerator):
                                lambda: sampler.temperature * noise.normal(*shape, dtype=torch.float64))
             cells.append(x.float())
             notify(callback, index + 1, self.num_cells)
-        places = cell_order(self.config.grid_size, self.config.cells_per_side).argsort()
+        places = self.order().argsort()
         return Tokens(torch.cat(cells, dim=1)[:, places])
