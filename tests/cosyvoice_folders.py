@@ -94,10 +94,13 @@ def write_campplus(path, width):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
 
 
-def part_configs(name):
-    """Sizes of the tiny parts that fit each other."""
+def part_configs(name, step=None):
+    """Sizes of the tiny parts that fit each other; ``step``: tokens of a piece of a stream."""
     third, units = name == "cosyvoice3-0.5b", find(name).chain.files["units"]
     flow = arguments(find(f"{name}-flow"))
+    if step is not None:
+        flow["estimator_config"] = {**flow["estimator_config"], "chunk": 2 * step}
+        flow["encoder_config"] = {**flow["encoder_config"], **({} if third else {"chunk": step})}
     if name.startswith("cosyvoice-300m"):
         tokens, vocabulary, more = 32, 256 + len(special_tokens(name.endswith("25hz"))), {}
     else:
@@ -115,9 +118,9 @@ def write_ranks(path, words=()):
     return path
 
 
-def write_cosyvoice(folder, name):
+def write_cosyvoice(folder, name, step=None):
     """The folder of a tiny CosyVoice as its authors publish it."""
-    configs = part_configs(name)
+    configs = part_configs(name, step)
     lm = built(name, 1, **configs["llm"])
     own = lm.state_dict()
     _write_sound(folder, name, configs)
@@ -162,8 +165,8 @@ def write_speakers(path, width, mels):
     return path
 
 
-def load_cosyvoice(folder, name, **options):
-    pipeline = TextToSpeechPipeline.from_original(name, folder, part_configs=part_configs(name), flow=folder / "flow",
+def load_cosyvoice(folder, name, step=None, **options):
+    pipeline = TextToSpeechPipeline.from_original(name, folder, part_configs=part_configs(name, step), flow=folder / "flow",
                                                   hift=folder / "hift", **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -63,7 +63,7 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
             continue
         try:
             word, rank = line.split()
-            ranks[base64.b64decode(word, validate=True)] = int(rank)
+            ranks[b"" if word == b"=" else base64.b64decode(word, validate=True)] = int(rank)  # the last one of Whisper
         except (ValueError, binascii.Error) as error:
             raise ValueError(f"{path} is no {SUFFIX} vocabulary: line {number} is {line[:40]!r}, not base64 and a "
                              "number") from error

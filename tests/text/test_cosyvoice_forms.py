@@ -97,6 +97,10 @@ def test_ids_follow_from_the_ranks(tmp_path):
         assert load_whisper_tokenizer(tmp_path / str(events), size)("hello hen")["input_ids"] == tokenizer(
             "hello hen")["input_ids"]
     assert len(special_tokens(False)) == 51866 - 50257 and len(special_tokens(True)) == 60515 - 58836
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"= %d\n" % len(ranks))  # as Whisper's file ends: a sequence of no bytes
+    longer = load_whisper_tokenizer(path, size + 1)
+    assert longer("hello<|zh/en|>")["input_ids"] == [*joined(ranks, b"hello"), len(ranks) + 1 + 2 + 103]
     assert (b"h", b"en") in merges_of(ranks) and (b"he", b"n") in merges_of(ranks)
 
 
