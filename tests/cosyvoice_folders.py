@@ -166,7 +166,7 @@ def write_speakers(path, width, mels):
 
 
 def load_cosyvoice(folder, name, step=None, **options):
-    pipeline = TextToSpeechPipeline.from_original(name, folder, part_configs=part_configs(name, step), flow=folder / "flow",
-                                                  hift=folder / "hift", **options)
+    pipeline = TextToSpeechPipeline.from_original(
+        name, folder, part_configs=part_configs(name, step), flow=folder / "flow", hift=folder / "hift", **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -1,5 +1,7 @@
 """TextToSpeechPipeline with CosyVoice 1 from folders as its authors publish them; named voices of all versions."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,10 @@ from cosyvoice_folders import (
     write_cosyvoice,
     write_speakers,
 )
+from typer.testing import CliRunner
 
 from photophone import NamedSpeakers, TextToSpeechPipeline, Voice
+from photophone.cli import app
 from photophone.loading.registry import find
 from photophone.pipelines.speech_fronts import Request
 from photophone.text.voxcpm import WrittenPiece
@@ -158,6 +162,25 @@ def test_the_switch_of_written_forms(speaking):
     assert len(written.audio[0]) != len(spelled.audio[0]) or (written.audio[0] != spelled.audio[0]).any()
     voice = speaking.front.normalizing(True).whole_voice(Voice(recording(RATE), RATE, "12 hens."), None)
     assert voice.text == "twelve hens."
+
+
+@pytest.mark.parametrize("speaking", ["cosyvoice-300m", "cosyvoice2-0.5b"], indirect=True)
+def test_the_command_line_takes_names(speaking, tmp_path):
+    speaking.save_pretrained(tmp_path / "model")
+    arguments = ["speak", "a hen.", "-m", str(tmp_path / "model"), "-o", str(tmp_path / "a.wav"), "--seed", "3"]
+    done = CliRunner().invoke(app, [*arguments, "--voice", "reader"])
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "a.json").read_text())["voice"] == "reader"
+    done = CliRunner().invoke(app, [*arguments, "--voice", "nobody"])
+    assert isinstance(done.exception, ValueError) and "there are '中文女', 'reader'" in str(done.exception)
+
+
+@pytest.mark.parametrize("speaking", ["cosyvoice-300m", "cosyvoice3-0.5b"], indirect=True)
+def test_a_stream_warns_of_faults(speaking, monkeypatch):
+    monkeypatch.setattr(TextToSpeechPipeline, "published_sampler",
+                        {"min_ratio": 3.0, "max_ratio": 3.0, "all_stops": True})
+    with pytest.warns(UserWarning, match="stopped at the limit of 18 tokens"):
+        assert sum(len(chunk.audio) for chunk in speaking.stream("a hen.", voice="reader"))
 
 
 def test_broken_tables_of_speakers_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""A minute of one sentence, streamed by CosyVoice 2 and 3 from text: the same work to its end, and equal to the whole."""
+"""A minute of one sentence, streamed by CosyVoice 2 and 3: the same work to its end, and equal to the whole."""
 
 import numpy as np
 import pytest

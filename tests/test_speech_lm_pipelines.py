@@ -106,7 +106,8 @@ def test_saved_cosyvoices_speak_alike(cosyvoice, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({}, "recorded voices"), ({"voice": VoiceAttributes("male")}, "recorded voices"), ({"voice": "a.wav"}, "given as Voice"),
+    ({}, "recorded voices"), ({"voice": VoiceAttributes("male")}, "recorded voices"),
+    ({"voice": "a.wav"}, "given as Voice"),
     ({"voice": Voice(torch.zeros(100), 16000, "no")}, "lasts 0.01 s; give 0.2"),
     ({"voice": Voice(recording(16000), 16000, "")}, "no words"), ({"text": "?"}, "no words"),
     ({"voice": Voice(recording(16000), 16000, "no"), "output_type": "latent"}, "no latents"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -255,6 +256,7 @@ class TextToSpeechPipeline(Pipeline):
         """Speak, chunk by chunk as speech is made; together the chunks equal the speech of a call of the same seed.
 
         Not those of CosyVoice 1: a call sees whole sentences, its stream windows of two seconds, as with its authors.
+        Faults are warnings at the end.
 
         The arguments are checked at once. Until the last chunk the codec is in use: one stream at a time.
 
@@ -335,11 +337,13 @@ class TextToSpeechPipeline(Pipeline):
                 callback: StepCallback | None) -> Iterator[SpeechChunk]:
         with self.watch(callback) as on_step:
             if isinstance(self.front, PieceFront):
-                for _, audio in self._sound(pieces, sampler, on_step, stream=True):
-                    yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
-                return
-            for audio in self._decode(self._patches(pieces, sampler, on_step), spoken):
+                parts = (audio for _, audio in self._sound(pieces, sampler, on_step, stream=True))
+            else:
+                parts = self._decode(self._patches(pieces, sampler, on_step), spoken)
+            for audio in parts:
                 yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
+        for fault in pieces[0].row.faults:  # a stream has no result that could tell
+            warnings.warn(fault, stacklevel=2)
 
     @torch.no_grad()
     def _patches(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback) -> Iterator[_Part]:
@@ -352,6 +356,8 @@ class TextToSpeechPipeline(Pipeline):
                 if count:
                     made.append(patch.values[..., :count, :] if patch.is_continuous else patch.values[..., :count])
                     yield made[-1], piece if len(made) == 1 else None
+            count = sum(part.shape[1 if part.is_floating_point() else -1] for part in made)
+            piece.row.faults += self.front.faults(condition, 0, piece.part.text, count)
             self._keep_voice(piece, made)
             if piece.pause:
                 yield self._silence(piece.pause), None

@@ -1,0 +1,182 @@
+"""What a stream of CosyVoice 2 or 3 costs at its published size, beside the authors' way, in one run.
+
+The authors make each piece after all that came before, computed again: pieces of 25, 50, then 100 tokens. Here every
+layer keeps what later pieces need. Weights are random: they cost what trained ones cost. Work is counted in
+multiply-adds of the flow and the vocoder, with all steps of the solver and guidance; seconds are those of the
+processor. Half a minute is timed with one step and without guidance in both ways, because all steps would take many
+minutes in theirs.
+
+    python benchmarks/cosyvoice_stream.py cosyvoice2-0.5b
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from audio_systems import build, facts, timed
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from photophone.core.noise import SeededNoise
+from photophone.core.tokens import Tokens
+from photophone.generators.cosyvoice.condition import FlowSampler, SpeechTokens
+from photophone.generators.cosyvoice.spoken_text import SpokenText
+from photophone.generators.cosyvoice.stream import LEFT_CHUNKS
+from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
+
+VOICE_SECONDS, SHORT_SECONDS, LONG_SECONDS = 3, 6, 30
+FIRST_HOP, LAST_HOP, KEPT_FRAMES = 25, 100, 8
+"""Of the authors: tokens of the first and of later pieces, and frames that the vocoder hears again."""
+TEXT_IDS, TIMED_TOKENS = 40, 30
+PUBLISHED, CHEAP = {"num_inference_steps": 10, "guidance_scale": 1.7}, {"num_inference_steps": 1, "guidance_scale": 1.0}
+
+
+@dataclass
+class Costs:
+    """Of each chunk: processor seconds, tokens that it needed, seconds of its speech."""
+
+    seconds: list[float]
+    needed: list[int]
+    speech: list[float]
+
+    @property
+    def factor(self) -> float:
+        """Seconds of the processor for a second of speech."""
+        return sum(self.seconds) / sum(self.speech)
+
+
+class Chain:
+    """Flow and vocoder of a release, and a voice of three seconds."""
+
+    def __init__(self, name: str) -> None:
+        self.sound = TokenToSpeechPipeline(build(f"{name}-flow"), build(f"{name}-hift"))
+        self.flow, self.vocoder = self.sound.flow, self.sound.vocoder
+        config, generator = self.flow.config, torch.Generator().manual_seed(2)
+        self.rate = config.token_rate
+        self.speaker = torch.randn(1, config.speaker_dim, generator=generator)
+        self.prompt = torch.randint(config.vocab_size, (1, VOICE_SECONDS * self.rate), generator=generator)
+        self.mel = torch.randn(1, self.flow.frames(self.prompt.shape[1]), config.mel_dim, generator=generator)
+
+    def ours(self, tokens: Tensor, options: dict[str, Any]) -> Iterator[tuple[int, Tensor]]:
+        """Tokens that were read and audio (T,) of each chunk."""
+        read = 0
+
+        def pieces() -> Iterator[Tensor]:
+            nonlocal read
+            for piece in tokens.split(1, dim=1):
+                read += 1
+                yield piece
+
+        chunks = self.sound.stream(pieces(), self.speaker, self.prompt, self.mel, left_chunks=LEFT_CHUNKS, **options)
+        for chunk in chunks:
+            yield read, torch.from_numpy(chunk.audio)
+
+    @torch.no_grad()
+    def theirs(self, tokens: Tensor, options: dict[str, Any]) -> Iterator[tuple[int, Tensor]]:
+        """The same in the way of the authors."""
+        ahead, total, hop, done = self.flow.token_encoder.ahead, tokens.shape[1], FIRST_HOP, 0
+        sampler, kept = FlowSampler(chunked=True, **options), torch.zeros(1, 0, self.flow.config.mel_dim)
+        while done < total:
+            last = done + hop + ahead > total
+            end = total if last else done + hop
+            following = None if last else tokens[:, end:end + ahead]
+            condition = SpeechTokens(tokens[:, :end], self.speaker, None, self.prompt, self.mel, following)
+            frames = self.flow.generate(condition, noise=self.flow.own_noise(), sampler=sampler).values
+            heard = torch.cat([kept, frames[:, self.flow.frames(done):]], dim=1)
+            audio = self.vocoder.decode(Tokens(heard))[0, 0]
+            kept = heard[:, -KEPT_FRAMES:]
+            yield end + (0 if last else ahead), audio if last else audio[:-KEPT_FRAMES * self.vocoder.hop_length]
+            done, hop = end, min(2 * hop, LAST_HOP)
+
+    def costs(self, way: Any, seconds: int, options: dict[str, Any], most: int | None = None) -> Costs:
+        """Of each chunk of some seconds of speech, or of the first ``most``."""
+        tokens = torch.randint(self.flow.config.vocab_size, (1, seconds * self.rate),
+                               generator=torch.Generator().manual_seed(3))
+        chunks, made = way(tokens, options), Costs([], [], [])
+        while most is None or len(made.seconds) < most:
+            spent, chunk = timed(lambda: next(chunks, None))
+            if chunk is None:
+                break
+            made.seconds.append(spent)
+            made.needed.append(chunk[0])
+            made.speech.append(len(chunk[1]) / self.vocoder.output_sample_rate)
+        return made
+
+    def long(self, way: Any) -> tuple[Costs, float]:
+        """Half a minute with one step of the solver, and its multiply-adds as if with all steps and guidance."""
+        with FlopCounterMode(display=False, depth=3) as counter:
+            made = self.costs(way, LONG_SECONDS, CHEAP)
+        counts = counter.get_flop_counts()
+        solver = sum(counts[type(self.flow.velocity_net).__name__].values())
+        evaluations = 2 * PUBLISHED["num_inference_steps"]
+        return made, (counter.get_total_flops() + (evaluations - 1) * solver) / 2
+
+
+@torch.no_grad()
+def language_model(name: str) -> tuple[float, float, dict[str, float]]:
+    """Processor seconds of the first token and of each further one, and the size."""
+    model = build(name)
+    rows = torch.arange(TEXT_IDS).tolist()
+    condition = SpokenText.of_rows([rows], [rows], [torch.arange(VOICE_SECONDS * 25)])
+    sampler = model.Sampler(min_ratio=2.0, all_stops=True)
+    steps = model.stream(condition, noise=SeededNoise.from_seeds([1]), sampler=sampler)
+    first, _ = timed(lambda: next(steps))
+    rest, _ = timed(lambda: [next(steps) for _ in range(TIMED_TOKENS)])
+    return first, rest / TIMED_TOKENS, facts(model)
+
+
+def measure(name: str) -> dict[str, Any]:
+    """All numbers of a release."""
+    first, each, size = language_model(name)
+    chain = Chain(name)
+    parameters = size["parameters"] + facts(chain.flow, chain.vocoder)["parameters"]
+    result: dict[str, Any] = {"name": name, "parameters": parameters, "token": each}
+    for way in ("ours", "theirs"):
+        function = getattr(chain, way)
+        short = chain.costs(function, SHORT_SECONDS, PUBLISHED)
+        long, work = chain.long(function)
+        last = len(long.seconds) - 2
+        result[way] = {
+            "first": first + each * (short.needed[0] - 1) + short.seconds[0], "first_sound": short.seconds[0],
+            "first_speech": short.speech[0], "sound_factor": short.factor,
+            "factor": short.factor + each * chain.rate, "long": sum(long.seconds), "work": work / 1e12,
+            "early_piece": long.seconds[2] / long.speech[2], "late_piece": long.seconds[last] / long.speech[last]}
+    return result
+
+
+def show(made: dict[str, Any]) -> None:
+    """A table of both ways."""
+    ours, theirs = made["ours"], made["theirs"]
+    print(f"{made['name']}: {made['parameters']:.0f} M parameters, {1000 * made['token']:.0f} ms a token of the "
+          f"language model\n{'':58s} {'here':>10s} {'authors':>10s} {'times':>6s}")
+    rows = [("first audio, all steps, s", "first"), ("of it flow and vocoder, s", "first_sound"),
+            ("speech of it, s", "first_speech"), ("real-time factor, first 6 s, all steps", "factor"),
+            ("of it flow and vocoder", "sound_factor"), ("30 s, one step, s", "long"),
+            ("its third piece, s for each second of speech", "early_piece"), ("its last whole piece", "late_piece"),
+            ("10^12 multiply-adds of 30 s, all steps", "work")]
+    for words, key in rows:
+        print(f"{words:58s} {ours[key]:10.2f} {theirs[key]:10.2f} {theirs[key] / ours[key]:6.1f}")
+
+
+def main() -> None:
+    """Measure one release."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("name", nargs="?", default="cosyvoice2-0.5b", choices=("cosyvoice2-0.5b", "cosyvoice3-0.5b"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print the numbers alone")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    made = measure(arguments.name)
+    if arguments.json:
+        print(json.dumps(made))
+    else:
+        show(made)
+
+
+if __name__ == "__main__":
+    main()
