@@ -1,20 +1,24 @@
-"""TextToSpeechPipeline with CosyVoice 2 and 3 and Spark-TTS from folders as their authors publish them."""
+"""TextToSpeechPipeline with CosyVoice 2 and 3 and with Spark-TTS from folders as their authors publish them."""
 
 import json
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
-from s3_onnx import without_key_bias, write_onnx
+from cosyvoice_folders import (
+    built,
+    byte_vocabulary,
+    load_cosyvoice,
+    official_qwen,
+    recording,
+    seeded,
+    write_cosyvoice,
+)
 from safetensors.torch import save_file
 from tiny import arguments
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
-from photophone import TextToSpeechPipeline, Voice, VoiceAttributes, create_model
+from photophone import TextToSpeechPipeline, Voice, VoiceAttributes
 from photophone.decoding.loop import DecodingStopped
 from photophone.loading.registry import find
 from photophone.text.cosyvoice import added_tokens, load_cosyvoice_tokenizer
@@ -24,110 +28,9 @@ COSYVOICES = ("cosyvoice2-0.5b", "cosyvoice3-0.5b")
 TEXTS = ["a hen.", "ten men led him."]
 
 
-def seeded(*seeds):
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-def recording(rate, seconds=0.5):
-    time = torch.arange(round(rate * seconds)) / rate
-    return 0.3 * torch.sin(2 * torch.pi * 220 * time) + 0.1 * torch.sin(2 * torch.pi * 700 * time)
-
-
-def byte_vocabulary(added=()):
-    """A vocabulary of single bytes, and added tokens behind."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({symbol: index for index, symbol in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-    made.add_tokens(list(added))
-    return made
-
-
-def official_qwen(state, prefix, kv_heads, heads):
-    """Qwen2's official keys for those of our stack at "backbone."."""
-    made, names = {}, {"blocks.": "layers.", "norm1": "input_layernorm", "norm2": "post_attention_layernorm",
-                       "attention.to_out": "self_attn.o_proj", "feed_forward.gate": "mlp.gate_proj",
-                       "feed_forward.value": "mlp.up_proj", "feed_forward.out": "mlp.down_proj"}
-    for key, value in state.items():
-        if not key.startswith("backbone."):
-            continue
-        name = key.removeprefix("backbone.")
-        for ours, theirs in names.items():
-            name = name.replace(ours, theirs)
-        if "to_qkv" in name:
-            size = len(value) // (heads + 2 * kv_heads)
-            for part, piece in zip("qkv", value.split([heads * size, kv_heads * size, kv_heads * size])):
-                made[prefix + name.replace("attention.to_qkv", f"self_attn.{part}_proj")] = piece.clone()
-        else:
-            made[prefix + name] = value
-    return made
-
-
-def built(name, seed=0, **settings):
-    """The tiny model of an entry, with larger weights so that what it makes differs."""
-    torch.manual_seed(seed)
-    model = create_model(name, **{**find(name).tiny, **settings})
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.1 * torch.randn_like(weight))
-    return model.eval()
-
-
-def write_campplus(path, width):
-    """A network that reads kaldi frames (1, T, 80) and gives a vector: their mean over time, mixed."""
-    generator = np.random.default_rng(0)
-    weights = [helper.make_tensor("w", TensorProto.FLOAT, [80, width], generator.normal(size=(80, width)).flatten()),
-               helper.make_tensor("axes", TensorProto.INT64, [1], [1])]
-    nodes = [helper.make_node("Abs", ["feats"], ["size"]),
-             helper.make_node("ReduceMean", ["size", "axes"], ["mean"], keepdims=0),
-             helper.make_node("MatMul", ["mean", "w"], ["embedding"])]
-    graph = helper.make_graph(nodes, "cam", [helper.make_tensor_value_info("feats", TensorProto.FLOAT, [1, None, 80])],
-                              [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, width])], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
-
-
-def part_configs(name):
-    """Sizes of the tiny parts that fit each other."""
-    third, tokens = name == "cosyvoice3-0.5b", 6561
-    vocabulary = 256 + len(added_tokens(third))
-    flow = arguments(find(f"{name}-flow"))
-    return {"llm": {**arguments(find(name)), "vocab_size": vocabulary, "num_tokens": tokens, "mix": [5, 15],
-                    "max_length": 4000},
-            "flow": {**flow, "vocab_size": tokens},
-            "units": {**arguments(find(f"s3-tokenizer-v{2 + third}")), "depth": 1},
-            "hift": arguments(find(f"{name}-hift"))}
-
-
-def write_cosyvoice(folder, name):
-    """The folder of a tiny CosyVoice as its authors publish it."""
-    configs = part_configs(name)
-    lm = built(name, 1, **configs["llm"])
-    own = lm.state_dict()
-    state = official_qwen(own, "llm.model.model.", lm.config.num_kv_heads, lm.config.num_heads)
-    names = {"text_embedding.weight": "llm.model.model.embed_tokens.weight", "special_embedding.weight":
-             "llm_embedding.weight", "speech_embedding.weight": "speech_embedding.weight",
-             "token_head.linear.weight": "llm_decoder.weight", "token_head.linear.bias": "llm_decoder.bias"}
-    torch.save({**state, **{names[key]: value for key, value in own.items() if key in names}}, folder / "llm.pt")
-    built(f"{name}-flow", 2, **configs["flow"]).save_pretrained(folder / "flow")
-    built(f"{name}-hift", 3, **configs["hift"]).save_pretrained(folder / "hift")
-    units = create_model(f"s3-tokenizer-v{2 + (name == 'cosyvoice3-0.5b')}", **configs["units"])
-    write_onnx(without_key_bias(units), folder / f"speech_tokenizer_v{2 + (name == 'cosyvoice3-0.5b')}.onnx")
-    write_campplus(folder / "campplus.onnx", configs["flow"]["speaker_dim"])
-    byte_vocabulary().save_pretrained(folder / "CosyVoice-BlankEN")
-    return folder
-
-
-def load_cosyvoice(folder, name):
-    return TextToSpeechPipeline.from_original(name, folder, part_configs=part_configs(name), flow=folder / "flow",
-                                              hift=folder / "hift")
-
-
 @pytest.fixture(scope="module", params=COSYVOICES)
 def cosyvoice(request, tmp_path_factory):
-    pipeline = load_cosyvoice(write_cosyvoice(tmp_path_factory.mktemp(request.param), request.param), request.param)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return load_cosyvoice(write_cosyvoice(tmp_path_factory.mktemp(request.param), request.param), request.param)
 
 
 def test_cosyvoice_speaks_with_a_voice(cosyvoice):
@@ -164,7 +67,9 @@ def test_what_cosyvoice_reads(cosyvoice):
 
 
 def test_a_cosyvoice_stream_equals_the_whole(cosyvoice, monkeypatch):
-    monkeypatch.setattr("photophone.pipelines.language_fronts.PIECE_IDS", 18)
+    monkeypatch.setattr("photophone.text.cosyvoice_forms.MOST", 18)
+    monkeypatch.setattr("photophone.text.cosyvoice_forms.LEAST", 4)
+    monkeypatch.setattr("photophone.text.cosyvoice_forms.LAST", 1)
     voice = Voice(recording(16000), 16000, "no.")
     text = "a hen. ten men led him."
     (whole,) = cosyvoice(text, voice=voice, generator=seeded(3)[0]).audio
@@ -201,7 +106,8 @@ def test_saved_cosyvoices_speak_alike(cosyvoice, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({}, "recorded voices"), ({"voice": VoiceAttributes("male")}, "recorded voices"), ({"voice": "a.wav"}, "must be a"),
+    ({}, "recorded voices"), ({"voice": VoiceAttributes("male")}, "recorded voices"),
+    ({"voice": "a.wav"}, "given as Voice"),
     ({"voice": Voice(torch.zeros(100), 16000, "no")}, "lasts 0.01 s; give 0.2"),
     ({"voice": Voice(recording(16000), 16000, "")}, "no words"), ({"text": "?"}, "no words"),
     ({"voice": Voice(recording(16000), 16000, "no"), "output_type": "latent"}, "no latents"),

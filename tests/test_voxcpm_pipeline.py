@@ -202,3 +202,11 @@ def test_wrong_files_are_refused(tmp_path):
     (folder / "config.json").write_text("[]")
     with pytest.raises(ValueError, match="must hold a JSON object"):
         TextToSpeechPipeline.from_original("voxcpm-0.5b", folder)
+
+
+def test_speech_that_is_cut_is_reported(pipeline, monkeypatch):
+    monkeypatch.setattr("photophone.pipelines.speech_fronts.MOST_PATCHES", 5)
+    result = pipeline(["a hen", "oh no"], generator=seeded(1, 2), **FAST)
+    for text, audio, faults in zip(result.texts, result.audio, result.faults):
+        cut = len(audio) >= 5 * pipeline.speech_generator.config.patch_size * pipeline.codec.hop_length
+        assert faults == ((f"stopped at the limit of 5 patches: {text!r}",) if cut else ())

@@ -50,7 +50,7 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
           guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
           temperature: Annotated[float | None, typer.Option(help="Scale of the initial noise.")] = None,
           voice: Annotated[Path | None, typer.Option(help="Recording of the voice to speak with, for models that take "
-                                                     "one.")] = None,
+                                                     "one, or the name of a voice that the model has.")] = None,
           voice_text: Annotated[str | None, typer.Option(help="The words of that recording.")] = None,
           model: ModelOption = "photophone/tiny-speech", device: DeviceOption = "cpu", dtype: DtypeOption = "float32",
           quiet: QuietOption = False, overwrite: OverwriteOption = False,
@@ -84,6 +84,8 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
     options = {"speed": speed, "pause": pause, "guidance_scale": guidance, "temperature": temperature,
                "num_inference_steps": steps}
     spoken = None if voice is None else Voice(voice, text=voice_text)
+    if voice is not None and pipeline.voices and not voice.is_file():
+        spoken = str(voice)
     if stream:
         _stream(pipeline, texts[0], seed, stream, quiet, {**options, "voice": spoken})
     else:
@@ -165,7 +167,7 @@ def _stream(pipeline, text: str, seed: int, form: str, quiet: bool, options: dic
 
 
 def _write(pipeline, texts: list[str], seed: int, output: str, overwrite: bool, quiet: bool, as_json: bool,
-           options: dict, voice: Voice | None) -> None:
+           options: dict, voice: Voice | str | None) -> None:
     import torch
 
     from photophone.pipelines.speech_output import speech_file, speech_files
@@ -177,7 +179,8 @@ def _write(pipeline, texts: list[str], seed: int, output: str, overwrite: bool, 
         chunks = pipeline.stream(text, generator=torch.Generator().manual_seed(own), voice=voice, **options)
         facts = pipeline.facts(text, own, **options)
         if voice is not None:
-            facts |= {"voice": str(voice.audio), "voice_text": voice.text}
+            facts |= {"voice": voice} if isinstance(voice, str) else {"voice": str(voice.audio),
+                                                                      "voice_text": voice.text}
         with speech_file(file, pipeline.sample_rate, facts, overwrite=overwrite) as writer:
             for chunk in chunks:
                 writer.write(chunk.audio)

@@ -1,26 +1,23 @@
-"""Fronts of speech language models, whose pieces of text become sound one by one: Spark-TTS, CosyVoice 2 and 3."""
+"""Fronts of speech language models, whose pieces of text become sound one by one: their base, and Spark-TTS."""
 
 from __future__ import annotations
 
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor
 
 from photophone.core.noise import SeededNoise
 from photophone.core.tokens import Tokens
-from photophone.generators.cosyvoice.qwen_lm import CosyVoiceQwenLM
-from photophone.generators.cosyvoice.spoken_text import SpokenText
-from photophone.generators.cosyvoice.text_stream import without_long_silence
 from photophone.generators.sampler import Sampler
 from photophone.generators.sparktts.model import PromptIds, SparkTTS
+from photophone.pipelines.speech_faults import token_faults
 from photophone.pipelines.speech_fronts import Request, SpeechFront, SpokenVoice, Voice, voice_samples
-from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
-from photophone.text.cosyvoice import END_OF_PROMPT, SYSTEM, cosyvoice_ids
 from photophone.text.sparktts import VoiceAttributes, check_plain, clone_prompt, codes_of, creation_prompt
 from photophone.text.voxcpm import WrittenPiece, check_words, written_pieces
 
@@ -28,19 +25,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from photophone.codecs.bicodec.model import BiCodec
-    from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
-    from photophone.codecs.speech_units.s3 import S3Tokenizer
 
 PIECE_IDS = 80
-"""Of a piece, as CosyVoice's authors split texts."""
+"""Of a piece."""
 CODES_PER_ID, SPARE_CODES = 30, 150
 """Spark-TTS answers with at most so many ids for each id of the text, and some more."""
 CODE_TOKEN = re.compile(r"<\|bicodec_(?:semantic|global)_\d+\|>")
-UNIT_RATE = 16000
-LEAST_SECONDS = 0.2
-"""Of a recorded voice."""
-SILENT_TOKENS = (1, 2, 28, 29, 55, 248, 494, 2241, 2242, 2322, 2323)
-"""Of CosyVoice 3, as its authors list them."""
+LEAST_CODES = 2
+"""Semantic codes an id of the text: with fewer, words are missing."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +49,6 @@ class SparkVoice(SpokenVoice):
 
     def facts(self) -> dict[str, Any]:
         return super().facts() if self.attributes is None else {"voice": asdict(self.attributes)}
-
-
-@dataclass(frozen=True)
-class CosyVoiceVoice(SpokenVoice):
-    """A voice as CosyVoice reads it.
-
-    Attributes:
-        tokens: Long (P,), speech tokens of the recording.
-        text: its words or None.
-        mel: float (1, G, mels), frames of the recording.
-        speaker: float (1, D).
-        instruction: how to speak, or None.
-    """
-
-    mel: Tensor | None = None
-    speaker: Tensor | None = None
-    instruction: str | None = None
-
-    def facts(self) -> dict[str, Any]:
-        return super().facts() | ({} if self.instruction is None else {"instruction": self.instruction})
 
 
 @dataclass
@@ -97,26 +69,35 @@ class PieceFront(SpeechFront):
 
     Attributes:
         tokenizer: of the text.
+        takes_names: some voices have names.
     """
 
     takes_voices = True
+    takes_names: ClassVar[bool] = False
     tokenizer: PreTrainedTokenizerBase
 
     @abstractmethod
-    def speak(self, request: Request, seed: int, sampler: Sampler, made: Made, stream: bool = False
-              ) -> Iterator[Tensor]:
-        """Speech (T,) of a piece, in one part or several; together they are the same for a stream.
+    def write(self, requests: list[Request], seeds: list[int], sampler: Sampler, made: list[Made]) -> list[Any]:
+        """What the language model writes for some pieces, all together; each gets what it would get alone.
 
         Args:
-            request: the piece and its voice.
-            seed: of all draws.
+            requests: the pieces and their voices.
+            seeds: of all draws of each.
             sampler: of the generator.
-            made: takes down what happened.
-            stream: parts come as soon as they can.
+            made: takes down what happened to each.
         """
 
     @abstractmethod
-    def whole_voice(self, voice: Voice | VoiceAttributes | None, instruction: str | None) -> SpokenVoice:
+    def sound_of(self, request: Request, written: Any, seed: int, made: Made) -> Tensor:
+        """Speech (T,) of what :meth:`write` wrote for a piece; T may be 0."""
+
+    def stream(self, request: Request, seed: int, sampler: Sampler, made: Made) -> Iterator[Tensor]:
+        """The same speech in parts, as soon as they can be made; here in one."""
+        (written,) = self.write([request], [seed], sampler, [made])
+        yield self.sound_of(request, written, seed, made)
+
+    @abstractmethod
+    def whole_voice(self, voice: Voice | VoiceAttributes | str | None, instruction: str | None) -> SpokenVoice:
         """All that a piece needs beside its text.
 
         Raises:
@@ -132,8 +113,8 @@ class PieceFront(SpeechFront):
         return list(written_pieces(self.tokenizer, text, PIECE_IDS))
 
     def condition(self, requests: list[Request]) -> NoReturn:
-        """Pieces are spoken by :meth:`speak`."""
-        raise ValueError("pieces of this model are spoken one by one")
+        """Pieces are written by :meth:`write`."""
+        raise ValueError("pieces of this model become sound one by one")
 
 
 class SparkSpeech(PieceFront):
@@ -185,123 +166,50 @@ class SparkSpeech(PieceFront):
                                            len(voice.tokens) - self.codec.num_voice_tokens])
         return clone_prompt(text, told.tolist(), voice.text, spoken.tolist())
 
-    def speak(self, request: Request, seed: int, sampler: Sampler, made: Made, stream: bool = False
-              ) -> Iterator[Tensor]:
+    def first_decides(self, voice: SparkVoice | None) -> bool:
+        """A described voice is found by the first piece, and stays."""
+        return voice is None or voice.attributes is not None
+
+    def write(self, requests: list[Request], seeds: list[int], sampler: Sampler, made: list[Made]
+              ) -> list[tuple[list[int], list[int]]]:
+        """Codes of the voice, if it was described, and of the speech of each piece."""
+        texts = [request.piece.text for request in requests]
+        prompts = [self._ids(self.prompt(text, request.voice)) for text, request in zip(texts, requests)]
+        sizes = [len(self._ids(text)) for text in texts]
+        most = [min(sampler.max_tokens, CODES_PER_ID * size + SPARE_CODES) for size in sizes]
+        noise = SeededNoise.from_seeds(seeds, self.generator.device)
+        answers = self.generator.generate(PromptIds.of_rows(prompts, most), noise=noise, sampler=sampler)
+        written = []
+        for index, row in enumerate(zip(answers.values, answers.mask)):
+            found = row[0][row[1]].tolist()
+            words = self.tokenizer.convert_ids_to_tokens(found)
+            told, spoken = codes_of("".join(word for word in words if word and CODE_TOKEN.fullmatch(word)))
+            ended = not found or found[-1] == self.generator.config.end
+            limit = math.inf if ended else len(found)
+            made[index].faults += self._faults(texts[index], told, spoken, requests[index].voice, sizes[index], limit)
+            written.append((told, spoken))
+        return written
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text)["input_ids"]
+
+    def _faults(self, text: str, told: list[int], spoken: list[int], voice: SparkVoice, size: int,
+                limit: float) -> list[str]:
+        """What went wrong with an answer; ``limit`` is the number of ids at which it was cut."""
+        rate = self.codec.frame_rate
+        if voice.attributes is not None and len(told) < self.codec.num_voice_tokens:
+            spoken = []
+        faults = token_faults(text, torch.tensor(spoken, dtype=torch.long), rate=rate, least=LEAST_CODES * size,
+                              most=math.inf)
+        return faults if limit == math.inf else [f"stopped at the limit of {limit} ids: {text!r:.40}", *faults]
+
+    def sound_of(self, request: Request, written: tuple[list[int], list[int]], seed: int, made: Made) -> Tensor:
         """A piece comes in one part: the codec sees all of it."""
-        voice, text = request.voice, request.piece.text
-        ids = self.tokenizer(self.prompt(text, voice))["input_ids"]
-        most = min(sampler.max_tokens, CODES_PER_ID * len(self.tokenizer(text)["input_ids"]) + SPARE_CODES)
-        answer = self.generator.generate(PromptIds.of_rows([ids], [most]),
-                                         noise=SeededNoise.from_seeds([seed], self.generator.device), sampler=sampler)
-        found = answer.values[0].tolist()
-        if len(found) == most and found[-1] != self.generator.config.end:
-            made.faults.append(f"stopped at the limit of {most} ids: {text!r:.40}")
-        words = self.tokenizer.convert_ids_to_tokens(found)
-        told, spoken = codes_of("".join(word for word in words if word and CODE_TOKEN.fullmatch(word)))
+        (told, spoken), voice = written, request.voice
         count, device = self.codec.num_voice_tokens, self.codec.device
         codes = voice.tokens[:count].tolist() if voice.attributes is None else told[:count]
         if len(codes) < count or not spoken:
-            made.faults.append(f"made no speech: {text!r:.40}")
-            return
+            return torch.zeros(0)
         if voice.attributes is not None:
             made.voice = SparkVoice(torch.tensor(codes, device=device), None)
-        yield self.codec.decode(Tokens(torch.tensor([codes + spoken], device=device)))[0, 0]
-
-
-class CosyVoiceSpeech(PieceFront):
-    """Words, a recorded voice and perhaps an instruction, for CosyVoice 2 and 3.
-
-    Args:
-        generator: text to speech tokens.
-        sound: speech tokens to speech.
-        tokenizer: of its published folder, with the added tokens.
-        units, speaker: read recordings.
-        silent: speech tokens of silence, of which more than five in a row are left out: of CosyVoice 3.
-    """
-
-    def __init__(self, generator: CosyVoiceQwenLM, sound: TokenToSpeechPipeline, tokenizer: PreTrainedTokenizerBase,
-                 units: S3Tokenizer, speaker: CAMPlusSpeaker | None,
-                 silent: tuple[int, ...] = ()) -> None:
-        self.generator, self.sound, self.tokenizer = generator, sound, tokenizer
-        self.units, self.speaker, self.silent = units, speaker, silent
-
-    def whole_voice(self, voice: Voice | VoiceAttributes | None, instruction: str | None) -> CosyVoiceVoice:
-        if not isinstance(voice, Voice):
-            raise ValueError("CosyVoice speaks with recorded voices: voice=Voice(recording, text=its words or None)")
-        if instruction is not None:
-            check_words(instruction)
-        return replace(self.read_voice(voice), instruction=instruction)
-
-    def read_voice(self, voice: Voice) -> CosyVoiceVoice:
-        """A recording as speech tokens, frames and the vector of its speaker.
-
-        Raises:
-            ValueError: the recording cannot be read or is too short, or there is no network for vectors of speakers.
-        """
-        if self.speaker is None:
-            raise ValueError("this pipeline has no network for vectors of speakers; give speaker_encoder="
-                             "CAMPlusSpeaker('campplus.onnx')")
-        if voice.text is not None:
-            check_words(voice.text)
-        low = voice_samples(voice, UNIT_RATE)
-        if len(low) < LEAST_SECONDS * UNIT_RATE:
-            raise ValueError(f"the voice lasts {len(low) / UNIT_RATE:.2f} s; give {LEAST_SECONDS} s at least, better a "
-                             "few seconds")
-        full = voice_samples(voice, self.sound.sample_rate)
-        flow, vocoder = self.sound.flow, self.sound.vocoder
-        tokens = self.units.encode(low[None, None]).values[0]
-        frames = vocoder.encode(full[None, None]).values
-        count = len(tokens)
-        while count and flow.frames(count) > frames.shape[1]:
-            count -= 1
-        return CosyVoiceVoice(tokens[:count], voice.text, frames[:, :flow.frames(count)],
-                              self.speaker(low)[None].to(flow.device))
-
-    def front_text(self, voice: CosyVoiceVoice) -> str:
-        """What stands in front of the text: an instruction or the words of the recording."""
-        third = not self.generator.config.own_specials
-        system = SYSTEM if third else ""
-        if voice.instruction is not None:
-            return f"{system} {voice.instruction}".strip() + END_OF_PROMPT
-        return (system + END_OF_PROMPT if third else "") + (voice.text or "")
-
-    def request_of(self, request: Request) -> SpokenText:
-        """What the language model reads; with an instruction nothing of the recording's speech."""
-        voice = request.voice
-        spoken = voice.tokens.cpu() if voice.text is not None and voice.instruction is None else None
-        return SpokenText.of_rows([cosyvoice_ids(self.tokenizer, request.piece.text)],
-                                  [cosyvoice_ids(self.tokenizer, self.front_text(voice))], [spoken])
-
-    def speak(self, request: Request, seed: int, sampler: Sampler, made: Made, stream: bool = False
-              ) -> Iterator[Tensor]:
-        """A stream speaks while the language model still writes."""
-        voice, text = request.voice, request.piece.text
-        condition, counted = self.request_of(request), []
-        most = int(self.generator.limits(condition, sampler)[1])
-
-        def written() -> Iterator[Tensor]:
-            noise = SeededNoise.from_seeds([seed], self.generator.device)
-            for part in self.generator.stream(condition, noise=noise, sampler=sampler):
-                counted.append(part.values[0])
-                yield part.values[0]
-            if len(counted) == most:
-                made.faults.append(f"stopped at the limit of {most} tokens: {text!r:.40}")
-
-        tokens: Any = without_long_silence(written(), self.silent)
-        first = next(tokens, None)
-        if first is None:
-            made.faults.append(f"made no speech: {text!r:.40}")
-            return
-        inputs = voice.speaker, voice.tokens[None], voice.mel
-        generator = torch.Generator().manual_seed(seed)
-        if stream:
-            def pieces() -> Iterator[Tensor]:
-                yield first[None]
-                for token in tokens:
-                    yield token[None]
-
-            for chunk in self.sound.stream(pieces(), *inputs, generator=generator, left_chunks=None):
-                yield torch.from_numpy(chunk.audio)
-            return
-        whole = torch.cat([first, *tokens])[None]
-        yield torch.from_numpy(self.sound(whole, *inputs, generator=generator, chunked=True).audio[0])
+        return self.codec.decode(Tokens(torch.tensor([codes + spoken], device=device)))[0, 0]

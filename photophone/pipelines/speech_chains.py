@@ -1,12 +1,12 @@
-"""Components of published chains of several models that speak: CosyVoice 2 and 3, Spark-TTS."""
+"""Components of published chains of several models that speak: CosyVoice 1, 2 and 3, Spark-TTS."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from photophone.codecs.speech_units import campplus
+from photophone.codecs.speech_units import campplus, speakers
 from photophone.loading.chains import read_config, settings_of
 from photophone.loading.entry import Chain
 from photophone.loading.hub import download
@@ -14,13 +14,18 @@ from photophone.loading.registry import find, load_original
 from photophone.loading.saved import is_saved_model
 from photophone.text.cosyvoice import load_cosyvoice_tokenizer
 from photophone.text.voxcpm import load_tokenizer
+from photophone.text.whisper_text import SUFFIX, load_whisper_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 QWEN_FOLDER, SPARK_FOLDER = "CosyVoice-BlankEN", "LLM"
 """Of the vocabularies in published folders."""
 XLSR_FILE = "wav2vec2-large-xlsr-53/pytorch_model.bin"
 
 
-def beside(name: str, folder: str | Path | None, file: str, hub: Mapping[str, Any]) -> Path:
+def beside(name: str, folder: str | Path | None, file: str, hub: Mapping[str, Any],
+           optional: bool = False) -> Path | None:
     """A further file of a release.
 
     Args:
@@ -28,6 +33,7 @@ def beside(name: str, folder: str | Path | None, file: str, hub: Mapping[str, An
         folder: the published folder or a hub id; None: the registry's.
         file: its path in the release.
         hub: revision, cache_dir and local_files_only.
+        optional: not every release has one; then None.
 
     Raises:
         ValueError: there is none.
@@ -35,11 +41,45 @@ def beside(name: str, folder: str | Path | None, file: str, hub: Mapping[str, An
     source = folder or find(name).hub_id
     if Path(source).is_dir():
         path = Path(source) / file
-        if not path.is_file():
-            raise ValueError(f"the folder {source} holds no {file}, which {name} needs")
-        return path
-    return download(str(source), file, hub.get("revision"), hub.get("cache_dir"),
-                    bool(hub.get("local_files_only")))[0]
+        if path.is_file():
+            return path
+        if optional:
+            return None
+        raise ValueError(f"the folder {source} holds no {file}, which {name} needs")
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return download(str(source), file, hub.get("revision"), hub.get("cache_dir"),
+                        bool(hub.get("local_files_only")))[0]
+    except ValueError as error:
+        if optional and isinstance(error.__cause__, EntryNotFoundError):
+            return None
+        raise
+
+
+def whisper_vocabulary(name: str, folder: str | Path | None, given: Mapping[str, Any], vocab_size: int,
+                       hub: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The vocabulary of CosyVoice 1: the user's, that in the folder, or Whisper's from the hub.
+
+    Raises:
+        ValueError: there is none, or one of another model; names the way out.
+    """
+    source = given.get("text_tokenizer")
+    if source is None and folder is not None and any(Path(folder).glob(f"*{SUFFIX}")):
+        source = folder
+    if source is not None:
+        return load_whisper_tokenizer(source, vocab_size, **hub)
+    source = find(name).chain.text_tokenizer
+    if source is None:
+        raise ValueError(f"the vocabulary of {name} is in no published folder; give text_tokenizer= the file "
+                         "multilingual_zh_ja_yue_char_del.tiktoken of its authors' repository, in "
+                         "cosyvoice/tokenizer/assets")
+    elsewhere = {**hub, "revision": None}
+    try:
+        return load_whisper_tokenizer(source, vocab_size, **elsewhere)
+    except ValueError as error:
+        raise ValueError(f"{name} reads text with Whisper's vocabulary; give text_tokenizer= multilingual.tiktoken of "
+                         f"openai-whisper, or a folder of whisper-large-v3 ({error})") from error
 
 
 def vocabulary_place(name: str, folder: str | Path | None, subfolder: str, hub: Mapping[str, Any]) -> Path:
@@ -64,7 +104,7 @@ def load_chain(name: str, chain: Chain, sources: Mapping[str, Any], folder: str 
         sources: checkpoints by the names of the chain.
         folder: published folder or hub id, for further files.
         hub: revision, cache_dir and local_files_only.
-        given: further files that the user named: ``text_tokenizer``, ``campplus``, ``wav2vec2``.
+        given: further files that the user named: ``text_tokenizer``, ``campplus``, ``spk2info``, ``wav2vec2``.
         configs: settings that replace those of the registry, by the names of the chain.
 
     Raises:
@@ -83,9 +123,19 @@ def load_chain(name: str, chain: Chain, sources: Mapping[str, Any], folder: str 
         more = {} if whole else {"wav2vec2": given.get("wav2vec2") or beside(name, folder, XLSR_FILE, hub)}
         return {"speech_generator": load("llm", **settings), "codec": load("bicodec", **more),
                 "text_tokenizer": load_tokenizer(place, **hub)}
-    third = not {**find(name).config, **configs.get("llm", {})}.get("own_specials", True)
-    place = given.get("text_tokenizer") or vocabulary_place(name, folder, QWEN_FOLDER, hub)
     speaker = campplus.CAMPlusSpeaker(given.get("campplus") or beside(name, folder, campplus.FILE, hub))
-    return {"speech_generator": load("llm"), "codec": load("hift"), "flow": load("flow"),
-            "unit_tokenizer": load("units"), "speaker_encoder": speaker,
-            "text_tokenizer": load_cosyvoice_tokenizer(place, third=third, **hub)}
+    named = given.get("spk2info") or beside(name, folder, speakers.FILE, hub, optional=True)
+    return {"text_tokenizer": cosyvoice_vocabulary(name, folder, given, configs.get("llm", {}), hub),
+            "speakers": None if named is None else speakers.NamedSpeakers.from_original(named),
+            "speaker_encoder": speaker, "speech_generator": load("llm"), "codec": load("hift"), "flow": load("flow"),
+            "unit_tokenizer": load("units")}
+
+
+def cosyvoice_vocabulary(name: str, folder: str | Path | None, given: Mapping[str, Any], config: Mapping[str, Any],
+                         hub: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The vocabulary of a CosyVoice; ``config`` replaces settings of its language model, see :func:`load_chain`."""
+    settings = {**find(name).config, **config}
+    if "vocab_size" in find(name).config:  # of CosyVoice 1; that of 2 and 3 is Qwen2's
+        return whisper_vocabulary(name, folder, given, settings["vocab_size"], hub)
+    place = given.get("text_tokenizer") or vocabulary_place(name, folder, QWEN_FOLDER, hub)
+    return load_cosyvoice_tokenizer(place, third=not settings.get("own_specials", True), **hub)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -98,6 +98,33 @@ class SpeechFront(ABC):
     def unread(self, text: str) -> tuple[str, ...]:
         """What of a text is not spoken, in order."""
         return ()
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names of voices that come with the model."""
+        return ()
+
+    def normalizing(self, normalize: bool | None) -> Self:
+        """The same, with written forms spelled out or not; None: as the front does by itself.
+
+        Raises:
+            ValueError: it has no switch for that.
+        """
+        if normalize is not None:
+            raise ValueError("this generator has no switch for written forms; leave normalize out")
+        return self
+
+    def settings(self, texts: list[str]) -> dict[str, Any]:
+        """What was done to texts, for the facts beside their speech."""
+        return {}
+
+    def first_decides(self, voice: SpokenVoice | None) -> bool:
+        """Whether the first piece of a text finds the voice that speaks the others."""
+        return self.takes_voices and voice is None
+
+    def faults(self, condition: Condition, row: int, text: str, count: int) -> list[str]:
+        """What went wrong with a piece that became ``count`` tokens, in words."""
+        return []
 
     def limits(self, requests: list[Request]) -> list[int] | None:
         """How much each request speaks at most, in the generator's own measure; None where the text tells it."""
@@ -192,6 +219,12 @@ class PromptedSpeech(SpeechFront):
         counts = [PATCHES_PER_ID * len(voxcpm_ids(self.tokenizer, request.piece.text)) + SPARE_PATCHES
                   for request in requests]
         return [min(count, MOST_PATCHES) for count in counts]
+
+    def faults(self, condition: SpeechSequence, row: int, text: str, count: int) -> list[str]:
+        """Speech that was cut at its limit."""
+        most = int(condition.max_patches[row])
+        cut = count >= most * self.generator.config.get("patch_size", 1)
+        return [f"stopped at the limit of {most} patches: {text!r:.40}"] if cut else []
 
     def lead_in(self, voice: SpokenVoice) -> Tensor | None:
         """The end of a recording that is continued."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,19 +17,15 @@ from photophone.core.noise import SeededNoise, draw_seed
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
+from photophone.generators.cosyvoice.stream import LEFT_CHUNKS
 from photophone.generators.pocket_tts.model import PocketTTS
 from photophone.generators.sampler import Sampler, check_option
 from photophone.generators.sparktts.model import SparkTTS
 from photophone.loading.chains import check_chain, find_sources, read_config, settings_of
 from photophone.loading.registry import find, load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
-from photophone.pipelines.language_fronts import (
-    SILENT_TOKENS,
-    CosyVoiceSpeech,
-    Made,
-    PieceFront,
-    SparkSpeech,
-)
+from photophone.pipelines.cosyvoice_front import CosyVoiceSpeech
+from photophone.pipelines.language_fronts import Made, PieceFront, SparkSpeech
 from photophone.pipelines.speech_attack import MURMURING, SharpAttack, begins_softly
 from photophone.pipelines.speech_chains import load_chain
 from photophone.pipelines.speech_fronts import (
@@ -52,6 +49,7 @@ if TYPE_CHECKING:
 
     from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
     from photophone.codecs.speech_units.s3 import S3Tokenizer
+    from photophone.codecs.speech_units.speakers import NamedSpeakers
     from photophone.generators.cosyvoice.flow import CosyVoiceFlow
 
 OUTPUT_TYPES = ("np", "pt", "latent")
@@ -61,6 +59,8 @@ SILENCE_TOKENS = 16
 """Tokens of digital silence that are encoded to find out how the codec writes it."""
 PARAGRAPH_PAUSES = 2
 """Pauses of a sentence that one of a paragraph is."""
+WITHOUT_INSTRUCTIONS = ("cosyvoice-300m", "cosyvoice-300m-25hz", "cosyvoice-300m-sft")
+"""CosyVoices that were not trained with instructions."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ _Part = tuple[Tensor, _Piece | None]
 
 class TextToSpeechPipeline(Pipeline):
     """Text to speech: English by the built-in voice; other languages and given voices by VoxCPM, Pocket TTS, CosyVoice
-    2 and 3, and Spark-TTS.
+    1, 2 and 3, and Spark-TTS.
 
     Each sentence is generated from its own seed, drawn from that of the text, so it depends on nothing else; the
     codec decodes all sentences of a text as one stream, so there are no clicks where they meet. VoxCPM gets whole
@@ -101,23 +101,29 @@ class TextToSpeechPipeline(Pipeline):
 
     Args:
         speech_generator: :class:`photophone.SpeechFlowAR`, :class:`photophone.generators.voxcpm.model.VoxCPM`,
-            :class:`photophone.PocketTTS`, :class:`photophone.CosyVoiceQwenLM` or :class:`photophone.SparkTTS`. For one
-            that reads something else, derive from this class and give :attr:`front`.
+            :class:`photophone.PocketTTS`, :class:`photophone.CosyVoiceRelativeLM`, :class:`photophone.CosyVoiceQwenLM`
+            or :class:`photophone.SparkTTS`. For one that reads something else, derive from this class and give
+            :attr:`front`.
         codec: tokens to speech; it must stream. Of CosyVoice the vocoder, of Spark-TTS BiCodec.
         text_tokenizer: of all but the first; None for phonemes.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
         flow, unit_tokenizer, speaker_encoder: of CosyVoice: speech tokens to mel frames, and what reads voices.
+        speakers: named voices of a CosyVoice release.
     """
 
-    _optional_components = ["text_tokenizer", "flow", "unit_tokenizer", "speaker_encoder"]
+    _optional_components = ["text_tokenizer", "flow", "unit_tokenizer", "speaker_encoder", "speakers"]
+    left_chunks: int | None = LEFT_CHUNKS
+    """Of CosyVoice 2 and 3: pieces of a second before its own that speech sees beside the voice's recording; None: all
+    of a sentence, at a cost that grows."""
 
     def __init__(self, speech_generator: Generator, codec: AudioCodec,
                  text_tokenizer: PreTrainedTokenizerBase | None = None,
                  published: dict[str, str | None] | None = None, flow: CosyVoiceFlow | None = None,
-                 unit_tokenizer: S3Tokenizer | None = None, speaker_encoder: CAMPlusSpeaker | None = None) -> None:
+                 unit_tokenizer: S3Tokenizer | None = None, speaker_encoder: CAMPlusSpeaker | None = None,
+                 speakers: NamedSpeakers | None = None) -> None:
         super().__init__()
         self.register_modules(speech_generator=speech_generator, codec=codec, text_tokenizer=text_tokenizer, flow=flow,
-                              unit_tokenizer=unit_tokenizer, speaker_encoder=speaker_encoder)
+                              unit_tokenizer=unit_tokenizer, speaker_encoder=speaker_encoder, speakers=speakers)
         self.register_to_config(published=published)
         if (flow is None) != (unit_tokenizer is None):
             raise ValueError("CosyVoice needs both flow and unit_tokenizer")
@@ -139,12 +145,14 @@ class TextToSpeechPipeline(Pipeline):
             part_configs: the same by the names of the registry's chain, for CosyVoice and Spark-TTS.
             **files: checkpoints by the names of the registry's chain (``voxcpm``, ``vae``), see
                 :meth:`photophone.ClassToImagePipeline.from_original`; ``text_tokenizer``: a folder or hub id;
-                ``campplus`` of CosyVoice and ``wav2vec2`` of Spark-TTS: files.
+                ``campplus`` and ``spk2info`` of CosyVoice and ``wav2vec2`` of Spark-TTS: files. CosyVoice 1 reads
+                text with Whisper's vocabulary, which its folders do not hold: a ``.tiktoken`` file, or a Whisper of
+                transformers.
 
         Raises:
             ValueError: an unknown name, or one for another pipeline; files that are missing or do not fit.
         """
-        others = {"cosyvoice": ("campplus",), "sparktts": ("wav2vec2",)}.get(find(name).family, ())
+        others = {"cosyvoice": ("campplus", "spk2info"), "sparktts": ("wav2vec2",)}.get(find(name).family, ())
         chain = check_chain(cls.__name__, name, files, ("text_tokenizer", *others))
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         vocabulary = files.get("text_tokenizer") or folder or chain.text_tokenizer
@@ -172,9 +180,10 @@ class TextToSpeechPipeline(Pipeline):
             return PhonemeSpeech()
         if self.flow is not None:
             flow = {"model": f"{self.source['model']}-flow", "revision": None} if self.entry else None
-            return CosyVoiceSpeech(self.speech_generator, TokenToSpeechPipeline(self.flow, self.codec, flow),
-                                   self.text_tokenizer, self.unit_tokenizer, self.speaker_encoder,
-                                   () if self.speech_generator.config.own_specials else SILENT_TOKENS)
+            sound = TokenToSpeechPipeline(self.flow, self.codec, flow)
+            return CosyVoiceSpeech(self.speech_generator, sound, self.text_tokenizer, self.unit_tokenizer,
+                                   self.speaker_encoder, self.speakers, left_chunks=self.left_chunks,
+                                   instructs=self.source["model"] not in WITHOUT_INSTRUCTIONS)
         parts = self.speech_generator, self.codec, self.text_tokenizer
         if isinstance(self.speech_generator, SparkTTS):
             return SparkSpeech(*parts)
@@ -182,18 +191,26 @@ class TextToSpeechPipeline(Pipeline):
             return PocketSpeech(*parts, rules_of(self.source["model"]))
         return PromptedSpeech(*parts)
 
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names that ``voice`` may be, beside recordings: the speakers of the release."""
+        return self.front.voices
+
     @torch.no_grad()
-    def __call__(self, text: str | list[str], *, voice: Voice | VoiceAttributes | None = None,
-                 instruction: str | None = None, generator: GeneratorInput = None, speed: float = 1.0, 
-                 guidance_scale: float | None = None, temperature: float | None = None,
+    def __call__(self, text: str | list[str], *, voice: Voice | VoiceAttributes | str | None = None,
+                 instruction: str | None = None, normalize: bool | None = None, generator: GeneratorInput = None,
+                 speed: float = 1.0, guidance_scale: float | None = None, temperature: float | None = None,
                  num_inference_steps: int | None = None, pause: float = 0.15, output_type: str = "np",
                  callback_on_step_end: StepCallback | None = None, return_dict: bool = True) -> SpeechOutput | tuple:
         """Speak.
 
         Args:
             text: English (or what else the generator speaks), or a list of texts.
-            voice: to speak with, for generators that take one; Spark-TTS also speaks with voices that are described.
-            instruction: how to speak, in words, for CosyVoice 2 and 3.
+            voice: to speak with, for generators that take one; the name of one of :attr:`voices`; Spark-TTS also speaks
+                with voices that are described.
+            instruction: how to speak, in words, for CosyVoice.
+            normalize: whether CosyVoice gets numbers, dates and the like as words, by the libraries of its authors;
+                None: if they are there, with a warning where a text with digits would need them.
             generator: one ``torch.Generator``, or one for each text; see
                 :func:`photophone.pipelines.base.row_generators`.
             speed: 1 is the voice's own, 2 is twice as fast; VoxCPM knows 1 only.
@@ -214,54 +231,63 @@ class TextToSpeechPipeline(Pipeline):
             raise ValueError(f"{len(texts)} texts given; one call speaks 1 to {MAX_TEXTS_PER_CALL}")
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
+        front = self.front.normalizing(normalize)
         for one in texts:
-            self.front.check(one)
-        spoken = self.read_voice(voice, instruction)
+            front.check(one)
+        spoken = self.read_voice(voice, instruction, front)
         sampler = self.sampler(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
                                num_inference_steps=num_inference_steps)
         generators, seeds = row_generators(generator, len(texts))
-        rows = [self._pieces(one, own, pause, spoken) for one, own in zip(texts, generators)]
+        rows = [self._pieces(front, one, own, pause, spoken) for one, own in zip(texts, generators)]
         with self.watch(callback_on_step_end) as on_step:
             audio = self._speak(rows, sampler, on_step, output_type, spoken)
         if not return_dict:
             return (audio,)
-        settings = {**sampler.settings(), "pause": pause, **(spoken.facts() if spoken else {})}
+        settings = {**sampler.settings(), "pause": pause, **front.settings(texts), **(spoken.facts() if spoken else {})}
         return SpeechOutput(audio, self.sample_rate, texts, seeds, settings=settings, **self.source,
                             weights_licence=self.weights_licence, unread=[self.front.unread(one) for one in texts],
                             faults=[tuple(row[0].row.faults) for row in rows])
 
-    def stream(self, text: str, *, voice: Voice | VoiceAttributes | None = None, instruction: str | None = None,
+    def stream(self, text: str, *, voice: Voice | VoiceAttributes | str | None = None,
+               instruction: str | None = None, normalize: bool | None = None,
                generator: torch.Generator | None = None, speed: float = 1.0, guidance_scale: float | None = None,
                temperature: float | None = None, num_inference_steps: int | None = None, pause: float = 0.15,
                callback_on_step_end: StepCallback | None = None) -> Iterator[SpeechChunk]:
         """Speak, chunk by chunk as speech is made; together the chunks equal the speech of a call of the same seed.
 
+        Not those of CosyVoice 1: a call sees whole sentences, its stream windows of two seconds, as with its authors.
+        Faults are warnings at the end.
+
         The arguments are checked at once. Until the last chunk the codec is in use: one stream at a time.
 
         Args:
             text: English, or what else the generator speaks.
-            voice, instruction, generator, speed, guidance_scale, temperature, num_inference_steps, pause: see
-                :meth:`__call__`.
+            voice, instruction, normalize, generator, speed, guidance_scale, temperature, num_inference_steps, pause:
+                see :meth:`__call__`.
             callback_on_step_end: called after each sentence.
         """
-        self.front.check(text)
-        spoken = self.read_voice(voice, instruction)
+        front = self.front.normalizing(normalize)
+        front.check(text)
+        spoken = self.read_voice(voice, instruction, front)
         sampler = self.sampler(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
                                num_inference_steps=num_inference_steps)
         (own,), _ = row_generators(generator, 1)
-        pieces = self._pieces(text, own, pause, spoken)
+        pieces = self._pieces(front, text, own, pause, spoken)
         return self._stream(pieces, sampler, spoken, callback_on_step_end)
 
     @torch.no_grad()
-    def read_voice(self, voice: Voice | VoiceAttributes | None, instruction: str | None = None) -> SpokenVoice | None:
-        """A recording of a voice as the generator reads it.
+    def read_voice(self, voice: Voice | VoiceAttributes | str | None, instruction: str | None = None,
+                   front: SpeechFront | None = None) -> SpokenVoice | None:
+        """A voice as the generator reads it.
 
         Raises:
-            ValueError: the generator has one voice of its own, cannot read this one, or takes no instruction.
+            ValueError: the generator has one voice of its own, cannot read this one, has none of this name, or takes no
+                instruction.
         """
-        front = self.front
+        front = front or self.front
         alone = isinstance(front, PieceFront)
-        if voice is not None and not isinstance(voice, (Voice, VoiceAttributes) if alone else Voice):
+        kinds = (Voice, VoiceAttributes, *((str,) if front.takes_names else ())) if alone else Voice
+        if voice is not None and not isinstance(voice, kinds):
             raise ValueError(f"voice must be a photophone.Voice(audio, sampling_rate, text), got {voice!r:.60}")
         if alone:
             return front.whole_voice(voice, instruction)
@@ -287,27 +313,37 @@ class TextToSpeechPipeline(Pipeline):
     @torch.no_grad()
     def _sound(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback,
                stream: bool = False) -> Iterator[tuple[_Piece, Tensor]]:
-        """Speech (T,) of pieces that become sound on their own, each part with its piece."""
-        front = self.front
-        for index, piece in enumerate(pieces):
-            made = Made(piece.row.faults)
-            for audio in front.speak(piece.request, piece.seed, sampler, made, stream):
-                yield piece, audio
-            piece.row.voice = made.voice or piece.row.voice
-            if piece.pause:
-                yield piece, torch.zeros(piece.pause * self.codec.hop_length)
-            if on_step(index + 1, len(pieces)):
-                raise DecodingStopped(f"stopped by the callback after sentence {index + 1} of {len(pieces)}")
+        """Speech (T,) of pieces that become sound on their own, each part with its piece. A few are written at once; a
+        stream writes one after the other."""
+        front, done = self.front, 0
+        while done < len(pieces):
+            group = pieces[done:done + 1] if stream else self._group(pieces[done:])
+            made, requests = [Made(piece.row.faults) for piece in group], [piece.request for piece in group]
+            written = None if stream else front.write(requests, [piece.seed for piece in group], sampler, made)
+            for index, piece in enumerate(group):
+                if written is None:
+                    parts = front.stream(requests[0], piece.seed, sampler, made[0])
+                else:
+                    parts = iter([front.sound_of(requests[index], written[index], piece.seed, made[index])])
+                yield from ((piece, audio) for audio in parts if len(audio))
+                piece.row.voice = made[index].voice or piece.row.voice
+                if piece.pause:
+                    yield piece, torch.zeros(piece.pause * self.codec.hop_length)
+            done += len(group)
+            if on_step(done, len(pieces)):
+                raise DecodingStopped(f"stopped by the callback after sentence {done} of {len(pieces)}")
 
     def _stream(self, pieces: list[_Piece], sampler: Sampler, spoken: SpokenVoice | None,
                 callback: StepCallback | None) -> Iterator[SpeechChunk]:
         with self.watch(callback) as on_step:
             if isinstance(self.front, PieceFront):
-                for _, audio in self._sound(pieces, sampler, on_step, stream=True):
-                    yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
-                return
-            for audio in self._decode(self._patches(pieces, sampler, on_step), spoken):
+                parts = (audio for _, audio in self._sound(pieces, sampler, on_step, stream=True))
+            else:
+                parts = self._decode(self._patches(pieces, sampler, on_step), spoken)
+            for audio in parts:
                 yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
+        for fault in pieces[0].row.faults:  # a stream has no result that could tell
+            warnings.warn(fault, stacklevel=2)
 
     @torch.no_grad()
     def _patches(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback) -> Iterator[_Part]:
@@ -320,6 +356,8 @@ class TextToSpeechPipeline(Pipeline):
                 if count:
                     made.append(patch.values[..., :count, :] if patch.is_continuous else patch.values[..., :count])
                     yield made[-1], piece if len(made) == 1 else None
+            count = sum(part.shape[1 if part.is_floating_point() else -1] for part in made)
+            piece.row.faults += self.front.faults(condition, 0, piece.part.text, count)
             self._keep_voice(piece, made)
             if piece.pause:
                 yield self._silence(piece.pause), None
@@ -341,6 +379,7 @@ class TextToSpeechPipeline(Pipeline):
                 values = tokens.values[row:row + 1]
                 axis = 1 if tokens.is_continuous else -1
                 values = values.narrow(axis, 0, count)
+                piece.row.faults += self.front.faults(condition, row, piece.part.text, count)
                 self._keep_voice(piece, [values])
                 yield torch.cat([values, self._silence(piece.pause).to(values)], axis) if piece.pause else values
 
@@ -348,7 +387,7 @@ class TextToSpeechPipeline(Pipeline):
         """The pieces to generate next together: none whose voice will be that of another one among them."""
         group = pieces[:1]
         for piece in pieces[1:PIECES_AT_ONCE]:
-            if self.front.takes_voices and piece.row.voice is None and piece.row is group[-1].row:
+            if self.front.first_decides(piece.row.voice) and piece.row is group[-1].row:
                 break
             group.append(piece)
         return group
@@ -389,8 +428,9 @@ class TextToSpeechPipeline(Pipeline):
         axis = 1 if values.is_floating_point() else -1
         return values.narrow(axis, SILENCE_TOKENS // 2, 1).repeat_interleave(count, axis)
 
-    def _pieces(self, text: str, generator: torch.Generator, pause: float, voice: SpokenVoice | None) -> list[_Piece]:
-        pieces, row = self.front.pieces(text), _Row(voice)
+    def _pieces(self, front: SpeechFront, text: str, generator: torch.Generator, pause: float,
+                voice: SpokenVoice | None) -> list[_Piece]:
+        pieces, row = front.pieces(text), _Row(voice)
         lengths = {"clause": 0, "sentence": pause, "paragraph": PARAGRAPH_PAUSES * pause}
         pauses = [round(lengths[piece.ends] * self.codec.frame_rate) for piece in pieces[:-1]] + [0]
         return [_Piece(piece, draw_seed(generator), silent, row) for piece, silent in zip(pieces, pauses)]

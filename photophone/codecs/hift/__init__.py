@@ -9,6 +9,7 @@ from photophone.loading.entry import ModelEntry
 PARAMETERS = {"1": 20_460_591, "2": 20_821_295, "3": 20_779_887}
 PAPERS = {"1": "2407.05407", "2": "2412.10117", "3": "2505.17589"}
 RELEASES = (("cosyvoice-300m", "1", "FunAudioLLM/CosyVoice-300M", ""),
+            ("cosyvoice-300m-25hz", "1", "FunAudioLLM/CosyVoice-300M-25Hz", ", half as many tokens"),
             ("cosyvoice-300m-sft", "1", "FunAudioLLM/CosyVoice-300M-SFT", ", fine-tuned on some speakers"),
             ("cosyvoice-300m-instruct", "1", "FunAudioLLM/CosyVoice-300M-Instruct", ", follows instructions"),
             ("cosyvoice2-0.5b", "2", "FunAudioLLM/CosyVoice2-0.5B", ""),

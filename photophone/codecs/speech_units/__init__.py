@@ -19,7 +19,8 @@ def _s3(name: str, summary: str, paper: str, hub_id: str, file: str, parameters:
                       config=config, hub_id=hub_id, files=(file,), tiny=tiny, parameters=parameters)
 
 
-CLASSES = {"campplus": "photophone.codecs.speech_units.campplus:CAMPlusSpeaker"}
+CLASSES = {"campplus": "photophone.codecs.speech_units.campplus:CAMPlusSpeaker",
+           "speakers": "photophone.codecs.speech_units.speakers:NamedSpeakers"}
 ENTRIES = [
     _s3("s3-tokenizer-v1", "16 kHz speech to 50 units of 4,096 a second, what CosyVoice 1 reads voices with",
         "2407.05407", "FunAudioLLM/CosyVoice-300M", "speech_tokenizer_v1.onnx", 123_473_920,

@@ -6,9 +6,10 @@ from typing import Any
 
 from photophone.loading.entry import Chain, ModelEntry
 
-PARAMETERS = {"1": 104_874_752, "2": 112_549_360, "3": 332_257_088, "glm4voice": 111_166_208}
-PAPERS = {"1": "2407.05407", "2": "2412.10117", "3": "2505.17589", "glm4voice": "2412.02612"}
+PARAMETERS = {"1": 104_874_752, "1-25hz": 104_874_752, "2": 112_549_360, "3": 332_257_088, "glm4voice": 111_166_208}
+PAPERS = {"1": "2407.05407", "1-25hz": "2407.05407", "2": "2412.10117", "3": "2505.17589", "glm4voice": "2412.02612"}
 RELEASES = (("cosyvoice-300m", "1", "FunAudioLLM/CosyVoice-300M", ""),
+            ("cosyvoice-300m-25hz", "1-25hz", "FunAudioLLM/CosyVoice-300M-25Hz", ", half as many tokens"),
             ("cosyvoice-300m-sft", "1", "FunAudioLLM/CosyVoice-300M-SFT", ", fine-tuned on some speakers"),
             ("cosyvoice-300m-instruct", "1", "FunAudioLLM/CosyVoice-300M-Instruct", ", follows instructions"),
             ("cosyvoice2-0.5b", "2", "FunAudioLLM/CosyVoice2-0.5B", ""),
@@ -16,6 +17,8 @@ RELEASES = (("cosyvoice-300m", "1", "FunAudioLLM/CosyVoice-300M", ""),
 FLOWS: dict[str, dict[str, Any]] = {
     "1": {"vocab_size": 4096, "input_dim": 512, "token_rate": 50, "encoder": "regulated", "estimator": "unet",
           "estimator_config": {"channels": [256, 256]}},
+    "1-25hz": {"vocab_size": 4096, "input_dim": 512, "token_rate": 25, "encoder": "regulated", "estimator": "unet",
+               "estimator_config": {"channels": [256, 256]}},
     "2": {"vocab_size": 6561, "input_dim": 512, "token_rate": 25, "encoder": "upsample", "fixed_noise": True,
           "encoder_config": {"chunk": 25}, "estimator": "unet",
           "estimator_config": {"channels": [256], "causal": True, "chunk": 50}},
@@ -41,10 +44,14 @@ TINY_FLOWS: dict[str, dict[str, Any]] = {
 }
 
 
+TINY_FLOWS["1-25hz"] = TINY_FLOWS["1"]
+
+
 def _entry(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
     """The flow of one release."""
     return ModelEntry(f"{name}-flow", "generator", "photophone.generators.cosyvoice.flow:CosyVoiceFlow",
-                      f"speech tokens at {FLOWS[version]['token_rate']} Hz to mel frames, CosyVoice {version}{variant}",
+                      f"speech tokens at {FLOWS[version]['token_rate']} Hz to mel frames, "
+                      f"CosyVoice {version[0]}{variant}",
                       PAPERS[version], "Apache-2.0", "Apache-2.0 as the hub page states", config=FLOWS[version],
                       hub_id=hub_id, files=("flow.pt",), tiny=TINY_FLOWS[version],
                       tiny_sampler={"num_inference_steps": 2}, parameters=PARAMETERS[version],
@@ -54,9 +61,10 @@ def _entry(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
 
 
 LMS: dict[str, dict[str, Any]] = {
-    "1": {}, "2": {}, "3": {"num_specials": 200, "own_specials": False},
+    "1": {"vocab_size": 51866, "max_length": 10000}, "1-25hz": {"vocab_size": 60515, "max_length": 10000},
+    "2": {}, "3": {"num_specials": 200, "own_specials": False},
 }
-LM_PARAMETERS = {"1": 310_718_465, "2": 505_803_812, "3": 506_148_480}
+LM_PARAMETERS = {"1": 310_718_465, "1-25hz": 315_146_753, "2": 505_803_812, "3": 506_148_480}
 TINY_QWEN = {"vocab_size": 64, "num_tokens": 40, "width": 32, "depth": 2, "num_heads": 4, "num_kv_heads": 2,
              "hidden": 48, "mix": [2, 4], "max_length": 200}
 TINY_LMS: dict[str, dict[str, Any]] = {
@@ -65,21 +73,26 @@ TINY_LMS: dict[str, dict[str, Any]] = {
           "max_length": 200},
     "2": TINY_QWEN, "3": {**TINY_QWEN, "num_specials": 10},
 }
+TINY_LMS["1-25hz"] = TINY_LMS["1"]
+UNITS = {"1": "v1", "1-25hz": "v1-25hz", "2": "v2", "3": "v3"}
+WHISPER = "openai/whisper-large-v3"
+"""Whose vocabulary CosyVoice 1 at 50 Hz reads text with."""
 
 
 def _lm(name: str, version: str, hub_id: str, variant: str) -> ModelEntry:
     """The language model of one release."""
-    module, owner = ("relative_lm", "CosyVoiceRelativeLM") if version == "1" else ("qwen_lm", "CosyVoiceQwenLM")
-    chain = None if version == "1" else Chain(
-        {"llm": name, "flow": f"{name}-flow", "units": f"s3-tokenizer-v{version}"}, ("hift", f"{name}-hift"), {},
-        pipeline="TextToSpeechPipeline", text_tokenizer=hub_id)
+    first = version.startswith("1")
+    module, owner = ("relative_lm", "CosyVoiceRelativeLM") if first else ("qwen_lm", "CosyVoiceQwenLM")
+    vocabulary = {"1": WHISPER, "1-25hz": None}.get(version, hub_id)
+    chain = Chain({"llm": name, "flow": f"{name}-flow", "units": f"s3-tokenizer-{UNITS[version]}"},
+                  ("hift", f"{name}-hift"), {}, pipeline="TextToSpeechPipeline", text_tokenizer=vocabulary)
     return ModelEntry(name, "generator", f"photophone.generators.cosyvoice.{module}:{owner}",
-                      f"text to speech tokens at {FLOWS[version]['token_rate']} Hz, CosyVoice {version}{variant}",
+                      f"text to speech tokens at {FLOWS[version]['token_rate']} Hz, CosyVoice {version[0]}{variant}",
                       PAPERS[version], "Apache-2.0", "Apache-2.0 as the hub page states", config=LMS[version],
                       hub_id=hub_id, files=("llm.pt",), tiny=TINY_LMS[version], parameters=LM_PARAMETERS[version],
                       chain=chain,
                       tiny_sampler={"min_ratio": 2.0, "max_ratio": 2.0, "all_stops": True},
-                      training_name=f"cosyvoice{version}-lm")
+                      training_name=f"cosyvoice{version[0]}-lm")
 
 
 GLM4VOICE = ModelEntry(
