@@ -16,6 +16,7 @@ from photophone.core.noise import SeededNoise, draw_seed
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
+from photophone.generators.delayed_streams.speech import DelayedSpeech
 from photophone.generators.pocket_tts.model import PocketTTS
 from photophone.generators.sampler import Sampler, check_option
 from photophone.generators.sparktts.model import SparkTTS
@@ -41,6 +42,8 @@ from photophone.pipelines.speech_fronts import (
     Voice,
 )
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
+from photophone.pipelines.stream_chains import load_streams
+from photophone.pipelines.stream_front import StreamedSpeech
 from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
 from photophone.text.pocket_tts import load_pocket_tokenizer, rules_of
 from photophone.text.sparktts import VoiceAttributes
@@ -147,6 +150,9 @@ class TextToSpeechPipeline(Pipeline):
         others = {"cosyvoice": ("campplus",), "sparktts": ("wav2vec2",)}.get(find(name).family, ())
         chain = check_chain(cls.__name__, name, files, ("text_tokenizer", *others))
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        if find(name).family == "delayed-streams":
+            parts, commit = load_streams(cls.__name__, name, folder, hub, files, part_configs or {})
+            return cls(*parts.values(), published={"model": name, "revision": commit})
         vocabulary = files.get("text_tokenizer") or folder or chain.text_tokenizer
         sources, commit = find_sources(chain, files, folder, **hub)
         if find(name).family in ("cosyvoice", "sparktts"):
@@ -178,6 +184,8 @@ class TextToSpeechPipeline(Pipeline):
         parts = self.speech_generator, self.codec, self.text_tokenizer
         if isinstance(self.speech_generator, SparkTTS):
             return SparkSpeech(*parts)
+        if isinstance(self.speech_generator, DelayedSpeech):
+            return StreamedSpeech(*parts)
         if isinstance(self.speech_generator, PocketTTS):
             return PocketSpeech(*parts, rules_of(self.source["model"]))
         return PromptedSpeech(*parts)
@@ -267,7 +275,7 @@ class TextToSpeechPipeline(Pipeline):
             return front.whole_voice(voice, instruction)
         if instruction is not None:
             raise ValueError(f"{type(self.speech_generator).__name__} takes no instruction; leave it out")
-        return None if voice is None else front.read_voice(voice)
+        return front.no_voice() if voice is None else front.read_voice(voice)
 
     def _speak(self, rows: list[list[_Piece]], sampler: Sampler, on_step: Callback, output_type: str,
                spoken: SpokenVoice | None) -> list[Any]:
@@ -306,7 +314,7 @@ class TextToSpeechPipeline(Pipeline):
                 for _, audio in self._sound(pieces, sampler, on_step, stream=True):
                     yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
                 return
-            for audio in self._decode(self._patches(pieces, sampler, on_step), spoken):
+            for audio in filter(len, self._decode(self._patches(pieces, sampler, on_step), spoken)):
                 yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
 
     @torch.no_grad()
@@ -365,12 +373,13 @@ class TextToSpeechPipeline(Pipeline):
             lead_in = None if spoken is None else self.front.lead_in(spoken)
             if lead_in is not None:
                 self.codec.decode(Tokens(lead_in))
-            attack = None
+            attack, cut = None, self.front.cut_frames * self.codec.hop_length
             for part, opened in parts:
                 if opened is not None:
                     soft = self.source["model"] in MURMURING and begins_softly(opened.part)
                     attack = SharpAttack(self.sample_rate) if soft else None
                 audio = self.codec.decode(Tokens(part))[0, 0]
+                audio, cut = audio[cut:], max(0, cut - len(audio))
                 yield audio if attack is None else attack(audio)
 
     def _finish(self, parts: Iterable[_Part], output_type: str, spoken: SpokenVoice | None) -> Any:
