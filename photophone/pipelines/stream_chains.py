@@ -74,6 +74,12 @@ def check_parts(model: Any, codec: AudioCodec, ids: int) -> None:
                          "config.json names")
 
 
+def is_release(folder: str | Path, name: str) -> bool:
+    """Whether the ``config.json`` of a folder is that of a registered model."""
+    settings = settings_of(name, read_config(folder))
+    return all(settings.get(key) == value for key, value in find(name).config.items())
+
+
 def _settings(name: str, source: str, hub: Mapping[str, Any]) -> tuple[OfficialSettings, str | None]:
     """The official config of a release, and the commit of the hub."""
     if Path(source).is_dir():

@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 OUTPUT_TYPES = ("np", "pt", "latent")
 PIECES_AT_ONCE = 4
 """Sentences that an offline call generates together."""
+DECODED_TOKENS = 500
+"""Of a text that are decoded at once."""
 SILENCE_TOKENS = 16
 """Tokens of digital silence that are encoded to find out how the codec writes it."""
 PARAGRAPH_PAUSES = 2
@@ -374,7 +376,7 @@ class TextToSpeechPipeline(Pipeline):
             if lead_in is not None:
                 self.codec.decode(Tokens(lead_in))
             attack, cut = None, self.front.cut_frames * self.codec.hop_length
-            for part, opened in parts:
+            for part, opened in _in_steps(parts):
                 if opened is not None:
                     soft = self.source["model"] in MURMURING and begins_softly(opened.part)
                     attack = SharpAttack(self.sample_rate) if soft else None
@@ -428,6 +430,13 @@ class TextToSpeechPipeline(Pipeline):
             chosen["speed"] = speed
         settings = {**self.speech_generator.sampler_settings, **self.published_sampler, **chosen}
         return family.Sampler.from_settings(settings, family.__name__)
+
+
+def _in_steps(parts: Iterable[_Part]) -> Iterator[_Part]:
+    """The same tokens in parts of at most ``DECODED_TOKENS``, so that memory does not grow with a text."""
+    for values, opened in parts:
+        for index, part in enumerate(values.split(DECODED_TOKENS, dim=1 if values.is_floating_point() else -1)):
+            yield part, None if index else opened
 
 
 def _vocabulary(name: str, source: str | Path, **hub: Any) -> PreTrainedTokenizerBase:

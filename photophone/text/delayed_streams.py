@@ -20,6 +20,8 @@ NEW_WORD, MAIN_SPEAKER, END, PADDING = 0, 1, 2, 3
 """Text ids: a word begins, the main speaker begins, all is said, nothing is said."""
 BREAK = re.compile(r'<break\s+time="(\d+(?:\.\d*)?)s"\s*/?>')
 GAP = re.compile(rf"{BREAK.pattern}|\s+")
+MOST_IDS = 100
+"""Of one word that is heard; a longer one is cut, so that a model that repeats itself is heard too."""
 CHARACTERS = str.maketrans({"’": "'", ":": " ", "(": None, ")": None})
 """Characters that the models do not know, and what stands for them."""
 
@@ -132,11 +134,21 @@ class WordTimer:
             made = self._close(self.frame)
             self.start = self.frame + 1 if token == NEW_WORD else None
         elif token > PADDING:
+            made = self._begin(token) if self.ids else []
             self.start = self.frame if self.start is None else self.start
             self.ids.append(token)
         elif self.ids and self.frame + 1 >= self.start + self.frame_rate:
             made = self._close(max(self.start + self.frame_rate, self.frame))
         self.frame += 1
+        return made
+
+    def _begin(self, token: int) -> list[TimedWord]:
+        """The word so far, where an id begins the next one without a sign between them."""
+        if len(self.decode([*self.ids, token]).split()) <= 1 and len(self.ids) < MOST_IDS:
+            return []
+        behind = min(self.start + self.count(self.decode(self.ids)), self.frame)
+        made = self._close(behind)
+        self.start = behind
         return made
 
     def finish(self) -> list[TimedWord]:
@@ -147,16 +159,9 @@ class WordTimer:
 
     def _close(self, end: float) -> list[TimedWord]:
         """Words of the ids so far, which end at a frame."""
-        if not self.ids:
-            return []
-        words, start, made = self.decode(self.ids).split(), float(self.start), []
-        for word in words[:-1]:
-            behind = start + self.count(word)
-            made.append(TimedWord(word, self._seconds(start), self._seconds(behind)))
-            start = behind
-        made += [TimedWord(word, self._seconds(start), self._seconds(max(start, end))) for word in words[-1:]]
+        word, start = self.decode(self.ids).strip(), self.start
         self.ids, self.start = [], None
-        return made
+        return [TimedWord(word, self._seconds(start), self._seconds(max(start, end)))] if word else []
 
     def _seconds(self, frame: float) -> float:
         time = max(0.0, frame / self.frame_rate - self.late)

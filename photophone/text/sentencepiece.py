@@ -99,7 +99,7 @@ def _piece(data: memoryview) -> tuple[str, float, int]:
             (score,) = struct.unpack("<f", value)
         elif number == KIND:
             kind = int(value)
-    return (NEVER_WRITTEN + text if kind in (CONTROL, UNUSED) else text), score, kind
+    return (NEVER_WRITTEN + text if kind in (UNKNOWN, CONTROL, UNUSED) else text), score, kind
 
 
 def load_sentencepiece(path: str | Path) -> PreTrainedTokenizerFast:
