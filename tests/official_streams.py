@@ -13,6 +13,7 @@ from photophone.codecs.mimi.model import Mimi
 from photophone.generators.delayed_streams.config import model_config
 from photophone.generators.delayed_streams.model import DelayedStreams
 from photophone.generators.delayed_streams.speech import DelayedSpeech
+from photophone.text.sentencepiece import load_sentencepiece
 
 PIECES = Path(__file__).parent / "goldens" / "data" / "sentencepiece"
 RATE, HOP, BOOKS, CARD, TEXT_CARD = 4000, 320, 4, 32, 600
@@ -127,6 +128,10 @@ def tiny_lm(settings, seed=6):
         for value in model.parameters():
             value.add_(0.1 * torch.randn_like(value))
     return model.eval()
+
+
+def tiny_vocabulary():
+    return load_sentencepiece(PIECES / "unigram.model")
 
 
 def write_release(folder, settings, model=None, codec=None):
