@@ -24,10 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import SeededNoise
+from photophone.core.tokens import Tokens
 from photophone.loading.registry import create_model, find
 
 TEXT_IDS, PATCHES, CODEC_SECONDS = 30, 6, 2.0
 LONG_SECONDS, SHORT_SECONDS, SOLVER_STEPS = 60, 3, 10
+FRAMES, CUT_FRAMES = 8, 2
 MILLION, GIB = 1e6, 1024**3
 
 
@@ -154,6 +156,52 @@ def codec(name: str) -> dict[str, Any]:
             "note": f"encoding {encoding / CODEC_SECONDS:.3f}, decoding {decoding / CODEC_SECONDS:.3f}"}
 
 
+@torch.no_grad()
+def delayed_streams(name: str) -> dict[str, Any]:
+    """Frames of 80 ms of Kyutai's speech or of what it hears through Mimi: at the begin, behind one minute and two.
+
+    Between them the positions of a minute go through the model at once, so that its windows are full.
+    """
+    from photophone.generators.delayed_streams.session import StreamSession
+    from photophone.layers.decode_linear import prepare_for_decoding
+
+    model, codec = build(name, torch.bfloat16), build(find(name).chain.tokenizer[1])
+    own, speaks = facts(model, codec), bool(model.spoken_books)
+    conditions = None
+    if speaks:
+        conditions = model.conditioners.conditions(model.attributes(model.example_condition(1), 2.0))
+    wave, count = noise_speech(codec.sample_rate, 1.0), round(LONG_SECONDS * codec.frame_rate)
+    silence = torch.full((1, model.spoken_books), -1)
+    costs: dict[str, list[float]] = {"silent": [], "early": [], "late": [], "later": [], "int8": []}
+    session = StreamSession(model, 1, conditions, noise=SeededNoise.from_seeds([1]))
+
+    def frame(kind: str, index: int) -> None:
+        """What a stream computes for one chunk of 80 ms."""
+        audio = wave[..., :codec.hop_length].roll(index, -1)
+        heard = torch.zeros(1, 0, dtype=torch.long) if speaks else codec.encode(audio).values[..., 0]
+        made = session.step(heard, silence if kind == "silent" else None)
+        if speaks and kind != "silent" and made is not None:
+            codec.decode(Tokens(made[:, 1:, None].clamp(min=0)))
+
+    with codec.streaming(1), session.open():
+        for kind in costs:
+            if kind.startswith("late"):  # a minute goes by
+                for part in torch.zeros(1, 1 + model.config.books, count, dtype=torch.long).split(100, dim=-1):
+                    model.states(part, session.conditions.total, session._cross)
+            if kind == "int8":
+                prepare_for_decoding(model, kind)
+            for index in range(FRAMES):
+                costs[kind].append(timed(lambda: frame(kind, index))[0])  # noqa: B023
+    silent, early, late, later, small = (statistics.median(costs[kind]) for kind in costs)
+    seconds = 1 / codec.frame_rate
+    waits = max(model.delays) + CUT_FRAMES + 1  # frames behind the delay until sound comes out
+    first = (model.config.speech_delay * silent + waits * early) if speaks else model.config.text_delay
+    return {**own, "rtf": late / seconds, "first": first,
+            "note": f"{1000 * early:.0f} ms for each {1000 * seconds:.0f} ms at the begin, {1000 * late:.0f} behind "
+                    f"{LONG_SECONDS} s, {1000 * later:.0f} behind {2 * LONG_SECONDS} s; there {1000 * small:.0f} with "
+                    "int8 weights"}
+
+
 def built_in(name: str) -> dict[str, Any]:
     """The yardstick: a sentence by the built-in voice."""
     from photophone import TextToSpeechPipeline
@@ -169,6 +217,7 @@ def built_in(name: str) -> dict[str, Any]:
 
 SYSTEMS = {"photophone/tiny-speech": built_in, "voxcpm-0.5b": voxcpm, "voxcpm-1.5": voxcpm, "voxcpm-2": voxcpm,
            "cosyvoice-300m": cosyvoice, "cosyvoice2-0.5b": cosyvoice, "cosyvoice3-0.5b": cosyvoice, "llase-g1": llase,
+           **dict.fromkeys(("kyutai-tts-1.6b-en-fr", "kyutai-stt-1b-en-fr", "kyutai-stt-2.6b-en"), delayed_streams),
            **dict.fromkeys(("vocos-mel-24khz", "wavtokenizer-large-unify-40", "focalcodec-offline-50hz",
                             "focalcodec-causal-2k", "bicodec-spark-tts-0.5b", "xcodec2", "dmel-16k-25ms",
                             "encodec-24khz-6kbps", "dac-16khz", "mimi-8"), codec)}

@@ -30,6 +30,7 @@ _PUBLIC = {
     "TextToImagePipeline": "photophone.pipelines.text_to_image",
     "TextToSpeechPipeline": "photophone.pipelines.text_to_speech",
     "SpeechEnhancementPipeline": "photophone.pipelines.speech_enhancement",
+    "SpeechToTextPipeline": "photophone.pipelines.speech_to_text",
     "TokenToSpeechPipeline": "photophone.pipelines.token_to_speech",
     "CaptionTokenizer": "photophone.text.caption_tokenizer",
     "Voice": "photophone.pipelines.speech_fronts",

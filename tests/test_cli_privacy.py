@@ -13,10 +13,11 @@ import soundfile
 import yaml
 from speech import small_codec, small_speech
 from test_cli_options import commands
+from official_streams import STT, tiny_lm, tiny_mimi, tiny_vocabulary
 from tiny import SMALL_TOKENIZER, draw_icon, small_chain, small_pipeline, write_prepared
 from visitors import small_enhancer
 
-from photophone import ClassToImagePipeline, TextToSpeechPipeline
+from photophone import ClassToImagePipeline, SpeechToTextPipeline, TextToSpeechPipeline
 from photophone.codecs.focalcodec.model import FocalCodec
 from photophone.core.privacy import SWITCHES
 from photophone.data.speech import prepare_speech
@@ -33,6 +34,8 @@ STEPS = [  # arguments, and the files that they name, below {work}
     (["photophone", "class-image", "3", "-m", "{models}/classes", "-o", "three.webp"], ["three.webp", "three.json"]),
     (["photophone", "speak", "Light carries sound.", "-o", "light.mp3"], ["light.mp3", "light.json"]),
     (["photophone", "enhance", "{models}/hum.mp3", "-m", "{models}/enhancer", "-o", "clean.flac"], ["clean.flac"]),
+    (["photophone", "transcribe", "{models}/hum.mp3", "-m", "{models}/writer", "-o", "said.txt"],
+     ["said.txt", "said.json"]),
     (["photophone", "tokenize", "{models}/icons/a.png", "-o", "t.safetensors"], ["t.safetensors"]),
     (["photophone", "detokenize", "t.safetensors", "-o", "t.jpg"], ["t.jpg"]),
     (["photophone", "encode", "{models}/hum.mp3", "-m", "dmel-16k-25ms", "-o", "d.safetensors"], ["d.safetensors"]),
@@ -77,6 +80,7 @@ def models(tmp_path_factory):
     small_pipeline().save_pretrained(folder / "image")
     ClassToImagePipeline(*small_chain("llamagen-b-256")).save_pretrained(folder / "classes")
     TextToSpeechPipeline(small_speech(), small_codec()).save_pretrained(folder / "speaker")
+    SpeechToTextPipeline(tiny_lm(STT), tiny_mimi(), tiny_vocabulary()).save_pretrained(folder / "writer")
     small_codec().save_pretrained(folder / "codec")
     small_enhancer(folder / "enhancer")
     (folder / "icons").mkdir()

@@ -7,7 +7,18 @@ Exit codes are those of :mod:`photophone.core.command`.
 from __future__ import annotations
 
 # each adds its commands
-from photophone.cli import codec, demo, doctor, enhance, evaluate, image, models, speech, tokens  # noqa: F401
+from photophone.cli import (  # noqa: F401
+    codec,
+    demo,
+    doctor,
+    enhance,
+    evaluate,
+    image,
+    models,
+    speech,
+    tokens,
+    transcribe,
+)
 from photophone.cli.common import app
 from photophone.core.command import as_command
 

@@ -49,12 +49,17 @@ def resample_audio(audio: Tensor, source_rate: int, target_rate: int) -> Tensor:
         return audio
     if not audio.is_floating_point():
         raise TypeError(f"audio must be float in [-1, 1], got {audio.dtype}; divide 16-bit samples by 32768")
-    most = max(1, round(MAX_RATIO_TERM * math.sqrt(source_rate / target_rate)))
-    ratio = Fraction(target_rate, source_rate).limit_denominator(most)
-    source, target = ratio.denominator, ratio.numerator
+    source, target = exact_ratio(source_rate, target_rate)
     dtype = torch.float64 if audio.dtype == torch.float64 else torch.float32
     bank = filter_bank(source, target).to(audio.device, dtype)
     return apply_bank(audio.to(dtype), bank, source, target).to(audio.dtype)
+
+
+def exact_ratio(source_rate: int, target_rate: int) -> tuple[int, int]:
+    """Samples of the source and of the result that take the same time: the two rates, or for odd ones close to them."""
+    most = max(1, round(MAX_RATIO_TERM * math.sqrt(source_rate / target_rate)))
+    ratio = Fraction(target_rate, source_rate).limit_denominator(most)
+    return ratio.denominator, ratio.numerator
 
 
 def half_width(source: int, target: int) -> int:
@@ -92,3 +97,47 @@ def apply_bank(audio: Tensor, bank: Tensor, source: int, target: int) -> Tensor:
     rows = padded.reshape(len(flat), frames + blocks - 1, hop)
     made = sum(rows[:, first:first + frames] @ bank[first] for first in range(blocks))
     return made.reshape(len(flat), -1)[:, :length].reshape(*audio.shape[:-1], length)
+
+
+class ResamplingStream:
+    """Changes the rate of a signal that comes in chunks of any size; together the results are those of the whole, but
+    for rounding. It holds the chunks that the next result depends on.
+
+    Args:
+        source_rate, target_rate: in Hz.
+
+    Raises:
+        ValueError: a rate outside the limits.
+    """
+
+    def __init__(self, source_rate: int, target_rate: int) -> None:
+        check_rate(source_rate)
+        check_rate(target_rate)
+        self.rates = source_rate, target_rate
+        self.source, self.target = exact_ratio(source_rate, target_rate)
+        reach = half_width(self.source, self.target) + 1
+        self.margin = -(-reach // self.source) * self.source  # parts begin where both rates have a sample
+        self.held = torch.zeros(0)
+        self.before = 0  # samples of what is held that have been resampled
+
+    def push(self, audio: Tensor) -> Tensor:
+        """Float (T,), the next samples, to those of the result that are certain, float (T',)."""
+        if self.rates[0] == self.rates[1]:
+            return audio
+        self.held = torch.cat([self.held, audio.float()])
+        ready = (len(self.held) - self.before - self.margin) // self.source * self.source
+        return self._resampled(ready) if ready > 0 else torch.zeros(0)
+
+    def finish(self) -> Tensor:
+        """The rest of the result, where nothing more comes."""
+        rest = len(self.held) - self.before
+        return self._resampled(rest) if rest else torch.zeros(0)
+
+    def _resampled(self, count: int) -> Tensor:
+        """The result of the next ``count`` samples; what lies behind them is looked at."""
+        made = resample_audio(self.held, *self.rates)
+        first, last = (-(-place * self.target // self.source) for place in (self.before, self.before + count))
+        end = self.before + count
+        start = max(0, end - self.margin) // self.source * self.source
+        self.held, self.before = self.held[start:], end - start
+        return made[first:last]

@@ -17,8 +17,8 @@ from torch import Tensor
 
 
 def sequence_rotary(length: int, head_dim: int, base: float = 10_000.0, factors: Sequence[float] | None = None,
-                    scale: float = 1.0, device: torch.device | str = "cpu") -> Tensor:
-    """Table ``(length, head_dim / 2, 2)`` of positions 0 .. length - 1 on ``device``; recent ones are kept.
+                    scale: float = 1.0, device: torch.device | str = "cpu", start: int = 0) -> Tensor:
+    """Table ``(length, head_dim / 2, 2)`` of positions start .. start + length - 1 on ``device``; recent ones are kept.
 
     Args:
         factors: divisors of the head_dim / 2 frequencies, and ``scale`` a factor on the table, for contexts longer than
@@ -31,17 +31,17 @@ def sequence_rotary(length: int, head_dim: int, base: float = 10_000.0, factors:
     if head_dim % 2 or len(factors) != head_dim // 2:
         raise ValueError(f"a head needs an even number of channels, and half as many factors; got {head_dim} and "
                          f"{len(factors)}")
-    return _sequence_rotary(length, head_dim, base, factors, scale, torch.device(device))
+    return _sequence_rotary(length, head_dim, base, factors, scale, torch.device(device), start)
 
 
 @lru_cache(maxsize=32)
 def _sequence_rotary(length: int, head_dim: int, base: float, factors: tuple[float, ...], scale: float,
-                     device: torch.device) -> Tensor:
+                     device: torch.device, start: int) -> Tensor:
     with torch.inference_mode(False), torch.device("cpu"):  # the table outlives the mode it was first asked for in
         frequencies = 1.0 / base ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
         divisors = 1.0 / torch.tensor(factors, dtype=torch.float32)
         # in this order, as MiniCPM computes it: far positions are sensitive to rounding
-        angles = torch.outer(torch.arange(length, dtype=torch.float32), divisors) * frequencies
+        angles = torch.outer(torch.arange(start, start + length, dtype=torch.float32), divisors) * frequencies
         return (torch.stack([angles.cos(), angles.sin()], dim=-1) * scale).to(device)
 
 

@@ -13,15 +13,16 @@ from photophone.layers.streaming import StreamingLayer
 from photophone.layers.transformer import LayerScale
 
 TABLE = 1024
-"""Positions of the least rotary table; longer ones double, so that few are made."""
+"""Positions of the least rotary table; longer ones double, so that few are made. Tables begin at multiples of it, so
+that an endless stream needs no more memory than a short one."""
 
 
 def rotary_slice(start: int, end: int, head_dim: int, base: float, device: torch.device) -> Tensor:
     """The table (end - start, head_dim / 2, 2) of positions start .. end - 1."""
-    length = TABLE
-    while length < end:
+    first, length = start - start % TABLE, TABLE
+    while first + length < end:
         length *= 2
-    return sequence_rotary(length, head_dim, base, device=device)[start:end]
+    return sequence_rotary(length, head_dim, base, device=device, start=first)[start - first:end - first]
 
 
 def window_mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:

@@ -7,7 +7,6 @@ refused.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,11 @@ import torch
 from torch import Tensor
 
 from photophone.core.limits import MAX_CHECKPOINT_BYTES
+from photophone.loading.wire import fields, whole_numbers
 
 TYPES = {1: torch.float32, 2: torch.uint8, 3: torch.int8, 6: torch.int32, 7: torch.int64, 10: torch.float16,
          11: torch.float64, 16: torch.bfloat16}
 """Numbers of element types in ONNX."""
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 GRAPH, NODE, INITIALIZER = 7, 1, 5
 NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_KIND = 1, 2, 3, 4
 DIMS, DATA_TYPE, FLOATS, INT64S, TENSOR_NAME, RAW, LOCATION = 1, 2, 4, 7, 8, 9, 14
@@ -61,11 +60,11 @@ def read_onnx(path: str | Path) -> OnnxGraph:
         raise ValueError(f"{path} has {file.stat().st_size} bytes, the limit is {MAX_CHECKPOINT_BYTES}")
     try:
         model = memoryview(file.read_bytes())
-        graphs = [value for field, value in _fields(model) if field == GRAPH]
+        graphs = [value for field, value in fields(model) if field == GRAPH]
         if len(graphs) != 1 or not isinstance(graphs[0], memoryview):
             raise ValueError("no graph")
         nodes, initializers = [], {}
-        for field, value in _fields(graphs[0]):
+        for field, value in fields(graphs[0]):
             if field == NODE:
                 nodes.append(_node(value))
             elif field == INITIALIZER:
@@ -76,42 +75,9 @@ def read_onnx(path: str | Path) -> OnnxGraph:
     return OnnxGraph(nodes, initializers)
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Numbers and values of the fields of a message."""
-    place = 0
-    while place < len(data):
-        key, place = _varint(data, place)
-        field, kind = key >> 3, key & 7
-        if kind == VARINT:
-            value, place = _varint(data, place)
-            yield field, value
-            continue
-        if kind == BYTES:
-            size, place = _varint(data, place)
-        else:
-            size = {FIXED64: 8, FIXED32: 4}.get(kind, -1)
-        if size < 0 or place + size > len(data):
-            raise ValueError("a field is cut off or of no known kind")
-        yield field, data[place:place + size]
-        place += size
-
-
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, place
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
-
-
 def _node(data: memoryview) -> OnnxNode:
     texts: dict[int, list[str]] = {NODE_INPUT: [], NODE_OUTPUT: [], NODE_NAME: [], NODE_KIND: []}
-    for field, value in _fields(data):
+    for field, value in fields(data):
         if field in texts:
             texts[field].append(str(bytes(value), "utf-8"))
     return OnnxNode("".join(texts[NODE_NAME]), "".join(texts[NODE_KIND]), texts[NODE_INPUT], texts[NODE_OUTPUT])
@@ -120,9 +86,9 @@ def _node(data: memoryview) -> OnnxNode:
 def _tensor(data: memoryview) -> tuple[str, Tensor]:
     shape: list[int] = []
     name, kind, raw = "", 0, b""
-    for field, value in _fields(data):
+    for field, value in fields(data):
         if field == DIMS:
-            shape += _whole_numbers(value)
+            shape += whole_numbers(value)
         elif field == DATA_TYPE:
             kind = int(value)
         elif field == TENSOR_NAME:
@@ -132,7 +98,7 @@ def _tensor(data: memoryview) -> tuple[str, Tensor]:
         elif field == FLOATS:
             raw += bytes(value)
         elif field == INT64S:
-            raw += struct.pack(f"<{len(_whole_numbers(value))}q", *_whole_numbers(value))
+            raw += struct.pack(f"<{len(whole_numbers(value))}q", *whole_numbers(value))
         elif field == LOCATION and value:
             raise ValueError("its weights lie in other files; save it as one file")
     if kind not in TYPES:
@@ -140,14 +106,3 @@ def _tensor(data: memoryview) -> tuple[str, Tensor]:
     if not raw:
         return name, torch.zeros(shape, dtype=TYPES[kind])
     return name, torch.frombuffer(bytearray(raw), dtype=TYPES[kind]).reshape(shape)
-
-
-def _whole_numbers(value: int | memoryview) -> list[int]:
-    """A number, or several that are packed."""
-    if isinstance(value, int):
-        return [value]
-    numbers, place = [], 0
-    while place < len(value):
-        number, place = _varint(value, place)
-        numbers.append(number - (1 << 64) if number >> 63 else number)
-    return numbers

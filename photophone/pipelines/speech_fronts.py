@@ -79,9 +79,11 @@ class SpeechFront(ABC):
 
     Attributes:
         takes_voices: it reads recordings of voices.
+        cut_frames: tokens at the beginning of a text whose sound is left out.
     """
 
     takes_voices: ClassVar[bool] = False
+    cut_frames: ClassVar[int] = 0
 
     @abstractmethod
     def check(self, text: str) -> None:
@@ -137,6 +139,14 @@ class SpeechFront(ABC):
             ValueError: the generator has one voice of its own, or cannot read this one.
         """
         raise ValueError("this generator has one voice of its own; leave voice out")
+
+    def no_voice(self) -> SpokenVoice | None:
+        """What stands for a voice where none is given.
+
+        Raises:
+            ValueError: the generator needs one.
+        """
+        return None
 
     def lead_in(self, voice: SpokenVoice) -> Tensor | None:
         """Tokens (1, n, D) that the codec decodes in front, so that speech joins the recording; None: nothing."""

@@ -18,6 +18,7 @@ from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
 from photophone.generators.cosyvoice.stream import LEFT_CHUNKS
+from photophone.generators.delayed_streams.speech import DelayedSpeech
 from photophone.generators.pocket_tts.model import PocketTTS
 from photophone.generators.sampler import Sampler, check_option
 from photophone.generators.sparktts.model import SparkTTS
@@ -38,6 +39,8 @@ from photophone.pipelines.speech_fronts import (
     Voice,
 )
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
+from photophone.pipelines.stream_chains import load_streams
+from photophone.pipelines.stream_front import StreamedSpeech
 from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
 from photophone.text.pocket_tts import load_pocket_tokenizer, rules_of
 from photophone.text.sparktts import VoiceAttributes
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
 OUTPUT_TYPES = ("np", "pt", "latent")
 PIECES_AT_ONCE = 4
 """Sentences that an offline call generates together."""
+DECODED_TOKENS = 500
+"""Of a text that are decoded at once."""
 SILENCE_TOKENS = 16
 """Tokens of digital silence that are encoded to find out how the codec writes it."""
 PARAGRAPH_PAUSES = 2
@@ -155,6 +160,9 @@ class TextToSpeechPipeline(Pipeline):
         others = {"cosyvoice": ("campplus", "spk2info"), "sparktts": ("wav2vec2",)}.get(find(name).family, ())
         chain = check_chain(cls.__name__, name, files, ("text_tokenizer", *others))
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        if find(name).family == "delayed-streams":
+            parts, commit = load_streams(cls.__name__, name, folder, hub, files, part_configs or {})
+            return cls(*parts.values(), published={"model": name, "revision": commit})
         vocabulary = files.get("text_tokenizer") or folder or chain.text_tokenizer
         sources, commit = find_sources(chain, files, folder, **hub)
         if find(name).family in ("cosyvoice", "sparktts"):
@@ -187,6 +195,8 @@ class TextToSpeechPipeline(Pipeline):
         parts = self.speech_generator, self.codec, self.text_tokenizer
         if isinstance(self.speech_generator, SparkTTS):
             return SparkSpeech(*parts)
+        if isinstance(self.speech_generator, DelayedSpeech):
+            return StreamedSpeech(*parts)
         if isinstance(self.speech_generator, PocketTTS):
             return PocketSpeech(*parts, rules_of(self.source["model"]))
         return PromptedSpeech(*parts)
@@ -293,7 +303,7 @@ class TextToSpeechPipeline(Pipeline):
             return front.whole_voice(voice, instruction)
         if instruction is not None:
             raise ValueError(f"{type(self.speech_generator).__name__} takes no instruction; leave it out")
-        return None if voice is None else front.read_voice(voice)
+        return front.no_voice() if voice is None else front.read_voice(voice)
 
     def _speak(self, rows: list[list[_Piece]], sampler: Sampler, on_step: Callback, output_type: str,
                spoken: SpokenVoice | None) -> list[Any]:
@@ -339,7 +349,7 @@ class TextToSpeechPipeline(Pipeline):
             if isinstance(self.front, PieceFront):
                 parts = (audio for _, audio in self._sound(pieces, sampler, on_step, stream=True))
             else:
-                parts = self._decode(self._patches(pieces, sampler, on_step), spoken)
+                parts = filter(len, self._decode(self._patches(pieces, sampler, on_step), spoken))
             for audio in parts:
                 yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
         for fault in pieces[0].row.faults:  # a stream has no result that could tell
@@ -404,12 +414,13 @@ class TextToSpeechPipeline(Pipeline):
             lead_in = None if spoken is None else self.front.lead_in(spoken)
             if lead_in is not None:
                 self.codec.decode(Tokens(lead_in))
-            attack = None
-            for part, opened in parts:
+            attack, cut = None, self.front.cut_frames * self.codec.hop_length
+            for part, opened in _in_steps(parts):
                 if opened is not None:
                     soft = self.source["model"] in MURMURING and begins_softly(opened.part)
                     attack = SharpAttack(self.sample_rate) if soft else None
                 audio = self.codec.decode(Tokens(part))[0, 0]
+                audio, cut = audio[cut:], max(0, cut - len(audio))
                 yield audio if attack is None else attack(audio)
 
     def _finish(self, parts: Iterable[_Part], output_type: str, spoken: SpokenVoice | None) -> Any:
@@ -459,6 +470,13 @@ class TextToSpeechPipeline(Pipeline):
             chosen["speed"] = speed
         settings = {**self.speech_generator.sampler_settings, **self.published_sampler, **chosen}
         return family.Sampler.from_settings(settings, family.__name__)
+
+
+def _in_steps(parts: Iterable[_Part]) -> Iterator[_Part]:
+    """The same tokens in parts of at most ``DECODED_TOKENS``, so that memory does not grow with a text."""
+    for values, opened in parts:
+        for index, part in enumerate(values.split(DECODED_TOKENS, dim=1 if values.is_floating_point() else -1)):
+            yield part, None if index else opened
 
 
 def _vocabulary(name: str, source: str | Path, **hub: Any) -> PreTrainedTokenizerBase:

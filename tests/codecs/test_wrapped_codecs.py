@@ -9,6 +9,7 @@ from photophone.codecs.bicodec.model import BiCodec, normalize_volume
 from photophone.codecs.dac import model as dac
 from photophone.codecs.dac.model import DAC
 from photophone.codecs.encodec.model import BANDWIDTH_BOOKS, EnCodec, VocosEnCodec
+from photophone.codecs.mimi.keys import from_kyutai
 from photophone.codecs.mimi.model import Mimi
 from photophone.loading.registry import find
 
@@ -149,6 +150,37 @@ def test_mimi_is_that_of_transformers_and_streams_beyond_its_window(mimi):
     with model.streaming(2):
         parts = [model.decode(Tokens(part)) for part in tokens.values.split([1, 1, 4, 1, 7, 3], dim=-1)]
     torch.testing.assert_close(torch.cat(parts, dim=-1), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_mimi_encodes_in_chunks_beyond_its_window(mimi):
+    model = Mimi.from_original(mimi.state_dict(), **TINY["mimi-8"])
+    audio = sound(2, 17 * model.hop_length)
+    with model.streaming(2):
+        parts = [model.encode(part).values
+                 for part in audio.split([count * model.hop_length for count in (1, 1, 4, 1, 7, 3)], dim=-1)]
+    assert torch.equal(torch.cat(parts, dim=-1), mimi.encode(audio, num_quantizers=3).audio_codes)
+
+
+def test_kyutais_own_files_of_mimi_turn_neighbouring_channels(mimi):
+    """Queries and keys whose neighbours turn together score as ours, whose halves do."""
+    heads, length = 2, 6
+    packed = torch.randn(48, 16, generator=torch.Generator().manual_seed(1))
+    state = from_kyutai({"encoder_transformer.transformer.layers.0.self_attn.in_proj_weight": packed},
+                        {"num_attention_heads": heads})
+    x = torch.randn(length, 16, generator=torch.Generator().manual_seed(2))
+    angles = torch.arange(length)[:, None] * 10_000.0 ** (-torch.arange(4) / 4)
+
+    def turned(rows, neighbours):
+        pairs = (x @ rows.T).unflatten(1, (heads, 4, 2) if neighbours else (heads, 2, 4))
+        first, second = pairs.unbind(-1 if neighbours else -2)
+        cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+        return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+    own = [state[f"encoder_transformer.layers.0.self_attn.{name}_proj.weight"] for name in "qk"]
+    scores = [torch.einsum("qhpc,khpc->hqk", *(turned(rows, neighbours) for rows in pair))
+              for pair, neighbours in ((packed.chunk(3)[:2], True), (own, False))]
+    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-4)
+    assert torch.equal(state["encoder_transformer.layers.0.self_attn.v_proj.weight"], packed[32:])
 
 
 def test_volume_normalisation_keeps_silence_and_limits_the_gain():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from photophone.data.resampling import HALF_WIDTH, filter_bank, reach_seconds, resample_audio
+from photophone.data.resampling import HALF_WIDTH, ResamplingStream, filter_bank, reach_seconds, resample_audio
 
 ROOT = Path(__file__).parents[2]
 DOWN = [(48_000, 16_000), (44_100, 16_000), (24_000, 16_000), (22_050, 8000), (192_000, 16_000), (48_000, 44_100)]
@@ -98,6 +98,23 @@ def test_a_constant_and_its_filters_add_up_to_one():
         sums = filter_bank(source, target).sum((0, 1))
         torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-4)
     assert reach_seconds(48_000, 16_000) == (HALF_WIDTH + 1) / 16_000 < 0.01
+
+
+@pytest.mark.parametrize(("source", "target"), [(16_000, 24_000), (44_100, 24_000), (48_000, 24_000), (8_000, 24_000),
+                                                (11_025, 24_000), (24_000, 24_000), (47_999, 24_000)])
+@pytest.mark.parametrize("sizes", [(1000,), (1, 7, 5000, 3), (40_000,)])
+def test_chunks_of_any_size_resample_to_the_whole(source, target, sizes):
+    audio = torch.randn(30_011, generator=torch.Generator().manual_seed(0))
+    stream, parts, start, held = ResamplingStream(source, target), [], 0, 0
+    while start < len(audio):
+        size = sizes[len(parts) % len(sizes)]
+        parts.append(stream.push(audio[start:start + size]))
+        start += size
+        held = max(held, len(stream.held) - size)
+    made = torch.cat([*parts, stream.finish()])
+    torch.testing.assert_close(made, resample_audio(audio, source, target), rtol=1e-4, atol=1e-5)
+    assert held <= 3 * stream.margin + 2 * stream.source  # whatever came before
+    assert not len(ResamplingStream(source, target).finish())
 
 
 def test_nothing_resamples_by_itself():

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from photophone.layers.attention import attend, attention_backend
+from photophone.layers.rotary import sequence_rotary
+from photophone.layers.window_attention import TABLE, rotary_slice
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -64,3 +66,14 @@ def test_backends_of_diffusers_give_the_same() -> None:
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(ValueError, match="no-such"), attention_backend("no-such"):
         attend(*inputs())
+
+
+def test_rotary_tables_of_a_stream_stay_small() -> None:
+    """Those of any positions are those of the whole, from tables that begin near them."""
+    whole = sequence_rotary(8 * TABLE, 16, 100_000.0)
+    device = torch.device("cpu")
+    for start, end in ((0, 3), (0, 3000), (1000, 1030), (TABLE, TABLE + 1), (7 * TABLE - 1, 7 * TABLE + 1)):
+        made = rotary_slice(start, end, 16, 100_000.0, device)
+        assert torch.equal(made, whole[start:end])
+        assert made.untyped_storage().nbytes() <= 8 * 8 * max(2 * TABLE, 4 * (end - start))
+    assert rotary_slice(10**6, 10**6 + 1, 16, 100_000.0, device).untyped_storage().nbytes() == 8 * 8 * TABLE

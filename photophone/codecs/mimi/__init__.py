@@ -1,4 +1,4 @@
-"""Mimi through transformers, with a decoder that streams exactly."""
+"""Mimi through transformers, which streams exactly both ways."""
 
 from __future__ import annotations
 

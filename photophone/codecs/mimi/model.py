@@ -1,15 +1,17 @@
-"""Mimi through transformers, with a decoder that streams exactly.
+"""Mimi through transformers, which streams exactly both ways.
 
 Paper: arXiv 2410.00037. Code: transformers, Apache-2.0. Weights: CC BY 4.0, see the hub page.
 
-transformers gives memory to the decoder's attention only: its convolutions begin anew with every chunk. Here each of
-them remembers what it needs, so chunks of codes decode to what the whole decodes to.
+transformers gives memory to the attention only: its convolutions begin anew with every chunk. Here each of them
+remembers what it needs, so chunks of codes decode to what the whole decodes to, and chunks of audio encode to its
+codes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ from transformers.models.mimi.modeling_mimi import (
     MimiTransformerModel,
 )
 
+from photophone.codecs.mimi.keys import from_kyutai, is_kyutai
 from photophone.codecs.wrapped import WrappedCodec, to_books, to_values
 from photophone.core.tokens import TokenFormat, Tokens
 from photophone.layers.frames import Linear
@@ -41,10 +44,11 @@ class ConvolutionMemory(StreamingLayer):
         return {}
 
     def convolve(self, layer: MimiConv1d, x: Tensor) -> Tensor:
-        """A chunk (B, C, T) through a convolution of stride 1."""
+        """A chunk (B, C, T) through a convolution, where T is a multiple of its stride."""
         past = int(layer.padding_total)
         if past:
-            x = torch.cat([self.stream_state.get(layer, x.new_zeros(*x.shape[:2], past)), x], dim=-1)
+            first = x[..., :1] if layer.pad_mode == "replicate" else torch.zeros_like(x[..., :1])
+            x = torch.cat([self.stream_state.get(layer, first.expand(-1, -1, past)), x], dim=-1)
             self.stream_state[layer] = x[..., -past:]
         return layer.conv(x)
 
@@ -60,8 +64,14 @@ class ConvolutionMemory(StreamingLayer):
         self.stream_state[layer] = tail if layer.conv.bias is None else tail - layer.conv.bias[:, None]
         return y[..., :length]
 
+    def attend(self, transformer: MimiTransformerModel, config: MimiConfig, x: Tensor) -> Tensor:
+        """A chunk (B, T, C) through a transformer, which remembers its window."""
+        cache = self.stream_state.setdefault(transformer, DynamicCache(config=config))
+        # the cache by its place: transformers calls it past_key_values before 5.24, and cache alone from 5.40 on
+        return transformer(x, None, None, cache, use_cache=True).last_hidden_state
+
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """A chunk through any layer of the decoder."""
+        """A chunk through any layer of the encoder or decoder."""
         if isinstance(layer, MimiConv1d):
             return self.convolve(layer, x)
         if isinstance(layer, MimiConvTranspose1d):
@@ -88,6 +98,7 @@ class Mimi(WrappedCodec):
     """
 
     streams = True
+    streams_encode = True
 
     def __init__(self, num_codebooks: int = 8, sample_rate: int = 24000, latent_stride: int = 2,
                  settings: dict | None = None) -> None:
@@ -120,6 +131,13 @@ class Mimi(WrappedCodec):
             (r"^(encoder|decoder)\.\1_seanet\.", r"\1."),
             (r"^(?:encoder|decoder)\.((?:en|de)coder_transformer|downsample|upsample)\.", r"\1.")])
 
+    @classmethod
+    def prepare_state_dict(cls, state: State, config: Mapping[str, Any]) -> State:
+        """Also of Kyutai's own files, which order the rotary channels otherwise."""
+        if is_kyutai(state):
+            return from_kyutai(state, config.get("settings") or {})
+        return cls.convert_state_dict(state)
+
     @property
     def hop_length(self) -> int:
         return math.prod(self.mimi_config.upsampling_ratios) * self.config.latent_stride
@@ -140,11 +158,21 @@ class Mimi(WrappedCodec):
         return self
 
     def _encode(self, audio: Tensor, lengths: Tensor | None) -> Tokens:
-        audio = self.whole_hops(audio, lengths)
-        x = run_seanet(self.encoder.layers, audio.to(self.dtype)).transpose(1, 2)
-        x = self.encoder_transformer(x, use_cache=False).last_hidden_state
-        codes = self.quantizer.encode(self.downsample(x.transpose(1, 2)), self.num_codebooks).transpose(0, 1)
+        audio = self.whole_hops(audio, lengths).to(self.dtype)
+        codes = self.quantizer.encode(self._latents(audio), self.num_codebooks).transpose(0, 1)
         return Tokens(to_values(codes))
+
+    def _latents(self, audio: Tensor) -> Tensor:
+        """Whole hops of audio (B, 1, T) to (B, hidden_size, N)."""
+        memory = self.memory
+        if memory.stream_state is None:
+            x = run_seanet(self.encoder.layers, audio).transpose(1, 2)
+            x = self.encoder_transformer(x, use_cache=False).last_hidden_state
+            return self.downsample(x.transpose(1, 2))
+        for layer in self.encoder.layers:
+            audio = memory.run(layer, audio)
+        x = memory.attend(self.encoder_transformer, self.mimi_config, audio.transpose(1, 2))
+        return memory.convolve(self.downsample, x.transpose(1, 2))
 
     def _decode(self, tokens: Tokens) -> Tensor:
         x = self.embed(to_books(tokens.values)).transpose(1, 2)
@@ -157,10 +185,8 @@ class Mimi(WrappedCodec):
 
     def _decode_chunk(self, x: Tensor) -> Tensor:
         memory = self.memory
-        cache = memory.stream_state.setdefault("attention", DynamicCache(config=self.mimi_config))
         x = memory.convolve_up(self.upsample, x).transpose(1, 2)
-        # the cache by its place: transformers calls it past_key_values before 5.24, and cache alone from 5.40 on
-        x = self.decoder_transformer(x, None, None, cache, use_cache=True).last_hidden_state.transpose(1, 2)
+        x = memory.attend(self.decoder_transformer, self.mimi_config, x).transpose(1, 2)
         for layer in self.decoder.layers:
             x = memory.run(layer, x)
         return x

@@ -84,7 +84,7 @@ class Conditioners(nn.ModuleDict):
 
     def __init__(self, settings: Mapping[str, Mapping[str, Any]], width: int, sums: Sequence[str],
                  crosses: Sequence[str], cross_positions: float) -> None:
-        super().__init__({name: Conditioner(out_dim=width, **given) for name, given in settings.items()})
+        super().__init__({name: Conditioner(out_dim=width, **settings[name]) for name in sorted(settings)})
         self.sums = list(sums)
         self.crosses = list(crosses)
         self.cross_positions = cross_positions

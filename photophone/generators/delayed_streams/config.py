@@ -9,6 +9,8 @@ PLAIN = {"layer_scale": None, "gating": "silu", "norm": "rms_norm_f32", "positio
          "norm_emb": False, "bias_proj": False, "depformer_pos_emb": "none", "depformer_norm": None, "causal": True,
          "depformer_layer_scale": None, "depformer_gating": "silu"}
 """Settings of which all published models have one value, ours too; a missing one counts as it."""
+FRAME_RATE = 12.5
+"""Frames of Mimi a second."""
 
 
 def gated_width(width: int, hidden: int) -> int:
@@ -55,7 +57,21 @@ def model_config(official: Mapping[str, Any]) -> dict[str, Any]:
             "cross_positions": float(fuser.get("cross_attention_pos_emb_scale", 1.0))
             if fuser.get("cross_attention_pos_emb") else 0.0,
             "extra_heads": official.get("extra_heads_num_heads") or None,
-            "extra_dim": official.get("extra_heads_dim", 6)}
+            "extra_dim": official.get("extra_heads_dim", 6), **_roles(official)}
+
+
+def _roles(official: Mapping[str, Any]) -> dict[str, Any]:
+    """How text and speech follow each other, and the name of the weights."""
+    speaks, writes = official.get("tts_config") or {}, official.get("stt_config") or {}
+    if speaks.get("multistream"):
+        raise ValueError("tts_config: multistream, two speakers in codebooks of their own, is not built here")
+    name = official.get("model_id") or {}
+    return {"speech_delay": int(speaks.get("audio_delay", 0) * FRAME_RATE) or None,
+            "words_ahead": speaks.get("second_stream_ahead") or None,
+            "text_delay": float(writes.get("audio_delay_seconds", 0)),
+            "silent_start": float(writes.get("audio_silence_prefix_seconds", 0)),
+            "signature": f"{name['sig']}@{name['epoch']}" if isinstance(name, dict) and {"sig", "epoch"} <= set(name)
+            else None}
 
 
 def _conditioner(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,6 +91,11 @@ class DelayedStreams(OriginalCheckpoint, Generator):
             :class:`photophone.generators.delayed_streams.conditioners.Conditioners`.
         extra_heads, extra_dim: further linear heads, such as those that tell a pause; None: none.
         semantic_weight: of the loss of the first codebook, where the others have 1.
+        speech_delay: frames by which speech follows the text that it says; None for models that are no text to speech.
+        words_ahead: the second of two texts holds the ids of the word so far ahead; None without a second.
+        text_delay: seconds by which the text follows the speech that is heard.
+        silent_start: seconds of silence that are heard first.
+        signature: by which files of voices name the weights.
 
     Raises:
         ValueError: for delays or sets of another number of rows.
@@ -110,7 +115,9 @@ class DelayedStreams(OriginalCheckpoint, Generator):
                  input_sets: list[int] = tuple(range(8)), cross_attention: bool = False,
                  conditioners: dict | None = None, sums: list[str] = (), crosses: list[str] = (),
                  cross_positions: float = 0.0, extra_heads: int | None = None, extra_dim: int = 6,
-                 semantic_weight: float = 100.0) -> None:
+                 semantic_weight: float = 100.0, speech_delay: int | None = None,
+                 words_ahead: int | None = None, text_delay: float = 0.0, silent_start: float = 0.0,
+                 signature: str | None = None) -> None:
         super().__init__()
         if len(delays) != books + 1 or not len(depth_sets) == len(input_sets) == spoken_books:
             raise ValueError(f"text and {books} codebooks need {books + 1} delays and {spoken_books} sets of weights, "
@@ -230,10 +237,22 @@ class DelayedStreams(OriginalCheckpoint, Generator):
             condition: what is heard meanwhile, of the same T frames.
             noise: unused.
         """
+        return self.losses(tokens, tokens.values[:, :1], condition.codes)
+
+    def losses(self, tokens: Tokens, asked: Tensor, heard: Tensor, conditions: StreamConditions | None = None
+               ) -> LossOutput:
+        """Cross-entropies of text and codes.
+
+        Args:
+            tokens: Long (B, 1 + Q, T), text and spoken codes, not delayed.
+            asked: Long (B, 1, T), the text that is predicted.
+            heard: Long (B, Q', T), codes of the listener.
+            conditions: of the model.
+        """
         spoken = tokens.values
-        logits, mask, text, text_mask = self.logits(torch.cat([spoken, condition.codes], dim=1))
+        logits, mask, text, text_mask = self.logits(torch.cat([spoken, heard], dim=1), conditions)
         valid = tokens.mask[:, None]
-        wrong = masked_mean(masked_cross_entropy(text, spoken[:, :1], text_mask & valid), text_mask & valid)
+        wrong = masked_mean(masked_cross_entropy(text, asked, text_mask & valid), text_mask & valid)
         total, metrics = wrong, {"text_loss": wrong.detach()}
         if self.spoken_books:
             counted = mask & valid

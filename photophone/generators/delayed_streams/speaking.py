@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class Speaking:
         temperature: of text and speech; 0 takes the likeliest.
         guidance: strength, 1 for none: as models are that were distilled with it.
         final_padding: frames after the last word.
-        max_frames: at most, speech that has not ended by then is cut.
+        max_frames: at most, speech that has not ended by then is cut; None: it ends with its words.
         padding_bonus: added to the logit of pauses; more makes speech slower.
 
     Attributes:
@@ -42,7 +43,7 @@ class Speaking:
     temperature: float = 0.6
     guidance: float = 1.0
     final_padding: int = 4
-    max_frames: int = 30_000
+    max_frames: int | None = 30_000
     padding_bonus: float = 0.0
     readings: list[Reading] = field(default_factory=list)
     said: list[list[tuple[int, int]]] = field(default_factory=list)
@@ -84,7 +85,7 @@ class Speaking:
         silence = torch.full((rows, session.spoken_books), ZERO, device=self.model.device)
         unheard = torch.full((rows, self.model.config.books - session.spoken_books), ZERO, device=self.model.device)
         with session.open():
-            for step in range(self.max_frames):
+            for step in count() if self.max_frames is None else range(self.max_frames):
                 if self.ended(step):
                     return
                 frame = session.step(unheard, silence if step < self.delay else None)
