@@ -29,6 +29,7 @@ from photophone.pipelines.language_fronts import (
     PieceFront,
     SparkSpeech,
 )
+from photophone.pipelines.own_fronts import own_module
 from photophone.pipelines.speech_attack import MURMURING, SharpAttack, begins_softly
 from photophone.pipelines.speech_chains import load_chain
 from photophone.pipelines.speech_fronts import (
@@ -145,8 +146,13 @@ class TextToSpeechPipeline(Pipeline):
             ValueError: an unknown name, or one for another pipeline; files that are missing or do not fit.
         """
         others = {"cosyvoice": ("campplus",), "sparktts": ("wav2vec2",)}.get(find(name).family, ())
+        own = own_module(find(name).class_name)
+        others = own.OTHERS if own else others
         chain = check_chain(cls.__name__, name, files, ("text_tokenizer", *others))
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        if own:
+            parts, commit = own.load_parts(name, chain, files, folder, hub, part_configs or {})
+            return cls(**parts, published={"model": name, "revision": commit})
         vocabulary = files.get("text_tokenizer") or folder or chain.text_tokenizer
         sources, commit = find_sources(chain, files, folder, **hub)
         if find(name).family in ("cosyvoice", "sparktts"):
@@ -170,6 +176,8 @@ class TextToSpeechPipeline(Pipeline):
         """What stands between texts and the generator."""
         if self.text_tokenizer is None:
             return PhonemeSpeech()
+        if own := own_module(type(self.speech_generator).__name__):
+            return own.front(self)
         if self.flow is not None:
             flow = {"model": f"{self.source['model']}-flow", "revision": None} if self.entry else None
             return CosyVoiceSpeech(self.speech_generator, TokenToSpeechPipeline(self.flow, self.codec, flow),
