@@ -285,7 +285,8 @@ class TextToSpeechPipeline(Pipeline):
             made = self._generate(pieces, sampler, on_step)
             return [self._finish(((next(made), piece) for piece in row), output_type, spoken) for row in rows]
         if output_type == "latent":
-            raise ValueError("CosyVoice and Spark-TTS give speech, no latents: output_type must be 'np' or 'pt'")
+            raise ValueError(f"{type(self.speech_generator).__name__} gives speech, no latents: output_type must be "
+                             "'np' or 'pt'")
         parts: dict[int, list[Tensor]] = {id(row[0].row): [torch.zeros(0)] for row in rows}
         for piece, audio in self._sound(pieces, sampler, on_step):
             parts[id(piece.row)].append(audio.float().cpu())
