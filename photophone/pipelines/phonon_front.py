@@ -14,13 +14,15 @@ from torch import Tensor
 from photophone.codecs.continuous_mimi.model import LatentDecoder
 from photophone.core.noise import SeededNoise
 from photophone.core.tokens import Tokens
+from photophone.generators.pocket_tts.condition import VoicedText
 from photophone.generators.pocket_tts.phonon import Phonon
 from photophone.generators.sampler import Sampler
 from photophone.loading.chains import find_sources, read_config, settings_of
 from photophone.loading.checkpoints import read_state
 from photophone.loading.entry import Chain
 from photophone.loading.registry import find, load_original
-from photophone.pipelines.language_fronts import Made, PieceFront
+from photophone.pipelines.language_fronts import Made
+from photophone.pipelines.own_fronts import WritingFront
 from photophone.pipelines.speech_chains import beside
 from photophone.pipelines.speech_fronts import PocketSpeech, Request, SpokenVoice, Voice
 from photophone.text.pocket_tts import LANGUAGES, load_pocket_tokenizer
@@ -127,7 +129,7 @@ class PhononVoice(SpokenVoice):
         return {"voice": self.name, "voice_tokens": len(self.tokens)}
 
 
-class PhononSpeech(PieceFront):
+class PhononSpeech(WritingFront):
     """Words and a voice from a file, for Phonon.
 
     Args:
@@ -177,28 +179,45 @@ class PhononSpeech(PieceFront):
             raise ValueError(f"the voice {voice.audio} has {frames.shape[1]} channels, the model reads {width}")
         return PhononVoice(frames.to(self.generator.device), None, Path(voice.audio).name)
 
-    def speak(self, request: Request, seed: int, sampler: Sampler, made: Made, stream: bool = False
-              ) -> Iterator[Tensor]:
-        """A stream gives a frame at a time."""
-        voice = request.voice if len(request.voice.tokens) else None
-        condition = self.pocket.condition([replace(request, voice=voice)])
-        most, count, first = int(condition.max_patches[0]), 0, True
-        noise = SeededNoise.from_seeds([seed], self.generator.device)
-        frames = self.generator.stream(condition, noise=noise, sampler=sampler)
-        with self.codec.streaming(1):
-            for part in frames if stream else [_joined(frames)]:
-                count += part.num_tokens
-                audio = self.codec.decode(Tokens(part.values))[0, 0]
-                yield self._faded(audio) if first else audio
-                first = False
+    def first_decides(self, voice: SpokenVoice | None) -> bool:
+        """No: without a voice each piece has its own."""
+        return False
+
+    def condition_of(self, requests: list[Request]) -> VoicedText:
+        """What the generator reads."""
+        return self.pocket.condition([request if len(request.voice.tokens) else replace(request, voice=None)
+                                      for request in requests])
+
+    def write(self, requests: list[Request], seeds: list[int], sampler: Sampler, made: list[Made]) -> list[Tensor]:
+        """Frames (N, D) of each piece."""
+        condition = self.condition_of(requests)
+        noise = SeededNoise.from_seeds(seeds, self.generator.device)
+        tokens = self.generator.generate(condition, noise=noise, sampler=sampler)
+        rows = [values[mask] for values, mask in zip(tokens.values, tokens.mask)]
+        for request, row, most, note in zip(requests, rows, condition.max_patches.tolist(), made):
+            self._judge(request, len(row), most, note)
+        return rows
+
+    def _judge(self, request: Request, count: int, most: int, made: Made) -> None:
         if count >= most:
             made.faults.append(f"stopped at the limit of {most} frames: {request.piece.text!r:.40}")
+
+    def sound_of(self, request: Request, written: Tensor, seed: int, made: Made) -> Tensor:
+        """Speech (T,) of frames."""
+        return self._faded(self.codec.decode(Tokens(written[None]))[0, 0])
+
+    def stream(self, request: Request, seed: int, sampler: Sampler, made: Made) -> Iterator[Tensor]:
+        """A frame at a time."""
+        condition, count = self.condition_of([request]), 0
+        noise = SeededNoise.from_seeds([seed], self.generator.device)
+        with self.codec.streaming(1):
+            for part in self.generator.stream(condition, noise=noise, sampler=sampler):
+                audio = self.codec.decode(Tokens(part.values))[0, 0]
+                yield audio if count else self._faded(audio)
+                count += 1
+        self._judge(request, count, int(condition.max_patches[0]), made)
 
     def _faded(self, audio: Tensor) -> Tensor:
         """The begin of a piece."""
         count = min(int(FADE_SECONDS * self.codec.sample_rate), len(audio))
         return torch.cat([audio[:count] * torch.linspace(0, 1, count, device=audio.device), audio[count:]])
-
-
-def _joined(frames: Iterator[Tokens]) -> Tokens:
-    return Tokens(torch.cat([part.values for part in frames], dim=1))
