@@ -51,8 +51,8 @@ from photophone.text.voxcpm import WrittenPiece, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from photophone.codecs.speech_units.base import SpeechUnits
     from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
-    from photophone.codecs.speech_units.s3 import S3Tokenizer
     from photophone.generators.cosyvoice.flow import CosyVoiceFlow
 
 OUTPUT_TYPES = ("np", "pt", "latent")
@@ -108,19 +108,22 @@ class TextToSpeechPipeline(Pipeline):
         text_tokenizer: of all but the first; None for phonemes.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
         flow, unit_tokenizer, speaker_encoder: of CosyVoice: speech tokens to mel frames, and what reads voices.
+        book_generator: of VoxInstruct: the first book of codes to all; its ``unit_tokenizer`` reads voices.
     """
 
-    _optional_components = ["text_tokenizer", "flow", "unit_tokenizer", "speaker_encoder"]
+    _optional_components = ["text_tokenizer", "flow", "unit_tokenizer", "speaker_encoder", "book_generator"]
 
     def __init__(self, speech_generator: Generator, codec: AudioCodec,
                  text_tokenizer: PreTrainedTokenizerBase | None = None,
                  published: dict[str, str | None] | None = None, flow: CosyVoiceFlow | None = None,
-                 unit_tokenizer: S3Tokenizer | None = None, speaker_encoder: CAMPlusSpeaker | None = None) -> None:
+                 unit_tokenizer: SpeechUnits | None = None, speaker_encoder: CAMPlusSpeaker | None = None,
+                 book_generator: Generator | None = None) -> None:
         super().__init__()
         self.register_modules(speech_generator=speech_generator, codec=codec, text_tokenizer=text_tokenizer, flow=flow,
-                              unit_tokenizer=unit_tokenizer, speaker_encoder=speaker_encoder)
+                              unit_tokenizer=unit_tokenizer, speaker_encoder=speaker_encoder,
+                              book_generator=book_generator)
         self.register_to_config(published=published)
-        if (flow is None) != (unit_tokenizer is None):
+        if book_generator is None and (flow is None) != (unit_tokenizer is None):
             raise ValueError("CosyVoice needs both flow and unit_tokenizer")
 
     @classmethod
