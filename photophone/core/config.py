@@ -36,7 +36,7 @@ WHOLE = (
     (r"bits$", 1, MAX_CONFIG_BITS),
     (r"(depths?|layers|_blocks|^blocks|attention_levels|_iterations)$", 0, MAX_CONFIG_DEPTH),
     (r"(heads|multipliers)$", 1, MAX_CONFIG_DEPTH),
-    (r"(look_ahead|lookahead|^context|harmonics|delays|_sets|^spoken_books)$", 0, MAX_CONFIG_NUMBER),
+    (r"(look_ahead|lookahead|^context|harmonics|delays|_sets|^spoken_books|^delay)$", 0, MAX_CONFIG_NUMBER),
 )
 """Ranges of whole numbers by the names of arguments, the first that fits; all others lie in 1..MAX_CONFIG_NUMBER."""
 REAL = (

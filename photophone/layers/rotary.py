@@ -8,7 +8,7 @@ turns with the row, the second with the column.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 
 import torch
@@ -48,6 +48,25 @@ def _sequence_rotary(length: int, head_dim: int, base: float, factors: tuple[flo
 def longrope_scale(length: int, trained_length: int) -> float:
     """LongRoPE's factor on the table when ``length`` positions follow a training with fewer."""
     return math.sqrt(1 + math.log(length / trained_length) / math.log(trained_length))
+
+
+def llama3_factors(head_dim: int, base: float, scaling: Mapping[str, float] | None) -> list[float] | None:
+    """Divisors of the rotary frequencies of Llama 3 for its longer contexts (arXiv 2407.21783).
+
+    Args:
+        scaling: ``factor``, ``low_freq_factor``, ``high_freq_factor`` and ``original_max_position_embeddings``; None:
+            no divisors.
+    """
+    if scaling is None:
+        return None
+    length, factor = scaling["original_max_position_embeddings"], scaling["factor"]
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    divisors = []
+    for pair in range(head_dim // 2):
+        turns = length * base**(-2 * pair / head_dim) / (2 * math.pi)
+        share = min(max((turns - low) / (high - low), 0.0), 1.0)  # 1 where a pair turns often: it stays
+        divisors.append(1 / ((1 - share) / factor + share))
+    return divisors
 
 
 @cache

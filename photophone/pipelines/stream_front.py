@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,13 +14,19 @@ from torch import Tensor
 from photophone.codecs.base import AudioCodec
 from photophone.generators.delayed_streams.script_condition import SpokenScript
 from photophone.generators.delayed_streams.speech import DelayedSpeech
+from photophone.loading.entry import Chain
 from photophone.pipelines.speech_fronts import Request, SpeechFront, SpokenVoice, Voice
+from photophone.pipelines.stream_chains import load_streams
 from photophone.text.delayed_streams import check_script, script_words
 from photophone.text.voxcpm import WrittenPiece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from photophone.pipelines.text_to_speech import TextToSpeechPipeline
+
+OTHERS = ()
+"""Further files that are taken: none."""
 MOST_SPEAKERS = 5
 """Places for voices; those that are not taken hold a learned vector."""
 VOICES = "kyutai/tts-voices"
@@ -27,6 +34,19 @@ NO_VOICE = (f"this model needs a voice: voice=Voice('NAME.safetensors'), a file 
             "was made for it")
 NO_RECORDING = ("recordings cannot be read: the network that makes voices of them is not published, take a file of "
                 f"{VOICES}")
+
+
+def load_parts(name: str, chain: Chain, files: Mapping[str, Any], folder: str | Path | None, hub: Mapping[str, Any],
+               configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], str | None]:
+    """The components of :class:`photophone.TextToSpeechPipeline` for a release, see
+    :func:`photophone.pipelines.stream_chains.load_streams`; ``chain`` is not read, the release names its files."""
+    parts, commit = load_streams("TextToSpeechPipeline", name, folder, hub, files, configs)
+    return {"speech_generator": parts["lm"], "codec": parts["mimi"], "text_tokenizer": parts["text_tokenizer"]}, commit
+
+
+def front(pipeline: TextToSpeechPipeline) -> StreamedSpeech:
+    """What stands between texts and the generator."""
+    return StreamedSpeech(pipeline.speech_generator, pipeline.codec, pipeline.text_tokenizer)
 
 
 @dataclass(frozen=True)

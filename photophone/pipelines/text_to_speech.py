@@ -18,7 +18,6 @@ from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
 from photophone.generators.cosyvoice.stream import LEFT_CHUNKS
-from photophone.generators.delayed_streams.speech import DelayedSpeech
 from photophone.generators.pocket_tts.model import PocketTTS
 from photophone.generators.sampler import Sampler, check_option
 from photophone.generators.sparktts.model import SparkTTS
@@ -27,6 +26,7 @@ from photophone.loading.registry import find, load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
 from photophone.pipelines.cosyvoice_front import CosyVoiceSpeech
 from photophone.pipelines.language_fronts import Made, PieceFront, SparkSpeech
+from photophone.pipelines.own_fronts import own_module
 from photophone.pipelines.speech_attack import MURMURING, SharpAttack, begins_softly
 from photophone.pipelines.speech_chains import load_chain
 from photophone.pipelines.speech_fronts import (
@@ -39,8 +39,6 @@ from photophone.pipelines.speech_fronts import (
     Voice,
 )
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
-from photophone.pipelines.stream_chains import load_streams
-from photophone.pipelines.stream_front import StreamedSpeech
 from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
 from photophone.text.pocket_tts import load_pocket_tokenizer, rules_of
 from photophone.text.sparktts import VoiceAttributes
@@ -50,8 +48,8 @@ from photophone.text.voxcpm import WrittenPiece, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from photophone.codecs.speech_units.base import SpeechUnits
     from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
-    from photophone.codecs.speech_units.s3 import S3Tokenizer
     from photophone.codecs.speech_units.speakers import NamedSpeakers
     from photophone.generators.cosyvoice.flow import CosyVoiceFlow
 
@@ -114,9 +112,11 @@ class TextToSpeechPipeline(Pipeline):
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
         flow, unit_tokenizer, speaker_encoder: of CosyVoice: speech tokens to mel frames, and what reads voices.
         speakers: named voices of a CosyVoice release.
+        book_generator: of VoxInstruct: the first book of codes to all; its ``unit_tokenizer`` reads voices.
     """
 
-    _optional_components = ["text_tokenizer", "flow", "unit_tokenizer", "speaker_encoder", "speakers"]
+    _optional_components = ["text_tokenizer", "flow", "unit_tokenizer", "speaker_encoder", "speakers",
+                            "book_generator"]
     left_chunks: int | None = LEFT_CHUNKS
     """Of CosyVoice 2 and 3: pieces of a second before its own that speech sees beside the voice's recording; None: all
     of a sentence, at a cost that grows."""
@@ -124,13 +124,14 @@ class TextToSpeechPipeline(Pipeline):
     def __init__(self, speech_generator: Generator, codec: AudioCodec,
                  text_tokenizer: PreTrainedTokenizerBase | None = None,
                  published: dict[str, str | None] | None = None, flow: CosyVoiceFlow | None = None,
-                 unit_tokenizer: S3Tokenizer | None = None, speaker_encoder: CAMPlusSpeaker | None = None,
-                 speakers: NamedSpeakers | None = None) -> None:
+                 unit_tokenizer: SpeechUnits | None = None, speaker_encoder: CAMPlusSpeaker | None = None,
+                 speakers: NamedSpeakers | None = None, book_generator: Generator | None = None) -> None:
         super().__init__()
         self.register_modules(speech_generator=speech_generator, codec=codec, text_tokenizer=text_tokenizer, flow=flow,
-                              unit_tokenizer=unit_tokenizer, speaker_encoder=speaker_encoder, speakers=speakers)
+                              unit_tokenizer=unit_tokenizer, speaker_encoder=speaker_encoder, speakers=speakers,
+                              book_generator=book_generator)
         self.register_to_config(published=published)
-        if (flow is None) != (unit_tokenizer is None):
+        if book_generator is None and (flow is None) != (unit_tokenizer is None):
             raise ValueError("CosyVoice needs both flow and unit_tokenizer")
 
     @classmethod
@@ -158,11 +159,13 @@ class TextToSpeechPipeline(Pipeline):
             ValueError: an unknown name, or one for another pipeline; files that are missing or do not fit.
         """
         others = {"cosyvoice": ("campplus", "spk2info"), "sparktts": ("wav2vec2",)}.get(find(name).family, ())
+        own = own_module(find(name).class_name)
+        others = own.OTHERS if own else others
         chain = check_chain(cls.__name__, name, files, ("text_tokenizer", *others))
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        if find(name).family == "delayed-streams":
-            parts, commit = load_streams(cls.__name__, name, folder, hub, files, part_configs or {})
-            return cls(*parts.values(), published={"model": name, "revision": commit})
+        if own:
+            parts, commit = own.load_parts(name, chain, files, folder, hub, part_configs or {})
+            return cls(**parts, published={"model": name, "revision": commit})
         vocabulary = files.get("text_tokenizer") or folder or chain.text_tokenizer
         sources, commit = find_sources(chain, files, folder, **hub)
         if find(name).family in ("cosyvoice", "sparktts"):
@@ -186,6 +189,8 @@ class TextToSpeechPipeline(Pipeline):
         """What stands between texts and the generator."""
         if self.text_tokenizer is None:
             return PhonemeSpeech()
+        if own := own_module(type(self.speech_generator).__name__):
+            return own.front(self)
         if self.flow is not None:
             flow = {"model": f"{self.source['model']}-flow", "revision": None} if self.entry else None
             sound = TokenToSpeechPipeline(self.flow, self.codec, flow)
@@ -195,8 +200,6 @@ class TextToSpeechPipeline(Pipeline):
         parts = self.speech_generator, self.codec, self.text_tokenizer
         if isinstance(self.speech_generator, SparkTTS):
             return SparkSpeech(*parts)
-        if isinstance(self.speech_generator, DelayedSpeech):
-            return StreamedSpeech(*parts)
         if isinstance(self.speech_generator, PocketTTS):
             return PocketSpeech(*parts, rules_of(self.source["model"]))
         return PromptedSpeech(*parts)
@@ -313,7 +316,8 @@ class TextToSpeechPipeline(Pipeline):
             made = self._generate(pieces, sampler, on_step)
             return [self._finish(((next(made), piece) for piece in row), output_type, spoken) for row in rows]
         if output_type == "latent":
-            raise ValueError("CosyVoice and Spark-TTS give speech, no latents: output_type must be 'np' or 'pt'")
+            raise ValueError(f"{type(self.speech_generator).__name__} gives speech, no latents: output_type must be "
+                             "'np' or 'pt'")
         parts: dict[int, list[Tensor]] = {id(row[0].row): [torch.zeros(0)] for row in rows}
         for piece, audio in self._sound(pieces, sampler, on_step):
             parts[id(piece.row)].append(audio.float().cpu())

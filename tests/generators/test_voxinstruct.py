@@ -8,7 +8,7 @@ from tiny import shake
 
 from photophone import SeededNoise, create_model
 from photophone.generators.voxinstruct.condition import BookSampler, InstructionSampler, WrittenSpeech
-from photophone.generators.voxinstruct.network import merge_lora
+from photophone.generators.voxinstruct.network import convert_keys
 from photophone.loading.registry import find
 
 
@@ -86,9 +86,9 @@ def test_wrong_conditions_are_refused():
 def test_a_lora_becomes_part_of_the_weights():
     weight, up, down = torch.randn(6, 6), torch.randn(6, 2), torch.randn(2, 6)
     prefix = "t5_model.base_model.model.encoder.block.0.layer.0.SelfAttention"
-    merged = merge_lora({f"{prefix}.q.base_layer.weight": weight, f"{prefix}.q.lora_A.default.weight": down,
-                         f"{prefix}.q.lora_B.default.weight": up, f"{prefix}.k.weight": weight})
-    place = "t5_model.encoder.block.0.layer.0.SelfAttention"
+    merged = convert_keys({f"{prefix}.q.base_layer.weight": weight, f"{prefix}.q.lora_A.default.weight": down,
+                           f"{prefix}.q.lora_B.default.weight": up, f"{prefix}.k.weight": weight}, "model.")
+    place = "text.mt5.block.0.layer.0.SelfAttention"
     assert set(merged) == {f"{place}.q.weight", f"{place}.k.weight"}
     torch.testing.assert_close(merged[f"{place}.q.weight"], weight + up @ down)
     assert torch.equal(merged[f"{place}.k.weight"], weight)

@@ -8,9 +8,15 @@ import torch
 from golden import Golden, System
 from torch import Tensor
 
+from photophone.core.tokens import Tokens
+from photophone.generators.taste.layout import IGNORED, ContinuationSampler, SpokenPrompt, piece_tables
+from photophone.generators.taste.spoken_lm import TasteSpokenLM
+from photophone.generators.taste.text_llama import TextLlama
 from photophone.generators.taste.tower import TasteTower
 from photophone.generators.taste.unit_decoder import SpokenWords, TasteUnitDecoder
 from photophone.layers.lengths import length_mask
+from photophone.layers.llama_block import convert_llama_keys
+from photophone.loading.checkpoints import load_strict, rename_keys
 
 system = System("taste")
 
@@ -28,8 +34,8 @@ def load_tower(golden: Golden) -> TasteTower:
         codebook_size=quantizer["codebook_size"], num_levels=quantizer["num_quantizers"], decay=quantizer["decay"])
 
 
-@system.part("mid_keys", "mid_values", "mid_decoder_hidden", "out_units*", "out_indices*", "mid_code_sum",
-             "out_from_indices")
+@system.part("mid_keys", "mid_values", "mid_decoder_hidden", "out_units*", "out_unit_lengths", "out_indices*",
+             "mid_code_sum", "out_from_indices")
 def tower(golden: Golden):
     model, ids, lengths = load_tower(golden), golden["in_asr_token_ids"], golden["in_asr_token_lengths"]
     mel, words = golden["in_audio_features"], golden["in_asr_word_ids"]
@@ -37,6 +43,7 @@ def tower(golden: Golden):
     found, mask = model(mel, ids, lengths, words), length_mask(lengths, ids.shape[1])[..., None]
     return {"mid_keys": keys, "mid_values": values, "mid_decoder_hidden": model.align(keys, values, ids),
             "out_units_no_vq": model.word_values(mel, ids, lengths, words), "out_units": found.values,
+            "out_unit_lengths": (found.codes[..., 0] >= 0).sum(1),
             "out_indices": found.codes, "mid_code_sum": model.quantizer.code_sum(found.codes),
             "out_from_indices": model.quantizer.decode(found.codes) * mask,
             "out_indices_from_code": model.quantizer.encode_codes(golden["in_code"])}
@@ -125,3 +132,124 @@ def units(golden: Golden):
     model.draw = official
     made = model.generate(condition, noise=noise)
     return {"mid_unit_logp": torch.stack(seen), "out_unit_ids": made.values.int()}
+
+
+def load_spoken_lm(golden: Golden, **config: Any) -> TasteSpokenLM:
+    """The recorded language model, with the quantizer of the recorded tower: one file, as it is published."""
+    given, text = golden.settings, golden.settings["text"]
+    common, quantizer = given["llama_common"], given["quantizer"]
+    state = {f"spoken_lm.{key}": value for key, value in golden.state("spoken_lm").items()}
+    state |= {f"audio_tower.{key}": value for key, value in golden.state("audio_tower").items()}
+    return TasteSpokenLM.from_original(state, **{
+        "vocab_size": text["vocab_size"], "width": text["hidden_size"], "depth": text["num_hidden_layers"],
+        "num_heads": text["num_attention_heads"], "num_kv_heads": text["num_key_value_heads"],
+        "hidden": text["intermediate_size"], "eps": common["rms_norm_eps"], "rotary_base": common["rope_theta"],
+        "start": given["sos"], "end": given["eot"], "unit_dim": quantizer["dim"],
+        "code_dim": quantizer["codebook_dim"], "codebook_size": quantizer["codebook_size"],
+        "num_levels": quantizer["num_quantizers"], "delay": given["delay"],
+        "max_length": common["max_position_embeddings"], **config})
+
+
+def word_map(golden: Golden) -> Tensor:
+    """Which id of the language model (rows) begins the word that an id of the recogniser (columns) begins."""
+    begins = []
+    for name in ("llm", "asr"):
+        words, lengths = golden[f"in_{name}_word_ids"], golden[f"in_{name}_token_lengths"]
+        first = torch.ones_like(words, dtype=torch.bool)
+        first[:, 1:] = words[:, 1:] != words[:, :-1]
+        begins.append((words, first & length_mask(lengths, words.shape[1])))
+    (ours, first), (theirs, begin) = begins
+    return ((ours[:, :, None] == theirs[:, None]) & first[:, :, None] & begin[:, None]).float()
+
+
+def codes_of_words(golden: Golden) -> Tensor:
+    """Codes at the ids that begin a word in the language model's vocabulary."""
+    where = word_map(golden)
+    codes = (where @ golden["out_indices"].float()).long()
+    return torch.where(where.sum(2, keepdim=True) > 0, codes, IGNORED)
+
+
+@system.part("mid_word_map", "out_llm_indices", "mid_slm_*")
+def layouts(golden: Golden):
+    made = {"mid_word_map": word_map(golden), "out_llm_indices": codes_of_words(golden)}
+    for level, delay in (("token", 0), ("token", 1), ("word", 1)):
+        model = load_spoken_lm(golden, delay=delay, by_word=level == "word")
+        lengths = golden["in_llm_token_lengths"]
+        x, mask, told = model.sequences(golden["in_llm_token_ids"], codes_of_words(golden), lengths)
+        name = f"mid_slm_{level}_{delay}"
+        made |= {f"{name}_inputs": kept(x, mask.sum(1)), f"{name}_mask": mask, f"{name}_taste_labels": told,
+                 f"{name}_lengths": mask.sum(1)}
+    return made
+
+
+@system.part("out_slm_*")
+def spoken_lm(golden: Golden):
+    model, ids, lengths = load_spoken_lm(golden), golden["in_llm_token_ids"], golden["in_llm_token_lengths"]
+    codes = codes_of_words(golden)
+    x, mask, told = model.sequences(ids, codes, lengths)
+    states = model.llama.states(x, mask)
+    predicted = model.quantizer.encode_codes(model.code_values(states))
+    tokens = Tokens(torch.cat([ids[:, None], codes.transpose(1, 2)], dim=1), lengths)
+    every = torch.ones_like(ids, dtype=torch.bool)  # the recorded labels have padding ids among them
+    return {"out_slm_text_logits": kept(model.llama.logits(states), mask.sum(1)),
+            "out_slm_text_labels": torch.nn.functional.pad(ids, (0, 2), value=IGNORED),
+            "out_slm_taste_ids": torch.where(mask[..., None], predicted, IGNORED),
+            "out_slm_units": units_of_words(golden, model, predicted, told),
+            "out_slm_loss": model.joint_loss(tokens, counted=every).loss,
+            "out_slm_loss_with_reference": model.joint_loss(tokens, reference_logits(golden), every).loss}
+
+
+def reference_logits(golden: Golden) -> Tensor:
+    """Of the Llama as it was, of the text alone."""
+    given, text, common = golden.settings, golden.settings["text"], golden.settings["llama_common"]
+    model = TextLlama(text["vocab_size"], text["hidden_size"], text["num_hidden_layers"], text["num_attention_heads"],
+                      text["num_key_value_heads"], text["intermediate_size"], common["rms_norm_eps"],
+                      common["rope_theta"], rounded=False)
+    state = golden.state("reference_llama")
+    del state["lm_head.weight"]
+    state = rename_keys(state, [(r"^model\.embed_tokens\.", "embedding.")])
+    load_strict(model, convert_llama_keys(state, "model.", "backbone."))
+    ids = golden["in_llm_token_ids"]
+    ids = torch.cat([torch.full_like(ids[:, :1], given["sos"]), ids[:, :-1]], dim=1)
+    return model.logits(model.states(model.embedding(ids), torch.ones_like(ids, dtype=torch.bool)))
+
+
+def units_of_words(golden: Golden, model: TasteSpokenLM, predicted: Tensor, told: Tensor) -> Tensor:
+    """Units of predicted codes at the ids of the recogniser, the same for all ids of a word."""
+    words, lengths = golden["in_asr_word_ids"], golden["in_asr_token_lengths"]
+    rows = [row[where][word] for row, where, word in zip(predicted, told[..., 0] >= 0, words, strict=True)]
+    return kept(model.quantizer.decode(torch.stack(rows)), lengths)
+
+
+def generate(golden: Golden, name: str) -> dict[str, Tensor]:
+    mode, sampler = golden.config["generate_runs"][name]
+    model, given = load_spoken_lm(golden), golden.settings
+    lengths = golden["in_llm_token_lengths"][:1] * (mode != "zero")
+    codes = None if mode == "text" else codes_of_words(golden)[:1]
+    prompt = SpokenPrompt(golden["in_llm_token_ids"][:1], lengths, codes, **piece_tables(
+        golden.config["pieces"], given["sos"], given["eot"]))
+    # the official code draws codes of one that is certain: those draws say nothing
+    size = given["text"]["vocab_size"]
+    noise = golden.noise(exponential=[draw for _, draw in golden.draws(f"generate_{name}") if draw.shape[-1] == size])
+    settings = {key: value for key, value in given[sampler].items() if key != "taste_top_p"}
+    made = model.generate(prompt, noise=noise, sampler=ContinuationSampler(
+        extra_words=given["extra_words"], max_ids=100, **settings)).values
+    opens = prompt.opens[made[:, 0]]
+    opens[:, 0] = True
+    ends = opens.roll(-1, 1)  # the official result has the codes of a word at its last id
+    codes = torch.full_like(made[0, 1:], IGNORED)
+    codes[:, ends[0]] = made[0, 1:, opens[0]]
+    stem = f"out_generate_{name}"
+    return {f"{stem}_token_ids": made[:, 0], f"{stem}_indices": codes.T[None],
+            f"{stem}_word_ids": opens.cumsum(1) - 1, f"{stem}_lengths": torch.tensor([[made.shape[2]]])}
+
+
+def generation(name: str) -> None:
+    """A part for each run."""
+    @system.part(f"out_generate_{name}_[tiwl]*")
+    def part(golden: Golden):
+        return generate(golden, name)
+
+
+for run in ("audio", "text", "zero", "audio_sampled"):
+    generation(run)

@@ -34,4 +34,8 @@ ENTRIES = [
     _codec("pocket-tts-codec-18m", "english_18m_2026-10", "the same tokens with a small decoder", 12_366_257, SMALL),
     _codec("pocket-tts-codec-7m", "english_7m_2026-10", "the same tokens with a small decoder", 12_366_257, SMALL),
     _codec("pocket-tts-codec-2m", "english_2m_2026-10", "the same tokens, the smallest decoder", 10_790_733, SMALLEST),
+    ModelEntry("phonon-codec", "features", "photophone.codecs.continuous_mimi.model:LatentDecoder",
+               "the tokens of Phonon to 24 kHz speech; in the file of the language model", "2509.06926",
+               "Apache-2.0 (transformers)", "Apache-2.0", hub_id="gradium/phonon-31m-en", files=("model.safetensors",),
+               parameters=10_305_313, tiny={key: value for key, value in TINY.items() if key != "encoder"}),
 ]

@@ -38,4 +38,12 @@ ENTRIES = [
                files=("model.safetensors",), parameters=322_648_320,
                tiny={"num_mels": 8, "width": 16, "depth": 2, "num_heads": 2, "hidden": 32, "max_length": 64,
                      "pool_after": 1, "pool": 2, "quantize_after": 2, "block": 8, "num_codes": 32}),
+    ModelEntry("hubert-base-km500", "features", "photophone.codecs.speech_units.hubert:HubertUnits",
+               "16 kHz speech to 50 units of 500 a second, what VoxInstruct reads voices with", "2106.07447",
+               "Apache-2.0 (transformers)", "Apache-2.0 as the hub page states; of the centres none stated apart",
+               hub_id="facebook/hubert-base-ls960", files=("pytorch_model.bin",), parameters=73_107_328,
+               tiny={"layer": 2, "num_codes": 10,
+                     "settings": {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24,
+                                  "conv_dim": [8, 8], "conv_kernel": [6, 3], "conv_stride": [4, 2],
+                                  "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}}),
 ]

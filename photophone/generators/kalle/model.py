@@ -9,7 +9,6 @@ where the distribution comes close to N(1, e).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,32 +27,13 @@ from photophone.layers.left_padding import attention_mask, positions
 from photophone.layers.lengths import length_mask, masked_mean
 from photophone.layers.llama_block import LlamaStack, convert_llama_keys
 from photophone.layers.normal import normal_kl
-from photophone.layers.rotary import sequence_rotary
+from photophone.layers.rotary import llama3_factors, sequence_rotary
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
 KEYS = [(r"^transformer\.embed_tokens\.", "text_embedding."), (r"^audio_linear\.", "latent_proj."),
         (r"^distribution_linear\.", "distribution.")]
 END_MEAN, END_LOG_STD = 1.0, 1.0
 """Of the distribution that says that speech has ended."""
-
-
-def llama3_factors(head_dim: int, base: float, scaling: Mapping[str, float] | None) -> list[float] | None:
-    """Divisors of the rotary frequencies of Llama 3 for its longer contexts.
-
-    Args:
-        scaling: ``factor``, ``low_freq_factor``, ``high_freq_factor`` and ``original_max_position_embeddings``; None:
-            no divisors.
-    """
-    if scaling is None:
-        return None
-    length, factor = scaling["original_max_position_embeddings"], scaling["factor"]
-    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    divisors = []
-    for pair in range(head_dim // 2):
-        turns = length * base**(-2 * pair / head_dim) / (2 * math.pi)
-        share = min(max((turns - low) / (high - low), 0.0), 1.0)  # 1 where a pair turns often: it stays
-        divisors.append(1 / ((1 - share) / factor + share))
-    return divisors
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pocket TTS: text to speech by continuous tokens, in seven languages, on a CPU."""
+"""Pocket TTS and Phonon: text to speech by continuous tokens, in seven languages, on a CPU."""
 
 from __future__ import annotations
 
@@ -38,6 +38,21 @@ def _pocket(name: str, folder: str, codec: str, summary: str, parameters: int, c
                       tiny_sampler={"max_frames": 4, "min_frames": 4})
 
 
+def _phonon(name: str, summary: str, licence: str, depth: int, parameters: int) -> ModelEntry:
+    """A published Phonon. Its depth is what fits the published number of parameters; what a release's ``config.json``
+    says counts."""
+    chain = Chain({"phonon": name}, ("codec", "phonon-codec"), {"temperature": 0.3}, pipeline="TextToSpeechPipeline",
+                  text_tokenizer=f"gradium/{name}")
+    return ModelEntry(name, "generator", "photophone.generators.pocket_tts.phonon:Phonon", summary, "2509.06926",
+                      "Apache-2.0 (transformers)", licence, config={"depth": depth}, hub_id=f"gradium/{name}",
+                      files=("model.safetensors", "tokenizer.json"), chain=chain, parameters=parameters,
+                      tiny={**TINY, "head": TINY_HEAD, "voice_dim": 10, "speaker_width": 4, "duration_width": 8,
+                            "voice_frames": 3}, tiny_sampler={"max_frames": 4, "min_frames": 4},
+                      training_name="phonon")
+
+
+PHONON_LANGUAGES = {"en": "English", "fr": "French", "de": "German", "es": "Spanish", "pt": "Portuguese",
+                    "multilingual": "five languages"}
 ENTRIES = [
     _pocket("pocket-tts-english", "english", "pocket-tts-codec", "English, 90M parameters", 89_449_730, {}),
     *(_pocket(f"pocket-tts-{language}", language, f"pocket-tts-codec-{language}",
@@ -55,4 +70,7 @@ ENTRIES = [
             SIZES["7m"], -1.0),
     _pocket("pocket-tts-2m", "english_2m_2026-10", "pocket-tts-codec-2m", "English, 0.9M parameters", 881_138,
             SIZES["2m"], -1.0),
+    _phonon("phonon-31m-en", "English, voices from files, 31M parameters", "Apache-2.0", 6, 30_788_354),
+    *(_phonon(f"phonon-40m-{code}", f"{language}, voices from files, 40M parameters", "CC BY-NC 4.0", 9, 40_231_682)
+      for code, language in PHONON_LANGUAGES.items()),
 ]

@@ -56,6 +56,7 @@ class PocketTTS(OriginalCheckpoint, Generator):
         max_length: positions of a sequence.
         text_drop, voice_drop: shares of training rows without their text and voice, for guidance.
         end_weight: of the loss of the end.
+        exact: see :class:`photophone.layers.window_attention.LayerNormBlock`.
     """
 
     Condition = VoicedText
@@ -69,7 +70,7 @@ class PocketTTS(OriginalCheckpoint, Generator):
                  text_rank: int | None = None, state_dim: int | None = None, token_dim: int = 32,
                  voice_dim: int | None = None, voice_start: bool = True, rotary_base: float = 10_000.0,
                  head: dict | None = None, max_length: int = 4096, text_drop: float = 0.2, voice_drop: float = 0.2,
-                 end_weight: float = 0.1) -> None:
+                 end_weight: float = 0.1, exact: bool = False) -> None:
         super().__init__()
         self.text_embedding = nn.Embedding(vocab_size + 1, text_rank or width)  # the last row is padding
         self.text_proj = nn.Identity() if text_rank is None else nn.Linear(text_rank, width, bias=False)
@@ -81,7 +82,7 @@ class PocketTTS(OriginalCheckpoint, Generator):
         self.register_buffer("latent_std", torch.ones(token_dim))
         self.blocks = nn.ModuleList(
             LayerNormBlock(SelfAttention(width, num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, bias=False,
-                                         out_bias=False), width, hidden) for _ in range(depth))
+                                         out_bias=False), width, hidden, exact=exact) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.state_proj = nn.Identity() if state_dim is None else nn.Linear(width, state_dim, bias=False)
         self.token_head = OneStepHead(state_dim or width, token_dim, **(head or {}))

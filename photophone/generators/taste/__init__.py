@@ -12,6 +12,9 @@ TINY_DECODER = {"vocab_size": 56, "text_dim": 24, "unit_dim": 32, "num_tokens": 
                 "text_encoder": {"dim": 32, "num_heads": 4, "hidden": 32, "depth": 2},
                 "unit_encoder": {"dim": 32, "num_heads": 2, "hidden": 48, "depth": 1}, "width": 40, "depth": 2,
                 "num_heads": 4, "hidden": 48}
+TINY_LM = {"vocab_size": 48, "width": 32, "depth": 2, "num_heads": 4, "num_kv_heads": 2, "hidden": 48, "start": 46,
+           "end": 47, "unit_dim": 32, "code_dim": 12, "codebook_size": 16, "max_length": 256}
+SCALING = {"factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 ENTRIES = [
     ModelEntry("taste-tower", "features", "photophone.generators.taste.tower:TasteTower",
                "speech and its words to a unit of four codes for each word", **ABOUT, tiny=TINY_TOWER,
@@ -19,4 +22,8 @@ ENTRIES = [
     ModelEntry("taste-unit-decoder", "generator", "photophone.generators.taste.unit_decoder:TasteUnitDecoder",
                "words and their units to the speech tokens of CosyVoice 1", **ABOUT, tiny=TINY_DECODER,
                tiny_sampler={"least_ratio": 2.0, "most_ratio": 2.0, "temperature": 0.5}, parameters=151_044_099),
+    ModelEntry("taste-llama-1b", "generator", "photophone.generators.taste.spoken_lm:TasteSpokenLM",
+               "spoken English to text that goes on with it, and the codes of its words", **ABOUT,
+               config={"rotary_scaling": SCALING}, tiny=TINY_LM, parameters=1_239_622_914,
+               tiny_sampler={"max_ids": 4, "extra_words": 20}, training_name="taste-lm"),
 ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.kernels.vq import nearest_code
 from photophone.layers.lengths import masked_mean
+from photophone.loading.checkpoints import State
 from photophone.quantizers.base import straight_through
 
 EPS = 1e-5
@@ -113,3 +114,14 @@ class WordQuantizer(nn.Module):
         total = self.sizes[level].sum()
         smooth = (self.sizes[level] + EPS) / (total + len(self.sizes[level]) * EPS) * total
         self.books[level] = self.sums[level] / smooth[:, None]
+
+
+def convert_quantizer(state: State, prefix: str, target: str) -> State:
+    """Keys of the official quantizer below ``prefix`` to those of a :class:`WordQuantizer` at ``target``; others
+    stay."""
+    made = {key.replace(prefix, target, 1) if key.startswith(prefix) else key: value for key, value in state.items()}
+    levels = sum(key.startswith(prefix) and key.endswith("._codebook.embed") for key in state)
+    for ours, theirs in (("books", "embed"), ("sums", "embed_avg"), ("sizes", "cluster_size")):
+        parts = [made.pop(f"{target}layers.{level}._codebook.{theirs}") for level in range(levels)]
+        made |= {target + ours: torch.cat(parts)} if parts else {}
+    return made

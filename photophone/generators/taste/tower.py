@@ -10,7 +10,7 @@ from torch import Tensor
 
 from photophone.core.model import Model
 from photophone.core.noise import Noise
-from photophone.generators.taste.quantizer import WordCodes, WordQuantizer
+from photophone.generators.taste.quantizer import WordCodes, WordQuantizer, convert_quantizer
 from photophone.generators.taste.whisper import WhisperDecoder, WhisperEncoder, convert_whisper_keys
 from photophone.layers.lengths import length_mask
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
@@ -31,8 +31,8 @@ class TasteTower(OriginalCheckpoint, Model):
         decoder_hidden: width of the aligner's feed-forward, ``hidden`` when None.
     """
 
-    DROPPED_KEYS = ("*vq.rvq.mlps.*", "*_codebook.initted")
-    """Networks of the vendored quantizer that no mode of the model runs."""
+    DROPPED_KEYS = ("*vq.rvq.mlps.*", "*_codebook.initted", "speech_decoder.*", "spoken_lm.*")
+    """Networks of the vendored quantizer that no mode of the model runs, and the other parts of TASTE."""
 
     def __init__(self, vocab_size: int = 51866, prefix: list[int] = PREFIX, end: int = 50257, num_mels: int = 128,
                  max_frames: int = 1500, max_text: int = 448, width: int = 1280, depth: int = 32,
@@ -46,16 +46,12 @@ class TasteTower(OriginalCheckpoint, Model):
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
-        """Official keys of the tower, or of all of TASTE without the other parts, to ours."""
+        """Official keys of the tower, with or without its prefix, to ours."""
         state = rename_keys(state, [(r"^audio_tower\.", "")])
-        levels = sum(key.endswith("._codebook.embed") for key in state)
-        books = {ours: torch.cat([state.pop(f"vq.rvq.layers.{level}._codebook.{theirs}") for level in range(levels)])
-                 for ours, theirs in (("books", "embed"), ("sums", "embed_avg"), ("sizes", "cluster_size"))}
         joint = r"^audio_joint_encoder_segmenter\."
-        state = convert_whisper_keys(rename_keys(state, [(joint + r"audio_encoder\.encoder\.", "encoder."),
-                                                         (joint + r"audio_segmenter\.decoder\.", "aligner."),
-                                                         (r"^vq\.rvq\.", "quantizer.")]))
-        return {**state, **{f"quantizer.{name}": value for name, value in books.items()}}
+        state = rename_keys(convert_quantizer(state, "vq.rvq.", "quantizer."), [
+            (joint + r"audio_encoder\.encoder\.", "encoder."), (joint + r"audio_segmenter\.decoder\.", "aligner.")])
+        return convert_whisper_keys(state)
 
     def align(self, keys: Tensor, values: Tensor, ids: Tensor) -> Tensor:
         """States (B, P + N + 1, width) of the prefix, ids Long (B, N) and the end, which stands behind the padding."""

@@ -21,6 +21,7 @@ from photophone.generators.cosyvoice.chunked import Sight
 from photophone.generators.cosyvoice.conformer import ConformerEncoder
 from photophone.generators.cosyvoice.keys import STACK
 from photophone.generators.sampler import Sampler, option, temperature_option
+from photophone.generators.taste.fusion import WeightedFusion
 from photophone.kernels.sampling import draw_categorical
 from photophone.layers.lengths import length_mask
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
@@ -76,26 +77,6 @@ class UnitSampler(Sampler):
     most_ratio: float = option(20.0, "so many tokens at most for each place in front", low=0.1, high=100)
 
 
-class WeightedFusion(nn.Module):
-    """Two sequences (B, N, C) as one, with two learned weights.
-
-    Args:
-        normalize: give both zero mean and unit variance in each frame first.
-    """
-
-    def __init__(self, normalize: bool = False) -> None:
-        super().__init__()
-        self.normalize = normalize
-        self.weights = nn.Parameter(torch.ones(2))
-
-    def forward(self, audio: Tensor, text: Tensor) -> Tensor:
-        """(B, N, C) of both."""
-        if self.normalize:
-            audio, text = (F.layer_norm(part, part.shape[-1:]) for part in (audio, text))
-        first, second = self.weights.softmax(dim=0)
-        return first * audio + second * text
-
-
 class TasteUnitDecoder(OriginalCheckpoint, Generator):
     """Words and units to speech tokens Long (B, N).
 
@@ -106,12 +87,13 @@ class TasteUnitDecoder(OriginalCheckpoint, Generator):
         speaker_dim: width of the vector of a speaker.
         text_encoder, unit_encoder: of the causal encoders: dim, num_heads, hidden, depth.
         width, depth, num_heads, hidden: of the transformer.
-        normalize: of :class:`WeightedFusion`.
+        normalize: of :class:`photophone.generators.taste.fusion.WeightedFusion`.
         smoothing, per_token: of the loss: share of other tokens; mean over the tokens, else over the rows.
     """
 
     Condition = SpokenWords
     Sampler = UnitSampler
+    DROPPED_KEYS = ("audio_tower.*", "spoken_lm.*")  # the other parts of TASTE
 
     def __init__(self, vocab_size: int = 51866, text_dim: int = 512, unit_dim: int = 1280, num_tokens: int = 4096,
                  speaker_dim: int = 192, text_encoder: dict = TEXT_ENCODER, unit_encoder: dict = UNIT_ENCODER,

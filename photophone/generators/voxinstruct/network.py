@@ -11,6 +11,7 @@ from photophone.generators.voxinstruct.condition import Layout
 from photophone.layers.llama_block import LlamaStack, convert_llama_keys
 from photophone.layers.rotary import sequence_rotary
 from photophone.loading.checkpoints import State, rename_keys
+from photophone.loading.lora import merge_lora
 
 TEXT, UNITS, CODES = range(3)
 """Segments of a sequence."""
@@ -73,7 +74,8 @@ def segments_of(ids: Tensor, layout: Layout) -> Tensor:
 
 def convert_keys(state: State, prefix: str) -> State:
     """Official keys of one of the two models to ours; the LoRA of the text encoder becomes part of its weights."""
-    state = convert_llama_keys(merge_lora(state), prefix, "llama.stack.")
+    state = {re.sub(r"^t5_model\.base_model\.model\.", "t5_model.", key): value for key, value in state.items()}
+    state = convert_llama_keys(merge_lora(state, LORA_SCALE), prefix, "llama.stack.")
     table = state.pop("t5_model.shared.weight", None)
     if table is not None:
         state.setdefault("t5_model.encoder.embed_tokens.weight", table)
@@ -82,18 +84,3 @@ def convert_keys(state: State, prefix: str) -> State:
         (r"^embed_segments\.", "llama.segments."), (r"^model\.lm_head\.", "head."),
         (r"^all_embed_tokens\.", "tables."), (r"^embed_tokens\.", "table."),
         (r"^embed_res\.", "books."), (r"^out_proj\.", "heads.")])
-
-
-def merge_lora(state: State) -> State:
-    """Weights with what a LoRA of the text encoder adds, without its keys."""
-    state = {re.sub(r"^t5_model\.base_model\.model\.", "t5_model.", key): value for key, value in state.items()}
-    made = {}
-    for key, value in state.items():
-        if ".lora_" in key:
-            continue
-        name = key.replace(".base_layer.", ".")
-        stem = name.removesuffix(".weight")
-        down, up = (next((state[each] for each in (f"{stem}.lora_{half}.default.weight", f"{stem}.lora_{half}.weight")
-                          if each in state), None) for half in "AB")
-        made[name] = value if down is None or up is None else value + LORA_SCALE * (up @ down).to(value)
-    return made
