@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from official_streams import STT, tiny_lm, tiny_mimi, tiny_vocabulary
 from speech import small_codec, small_speech
 from test_cli_options import commands
-from official_streams import STT, tiny_lm, tiny_mimi, tiny_vocabulary
 from tiny import SMALL_TOKENIZER, draw_icon, small_chain, small_pipeline, write_prepared
 from visitors import small_enhancer
 
