@@ -156,11 +156,23 @@ def codec(name: str) -> dict[str, Any]:
             "note": f"encoding {encoding / CODEC_SECONDS:.3f}, decoding {decoding / CODEC_SECONDS:.3f}"}
 
 
+def pass_time(model: nn.Module, count: int) -> None:
+    """What the windows of a stream look like after ``count`` further positions."""
+    from photophone.layers.window_attention import WindowAttention
+
+    for layer in model.modules():
+        if isinstance(layer, WindowAttention):
+            keys, values, place = layer.stream_state
+            kept = place + count if layer.window is None else min(layer.window - 1, place + count)
+            shape = *keys.shape[:2], kept, keys.shape[3]
+            layer.stream_state = torch.randn(shape).to(keys), torch.randn(shape).to(values), place + count
+
+
 @torch.no_grad()
 def delayed_streams(name: str) -> dict[str, Any]:
     """Frames of 80 ms of Kyutai's speech or of what it hears through Mimi: at the begin, behind one minute and two.
 
-    Between them the positions of a minute go through the model at once, so that its windows are full.
+    Between them its windows are filled by noise, and its positions moved, as if so much had gone by.
     """
     from photophone.generators.delayed_streams.session import StreamSession
     from photophone.layers.decode_linear import prepare_for_decoding
@@ -184,15 +196,14 @@ def delayed_streams(name: str) -> dict[str, Any]:
             codec.decode(Tokens(made[:, 1:, None].clamp(min=0)))
 
     with codec.streaming(1), session.open():
-        for kind in costs:
-            if kind.startswith("late"):  # a minute goes by
-                for part in torch.zeros(1, 1 + model.config.books, count, dtype=torch.long).split(100, dim=-1):
-                    model.states(part, session.conditions.total, session._cross)
+        for kind, seconds in costs.items():
+            if kind.startswith("late"):
+                pass_time(model, count)
             if kind == "int8":
                 prepare_for_decoding(model, kind)
             for index in range(FRAMES):
-                costs[kind].append(timed(lambda: frame(kind, index))[0])  # noqa: B023
-    silent, early, late, later, small = (statistics.median(costs[kind]) for kind in costs)
+                seconds.append(timed(lambda: frame(kind, index))[0])  # noqa: B023
+    silent, early, late, later, small = map(statistics.median, costs.values())
     seconds = 1 / codec.frame_rate
     waits = max(model.delays) + CUT_FRAMES + 1  # frames behind the delay until sound comes out
     first = (model.config.speech_delay * silent + waits * early) if speaks else model.config.text_delay

@@ -77,7 +77,7 @@ def renamed(key, rules):
 
 def official_lm(model):
     """Our tensors under the official keys, projections of all codebooks in one tensor, as the published files have."""
-    state = {key: value.clone() for key, value in model.state_dict().items()}
+    state = dict(model.state_dict())
     for key in [key for key in state if key.endswith(("gate.weight", "to_q.weight"))]:
         second = key.replace("gate.", "value.").replace("to_q.", "to_kv.")
         name = re.sub(r"gate\.weight$", "linear_in.weight", key).replace("cross.to_q", "cross_attention.in_projs.0")

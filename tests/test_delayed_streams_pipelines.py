@@ -1,8 +1,12 @@
 """Text to speech and speech to text with delayed streams, from folders as Kyutai publishes them."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +40,34 @@ TEXTS = ["Light carries sound.", "the photophone <break time=\"0.4s\"/> speaks (
 LONG = "the light of the sun carries the sound of a voice over the hill and far away " * 13
 WRITER, SPEAKER = "kyutai-stt-1b-en-fr", "kyutai-tts-1.6b-en-fr"
 PARTS = {"part_configs": {"mimi": MIMI}}
+KYUTAI = {"card": 2048, "existing_text_padding_id": 3, "hidden_scale": 4.125, "causal": True, "layer_scale": None,
+          "gating": "silu", "norm": "rms_norm_f32", "positional_embedding": "rope", "depformer_dim": 1024,
+          "depformer_num_heads": 16, "depformer_multi_linear": True, "depformer_pos_emb": "none",
+          "depformer_weights_per_step": True, "n_q": 32, "dim": 2048}
+KYUTAI_STT = {**KYUTAI, "dep_q": 0, "delays": [0] * 33, "max_period": 100000.0, "depformer_num_layers": 6,
+              "depformer_dim_feedforward": None, "conditioners": {}, "cross_attention": False}
+PUBLISHED_CONFIGS = {
+    WRITER: {**KYUTAI_STT, "text_card": 8000, "num_heads": 16, "num_layers": 16, "context": 750,
+             "stt_config": {"audio_delay_seconds": 0.5, "audio_silence_prefix_seconds": 0.0}},
+    "kyutai-stt-2.6b-en": {**KYUTAI_STT, "text_card": 4000, "num_heads": 32, "num_layers": 48, "context": 375,
+                           "stt_config": {"audio_delay_seconds": 2.5, "audio_silence_prefix_seconds": 1.0},
+                           "model_id": {"sig": "dabcc802", "epoch": 50}},
+    SPEAKER: {**KYUTAI, "dep_q": 32, "delays": [0, 0] + [2] * 31, "text_card": 8000, "num_heads": 16, "num_layers": 16,
+              "context": 500, "max_period": 10000, "depformer_num_layers": 4, "depformer_dim_feedforward": 3072,
+              "depformer_low_rank_embeddings": 128, "demux_second_stream": True, "text_card_out": None,
+              "cross_attention": True,
+              "conditioners": {"speaker_wavs": {"type": "tensor", "tensor": {"dim": 512}},
+                               "control": {"type": "lut", "lut": {"dim": 2048, "n_bins": 1, "tokenizer": "noop",
+                                                                  "possible_values": ["ok"]}},
+                               "cfg": {"type": "lut", "lut": {"n_bins": 7, "dim": 16, "tokenizer": "noop",
+                                                              "possible_values": [f"{1 + step / 2:.1f}"
+                                                                                  for step in range(7)]}}},
+              "fuser": {"cross_attention_pos_emb": True, "cross_attention_pos_emb_scale": 1,
+                        "sum": ["control", "cfg"], "prepend": [], "cross": ["speaker_wavs"]},
+              "tts_config": {"audio_delay": 1.28, "second_stream_ahead": 2},
+              "model_id": {"sig": "1e68beda", "epoch": 240},
+              "depformer_weights_per_step_schedule": [*range(8), *[8] * 8, *[9] * 8, *[10] * 8]}}
+"""What the ``config.json`` of the hub say, but for names of files."""
 
 
 def seeded(seed):
@@ -104,30 +136,7 @@ def test_published_files_have_room_for_these_models_and_no_more(name, size, sing
 
 
 def test_the_published_configs_are_those_of_the_registry():
-    """As they were read on the hub."""
-    common = {"card": 2048, "existing_text_padding_id": 3, "hidden_scale": 4.125, "causal": True, "layer_scale": None,
-              "gating": "silu", "norm": "rms_norm_f32", "positional_embedding": "rope", "depformer_dim": 1024,
-              "depformer_num_heads": 16, "depformer_multi_linear": True, "depformer_pos_emb": "none",
-              "depformer_weights_per_step": True, "n_q": 32, "dim": 2048}
-    stt = {**common, "dep_q": 0, "delays": [0] * 33, "text_card": 4000, "num_heads": 32, "num_layers": 48,
-           "context": 375, "max_period": 100000.0, "depformer_num_layers": 6, "depformer_dim_feedforward": None,
-           "conditioners": {}, "cross_attention": False, "model_id": {"sig": "dabcc802", "epoch": 50},
-           "stt_config": {"audio_delay_seconds": 2.5, "audio_silence_prefix_seconds": 1.0}}
-    tts = {**common, "dep_q": 32, "delays": [0, 0] + [2] * 31, "text_card": 8000, "num_heads": 16, "num_layers": 16,
-           "context": 500, "max_period": 10000, "depformer_num_layers": 4, "depformer_dim_feedforward": 3072,
-           "depformer_low_rank_embeddings": 128, "demux_second_stream": True, "text_card_out": None,
-           "cross_attention": True,
-           "conditioners": {"speaker_wavs": {"type": "tensor", "tensor": {"dim": 512}},
-                            "control": {"type": "lut", "lut": {"dim": 2048, "n_bins": 1, "tokenizer": "noop",
-                                                               "possible_values": ["ok"]}},
-                            "cfg": {"type": "lut", "lut": {"n_bins": 7, "dim": 16, "tokenizer": "noop",
-                                                           "possible_values": [f"{1 + step / 2:.1f}"
-                                                                               for step in range(7)]}}},
-           "fuser": {"cross_attention_pos_emb": True, "cross_attention_pos_emb_scale": 1, "sum": ["control", "cfg"],
-                     "prepend": [], "cross": ["speaker_wavs"]},
-           "tts_config": {"audio_delay": 1.28, "second_stream_ahead": 2}, "model_id": {"sig": "1e68beda", "epoch": 240},
-           "depformer_weights_per_step_schedule": [*range(8), *[8] * 8, *[9] * 8, *[10] * 8]}
-    for name, settings in (("kyutai-stt-2.6b-en", stt), (SPEAKER, tts)):
+    for name, settings in PUBLISHED_CONFIGS.items():
         given, entry = model_config(settings), find(name)
         with torch.device("meta"):
             config = create_model(name).config
@@ -321,6 +330,23 @@ def test_releases_that_do_not_fit_are_refused(releases, tmp_path, change, messag
         TextToSpeechPipeline.from_original(SPEAKER, folder, **PARTS)
 
 
+def test_files_come_from_the_hub_by_the_names_in_the_config(releases, monkeypatch):
+    asked = []
+
+    def download(repository, file, revision, cache_dir, local_files_only):
+        asked.append((repository, file, revision))
+        return releases / "stt" / file, "c0ffee"
+
+    monkeypatch.setattr("photophone.pipelines.stream_chains.download", download)
+    pipeline = SpeechToTextPipeline.from_original(WRITER, revision="main", **PARTS)
+    assert pipeline.source == {"model": WRITER, "revision": "c0ffee"}
+    assert asked == [("kyutai/stt-1b-en_fr", name, "main") for name in
+                     ("config.json", "model.safetensors", "tokenizer-tiny.safetensors", "pieces.model")]
+    asked.clear()
+    SpeechToTextPipeline.from_original(WRITER, "someone/smaller", lm=releases / "stt" / "model.safetensors", **PARTS)
+    assert [file for _, file, _ in asked] == ["config.json", "tokenizer-tiny.safetensors", "pieces.model"]
+
+
 def test_names_of_other_pipelines_are_refused(releases):
     with pytest.raises(ValueError, match="is no model for TextToSpeechPipeline; use SpeechToTextPipeline"):
         TextToSpeechPipeline.from_original(WRITER, releases / "stt", **PARTS)
@@ -485,6 +511,60 @@ def test_chunks_that_are_no_sound_are_refused(writer):
         list(writer.stream([], RATE))
     with pytest.raises(ValueError, match="temperature must be"):
         writer.stream([], RATE, temperature=-1)
+
+
+WRITING = """
+import json, sys
+from pathlib import Path
+import torch
+from official_streams import write_release, write_voice
+from photophone import create_model
+
+name, folder, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+torch.set_default_dtype(torch.bfloat16)
+model = create_model(name)
+torch.set_default_dtype(torch.float32)
+write_release(folder, settings, model, create_model("mimi-32"))
+write_voice(folder / "voice.safetensors", 512, 125, sig="1e68beda", epoch=240)
+"""
+PUBLISHED = """
+import json, resource, sys, time
+import torch
+from photophone import SpeechToTextPipeline, TextToSpeechPipeline, Voice
+
+name, folder = sys.argv[1:]
+started = time.time()
+torch.set_default_dtype(torch.bfloat16)  # as the weights are
+if "tts" in name:
+    pipeline = TextToSpeechPipeline.from_original(name, folder)
+    torch.set_default_dtype(torch.float32)
+    pipeline.codec.float()
+    loaded = time.time()
+    voice = Voice(f"{folder}/voice.safetensors")
+    made = sum(len(chunk.audio) for chunk in pipeline.stream("no", voice=voice)) / pipeline.sample_rate
+else:
+    pipeline = SpeechToTextPipeline.from_original(name, folder)
+    torch.set_default_dtype(torch.float32)
+    pipeline.codec.float()
+    loaded = time.time()
+    made = pipeline(0.1 * torch.randn(8000), 8000).seconds[0]
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(json.dumps({"seconds": made, "loading": loaded - started, "running": time.time() - loaded, "peak": peak}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "most"), [(WRITER, 6.0), (SPEAKER, 9.5)])
+def test_published_sizes_run_from_official_files(name, most, tmp_path):
+    """Random weights in bfloat16 under official names, in a new process: its memory in GiB is bounded."""
+    settings = {**(TTS if name == SPEAKER else STT), **PUBLISHED_CONFIGS[name]}
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[1]}"}
+    for code, more in ((WRITING, [json.dumps(settings)]), (PUBLISHED, [])):
+        done = subprocess.run([sys.executable, "-c", code, name, str(tmp_path), *more], check=True, capture_output=True,
+                              text=True, env=environment)
+    facts = json.loads(done.stdout.splitlines()[-1])
+    print(name, facts)
+    assert facts["seconds"] > 0.5 and facts["peak"] < most
 
 
 # command line ---------------------------------------------------------------------------------------------------

@@ -58,6 +58,6 @@ ENTRIES = [
              window=375, text_delay=2.5, silent_start=1.0, signature="dabcc802@50"),
     _entry("kyutai-tts-1.6b-en-fr", "English and French text to the codes of mimi-32, in voices that are published",
            "2509.08753", "tts-1.6b-en_fr", "dsm_tts_1e68beda@240.safetensors", model="speech:DelayedSpeech",
-           config=SPEAKING, tiny=TINY_SPEAKING, parameters=1_836_419_200,
+           config=SPEAKING, tiny=TINY_SPEAKING, training_name="delayed-speech", parameters=1_836_419_200,
            chain=_chain("kyutai-tts-1.6b-en-fr", "TextToSpeechPipeline", temperature=0.6, guidance_scale=2.0)),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 NEW_WORD, MAIN, OTHER, PAD = 0, 1, 2, 3
 """Text ids: the next word begins; the main and the other speaker begin; nothing is said."""
@@ -51,8 +52,8 @@ class Reading:
 
     def tokens_ahead(self, count: int) -> tuple[int, ...]:
         """Ids of the word that follows ``count`` - 1 others, or none."""
-        spoken = [word.tokens for word in self.words if word.tokens]
-        return spoken[count - 1] if count <= len(spoken) else ()
+        spoken = (word.tokens for word in self.words if word.tokens)
+        return next(islice(spoken, count - 1, None), ())
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Speaking:
         final_padding: frames after the last word.
         max_frames: at most, speech that has not ended by then is cut; None: it ends with its words.
         padding_bonus: added to the logit of pauses; more makes speech slower.
+        keeps_said: whether ``said`` is kept, which grows with the speech.
 
     Attributes:
         readings: of each row.
@@ -45,6 +46,7 @@ class Speaking:
     final_padding: int = 4
     max_frames: int | None = 30_000
     padding_bonus: float = 0.0
+    keeps_said: bool = True
     readings: list[Reading] = field(default_factory=list)
     said: list[list[tuple[int, int]]] = field(default_factory=list)
 
@@ -65,7 +67,7 @@ class Speaking:
         def on_text(text: Tensor) -> None:
             fed = [self.machine.feed(step, reading, token)[0]
                    for reading, token in zip(self.readings, text.tolist(), strict=True)]
-            for row, pair in enumerate(zip(text.tolist(), fed)):
+            for row, pair in enumerate(zip(text.tolist(), fed) if self.keeps_said else ()):
                 self.said[row].append(pair)
             text.copy_(torch.tensor(fed))
 

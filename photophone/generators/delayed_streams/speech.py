@@ -106,7 +106,8 @@ class DelayedSpeech(DelayedStreams):
                               sampler.initial_padding)
         return Speaking(self, machine, self.config.speech_delay or 0, temperature=sampler.temperature,
                         guidance=1.0 if self.distilled else sampler.guidance_scale,
-                        final_padding=sampler.final_padding, max_frames=None, padding_bonus=sampler.padding_bonus)
+                        final_padding=sampler.final_padding, max_frames=None, padding_bonus=sampler.padding_bonus,
+                        keeps_said=False)
 
     def loss(self, tokens: Tokens, condition: SpokenScript, *, noise: Noise | None = None) -> LossOutput:
         """Cross-entropy of when words begin, and that of the codebooks as weighted; not of the authors, whose code of
