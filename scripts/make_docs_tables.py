@@ -83,8 +83,8 @@ def recorded(system: str) -> list[str]:
     return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in skipped)]
 
 
-def compared() -> dict[str, set[str]]:
-    """Families that the adaptor of each system in tests/goldens reads."""
+def adaptors() -> dict[str, str]:
+    """The text of the adaptor of each system in tests/goldens, and of what it shares with others."""
     found = {}
     for file in sorted(GOLDENS.glob("*.py")):
         if not (GOLDENS / "data" / file.stem / "io.safetensors").exists():
@@ -93,8 +93,13 @@ def compared() -> dict[str, set[str]]:
         for shared in re.findall(r"^from (\w+) import", text, re.MULTILINE):
             if (GOLDENS / f"{shared}.py").exists() and shared != "golden":
                 text += (GOLDENS / f"{shared}.py").read_text(encoding="utf-8")
-        found[file.stem] = {f"{kind}.{name}" for kind, name in FAMILY.findall(text)}
+        found[file.stem] = text
     return found
+
+
+def compared() -> dict[str, set[str]]:
+    """Families that the adaptor of each system in tests/goldens reads."""
+    return {system: {f"{kind}.{name}" for kind, name in FAMILY.findall(text)} for system, text in adaptors().items()}
 
 
 def trained() -> set[str]:
@@ -135,10 +140,12 @@ def systems() -> str:
 def parity() -> str:
     """One row a system of tests/goldens: its classes and how many tensors of official code are compared."""
     by_place = {family.__name__.removeprefix("photophone."): family for family in families()}
-    rows = []
+    rows, texts = [], adaptors()
     for system, places in compared().items():
         read = [by_place[place] for place in sorted(places) if place in by_place]
-        entries = [entry for family in read for entry in family.ENTRIES if entry.kind != "pipeline"]
+        entries = [entry for family in read for entry in family.ENTRIES
+                   if entry.kind != "pipeline" and (entry.target.partition(":")[0] in texts[system]
+                                                    or re.search(rf"\b{entry.class_name}\b", texts[system]))]
         rows.append([system, joined(f"`{entry.class_name}`" for entry in entries), str(len(recorded(system))),
                      joined(short(entry.code_licence) for entry in entries),
                      joined(short(entry.weights_licence) for entry in entries)])
