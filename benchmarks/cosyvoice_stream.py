@@ -2,9 +2,9 @@
 
 The authors make each piece after all that came before, computed again: pieces of 25, 50, then 100 tokens. Here every
 layer keeps what later pieces need. Weights are random: they cost what trained ones cost. Seconds are those of the
-processor. Half a minute is run with one step of the solver and without guidance in both ways, because all steps would
-take many minutes in theirs; what all steps cost follows from it: the solver's part counts twenty times, for ten steps
-of two rows. Work is counted in multiply-adds of the flow and the vocoder.
+processor. Half a minute is run with one step of the solver in both ways, because all ten would take many minutes in
+theirs; what all cost follows from it: the flow counts ten times. Work is counted in multiply-adds of the flow and the
+vocoder.
 
     python benchmarks/cosyvoice_stream.py cosyvoice2-0.5b
 """
@@ -33,12 +33,12 @@ VOICE_SECONDS, SHORT_SECONDS, LONG_SECONDS = 3, 6, 30
 FIRST_HOP, LAST_HOP, KEPT_FRAMES = 25, 100, 8
 """Of the authors: tokens of the first and of later pieces, and frames that the vocoder hears again."""
 TEXT_IDS, TIMED_TOKENS = 40, 30
-EVALUATIONS = 20
-"""Of the solver's network, with all steps and guidance."""
+STEPS = 10
+"""Of the solver, as published."""
 CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
                  lambda query, key, value, *rest, out_shape=None, **options: sdpa_flop_count(query, key, value)}
 """What torch's counter leaves out."""
-PUBLISHED, CHEAP = {"num_inference_steps": 10, "guidance_scale": 1.7}, {"num_inference_steps": 1, "guidance_scale": 1.0}
+PUBLISHED, CHEAP = ({"num_inference_steps": steps, "guidance_scale": 1.7} for steps in (STEPS, 1))
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Costs:
     def all_steps(self, first: int = 0, last: int | None = None) -> float:
         """The same for some chunks of a run with one step, as if with all."""
         part = slice(first, last)
-        return (sum(self.seconds[part]) + (EVALUATIONS - 1) * sum(self.flow[part])) / sum(self.speech[part])
+        return (sum(self.seconds[part]) + (STEPS - 1) * sum(self.flow[part])) / sum(self.speech[part])
 
 
 class Chain:
@@ -130,11 +130,11 @@ class Chain:
         return made
 
     def long(self, way: Any) -> tuple[Costs, float]:
-        """Half a minute with one step of the solver, and its multiply-adds as if with all steps and guidance."""
+        """Half a minute with one step of the solver, and its multiply-adds as if with all."""
         with FlopCounterMode(display=False, depth=3, custom_mapping=CPU_ATTENTION) as counter:
             made = self.costs(way, LONG_SECONDS, CHEAP)
         solver = sum(counter.get_flop_counts()[type(self.flow.velocity_net).__name__].values())
-        return made, (counter.get_total_flops() + (EVALUATIONS - 1) * solver) / 2
+        return made, (counter.get_total_flops() + (STEPS - 1) * solver) / 2
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from cosyvoice_folders import (
 )
 from typer.testing import CliRunner
 
-from photophone import NamedSpeakers, TextToSpeechPipeline, Voice
+from photophone import NamedSpeakers, TextToSpeechPipeline, TokenToSpeechPipeline, Voice
 from photophone.cli import app
 from photophone.loading.registry import find
 from photophone.pipelines.speech_fronts import Request
@@ -32,7 +32,11 @@ def speaking(request, tmp_path_factory):
     folder = write_cosyvoice(tmp_path_factory.mktemp(request.param), request.param)
     flow = find(f"{request.param}-flow").tiny
     write_speakers(folder / "spk2info.pt", flow["speaker_dim"], flow["mel_dim"])
-    return load_cosyvoice(folder, request.param)
+    pipeline = load_cosyvoice(folder, request.param)
+    with pytest.MonkeyPatch.context() as patch:  # short speech in few steps
+        patch.setattr(TextToSpeechPipeline, "published_sampler", {"max_ratio": 4.0})
+        patch.setattr(TokenToSpeechPipeline, "published_sampler", {"num_inference_steps": 2})
+        yield pipeline
 
 
 def is_first(pipeline):

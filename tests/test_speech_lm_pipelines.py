@@ -97,6 +97,23 @@ def test_endless_speech_is_bounded_and_reported(cosyvoice, monkeypatch):
     assert "stopped at the limit" in result.facts(0)["faults"][0]
 
 
+@pytest.mark.parametrize("cosyvoice", ["cosyvoice3-0.5b"], indirect=True)
+def test_speech_that_ends_too_early_is_reported(cosyvoice, monkeypatch):
+    """CosyVoice 3 may end at once, because its authors hold back a token that is never drawn."""
+    model, count, calls = cosyvoice.speech_generator, cosyvoice.speech_generator.config.num_tokens, []
+    scores = model.scores
+
+    def ending(states):
+        calls.append(1)
+        made = scores(states)
+        made[:, count + 1 if len(calls) > 5 else 7 * len(calls)] = 1000
+        return made
+
+    monkeypatch.setattr(model, "scores", ending)
+    result = cosyvoice("a hen.", voice=Voice(recording(16000), 16000, "no."), generator=seeded(1)[0])
+    assert result.faults == [("ended after 5 tokens, which cannot hold all words (12 are the least): 'a hen.'",)]
+
+
 def test_saved_cosyvoices_speak_alike(cosyvoice, tmp_path):
     cosyvoice.save_pretrained(tmp_path)
     again = TextToSpeechPipeline.from_pretrained(tmp_path)

@@ -116,7 +116,7 @@ class CosyVoiceSpeech(PieceFront):
     def pieces(self, text: str) -> list[WrittenPiece]:
         """Written forms become words, then sentences are put together until they are long enough, as the authors do
         it."""
-        return list(cosyvoice_pieces(self.tokenizer, text, self.normalize))
+        return cosyvoice_pieces(self.tokenizer, text, self.normalize)
 
     def settings(self, texts: list[str]) -> dict[str, Any]:
         """Whether written forms become words; texts that hold tokens are left alone in any case."""

@@ -133,7 +133,7 @@ def has_words(text: str) -> bool:
 
 
 def cosyvoice_pieces(tokenizer: PreTrainedTokenizerBase, text: str, normalize: bool | None = None
-                     ) -> Iterator[WrittenPiece]:
+                     ) -> list[WrittenPiece]:
     """Pieces of a text; an empty line ends a paragraph.
 
     A text that is left as it is because of ``normalize=False`` or of tokens in it is one piece a paragraph up to
@@ -147,6 +147,13 @@ def cosyvoice_pieces(tokenizer: PreTrainedTokenizerBase, text: str, normalize: b
     Raises:
         ValueError: there are no words, or see :func:`is_rewritten` and :func:`spelled_out`.
     """
+    pieces = list(_pieces(tokenizer, text, normalize))
+    if not pieces:
+        raise ValueError(f"nothing is left to say of {shorten(text, 60)!r}; give words, or normalize=False")
+    return pieces
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, text: str, normalize: bool | None) -> Iterator[WrittenPiece]:
     check_words(text)
     rewritten = is_rewritten(text, normalize)
     whole = normalize is False or TOKEN.search(text) is not None

@@ -67,6 +67,7 @@ class _Pieces:
         solved = 2 * rows if is_guided(sampler.guidance_scale) else rows
         self.solver_past = [StreamMemory(flow.velocity_net, solved) for _ in range(sampler.num_inference_steps)]
         self.waiting, self.frames = voice.prompt_tokens, 0
+        self.known = voice.prompt_tokens.shape[1]  # tokens of the prompt that wait
 
     def run(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
         """Frames behind the prompt."""
@@ -74,13 +75,14 @@ class _Pieces:
         for piece in pieces:
             self.waiting = torch.cat([self.waiting, piece.to(self.waiting.device)], dim=1)
             ready = (self.waiting.shape[1] - ahead) // step * step
-            if ready > 0:
+            if ready > self.known:  # the prompt alone makes no speech: it goes with the first piece that does
                 yield from self._take(ready, self.waiting[:, ready:ready + ahead])
         if self.waiting.shape[1]:
             yield from self._take(self.waiting.shape[1], None)
 
     def _take(self, count: int, following: Tensor | None) -> Iterator[Tensor]:
         tokens, self.waiting = self.waiting[:, :count], self.waiting[:, count:]
+        self.known = max(self.known - count, 0)
         with self.encoder_past.resume():
             mu = self.flow.encode(tokens, 0, 0, self.sights[0], following)
         size, first = mu.shape[-1], self.frames
