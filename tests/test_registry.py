@@ -24,6 +24,8 @@ MAY_IMPORT = {
     ("generators.taste", "generators.cosyvoice"),  # the same encoders, for the same speech tokens
     ("generators.llase_g1", "codecs.xcodec2"),  # the decoder of the codes that it predicts
     ("tokenizers.titok", "tokenizers.maskgit_vqgan"),  # its teacher, and the decoder of its proxy codes
+    ("tokenizers.alit", "tokenizers.kl_vae"),  # the tokenizer whose features it reads, in its file
+    ("tokenizers.alit", "tokenizers.maskgit_vqgan"),  # the same
 }
 """Families that read another's tokens or are made of its models."""
 

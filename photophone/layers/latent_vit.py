@@ -21,6 +21,14 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
     return x.permute(0, 5, 1, 3, 2, 4).reshape(rows, x.shape[-1], side * patch, side * patch)
 
 
+def start_seeing(*networks: LatentViT) -> None:
+    """Ours: larger first weights of the blocks, which behind a norm in front would hardly see the image else."""
+    for network in networks:
+        for block in network.blocks.modules():
+            if isinstance(block, nn.Linear):
+                nn.init.xavier_uniform_(block.weight)
+
+
 class LatentViT(nn.Module):
     """What the encoder and the decoder share: the sequence [class, grid, latents] through the blocks.
 
@@ -55,8 +63,8 @@ class LatentViT(nn.Module):
         self.norm_out = nn.LayerNorm(width, eps=norm_eps)
 
     def place(self, latents: Tensor) -> Tensor:
-        """Latents (..., N, W) with their positions, where they have some."""
-        return latents if self.latent_positions is None else latents + self.latent_positions
+        """Latents (..., N, W) with the first N positions, where they have some."""
+        return latents if self.latent_positions is None else latents + self.latent_positions[:latents.shape[-2]]
 
     def run(self, cells: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Grid (B, hw, W) and latents (B, N, W) through the blocks: normalised grid and latents."""

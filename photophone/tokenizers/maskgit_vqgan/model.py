@@ -25,11 +25,12 @@ class MaskGITVQGAN(GridTokenizer):
     Args:
         image_size: pixels per side; the network takes any multiple of its stride.
         channels, multipliers, blocks: sizes of encoder and decoder; see :class:`photophone.layers.vqgan.Encoder`.
-            ``blocks`` is also the number of blocks at the coarsest size.
+            ``blocks`` is also the number of blocks at the coarsest size, unless ``mid_blocks`` is given.
         token_width: width of a code.
         num_codes: codes in the codebook.
         residual_drops_input: see :class:`photophone.layers.vqgan.BlockStyle`; the published weights need True.
         commitment: weight of the encoder's part of the loss.
+        mid_blocks: see above.
 
     Raises:
         ValueError: for sizes that do not fit.
@@ -37,10 +38,11 @@ class MaskGITVQGAN(GridTokenizer):
 
     def __init__(self, image_size: int = 256, channels: int = 128, multipliers: list[int] = (1, 1, 2, 2, 4),
                  blocks: int = 2, token_width: int = 256, num_codes: int = 1024, residual_drops_input: bool = True,
-                 commitment: float = 0.25) -> None:
+                 commitment: float = 0.25, mid_blocks: int | None = None) -> None:
         super().__init__()
         self.check_image_size()
-        sizes = {"channels": channels, "multipliers": multipliers, "blocks": blocks, "mid": ("block",) * blocks,
+        sizes = {"channels": channels, "multipliers": multipliers, "blocks": blocks,
+                 "mid": ("block",) * (blocks if mid_blocks is None else mid_blocks),
                  "style": maskgit_style(residual_drops_input)}
         self.encoder = Encoder(out_channels=token_width, downsample="pool", in_bias=False, out_kernel=1, **sizes)
         self.to_latent = nn.Identity()

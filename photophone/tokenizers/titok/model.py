@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photophone.core.noise import Noise
-from photophone.layers.latent_vit import LatentDecoder, LatentEncoder, unpatchify
+from photophone.layers.latent_vit import LatentDecoder, LatentEncoder, start_seeing, unpatchify
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
 from photophone.layers.vqgan import Decoder
 from photophone.layers.vqgan_keys import convert_vqgan_keys
@@ -84,9 +84,7 @@ class TiTok(LatentTokenizer):
             nn.init.constant_(self.smooth.bias, 0.5)  # from grey
         else:
             self.to_codes = nn.Sequential(nn.Linear(width, 2 * width), nn.Tanh(), nn.Linear(2 * width, proxy_codes))
-        for block in (*self.encoder.blocks.modules(), *self.decoder.blocks.modules()):
-            if isinstance(block, nn.Linear):  # ours: behind norm_in smaller weights hardly see the image
-                nn.init.xavier_uniform_(block.weight)
+        start_seeing(self.encoder, self.decoder)
         if proxy_decoder is not None:
             self._add_pixel_network(proxy_codes, decoder_patch, **proxy_decoder)
 

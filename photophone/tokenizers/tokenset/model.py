@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from photophone.layers.latent_vit import LatentDecoder, LatentEncoder
+from photophone.layers.latent_vit import LatentDecoder, LatentEncoder, start_seeing
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
 from photophone.layers.vqgan import BlockStyle, Decoder
 from photophone.layers.vqgan_keys import convert_vqgan_keys
@@ -65,9 +65,7 @@ class SetTokenizer(LatentTokenizer):
         self.pixel_network = Decoder(in_channels=cells, channels=pixel_decoder["channels"], style=STYLE,
                                      multipliers=pixel_decoder["multipliers"], blocks=pixel_decoder["blocks"],
                                      mid=("block",) * pixel_decoder["blocks"])
-        for block in (*self.encoder.blocks.modules(), *self.decoder.blocks.modules()):
-            if isinstance(block, nn.Linear):  # ours: behind norm_in smaller weights hardly see the image
-                nn.init.xavier_uniform_(block.weight)
+        start_seeing(self.encoder, self.decoder)
 
     def latents(self, images: Tensor) -> Tensor:
         x = self.encoder((images + 1) / 2)  # (B, N, W), which the official code reads as (W, N): weights depend on it
