@@ -169,8 +169,8 @@ def test_voxinstruct(tmp_path, monkeypatch):
     pipeline = TextToSpeechPipeline.from_original("voxinstruct-ar", tmp_path)
     with torch.no_grad():  # random weights would take long to come to the end of their units
         pipeline.speech_generator.head.weight[pipeline.speech_generator.layout.semantic_end] *= 30
-    found = [check(pipeline, 24000, voice=voice, instruction="low") for voice in (Voice(recording(24000), 24000), None)]
-    assert found[0].settings["instruction"] == "low" and find("voxinstruct-ar").parameters == sum(
-        weight.numel() for weight in pipeline.speech_generator.parameters())
-    assert any(len(result.audio[0]) for result in found) or all("made no speech" in result.faults[0][-1]
-                                                                for result in found)
+    monkeypatch.setattr(type(pipeline.book_generator), "sampler_settings", {"num_order_steps": 1})
+    result = check(pipeline, 24000, voice=Voice(recording(24000), 24000), instruction="low")
+    assert result.settings["instruction"] == "low" and result.settings["voice_tokens"] > 0
+    assert find("voxinstruct-ar").parameters == sum(weight.numel() for weight in pipeline.speech_generator.parameters())
+    assert len(result.audio[0]) or "made no speech" in result.faults[0][-1]
