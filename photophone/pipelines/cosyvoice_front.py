@@ -20,7 +20,7 @@ from photophone.pipelines.speech_faults import token_faults
 from photophone.pipelines.speech_fronts import Request, SpokenVoice, Voice, voice_samples
 from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
 from photophone.text.cosyvoice import END_OF_PROMPT, SYSTEM, cosyvoice_ids
-from photophone.text.cosyvoice_forms import cosyvoice_pieces, is_rewritten, spelled_out
+from photophone.text.cosyvoice_forms import as_said, cosyvoice_pieces, is_rewritten
 from photophone.text.sparktts import VoiceAttributes
 from photophone.text.voxcpm import WrittenPiece, check_words
 
@@ -178,7 +178,7 @@ class CosyVoiceSpeech(PieceFront):
         text = voice.text
         if text is not None:
             self.check(text)
-            text = spelled_out(text) if is_rewritten(text, self.normalize) else text
+            text = as_said(text, self.normalize)
         low = voice_samples(voice, UNIT_RATE)
         if len(low) < LEAST_SECONDS * UNIT_RATE:
             raise ValueError(f"the voice lasts {len(low) / UNIT_RATE:.2f} s; give {LEAST_SECONDS} s at least, better a "

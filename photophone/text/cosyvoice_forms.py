@@ -92,15 +92,39 @@ def spelled_out(text: str) -> str:
     text = text.strip()
     try:
         if not has_chinese(text):
-            words = english.normalize(text)
+            words = _unescaped(english.normalize(text))
             return re.sub(r"\d+", lambda found: _numbers().number_to_words(found[0]), words)
-        text = chinese.normalize(text)
+        text = _unescaped(chinese.normalize(text))
     except Exception as error:  # what these libraries raise has no common class
         raise ValueError(f"wetext cannot read {shorten(text, 60)!r} ({type(error).__name__}: {str(error)[:80]}); give "
                          "normalize=False") from error
     text = re.sub(" +", " ", text.replace("\n", ""))
     text = re.sub(r"(?<![!-~]) | (?![!-~])", "", text)  # blanks stay between ASCII alone
     return re.sub("[，,、]+$", "。", text.translate(SIGNS).replace(" - ", "，").replace("——", " "))
+
+
+def _unescaped(text: str) -> str:
+    """What the grammars give, without the backslashes that they put before quotes and backslashes."""
+    return re.sub(r'\\(["\\])', r"\1", text)
+
+
+def as_said(text: str, normalize: bool | None) -> str:
+    """A text with its written forms as words, or as it is; see :func:`is_rewritten`.
+
+    With None a text on which the grammars fail is left as it is, with a warning.
+
+    Raises:
+        ValueError: True, without the libraries or with a text on which they fail.
+    """
+    if not is_rewritten(text, normalize):
+        return text
+    try:
+        return spelled_out(text)
+    except ValueError as error:
+        if normalize:
+            raise
+        warnings.warn(f"read as it is written: {error}", stacklevel=2)
+        return text
 
 
 def sentence_groups(text: str, count: Callable[[str], int]) -> list[str]:
@@ -155,7 +179,6 @@ def cosyvoice_pieces(tokenizer: PreTrainedTokenizerBase, text: str, normalize: b
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, text: str, normalize: bool | None) -> Iterator[WrittenPiece]:
     check_words(text)
-    rewritten = is_rewritten(text, normalize)
     whole = normalize is False or TOKEN.search(text) is not None
 
     def count(part: str) -> int:
@@ -163,7 +186,7 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, text: str, normalize: bool | Non
 
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text) if has_words(part)]
     for paragraph in paragraphs:
-        line = spelled_out(paragraph) if rewritten else paragraph
+        line = paragraph if whole else as_said(paragraph, normalize)
         parts = [line] if whole else sentence_groups(line, count)
         pieces = [piece for part in parts for piece in (
             [WrittenPiece(part, "sentence")] if count(part) <= WHOLE else written_pieces(tokenizer, part, WHOLE))]

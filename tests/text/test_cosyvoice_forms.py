@@ -6,14 +6,14 @@ import pytest
 from cosyvoice_folders import byte_vocabulary, write_ranks
 
 from photophone.text import cosyvoice_forms
-from photophone.text.cosyvoice_forms import cosyvoice_pieces, is_rewritten, sentence_groups, spelled_out
+from photophone.text.cosyvoice_forms import as_said, cosyvoice_pieces, is_rewritten, sentence_groups, spelled_out
 from photophone.text.whisper_text import load_whisper_tokenizer, merges_of, read_ranks, special_tokens
 
 WORDS = ["he", "hen", "en", " h", " hen", "ll", "ell", "hell", "lo", "你", "好", "\xe9l"]
 
 
 @pytest.mark.parametrize(("text", "read"), [
-    ("There are 12 hens.", "There are twelve hens."),
+    ("There are 12 hens.", "There are twelve hens."), ('He said "12".', 'He said "twelve".'),
     ("It costs $3.50 on May 1, 2024.", None),
     ("今天是2024年5月1日，气温25度，", "今天是二零二四年五月一日，气温二十五度。"),
     ("面积是5 m² - 不大（真的）。", None), ("天 气 hello world 好", "天气hello world好"),
@@ -33,6 +33,14 @@ def test_the_switch_and_missing_libraries(monkeypatch):
     with pytest.warns(UserWarning, match="the digits of '12 hens' are read as they are written"):
         assert not is_rewritten("12 hens", None)
     assert not is_rewritten("twelve hens", None)  # nothing to tell
+
+
+def test_texts_on_which_the_grammars_fail():
+    with pytest.raises(ValueError, match="wetext cannot read 'No. #5' .*; give normalize=False"):
+        as_said("No. #5", True)
+    with pytest.warns(UserWarning, match="read as it is written: wetext cannot read"):
+        assert as_said("No. #5", None) == "No. #5"
+    assert as_said("No. #5", False) == "No. #5" and as_said("5 hens", None) == "five hens"
 
 
 def test_sentences_are_put_together_until_they_are_long_enough():
