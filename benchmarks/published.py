@@ -14,7 +14,16 @@ import sys
 import time
 
 import torch
-from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2Model,
+    T5Config,
+    T5EncoderModel,
+)
 
 from photophone import create_model
 from photophone.loading.registry import find
@@ -23,11 +32,12 @@ from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.text.captions import train_caption_tokenizer
 
 SMALL = ("llamagen-b-256", "mar-base", "xar-base", "var-d16", "titok-l32-generator", "titok-b64-generator",
-         "titok-s128-generator")
-LARGE = ("llamagen-l-384", "llamagen-xl-t2i-256", "mar-large", "mar-large-cspd-base", "xar-large", "var-d20")
+         "titok-s128-generator", "elm-l-2-10", "tokenset-s")
+LARGE = ("maskgen-vq-l", "maskgen-kl-l", "tokenset-b", "llamagen-l-384", "llamagen-xl-t2i-256", "mar-large", "mar-large-cspd-base", "xar-large", "var-d20")
 SHORT = {"mar": {"num_order_steps": 8, "num_inference_steps": 10, "head_sampler": "ddim"},
-         "xar": {"num_inference_steps": 4}}
-"""Fewer steps than published, by the first part of the name."""
+         "xar": {"num_inference_steps": 4}, "tokenset": {"num_inference_steps": 4},
+         "maskgen-kl": {"num_order_steps": 8, "num_inference_steps": 10}}
+"""Fewer steps than published, by the beginning of the name."""
 PROMPT = "a red apple"
 
 
@@ -40,11 +50,23 @@ def build(name: str) -> ClassToImagePipeline | TextToImagePipeline:
              "image_tokenizer": create_model(chain.tokenizer[1], **chain.tokenizer_config).eval()}
     if chain.text_encoder is None:
         return ClassToImagePipeline(**parts, published=published)
-    config = T5Config(vocab_size=99, d_model=parts["token_generator"].config.caption_dim, d_ff=64, num_layers=1)
     vocabulary = PreTrainedTokenizerFast(tokenizer_object=train_caption_tokenizer([PROMPT], 99, 512).tokenizer,
                                          pad_token="<pad>", unk_token="<unk>", model_max_length=512)
     return TextToImagePipeline(vocabulary, **parts, published=published,
-                               text_encoder=T5EncoderModel(config).eval())
+                               text_encoder=text_encoder(parts["token_generator"].config).eval())
+
+
+def text_encoder(config: dict) -> PreTrainedModel:
+    """A random encoder of one block for a generator of this config, whose features have the published width."""
+    if "text_dim" in config:  # CLIP
+        width = config["text_dim"]
+        return CLIPTextModelWithProjection(CLIPTextConfig(
+            vocab_size=99, hidden_size=width, projection_dim=width, intermediate_size=64, num_hidden_layers=1,
+            num_attention_heads=12, bos_token_id=97, eos_token_id=98))
+    if "context_dim" in config:  # a language model
+        return Qwen2Model(Qwen2Config(vocab_size=99, hidden_size=config["context_dim"], intermediate_size=64,
+                                      num_hidden_layers=1, num_attention_heads=12, num_key_value_heads=2))
+    return T5EncoderModel(T5Config(vocab_size=99, d_model=config["caption_dim"], d_ff=64, num_layers=1))
 
 
 def measure(name: str, threads: int) -> None:
@@ -52,7 +74,7 @@ def measure(name: str, threads: int) -> None:
     torch.set_num_threads(threads)
     pipeline = build(name)
     pipeline.set_progress_bar_config(disable=True)
-    options = SHORT.get(name.partition("-")[0], {})
+    options = next((short for start, short in SHORT.items() if name.startswith(start)), {})
     condition = PROMPT if isinstance(pipeline, TextToImagePipeline) else 207
     started = time.process_time()
     (image,) = pipeline(condition, generator=torch.Generator().manual_seed(1), **options).images

@@ -210,8 +210,11 @@ def token_shape(model):
     """Tokens of an image, and their width or number of codes, that a generator makes."""
     config = getattr(model, "target", model).config
     if "scales" in config:
-        return sum(scale**2 for scale in config.scales), config.num_codes
+        width = config.token_width if "respacing" in config else config.num_codes  # HART's have a diffusion head
+        return sum(scale**2 for scale in config.scales), width
     length = config.grid_size**2 if "grid_size" in config else config.num_tokens
+    if "code_bits" in config:
+        return length, 2**config.code_bits
     return length, config.token_dim if "token_dim" in config else config.num_codes
 
 

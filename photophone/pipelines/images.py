@@ -16,8 +16,9 @@ from photophone.core.pictures import PICTURE_FORMATS, to_pil, write_picture
 from photophone.generators.base import Generator
 from photophone.generators.conditions import Condition
 from photophone.generators.sampler import Sampler
-from photophone.loading.chains import check_chain, find_sources
-from photophone.loading.registry import load_original
+from photophone.loading.chains import check_chain, find_sources, read_config, settings_of
+from photophone.loading.registry import find, load_original
+from photophone.loading.saved import is_saved_model
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
 from photophone.pipelines.output import MediaOutput, file_with_facts, unique_names
 from photophone.tokenizers.base import ImageTokenizer
@@ -109,7 +110,8 @@ class ImagePipeline(Pipeline):
         image_tokenizer = load_original(tokenizer, sources.pop(key),
                                         **{**chain.tokenizer_config, **(tokenizer_config or {})})
         source = sources if len(sources) > 1 else next(iter(sources.values()))
-        components = {"token_generator": load_original(name, source, **(generator_config or {})),
+        settings = {**official_settings(name, source), **(generator_config or {})}
+        components = {"token_generator": load_original(name, source, **settings),
                       "image_tokenizer": image_tokenizer}
         components |= cls.load_text_parts(files.get("text_encoder") or chain.text_encoder, hub)
         return cls(**components, published={"model": name, "revision": commit})
@@ -153,9 +155,25 @@ class ImagePipeline(Pipeline):
                                     callback=on_step)
         images: Any = tokens
         if output_type != "latent":
-            images = convert_images(self.image_tokenizer.decode(tokens), output_type)
+            read = {name: getattr(condition, name, None) for name in self.image_tokenizer.decode_options}
+            read = {name: value for name, value in read.items() if value is not None}  # such as a caption's states
+            images = convert_images(self.image_tokenizer.decode(tokens, **read), output_type)
         return ImageOutput(images, prompts, seeds, settings=sampler.settings(), **self.source,
                            weights_licence=self.weights_licence, class_labels=class_labels)
+
+
+def official_settings(name: str, source: Any) -> dict[str, Any]:
+    """Settings of a generator in the official ``config.json`` beside its local file, for families that read one.
+
+    Raises:
+        ValueError: see :func:`photophone.loading.chains.settings_of`.
+    """
+    if not hasattr(find(name).load_class(), "convert_config") or not isinstance(source, str | Path):
+        return {}
+    path = Path(source)
+    if is_saved_model(path):  # ours, which is no official one
+        return {}
+    return settings_of(name, read_config(path if path.is_dir() else path.parent))
 
 
 def check_request(kind: str, given: int, each: Any, output_type: str) -> None:

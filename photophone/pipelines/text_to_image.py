@@ -8,12 +8,18 @@ import torch
 
 from photophone.core.limits import MAX_PROMPT_CHARACTERS
 from photophone.generators.base import Generator
-from photophone.generators.conditions import CaptionFeatures, CaptionIds
+from photophone.generators.conditions import CaptionFeatures, CaptionIds, CaptionStates
 from photophone.pipelines.base import GeneratorInput, StepCallback
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
 from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import check_characters, encode_captions, normalize_caption, shorten
-from photophone.text.features import encode_features, load_text_encoder
+from photophone.text.clip import caption_ids, tower_states
+from photophone.text.features import (
+    LANGUAGE_MODELS,
+    encode_features,
+    encode_with_language_model,
+    load_text_encoder,
+)
 from photophone.tokenizers.base import ImageTokenizer
 
 if TYPE_CHECKING:
@@ -21,13 +27,14 @@ if TYPE_CHECKING:
 
 
 class TextToImagePipeline(ImagePipeline):
-    """Captions to images: our own small models, and LlamaGen with flan-t5.
+    """Captions to images: our own small models, LlamaGen and NAR with flan-t5, MaskGen with CLIP, HART with Qwen2-VL.
 
     Args:
         text_tokenizer: caption vocabulary; the one of the text encoder where there is one.
         token_generator: captions to image tokens.
         image_tokenizer: image tokens to pixels.
-        text_encoder: where the generator reads features of captions, a T5 encoder; None where it reads their ids.
+        text_encoder: where the generator reads features of captions, the T5 encoder, text tower of CLIP or language
+            model that makes them; None where it reads their ids.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
     """
 
@@ -59,7 +66,7 @@ class TextToImagePipeline(ImagePipeline):
     def __call__(self, prompt: str | list[str], *, num_images_per_prompt: int = 1, generator: GeneratorInput = None,
                  height: int | None = None, width: int | None = None, num_inference_steps: int | None = None,
                  guidance_scale: float | None = None, guidance_schedule: str | None = None,
-                 temperature: float | None = None, output_type: str = "pil",
+                 temperature: float | None = None, system_prompt: str | None = None, output_type: str = "pil",
                  callback_on_step_end: StepCallback | None = None, return_dict: bool = True,
                  **sampler_options: Any) -> ImageOutput | tuple:
         """Make images. None for an option means the published setting, or the generator's default.
@@ -73,7 +80,9 @@ class TextToImagePipeline(ImagePipeline):
             num_inference_steps: solver steps of the flow head; LlamaGen has no choice.
             guidance_scale: classifier-free guidance; 1 is none.
             guidance_schedule: "constant", "linear" or "power-cosine", where the generator has a choice.
-            temperature: of the initial noise or of the logits, 0 to 2.
+            temperature: of the initial noise or of the logits, 0 to 2; of masked decoding up to 20.
+            system_prompt: text in front of each prompt for a text encoder that is a language model. HART's own sampling
+                script has one that asks for an enhanced prompt.
             output_type: "pil", "np", "pt" or "latent".
             callback_on_step_end: ``callback(pipeline, step, total, {}) -> dict | None`` after each decoding step; set
                 ``pipeline._interrupt`` to stop.
@@ -97,16 +106,34 @@ class TextToImagePipeline(ImagePipeline):
             "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
             "guidance_schedule": guidance_schedule, "temperature": temperature, **sampler_options})
         prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
-        output = self.sample(self.encode_prompts(prompts), generator=generator, output_type=output_type,
+        output = self.sample(self.encode_prompts(prompts, system_prompt), generator=generator, output_type=output_type,
                              callback=callback_on_step_end, sampler=sampler, prompts=prompts)
+        if system_prompt is not None:
+            output.settings = {**output.settings, "system_prompt": system_prompt}
         return output if return_dict else (output.images,)
 
-    def encode_prompts(self, prompts: list[str]) -> CaptionIds | CaptionFeatures:
-        """What the generator reads of B captions: features of the text encoder where there is one, else ids."""
-        if self.text_encoder is None:
-            return CaptionIds(*encode_captions(self.text_tokenizer, prompts))
-        length = self.token_generator.config.caption_length
-        return CaptionFeatures(*encode_features(self.text_tokenizer, self.text_encoder, prompts, length))
+    def encode_prompts(self, prompts: list[str],
+                       system_prompt: str | None = None) -> CaptionIds | CaptionFeatures | CaptionStates:
+        """What the generator reads of B captions: features of the text encoder where there is one, else ids.
+
+        Raises:
+            ValueError: a prompt that is too long, or a system prompt for an encoder that is no language model.
+        """
+        tokenizer, encoder = self.text_tokenizer, self.text_encoder
+        kind = None if encoder is None else encoder.config.model_type
+        if system_prompt is not None and kind not in LANGUAGE_MODELS:
+            raise ValueError("system_prompt is for text encoders that are language models, "
+                             f"{'this pipeline has none' if kind is None else f'not for {kind}'}")
+        if kind is None:
+            return CaptionIds(*encode_captions(tokenizer, prompts))
+        config = self.token_generator.config
+        if kind in LANGUAGE_MODELS:
+            return CaptionFeatures(*encode_with_language_model(tokenizer, encoder, prompts, config.context_length,
+                                                               system_prompt))
+        if self.token_generator.Condition is CaptionStates:
+            made = tower_states(encoder, caption_ids(tokenizer, [*prompts, ""], config.text_length))
+            return CaptionStates(made.states[:-1], made.pooled[:-1], made.states[-1], made.pooled[-1], made.final[:-1])
+        return CaptionFeatures(*encode_features(tokenizer, encoder, prompts, config.caption_length))
 
 
 def check_prompt(text: str) -> None:

@@ -6,8 +6,7 @@ with the names of OpenAI and open_clip.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,15 +72,6 @@ def tower_of_open_clip(state: State, num_heads: int, activation: str = "quick_ge
         eos_token_id=vocabulary - 1, pad_token_id=PAD, projection_dim=state["text_projection"].shape[1]))
     load_strict(tower, made, "the text tower")
     return tower.eval()
-
-
-def load_clip(source: str | Path, **hub: Any) -> tuple[PreTrainedTokenizerBase, CLIPTextModelWithProjection]:
-    """Vocabulary and tower of a folder or a hub id, from safetensors and in eval mode; errors are transformers'."""
-    from transformers import AutoTokenizer, CLIPTextModelWithProjection
-
-    tokenizer = AutoTokenizer.from_pretrained(source, **hub)
-    tower = CLIPTextModelWithProjection.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **hub)
-    return tokenizer, tower.eval()
 
 
 @torch.no_grad()

@@ -1,4 +1,7 @@
-"""Captions as features of a T5 encoder (arXiv 1910.10683), as LlamaGen reads them. The encoder is transformers'."""
+"""Captions as features of text encoders: of T5 (arXiv 1910.10683) for LlamaGen and NAR, of a language model for HART.
+
+The encoders are transformers'; for CLIP's see :mod:`photophone.text.clip`.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,15 @@ from torch import Tensor
 from photophone.text.captions import shorten
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ENCODERS = {"t5": "T5EncoderModel", "clip": "CLIPTextModelWithProjection",
+            "clip_text_model": "CLIPTextModelWithProjection", "qwen2": "AutoModel", "qwen2_vl": "AutoModel"}
+"""Kinds of text encoders by the ``model_type`` of their config, and transformers' class of each."""
+LANGUAGE_MODELS = ("qwen2", "qwen2_vl")
 
 
-def load_text_encoder(source: str | Path, **hub: Any) -> tuple[PreTrainedTokenizerBase, T5EncoderModel]:
+def load_text_encoder(source: str | Path, **hub: Any) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Vocabulary and encoder, the latter from safetensors and in eval mode.
 
     Args:
@@ -22,13 +30,17 @@ def load_text_encoder(source: str | Path, **hub: Any) -> tuple[PreTrainedTokeniz
         hub: options of transformers' ``from_pretrained``.
 
     Raises:
-        ValueError: files are missing or damaged.
+        ValueError: files are missing or damaged, or of a kind that is not in ENCODERS.
     """
-    from transformers import AutoTokenizer, T5EncoderModel
+    import transformers
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **hub)
-        encoder = T5EncoderModel.from_pretrained(source, use_safetensors=True, dtype=torch.float32, **hub)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **hub)
+        kind = transformers.AutoConfig.from_pretrained(source, **hub).model_type
+        if kind not in ENCODERS:
+            raise ValueError(f"the text encoder {source} is a {kind}; these are read: {', '.join(ENCODERS)}")
+        encoder = getattr(transformers, ENCODERS[kind]).from_pretrained(source, use_safetensors=True,
+                                                                        dtype=torch.float32, **hub)
     except (OSError, ImportError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"the text encoder {source} cannot be loaded: {reason}") from error
@@ -64,3 +76,33 @@ def encode_features(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel
     order = mask.argsort(dim=1, stable=True)  # padding first, then the tokens in their order
     mask = mask.gather(1, order).bool()
     return features.gather(1, order[..., None].expand_as(features)) * mask[..., None], mask
+
+
+@torch.no_grad()
+def encode_with_language_model(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, prompts: list[str],
+                               length: int, system_prompt: str | None = None) -> tuple[Tensor, Tensor]:
+    """Prompts to the last states of a language model at all places.
+
+    Args:
+        prompts: B texts.
+        length: places L of the result; the vocabulary says on which side they are padded.
+        system_prompt: text in front, whose states are left out again.
+
+    Returns:
+        States float (B, L, C), those of the padding included, and their mask, bool (B, L).
+
+    Raises:
+        ValueError: a prompt, or a text in front of it, of more than L tokens.
+    """
+    texts = prompts if system_prompt is None else [*prompts, system_prompt]
+    for text, ids in zip(texts, tokenizer(texts)["input_ids"]):
+        if len(ids) > length:
+            raise ValueError(f"prompt {shorten(text)!r} has {len(ids)} tokens, the model reads {length}; shorten it")
+    batch = tokenizer(prompts, padding="max_length", max_length=length, return_tensors="pt")
+    ids, mask = (batch[name].to(model.device) for name in ("input_ids", "attention_mask"))
+    if system_prompt is None:
+        return model(input_ids=ids, attention_mask=mask).last_hidden_state.float(), mask.bool()
+    first = tokenizer([system_prompt], return_tensors="pt")["input_ids"].to(model.device).expand(len(prompts), -1)
+    states = model(input_ids=torch.cat([first, ids], dim=1),
+                   attention_mask=torch.cat([torch.ones_like(first), mask], dim=1)).last_hidden_state
+    return states[:, first.shape[1]:].float(), mask.bool()

@@ -183,4 +183,7 @@ def build_condition(settings: dict[str, Any], model_class: type[Generator], data
         return Classes(data, **options)
     if CaptionFeatures not in condition_kinds(model_class.Condition):
         raise ValueError(f"condition: {model_class.__name__} reads classes, not captions; give field")
-    return EncodedCaptions(*load_text_encoder(options.pop("text_encoder")), **options)
+    tokenizer, encoder = load_text_encoder(options.pop("text_encoder"))
+    if encoder.config.model_type != "t5":
+        raise ValueError(f"condition: captions are encoded by T5 here, the text_encoder is {encoder.config.model_type}")
+    return EncodedCaptions(tokenizer, encoder, **options)
