@@ -199,8 +199,8 @@ def diffusion_losses(tables: DiffusionTables, output: Tensor, x0: Tensor, noise:
         output: ``(..., 2 D)`` of the network at x_s: noise, then the variance's place in its range.
         x0, noise: ``(..., D)``.
         step: Long ``(...)``.
-        velocity: the network predicts the velocity instead of the noise; its error then counts as one of the noise, times
-            ``sqrt(1 - acp)``, as in FPDM (arXiv 2401.08740).
+        velocity: the network predicts the velocity instead of the noise; its error then counts as one of the noise,
+            times ``sqrt(1 - acp)``, as in FPDM (arXiv 2401.08740).
 
     Returns:
         Two tensors ``(...)``. The bound trains the variance alone: the noise counts as a constant in it.
