@@ -20,6 +20,7 @@ from photophone.codecs.speech_units.s3 import S3Tokenizer
 from photophone.core.command import run_command
 from photophone.data.audio import write_audio
 from photophone.data.speech import SpeechDataset, prepare_speech, resample_prepared
+from photophone.data.speech_examples import SpeechExamples
 from photophone.evaluation.tasks.speech import our_voice, read_test_sentences
 from photophone.text.phonemes import phonemize
 from photophone.training.cosyvoice_chain import (
@@ -41,9 +42,13 @@ from photophone.training.tasks.speech_recipes import codec_task, speech_generato
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SPLITS = ("train", "val")
-STAGES = ("data", "units", "tokens", "llm", "flow", "hift", "folder", "evaluate")
+STAGES = ("data", "units", "tokens", "frames", "llm", "flow", "hift", "folder", "evaluate")
 HIGH, LOW = 24000, 16000
-VOCABULARY_SIZE = 512
+VOCABULARY_SIZE = 768
+VOICE_SECONDS = 3
+"""Of the recording that the chain speaks with, about."""
+COPIES, DROPOUT = 3, 0.1
+"""Of each text, with words cut otherwise; see :func:`photophone.training.cosyvoice_chain.write_lm_examples`."""
 
 
 def speech(folder: Path, split: str, rate: int) -> Path:
@@ -66,21 +71,31 @@ def make_data(folder: Path, sentences: Path) -> None:
 
 
 def make_tokens(folder: Path) -> None:
-    """The vocabulary, and examples of language model and flow."""
-    vocabulary, network = folder / VOCABULARY, folder / "data" / VOICE_NETWORK
+    """The vocabulary, and examples of the language model."""
+    vocabulary = folder / VOCABULARY
     tokenizer = S3Tokenizer.from_pretrained(folder / "units" / "export").eval()
+    for split in SPLITS:
+        data = SpeechDataset(speech(folder, split, LOW))
+        texts = [fields["text"] for fields in data.fields]
+        if not vocabulary.exists():
+            make_vocabulary(texts, vocabulary, VOCABULARY_SIZE)
+        if not examples(folder, split, "llm").exists():
+            copies = COPIES if split == "train" else 0
+            write_lm_examples(examples(folder, split, "llm"), texts, encode_units(tokenizer, data), vocabulary,
+                              copies=copies, dropout=DROPOUT)
+
+
+def make_frames(folder: Path) -> None:
+    """Examples of the flow."""
+    network = folder / "data" / VOICE_NETWORK
     if not network.exists():
         write_voice_network(network)
     speaker, vocoder = CAMPlusSpeaker(network), HiFT()  # for its frames alone
     for split in SPLITS:
-        low, high = SpeechDataset(speech(folder, split, LOW)), SpeechDataset(speech(folder, split, HIGH))
-        texts = [fields["text"] for fields in low.fields]
-        if not vocabulary.exists():
-            make_vocabulary(texts, vocabulary, VOCABULARY_SIZE)
-        units = encode_units(tokenizer, low)
-        copies = 3 if split == "train" else 0
-        write_lm_examples(examples(folder, split, "llm"), texts, units, vocabulary, copies=copies, dropout=0.1)
-        write_flow_examples(examples(folder, split, "flow"), units, high, vocoder, speaker, low)
+        if not examples(folder, split, "flow").exists():
+            low, high = SpeechDataset(speech(folder, split, LOW)), SpeechDataset(speech(folder, split, HIGH))
+            units = SpeechExamples(examples(folder, split, "llm")).tokens[:len(low)]  # copies come behind
+            write_flow_examples(examples(folder, split, "flow"), units, high, vocoder, speaker, low)
 
 
 def train(folder: Path, part: str, build: Callable[[TrainConfig], Task], files: tuple[Path, Path],
@@ -129,13 +144,16 @@ def main() -> None:
             make_data(folder, arguments.sentences)
         elif stage == "tokens":
             make_tokens(folder)
+        elif stage == "frames":
+            make_frames(folder)
         elif stage == "evaluate":
             evaluate(folder, arguments.sentences, arguments.count, arguments.transcript)
         elif stage == "folder":
             voice = SpeechDataset(speech(folder, "val", HIGH))
+            best = int((voice.lengths - VOICE_SECONDS * HIGH).abs().argmin())
             exports = {part: folder / part / "export" for part in PARTS}
             write_release_folder(folder / "release", exports, folder / VOCABULARY,
-                                 (voice.clip(0), HIGH, voice.fields[0]["text"]))
+                                 (voice.clip(best), HIGH, voice.fields[best]["text"]))
         else:
             rate = {"units": LOW, "hift": HIGH}.get(stage)
             files = tuple(speech(folder, split, rate) if rate else examples(folder, split, stage) for split in SPLITS)

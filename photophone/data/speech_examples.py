@@ -1,9 +1,9 @@
 """Pretokenised examples for language models of speech: ids that are read, and tokens that are written.
 
-A file is a ``.safetensors`` with ``ids`` int32, the ids of all examples one behind the other, ``tokens``, int32 or float
-(M, D), the same of what is written, and ``id_offsets`` and ``token_offsets`` int64 (examples + 1). What the ids and
-tokens are the model says: text and speech of CosyVoice, prompts and answers of Spark-TTS. Models that read the vector
-of a speaker find it in ``speakers``, float (examples, D).
+A file is a ``.safetensors`` with ``ids`` int32, the ids of all examples one behind the other, ``tokens``, int32 or
+float (M, D), the same of what is written, and ``id_offsets`` and ``token_offsets`` int64 (examples + 1). What the ids
+and tokens are the model says: text and speech of CosyVoice, prompts and answers of Spark-TTS. Models that read the
+vector of a speaker find it in ``speakers``, float (examples, D).
 """
 
 from __future__ import annotations
