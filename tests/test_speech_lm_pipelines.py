@@ -6,20 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cosyvoice_folders import (
-    built,
-    byte_vocabulary,
-    load_cosyvoice,
-    official_qwen,
-    recording,
-    seeded,
-    write_cosyvoice,
-)
+from cosyvoice_folders import built, byte_vocabulary, load_cosyvoice, recording, seeded, write_cosyvoice
 from safetensors.torch import save_file
 from tiny import arguments
 
 from photophone import TextToSpeechPipeline, Voice, VoiceAttributes
 from photophone.decoding.loop import DecodingStopped
+from photophone.layers.llama_block import original_llama_keys
 from photophone.loading.registry import find
 from photophone.text.cosyvoice import added_tokens, load_cosyvoice_tokenizer
 
@@ -188,8 +181,9 @@ def spark(tmp_path_factory):
         lm.embedding.weight[codes:] *= 2.0
     (folder / "LLM").mkdir()
     vocabulary.save_pretrained(folder / "LLM")
-    save_file({**official_qwen(lm.state_dict(), "model.", lm.config.num_kv_heads, lm.config.num_heads),
-               "model.embed_tokens.weight": lm.embedding.weight.detach()}, folder / "LLM" / "model.safetensors")
+    stack = original_llama_keys(lm.state_dict(), "backbone.", "model.", lm.config.num_heads, lm.config.num_kv_heads)
+    save_file({**stack, "model.embed_tokens.weight": lm.embedding.weight.detach()},
+              folder / "LLM" / "model.safetensors")
     names = {"vocab_size": "vocab_size", "hidden_size": "width", "num_hidden_layers": "depth",
              "num_attention_heads": "num_heads", "num_key_value_heads": "num_kv_heads", "intermediate_size": "hidden",
              "rms_norm_eps": "eps", "rope_theta": "rotary_base", "max_position_embeddings": "max_length"}
