@@ -62,8 +62,8 @@ def is_rewritten(text: str, normalize: bool | None) -> bool:
     if normalize:
         raise ValueError(f"normalize=True needs {' and '.join(missing)}: {way_out}")
     if any(character.isdigit() for character in text):
-        warnings.warn(f"the digits of {shorten(text, 40)!r} are read as they are written, because "
-                      f"{' and '.join(missing)} is not there; {way_out}", stacklevel=2)
+        warnings.warn(f"the digits of {shorten(text, 40)!r} are read as they are written, for want of "
+                      f"{' and '.join(missing)}; {way_out}", stacklevel=2)
     return False
 
 
