@@ -143,8 +143,7 @@ class TextToSpeechPipeline(Pipeline):
             part_configs: the same by the names of the registry's chain, for CosyVoice and Spark-TTS.
             **files: checkpoints by the names of the registry's chain (``voxcpm``, ``vae``), see
                 :meth:`photophone.ClassToImagePipeline.from_original`; ``text_tokenizer``: a folder or hub id;
-                ``campplus`` of CosyVoice, ``wav2vec2`` of Spark-TTS, ``voice`` of Phonon, ``encodec``, ``hubert`` and
-                ``kmeans`` of VoxInstruct: files.
+                ``campplus`` of CosyVoice and ``wav2vec2`` of Spark-TTS: files.
 
         Raises:
             ValueError: an unknown name, or one for another pipeline; files that are missing or do not fit.
@@ -205,7 +204,7 @@ class TextToSpeechPipeline(Pipeline):
         Args:
             text: English (or what else the generator speaks), or a list of texts.
             voice: to speak with, for generators that take one; Spark-TTS also speaks with voices that are described.
-            instruction: how to speak, in words, for CosyVoice 2 and 3 and VoxInstruct.
+            instruction: how to speak, in words, for CosyVoice 2 and 3.
             generator: one ``torch.Generator``, or one for each text; see
                 :func:`photophone.pipelines.base.row_generators`.
             speed: 1 is the voice's own, 2 is twice as fast; VoxCPM knows 1 only.
