@@ -24,9 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from photophone.core.noise import SeededNoise
 from photophone.core.tokens import Tokens
+from photophone.generators.cosyvoice import LEFT_CHUNKS
 from photophone.generators.cosyvoice.condition import FlowSampler, SpeechTokens
 from photophone.generators.cosyvoice.spoken_text import SpokenText
-from photophone.generators.cosyvoice.stream import LEFT_CHUNKS, stream_mel
+from photophone.generators.cosyvoice.stream import stream_mel
 from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
 
 VOICE_SECONDS, SHORT_SECONDS, LONG_SECONDS = 3, 6, 30

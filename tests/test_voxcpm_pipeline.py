@@ -205,7 +205,7 @@ def test_wrong_files_are_refused(tmp_path):
 
 
 def test_speech_that_is_cut_is_reported(pipeline, monkeypatch):
-    monkeypatch.setattr("photophone.pipelines.speech_fronts.MOST_PATCHES", 5)
+    monkeypatch.setattr("photophone.pipelines.voxcpm_front.MOST_PATCHES", 5)
     result = pipeline(["a hen", "oh no"], generator=seeded(1, 2), **FAST)
     for text, audio, faults in zip(result.texts, result.audio, result.faults):
         cut = len(audio) >= 5 * pipeline.speech_generator.config.patch_size * pipeline.codec.hop_length

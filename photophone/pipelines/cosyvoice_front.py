@@ -2,40 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from photophone.codecs.speech_units.campplus import FILE as VOICE_NETWORK
+from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
+from photophone.codecs.speech_units.speakers import FILE as SPEAKERS
+from photophone.codecs.speech_units.speakers import NamedSpeakers
 from photophone.core.noise import SeededNoise
+from photophone.generators.cosyvoice import LEFT_CHUNKS
 from photophone.generators.cosyvoice.speech_lm import SpeechLM
 from photophone.generators.cosyvoice.spoken_text import SpokenText
-from photophone.generators.cosyvoice.stream import LEFT_CHUNKS
 from photophone.generators.cosyvoice.text_stream import without_long_silence
 from photophone.generators.sampler import Sampler
+from photophone.loading.chains import find_sources
+from photophone.loading.entry import Chain
+from photophone.loading.registry import find, load_original
 from photophone.pipelines.language_fronts import Made, PieceFront
+from photophone.pipelines.speech_chains import beside, vocabulary_place
 from photophone.pipelines.speech_faults import token_faults
 from photophone.pipelines.speech_fronts import Request, SpokenVoice, Voice, voice_samples
 from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
-from photophone.text.cosyvoice import END_OF_PROMPT, SYSTEM, cosyvoice_ids
+from photophone.text.cosyvoice import END_OF_PROMPT, SYSTEM, cosyvoice_ids, load_cosyvoice_tokenizer
 from photophone.text.cosyvoice_forms import as_said, cosyvoice_pieces, is_rewritten
 from photophone.text.sparktts import VoiceAttributes
 from photophone.text.voxcpm import WrittenPiece, check_words
+from photophone.text.whisper_text import SUFFIX, load_whisper_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
     from photophone.codecs.speech_units.s3 import S3Tokenizer
-    from photophone.codecs.speech_units.speakers import NamedSpeakers
+    from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
+OTHERS = ("campplus", "spk2info")
+"""Further files that are taken."""
+VOCABULARY_FOLDER = "CosyVoice-BlankEN"
+"""Of 2 and 3."""
+WITHOUT_INSTRUCTIONS = ("cosyvoice-300m", "cosyvoice-300m-25hz", "cosyvoice-300m-sft")
+"""Releases that were not trained with instructions."""
 UNIT_RATE = 16000
 LEAST_SECONDS = 0.2
 """Of a recorded voice."""
 SILENT_TOKENS = (1, 2, 28, 29, 55, 248, 494, 2241, 2242, 2322, 2323)
 """Of CosyVoice 3, as its authors list them."""
+
+
+def load_parts(name: str, chain: Chain, files: Mapping[str, Any], folder: str | Path | None, hub: Mapping[str, Any],
+               configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], str | None]:
+    """The components of :class:`photophone.TextToSpeechPipeline` for a published CosyVoice, see
+    :func:`photophone.pipelines.phonon_front.load_parts`."""
+    sources, commit = find_sources(chain, dict(files), folder, **hub)
+    vocabulary = vocabulary_of(name, folder, files, configs.get("llm", {}), hub)
+    named = files.get("spk2info") or beside(name, folder, SPEAKERS, hub, optional=True)
+    speakers = None if named is None else NamedSpeakers.from_original(named)
+    encoder = CAMPlusSpeaker(files.get("campplus") or beside(name, folder, VOICE_NETWORK, hub))
+    parts = {key: load_original(entry, sources[key], **configs.get(key, {})) for key, entry in chain.files.items()}
+    return {"speech_generator": parts["llm"], "codec": parts["hift"], "text_tokenizer": vocabulary,
+            "flow": parts["flow"], "unit_tokenizer": parts["units"], "speaker_encoder": encoder,
+            "speakers": speakers}, commit
+
+
+def vocabulary_of(name: str, folder: str | Path | None, given: Mapping[str, Any], config: Mapping[str, Any],
+                  hub: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The vocabulary of a CosyVoice; ``config`` replaces settings of its language model, see :func:`load_parts`."""
+    settings = {**find(name).config, **config}
+    if "vocab_size" in find(name).config:  # of CosyVoice 1; that of 2 and 3 is Qwen2's
+        return whisper_vocabulary(name, folder, given, settings["vocab_size"], hub)
+    place = given.get("text_tokenizer") or vocabulary_place(name, folder, VOCABULARY_FOLDER, hub)
+    return load_cosyvoice_tokenizer(place, third=not settings.get("own_specials", True), **hub)
+
+
+def whisper_vocabulary(name: str, folder: str | Path | None, given: Mapping[str, Any], vocab_size: int,
+                       hub: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The vocabulary of CosyVoice 1: the user's, that in the folder, or Whisper's from the hub.
+
+    Raises:
+        ValueError: there is none, or one of another model; names the way out.
+    """
+    source = given.get("text_tokenizer")
+    if source is None and folder is not None and any(Path(folder).glob(f"*{SUFFIX}")):
+        source = folder
+    if source is not None:
+        return load_whisper_tokenizer(source, vocab_size, **hub)
+    source = find(name).chain.text_tokenizer
+    if source is None:
+        raise ValueError(f"the vocabulary of {name} is in no published folder; give text_tokenizer= the file "
+                         "multilingual_zh_ja_yue_char_del.tiktoken of its authors' repository, in "
+                         "cosyvoice/tokenizer/assets")
+    elsewhere = {**hub, "revision": None}
+    try:
+        return load_whisper_tokenizer(source, vocab_size, **elsewhere)
+    except ValueError as error:
+        raise ValueError(f"{name} reads text with Whisper's vocabulary; give text_tokenizer= multilingual.tiktoken of "
+                         f"openai-whisper, or a folder of whisper-large-v3 ({error})") from error
+
+
+def front(pipeline: TextToSpeechPipeline) -> CosyVoiceSpeech:
+    """What stands between texts and the generator."""
+    model = pipeline.source["model"]
+    flow = {"model": f"{model}-flow", "revision": None} if pipeline.entry else None
+    sound = TokenToSpeechPipeline(pipeline.flow, pipeline.codec, flow)
+    return CosyVoiceSpeech(pipeline.speech_generator, sound, pipeline.text_tokenizer, pipeline.unit_tokenizer,
+                           pipeline.speaker_encoder, pipeline.speakers, left_chunks=pipeline.left_chunks,
+                           instructs=model not in WITHOUT_INSTRUCTIONS)
 
 
 @dataclass(frozen=True)

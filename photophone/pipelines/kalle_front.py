@@ -20,8 +20,7 @@ from photophone.generators.sampler import Sampler
 from photophone.loading.chains import find_sources
 from photophone.loading.entry import Chain
 from photophone.loading.registry import find, load_original
-from photophone.pipelines.language_fronts import Made
-from photophone.pipelines.own_fronts import WritingFront
+from photophone.pipelines.language_fronts import Made, PieceFront
 from photophone.pipelines.speech_chains import vocabulary_place
 from photophone.pipelines.speech_fronts import Request, SpokenVoice, Voice, voice_samples
 from photophone.text.sparktts import VoiceAttributes
@@ -107,7 +106,7 @@ class KallEVoice(SpokenVoice):
     """
 
 
-class KallESpeech(WritingFront):
+class KallESpeech(PieceFront):
     """Words and perhaps a recorded voice with its words, for KALL-E.
 
     Args:
@@ -124,6 +123,10 @@ class KallESpeech(WritingFront):
         check_words(text)
         if found := MARKER.search(text):
             raise ValueError(f"the text holds {found[0]!r}, which KALL-E takes for one of its marks; leave it out")
+
+    def first_decides(self, voice: SpokenVoice | None) -> bool:
+        """Without a recording the first piece finds the voice that speaks the others."""
+        return voice is None or not len(voice.tokens)
 
     def whole_voice(self, voice: Voice | VoiceAttributes | None, instruction: str | None) -> KallEVoice:
         if instruction is not None:

@@ -21,10 +21,10 @@ from photophone.loading.chains import find_sources, read_config, settings_of
 from photophone.loading.checkpoints import read_state
 from photophone.loading.entry import Chain
 from photophone.loading.registry import find, load_original
-from photophone.pipelines.language_fronts import Made
-from photophone.pipelines.own_fronts import WritingFront
+from photophone.pipelines.language_fronts import Made, PieceFront
+from photophone.pipelines.pocket_front import PocketSpeech
 from photophone.pipelines.speech_chains import beside
-from photophone.pipelines.speech_fronts import PocketSpeech, Request, SpokenVoice, Voice
+from photophone.pipelines.speech_fronts import Request, SpokenVoice, Voice
 from photophone.text.pocket_tts import LANGUAGES, load_pocket_tokenizer
 from photophone.text.sparktts import VoiceAttributes
 from photophone.text.voxcpm import WrittenPiece, check_words
@@ -129,7 +129,7 @@ class PhononVoice(SpokenVoice):
         return {"voice": self.name, "voice_tokens": len(self.tokens)}
 
 
-class PhononSpeech(WritingFront):
+class PhononSpeech(PieceFront):
     """Words and a voice from a file, for Phonon.
 
     Args:

@@ -17,33 +17,25 @@ from photophone.core.noise import SeededNoise, draw_seed
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
-from photophone.generators.cosyvoice.stream import LEFT_CHUNKS
-from photophone.generators.pocket_tts.model import PocketTTS
+from photophone.generators.cosyvoice import LEFT_CHUNKS
 from photophone.generators.sampler import Sampler, check_option
-from photophone.generators.sparktts.model import SparkTTS
-from photophone.loading.chains import check_chain, find_sources, read_config, settings_of
-from photophone.loading.registry import find, load_original
+from photophone.loading.chains import check_chain
+from photophone.loading.registry import find
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
-from photophone.pipelines.cosyvoice_front import CosyVoiceSpeech
-from photophone.pipelines.language_fronts import Made, PieceFront, SparkSpeech
-from photophone.pipelines.own_fronts import own_module
+from photophone.pipelines.front_modules import front_module
+from photophone.pipelines.language_fronts import Made, PieceFront
 from photophone.pipelines.speech_attack import MURMURING, SharpAttack, begins_softly
-from photophone.pipelines.speech_chains import load_chain
 from photophone.pipelines.speech_fronts import (
     PhonemeSpeech,
-    PocketSpeech,
-    PromptedSpeech,
     Request,
     SpeechFront,
     SpokenVoice,
     Voice,
 )
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
-from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
-from photophone.text.pocket_tts import load_pocket_tokenizer, rules_of
 from photophone.text.sparktts import VoiceAttributes
 from photophone.text.speech_text import SpeechPiece
-from photophone.text.voxcpm import WrittenPiece, load_tokenizer
+from photophone.text.voxcpm import WrittenPiece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,8 +54,6 @@ SILENCE_TOKENS = 16
 """Tokens of digital silence that are encoded to find out how the codec writes it."""
 PARAGRAPH_PAUSES = 2
 """Pauses of a sentence that one of a paragraph is."""
-WITHOUT_INSTRUCTIONS = ("cosyvoice-300m", "cosyvoice-300m-25hz", "cosyvoice-300m-sft")
-"""CosyVoices that were not trained with instructions."""
 
 
 @dataclass
@@ -158,26 +148,16 @@ class TextToSpeechPipeline(Pipeline):
         Raises:
             ValueError: an unknown name, or one for another pipeline; files that are missing or do not fit.
         """
-        others = {"cosyvoice": ("campplus", "spk2info"), "sparktts": ("wav2vec2",)}.get(find(name).family, ())
-        own = own_module(find(name).class_name)
-        others = own.OTHERS if own else others
-        chain = check_chain(cls.__name__, name, files, ("text_tokenizer", *others))
+        module = front_module(find(name).class_name)
+        chain = check_chain(cls.__name__, name, files, ("text_tokenizer", *(module.OTHERS if module else ())))
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        if own:
-            parts, commit = own.load_parts(name, chain, files, folder, hub, part_configs or {})
-            return cls(**parts, published={"model": name, "revision": commit})
-        vocabulary = files.get("text_tokenizer") or folder or chain.text_tokenizer
-        sources, commit = find_sources(chain, files, folder, **hub)
-        if find(name).family in ("cosyvoice", "sparktts"):
-            parts = load_chain(name, chain, sources, folder, hub, files, part_configs or {})
-            return cls(**parts, published={"model": name, "revision": commit})
-        key, codec = chain.tokenizer
-        codec_source, (source,) = sources.pop(key), sources.values()
-        settings = read_config(folder)
-        return cls(load_original(name, source, **{**settings_of(name, settings), **(generator_config or {})}),
-                   load_original(codec, codec_source, **{**settings_of(codec, settings),
-                                                            **(codec_config or {})}),
-                   _vocabulary(name, vocabulary, **hub), published={"model": name, "revision": commit})
+        configs = dict(part_configs or {})
+        if generator_config or codec_config:
+            key = chain.tokenizer[0]
+            (own,) = set(chain.files) - {key}
+            configs |= {own: generator_config or {}, key: codec_config or {}}
+        parts, commit = module.load_parts(name, chain, files, folder, hub, configs)
+        return cls(**parts, published={"model": name, "revision": commit})
 
     @property
     def sample_rate(self) -> int:
@@ -189,20 +169,11 @@ class TextToSpeechPipeline(Pipeline):
         """What stands between texts and the generator."""
         if self.text_tokenizer is None:
             return PhonemeSpeech()
-        if own := own_module(type(self.speech_generator).__name__):
-            return own.front(self)
-        if self.flow is not None:
-            flow = {"model": f"{self.source['model']}-flow", "revision": None} if self.entry else None
-            sound = TokenToSpeechPipeline(self.flow, self.codec, flow)
-            return CosyVoiceSpeech(self.speech_generator, sound, self.text_tokenizer, self.unit_tokenizer,
-                                   self.speaker_encoder, self.speakers, left_chunks=self.left_chunks,
-                                   instructs=self.source["model"] not in WITHOUT_INSTRUCTIONS)
-        parts = self.speech_generator, self.codec, self.text_tokenizer
-        if isinstance(self.speech_generator, SparkTTS):
-            return SparkSpeech(*parts)
-        if isinstance(self.speech_generator, PocketTTS):
-            return PocketSpeech(*parts, rules_of(self.source["model"]))
-        return PromptedSpeech(*parts)
+        module = front_module(type(self.speech_generator).__name__)
+        if module is None:
+            raise ValueError(f"no front for {type(self.speech_generator).__name__}: derive from this class and give it "
+                             "one")
+        return module.front(self)
 
     @property
     def voices(self) -> tuple[str, ...]:
@@ -481,10 +452,3 @@ def _in_steps(parts: Iterable[_Part]) -> Iterator[_Part]:
     for values, opened in parts:
         for index, part in enumerate(values.split(DECODED_TOKENS, dim=1 if values.is_floating_point() else -1)):
             yield part, None if index else opened
-
-
-def _vocabulary(name: str, source: str | Path, **hub: Any) -> PreTrainedTokenizerBase:
-    """The text tokenizer of a registered generator."""
-    if not issubclass(find(name).load_class(), PocketTTS):
-        return load_tokenizer(source, **hub)
-    return load_pocket_tokenizer(source, find(name).files[1], **hub)

@@ -16,9 +16,10 @@ from torch import Tensor
 from photophone.codecs.hift.model import HiFT
 from photophone.core.noise import Noise, SeededNoise
 from photophone.core.tokens import Tokens
+from photophone.generators.cosyvoice import LEFT_CHUNKS
 from photophone.generators.cosyvoice.condition import FlowSampler, SpeechTokens
 from photophone.generators.cosyvoice.flow import CosyVoiceFlow
-from photophone.generators.cosyvoice.stream import LEFT_CHUNKS, stream_mel
+from photophone.generators.cosyvoice.stream import stream_mel
 from photophone.loading.chains import check_chain, find_sources
 from photophone.loading.registry import load_original
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators

@@ -23,8 +23,7 @@ from photophone.loading.entry import Chain
 from photophone.loading.hub import find_checkpoint
 from photophone.loading.registry import find, load_original
 from photophone.loading.saved import is_saved_model
-from photophone.pipelines.language_fronts import Made
-from photophone.pipelines.own_fronts import WritingFront
+from photophone.pipelines.language_fronts import Made, PieceFront
 from photophone.pipelines.speech_faults import token_faults
 from photophone.pipelines.speech_fronts import Request, SpokenVoice, Voice, voice_samples
 from photophone.text.sparktts import VoiceAttributes
@@ -136,7 +135,7 @@ class VoxInstructVoice(SpokenVoice):
         return super().facts() | ({} if self.instruction is None else {"instruction": self.instruction})
 
 
-class VoxInstructSpeech(WritingFront):
+class VoxInstructSpeech(PieceFront):
     """Words, an instruction, or both, and perhaps a recorded voice, for VoxInstruct.
 
     Args:

@@ -6,6 +6,8 @@ from typing import Any
 
 from photophone.loading.entry import Chain, ModelEntry
 
+LEFT_CHUNKS = 2
+"""Pieces of a stream before its own that speech sees beside the recording of the voice."""
 PARAMETERS = {"1": 104_874_752, "1-25hz": 104_874_752, "2": 112_549_360, "3": 332_257_088, "glm4voice": 111_166_208}
 PAPERS = {"1": "2407.05407", "1-25hz": "2407.05407", "2": "2412.10117", "3": "2505.17589", "glm4voice": "2412.02612"}
 RELEASES = (("cosyvoice-300m", "1", "FunAudioLLM/CosyVoice-300M", ""),

@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from photophone.core.noise import Noise
+from photophone.generators.cosyvoice import LEFT_CHUNKS
 from photophone.generators.cosyvoice.condition import FlowSampler, SpeechTokens
 from photophone.generators.cosyvoice.encoders import EDGE_TOKENS
 from photophone.generators.cosyvoice.flow import CosyVoiceFlow
 from photophone.heads.base import is_guided
 from photophone.layers.streaming import StreamMemory
 
-LEFT_CHUNKS = 2
 WINDOW_SECONDS = 2.0
 """New speech in a window of CosyVoice 1."""
 
