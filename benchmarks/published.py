@@ -33,7 +33,8 @@ from photophone.text.captions import train_caption_tokenizer
 
 SMALL = ("llamagen-b-256", "mar-base", "xar-base", "var-d16", "titok-l32-generator", "titok-b64-generator",
          "titok-s128-generator", "elm-l-2-10", "tokenset-s")
-LARGE = ("maskgen-vq-l", "maskgen-kl-l", "tokenset-b", "llamagen-l-384", "llamagen-xl-t2i-256", "mar-large", "mar-large-cspd-base", "xar-large", "var-d20")
+LARGE = ("maskgen-vq-l", "maskgen-kl-l", "tokenset-b",
+         "llamagen-l-384", "llamagen-xl-t2i-256", "mar-large", "mar-large-cspd-base", "xar-large", "var-d20")
 SHORT = {"mar": {"num_order_steps": 8, "num_inference_steps": 10, "head_sampler": "ddim"},
          "xar": {"num_inference_steps": 4}, "tokenset": {"num_inference_steps": 4},
          "maskgen-kl": {"num_order_steps": 8, "num_inference_steps": 10}}

@@ -104,5 +104,6 @@ def distillation(golden: Golden):
     made = {"out_pretrain_total_loss": total}
     for step, part in enumerate(parts):
         made |= {f"out_pretrain_{name}_{step}": part[name] for name in ("nll", "code")}
-    codes = golden["in_noise_pre_eval_003_multinomial"].view(len(images), -1)  # drawn from the logits of the last pass
+    (name,) = golden.names("in_noise_pre_eval_*_multinomial")
+    codes = golden[name].view(len(images), -1)  # drawn from the logits of the last pass
     return made | {"out_pretrain_recon_last": pixels(model.cell_pixels(model.base.bottleneck.decode(codes)))}

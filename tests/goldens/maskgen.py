@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from golden import Golden, System
 from torch import Tensor
@@ -86,30 +88,38 @@ def vq(golden: Golden):
     draws = [golden["in_noise_vq_train_000_uniform"], golden["in_noise_vq_train_001_rand"]]
     ids, masked = mask_tokens(tokens, model.mask_id, golden.noise(uniform=draws), model.config.mask_schedule)
     trained = model.loss(Tokens(tokens), captions(golden, scores), noise=golden.noise(uniform=draws)).loss
-    waves = model.score_waves(100 * scores, model.config.aesthetic_dim)
-    return {"mid_vq_micro_cond": torch.cat([condition.pooled, waves], dim=-1)[:, None], "out_vq_logits": logits,
+    dim = model.config.aesthetic_dim
+    told = condition.pooled if dim is None else torch.cat([condition.pooled, model.score_waves(100 * scores, dim)], -1)
+    return {"mid_vq_micro_cond": told[:, None], "out_vq_logits": logits,
             "out_vq_mlm_loss": loss, "out_vq_correct_tokens": right, "out_vq_train_masks": masked,
             "out_vq_train_logits": model.logits(ids, condition.states, pooled), "out_vq_train_loss": trained}
 
 
-def generate(golden: Golden, path: str, scale: float, **options) -> Tensor:
+def noted(golden: Golden, name: str, setting: str, default: float) -> float:
+    """A number that the notes of a golden give for a recorded run as ``setting=number``."""
+    found = re.search(rf"\b{setting}=(-?\d+(\.\d+)?)", golden.config["io"].get(name, ""))
+    return float(found[1]) if found else default
+
+
+def generate(golden: Golden, path: str, **options) -> Tensor:
     """Codes from the recorded draws; scales are the official ones plus 1."""
-    model = load_vq(golden)
+    model, run = load_vq(golden), f"out_vq_generate_{path}"
     draws = [golden[name] for name in golden.names(f"in_noise_vq_gen_{path}_*_uniform")]
     score = golden.settings["maskgen_vq"]["model"]["maskgen"].get("sample_aesthetic_score", 6.0)
-    sampler = model.Sampler(guidance_scale=1 + scale, aesthetic_score=score, **options)
+    sampler = model.Sampler(
+        guidance_scale=1 + noted(golden, run, "guidance_scale", 12.0), aesthetic_score=score,
+        temperature=noted(golden, run, "randomize_temperature", 1.5),
+        num_order_steps=int(noted(golden, run, "num_sample_steps", 16)),
+        guidance_power=noted(golden, run, "guidance_decay_scale_pow", 1.0), **options)
     return model.generate(captions(golden), noise=golden.noise(uniform=draws), sampler=sampler).values
 
 
 @system.part("out_vq_generate_*")
 def vq_sampling(golden: Golden):
-    return {"out_vq_generate_default": generate(golden, "default", 12.0, temperature=2.0, num_order_steps=6),
-            "out_vq_generate_linear": generate(golden, "linear", 4.0, temperature=1.5, num_order_steps=4,
-                                               guidance_schedule="linear", noisy_order=False),
-            "out_vq_generate_flipped": generate(golden, "flipped", 2.5, temperature=1.0, num_order_steps=5,
-                                                guidance_schedule="flipped-cosine", guidance_power=2.0),
-            "out_vq_generate_greedy": generate(golden, "greedy", 6.0, temperature=0.0, num_order_steps=8,
-                                               guidance_schedule="constant")}
+    return {"out_vq_generate_default": generate(golden, "default"),
+            "out_vq_generate_linear": generate(golden, "linear", guidance_schedule="linear", noisy_order=False),
+            "out_vq_generate_flipped": generate(golden, "flipped", guidance_schedule="flipped-cosine"),
+            "out_vq_generate_greedy": generate(golden, "greedy", guidance_schedule="constant")}
 
 
 @system.part("mid_kl_aes_embed", "out_kl_decoder", "out_kl_diffnet*", "out_kl_diffloss")
@@ -126,7 +136,9 @@ def kl(golden: Golden):
     uniform = (golden["in_noise_kl_diffloss_000_randint"].double() + 0.5) / head.num_train_steps
     noise = golden.noise(uniform=[uniform[None, None]], normal=[golden["in_noise_kl_diffloss_001_randn"][None, None]])
     loss = head.loss(c[None], x[None], mask, noise=noise, diffusion_batch_mul=1)
-    return {"mid_kl_aes_embed": model.score_waves(100 * scores, model.config.aesthetic_dim), "out_kl_decoder": hidden,
+    dim = model.config.aesthetic_dim
+    waves = {} if dim is None else {"mid_kl_aes_embed": model.score_waves(100 * scores, dim)}
+    return {**waves, "out_kl_decoder": hidden,
             "out_kl_diffnet": head.net(x, t, c), "out_kl_diffloss": loss,
             "out_kl_diffnet_cfg": torch.cat([eps, both.chunk(2, dim=1)[1]], dim=1)}
 
@@ -199,21 +211,21 @@ def kl_training(golden: Golden):
     return {"out_kl_train_loss": model.loss(Tokens(tokens), condition, noise=noise).loss}
 
 
-def kl_samples(golden: Golden, path: str, scores: Tensor | None = None, **options) -> Tensor:
-    model, condition = load_kl(golden), captions(golden, scores)
+def kl_samples(golden: Golden, path: str, **options) -> Tensor:
+    model, run = load_kl(golden), f"out_kl_sample_{path}"
+    condition = captions(golden, golden["in_aesthetic_score"])
     noise = replay_head(golden, f"gen_{path}", len(condition), len(model.diffusion_head.tables(model.config.respacing)))
-    tokens = model.generate(condition, noise=noise, sampler=model.Sampler(**options))
+    sampler = model.Sampler(num_order_steps=int(noted(golden, run, "num_iter", 32)),
+                            guidance_scale=noted(golden, run, "cfg", 3.0),
+                            temperature=noted(golden, run, "temperature", 1.0), **options)
+    tokens = model.generate(condition, noise=noise, sampler=sampler)
     return tokens.values.transpose(1, 2)[:, :, None]
 
 
 @system.part("out_kl_sample_*", tolerance=1e-4, relative=True)
 def kl_sampling(golden: Golden):
-    scores = golden["in_aesthetic_score"]
-    return {"out_kl_sample_cfg": kl_samples(golden, "cfg", scores, num_order_steps=4, guidance_scale=3.0),
-            "out_kl_sample_nocfg": kl_samples(golden, "nocfg", scores, num_order_steps=3, guidance_scale=1.0,
-                                              temperature=0.8),
-            "out_kl_sample_const": kl_samples(golden, "const", scores, num_order_steps=5, guidance_scale=2.0,
-                                              guidance_schedule="constant")}
+    return {"out_kl_sample_cfg": kl_samples(golden, "cfg"), "out_kl_sample_nocfg": kl_samples(golden, "nocfg"),
+            "out_kl_sample_const": kl_samples(golden, "const", guidance_schedule="constant")}
 
 
 @system.part("out_masking_ratio_*")

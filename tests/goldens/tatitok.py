@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import titok
 import torch
 from golden import Golden, System
@@ -99,8 +102,14 @@ def losses_of(golden: Golden, kind: str, recon: str) -> dict[str, Tensor]:
     own = model.bottleneck(moments).loss
     if kind == "vae":
         own = weights["kl_weight"] / model.config.kl_weight * own
-    reconstruction = functional.mse_loss(golden[recon], golden["in_image"]) * weights["reconstruction_weight"]
-    for step in (0, 100):
+    compare = {"l1": functional.l1_loss, "l2": functional.mse_loss}[weights["reconstruction_loss"]]
+    reconstruction = compare(golden[recon], golden["in_image"]) * weights["reconstruction_weight"]
+    if kind == "vae":
+        reconstruction = reconstruction / math.exp(weights["logvar_init"])
+    else:
+        own = own * weights["quantizer_weight"]
+    found = golden.names(f"out_loss_{kind}_g_step*_total_loss")
+    for step in (int(re.search(r"step(\d+)", name)[1]) for name in found):
         acts = step >= weights["discriminator_start"]
         generator = plain["adversarial"] if acts else torch.zeros(())
         weighted = weights["discriminator_weight"] * weights["discriminator_factor"] * generator

@@ -96,9 +96,11 @@ def states(golden: Golden, sampler: TokenSetSampler, prediction: CountDraw, tran
 @system.part("out_traj*", "out_counts", "out_sampled_tokens", "out_sum_counts", "mid_n_fallback_steps")
 def sampling(golden: Golden):
     settings = golden.settings["fsdd"]
-    steepness, middle = settings["sigma_schedule"].removeprefix("sigmoid").split("_")
+    schedule = settings["sigma_schedule"]
+    steepness, middle = schedule.removeprefix("sigmoid").split("_") if "sigmoid" in schedule else (0, 0)
     sampler = TokenSetSampler(guidance_scale=settings["cfg_scale"], spread_steepness=float(steepness),
-                              guidance_stages=settings["cfg_threshold"].replace("_", ","), spread_until=float(middle))
+                              guidance_stages=settings.get("cfg_threshold", "").replace("_", ","),
+                              spread_until=float(middle))
     lost = []
 
     def recording(*arguments):

@@ -40,11 +40,14 @@ def build_perceptual(settings: Any) -> PerceptualLoss:
 
 
 def build_adversary(settings: dict[str, Any], image_size: int) -> Adversary:
-    """From ``lecam``, ``consistency``, ``augment`` (a bool) and the settings of one discriminator."""
+    """From ``lecam``, ``lecam_of_means``, ``consistency``, ``augment`` (a bool) and the settings of one
+    discriminator."""
     options = dict(settings)
     lecam, consistency = float(options.pop("lecam", 0.0)), float(options.pop("consistency", 0.0))
     view = augment if options.pop("augment", bool(consistency)) else None
-    return Adversary([build_discriminator(options, image_size)], lecam=lecam, consistency=consistency, augment=view)
+    means = bool(options.pop("lecam_of_means", False))
+    return Adversary([build_discriminator(options, image_size)], lecam=lecam, lecam_of_means=means,
+                     consistency=consistency, augment=view)
 
 
 def build_alignment(settings: dict[str, Any], model: ImageTokenizer) -> Alignment:
