@@ -9,11 +9,12 @@ import torch
 from photophone.core.limits import MAX_PROMPT_CHARACTERS
 from photophone.generators.base import Generator
 from photophone.generators.conditions import CaptionFeatures, CaptionIds
+from photophone.loading.registry import class_named
 from photophone.pipelines.base import GeneratorInput, StepCallback
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
 from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import check_characters, encode_captions, normalize_caption, shorten
-from photophone.text.features import encode_features, load_text_encoder
+from photophone.text.features import encode_features, load_text_encoder, load_vocabulary
 from photophone.tokenizers.base import ImageTokenizer
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TextToImagePipeline(ImagePipeline):
-    """Captions to images: our own small models, and LlamaGen with flan-t5.
+    """Captions to images: our own small models, LlamaGen with flan-t5, and BitDance with Qwen3 inside.
 
     Args:
         text_tokenizer: caption vocabulary; the one of the text encoder where there is one.
@@ -47,11 +48,15 @@ class TextToImagePipeline(ImagePipeline):
         """As in the base; a vocabulary that transformers saved, without a text encoder, is one of captions."""
         named = super().component_class(name, index)
         generic = named[0] == "transformers" and named[1] in ("PreTrainedTokenizerFast", "TokenizersBackend")
-        captions = name == "text_tokenizer" and (index.get("text_encoder") or [None])[0] is None
+        model = class_named((index.get("token_generator") or ["", ""])[1])
+        captions = name == "text_tokenizer" and (index.get("text_encoder") or [None])[0] is None and \
+            not hasattr(model, "encode_prompts")
         return ["photophone", "CaptionTokenizer"] if generic and captions else named
 
     @classmethod
-    def load_text_parts(cls, source: str | None, hub: dict[str, Any]) -> dict[str, Any]:
+    def load_text_parts(cls, source: str | None, hub: dict[str, Any], vocabulary: str | None = None) -> dict[str, Any]:
+        if source is None and vocabulary is not None:
+            return {"text_tokenizer": load_vocabulary(vocabulary, **{**hub, "revision": None})}
         tokenizer, encoder = load_text_encoder(source, **{**hub, "revision": None})  # of the image model, not of this
         return {"text_tokenizer": tokenizer, "text_encoder": encoder}
 
@@ -103,6 +108,8 @@ class TextToImagePipeline(ImagePipeline):
 
     def encode_prompts(self, prompts: list[str]) -> CaptionIds | CaptionFeatures:
         """What the generator reads of B captions: features of the text encoder where there is one, else ids."""
+        if hasattr(self.token_generator, "encode_prompts"):  # a language model, whose prompts have a form of its own
+            return self.token_generator.encode_prompts(self.text_tokenizer, prompts)
         if self.text_encoder is None:
             return CaptionIds(*encode_captions(self.text_tokenizer, prompts))
         length = self.token_generator.config.caption_length
