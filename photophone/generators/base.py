@@ -47,11 +47,13 @@ class Generator(Model):
             ``|``, and each model its own.
         Sampler: the options of its sampler.
         streams: True where :meth:`stream` yields tokens as they are made.
+        forms_prompts: True where captions get a form of their own, by a method ``encode_prompts(tokenizer, prompts)``.
     """
 
     Condition: ClassVar[type[Condition] | UnionType]
     Sampler: ClassVar[type[Sampler]]
     streams: ClassVar[bool] = False
+    forms_prompts: ClassVar[bool] = False
 
     @property
     def sampler_settings(self) -> dict[str, Any]:

@@ -97,13 +97,14 @@ class ImagePipeline(Pipeline):
             generator_config, tokenizer_config: replace settings of the registry's entries.
             **files: checkpoints by the names that the chain gives them, such as ``mar="mar_base.pth"``: a file, a
                 folder (also of ``photophone convert``), a hub id, or what a file holds. One that is not given comes
-                from the hub id of its entry. ``text_encoder``, where there is one: a folder or hub id.
+                from the hub id of its entry. ``text_encoder`` and ``text_tokenizer``, where there is one: a
+                folder or hub id.
 
         Raises:
             ValueError: an unknown name, or one for another pipeline; files that the chain does not have, that are
                 missing, or that do not fit.
         """
-        chain = check_chain(cls.__name__, name, files, ("text_encoder",) if cls.reads_captions else ())
+        chain = check_chain(cls.__name__, name, files, ("text_encoder", "text_tokenizer") if cls.reads_captions else ())
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         sources, commit = find_sources(chain, files, **hub)
         key, tokenizer = chain.tokenizer
@@ -113,13 +114,14 @@ class ImagePipeline(Pipeline):
         settings = {**official_settings(name, source), **(generator_config or {})}
         components = {"token_generator": load_original(name, source, **settings),
                       "image_tokenizer": image_tokenizer}
-        components |= cls.load_text_parts(files.get("text_encoder") or chain.text_encoder, hub)
+        components |= cls.load_text_parts(files.get("text_encoder") or chain.text_encoder, hub,
+                                          files.get("text_tokenizer") or chain.text_tokenizer)
         return cls(**components, published={"model": name, "revision": commit})
 
     reads_captions = False
 
     @classmethod
-    def load_text_parts(cls, source: str | None, hub: dict[str, Any]) -> dict[str, Any]:
+    def load_text_parts(cls, source: str | None, hub: dict[str, Any], vocabulary: str | None = None) -> dict[str, Any]:
         """The components that read captions; none for classes."""
         return {}
 

@@ -9,6 +9,7 @@ import torch
 from photophone.core.limits import MAX_PROMPT_CHARACTERS
 from photophone.generators.base import Generator
 from photophone.generators.conditions import CaptionFeatures, CaptionIds, CaptionStates
+from photophone.loading.registry import class_named
 from photophone.pipelines.base import GeneratorInput, StepCallback
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
 from photophone.text.caption_tokenizer import CaptionTokenizer
@@ -19,6 +20,7 @@ from photophone.text.features import (
     encode_features,
     encode_with_language_model,
     load_text_encoder,
+    load_vocabulary,
 )
 from photophone.tokenizers.base import ImageTokenizer
 
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 
 class TextToImagePipeline(ImagePipeline):
-    """Captions to images: our own small models, LlamaGen and NAR with flan-t5, MaskGen with CLIP, HART with Qwen2-VL.
+    """Captions to images: our own small models, LlamaGen and NAR with flan-t5, MaskGen with CLIP, HART with Qwen2-VL,
+    BitDance with Qwen3 inside.
 
     Args:
         text_tokenizer: caption vocabulary; the one of the text encoder where there is one.
@@ -54,11 +57,15 @@ class TextToImagePipeline(ImagePipeline):
         """As in the base; a vocabulary that transformers saved, without a text encoder, is one of captions."""
         named = super().component_class(name, index)
         generic = named[0] == "transformers" and named[1] in ("PreTrainedTokenizerFast", "TokenizersBackend")
-        captions = name == "text_tokenizer" and (index.get("text_encoder") or [None])[0] is None
+        model = class_named((index.get("token_generator") or ["", ""])[1])
+        captions = name == "text_tokenizer" and (index.get("text_encoder") or [None])[0] is None and \
+            not (model is not None and model.forms_prompts)
         return ["photophone", "CaptionTokenizer"] if generic and captions else named
 
     @classmethod
-    def load_text_parts(cls, source: str | None, hub: dict[str, Any]) -> dict[str, Any]:
+    def load_text_parts(cls, source: str | None, hub: dict[str, Any], vocabulary: str | None = None) -> dict[str, Any]:
+        if source is None and vocabulary is not None:
+            return {"text_tokenizer": load_vocabulary(vocabulary, **{**hub, "revision": None})}
         tokenizer, encoder = load_text_encoder(source, **{**hub, "revision": None})  # of the image model, not of this
         return {"text_tokenizer": tokenizer, "text_encoder": encoder}
 
@@ -124,6 +131,8 @@ class TextToImagePipeline(ImagePipeline):
         if system_prompt is not None and kind not in LANGUAGE_MODELS:
             raise ValueError("system_prompt is for text encoders that are language models, "
                              f"{'this pipeline has none' if kind is None else f'not for {kind}'}")
+        if self.token_generator.forms_prompts:
+            return self.token_generator.encode_prompts(tokenizer, prompts)
         if kind is None:
             return CaptionIds(*encode_captions(tokenizer, prompts))
         config = self.token_generator.config

@@ -47,6 +47,17 @@ def load_text_encoder(source: str | Path, **hub: Any) -> tuple[PreTrainedTokeniz
     return tokenizer, encoder.eval()
 
 
+def load_vocabulary(source: str | Path, **hub: Any) -> PreTrainedTokenizerBase:
+    """A vocabulary of transformers alone; arguments and errors are those of :func:`load_text_encoder`."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, **hub)
+    except (OSError, ImportError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"the vocabulary {source} cannot be loaded: {reason}") from error
+
+
 @torch.no_grad()
 def encode_features(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel, captions: list[str],
                     length: int) -> tuple[Tensor, Tensor]:

@@ -6,14 +6,17 @@ weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
+from photophone.core.weight_files import read_json_object
 from photophone.decoding.loop import Callback, KVCache, autoregress, collect
 from photophone.generators.base import Generator, LossOutput
 from photophone.generators.bitdance.bits import GridBits
@@ -23,13 +26,34 @@ from photophone.generators.prompts import check_prompts, example_prompts, null_p
 from photophone.generators.sampler import Sampler, guidance_option, steps_option, temperature_option
 from photophone.heads.base import is_guided
 from photophone.layers.embeddings import sinusoidal_embedding
-from photophone.layers.left_padding import attention_mask, positions
+from photophone.layers.left_padding import attention_mask, pad_left, positions
 from photophone.layers.llama_block import LlamaStack, convert_llama_keys
 from photophone.layers.rotary import sequence_rotary
-from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
+from photophone.loading.checkpoints import OriginalCheckpoint, State, content_of, read_state, rename_keys
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 HEAD_WIDTH = 128
 """Channels of a head of the attention among the tokens of a step."""
+
+
+PARTS = ("vision_head.safetensors", "projector.safetensors")
+USER, ASSISTANT = "<|im_start|>user\n{prompt}<|im_end|>\n", "<|im_start|>assistant\n"
+SIZES = {"vocab_size": "vocab_size", "hidden_size": "width", "num_hidden_layers": "depth",
+         "num_attention_heads": "num_heads", "num_key_value_heads": "num_kv_heads", "head_dim": "head_dim",
+         "intermediate_size": "hidden", "rms_norm_eps": "eps", "rope_theta": "rotary_base"}
+IDS = {"<|vision_start|>": "image_start", "<|res_1|>": "first_size", "<|query_1|>": "first_query"}
+
+
+def official_config(folder: Path) -> dict[str, Any]:
+    """Settings that the official files of a folder name; none of those that are not there."""
+    found = {}
+    for file, names in (("config.json", SIZES), ("added_tokens.json", IDS)):
+        if (folder / file).is_file():
+            values = read_json_object(folder / file)
+            found |= {ours: values[theirs] for theirs, ours in names.items() if theirs in values}
+    return found
 
 
 @dataclass(frozen=True)
@@ -67,6 +91,7 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
 
     Condition = CaptionIds
     Sampler = BitDanceTextSampler
+    forms_prompts = True
     DROPPED_KEYS = ("lm_head.weight",)  # of text, which is only read
 
     def __init__(self, grid: Sequence[int] = (64, 64), token_dim: int = 32, num_codebooks: int = 4,
@@ -98,6 +123,18 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
             (r"^model\.embed_tokens\.", "text_embedding."), (r"^net\.", "token_head.net."),
             (r"^fc1\.", "token_in.0."), (r"^fc2\.", "token_in.2.")])
         return convert_llama_keys(state, "model.", "backbone.")
+
+    @classmethod
+    def from_original(cls, source: str | Path | Mapping[str, Any], *, take: str | None = None, **config: Any) -> Self:
+        """See the base. Beside the file, or in the folder, of the language model lie the files of head and projector;
+        ``config.json`` and ``added_tokens.json`` there, where they are, say its sizes and the ids of images."""
+        beside: State = {}
+        if not isinstance(source, Mapping):
+            folder = Path(source) if Path(source).is_dir() else Path(source).parent
+            for part in PARTS:
+                beside |= read_state(folder / part) if (folder / part).is_file() else {}
+            config = {**official_config(folder), **config}
+        return cls.load_content(source, content_of(source), take, config, beside)
 
     # places and embeddings ---------------------------------------------------------------------------------------
 
@@ -192,6 +229,14 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
                                           noise=noise, num_steps=sampler.num_inference_steps)
 
         return Tokens(self.codes(collect(autoregress(step, total, callback=callback))[0]))
+
+    def encode_prompts(self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> CaptionIds:
+        """Prompts in the form of a chat, as ids padded on the left; the null prompt has no turn of the user."""
+        def ids_of(text: str) -> Tensor:
+            return torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
+
+        ids, mask = pad_left([ids_of(USER.format(prompt=prompt) + ASSISTANT) for prompt in prompts])
+        return CaptionIds(ids, mask, ids_of(ASSISTANT))
 
     # what callers need to know ------------------------------------------------------------------------------------
 

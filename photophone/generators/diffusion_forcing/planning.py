@@ -36,7 +36,8 @@ class DiffusionForcingPlanner(DiffusionForcing):
                  frame_mean: Sequence[float] | None = None, frame_std: Sequence[float] | None = None,
                  causal: bool = False, network_config: dict | None = None, schedule: str = "linear",
                  schedule_config: dict | None = None, num_train_steps: int = 1000,
-                 objective: str = "start", noise_limit: float = 20.0, snr_limit: float = 5.0, snr_decay: float | None = None, stabilization: int = 10) -> None:
+                 objective: str = "start", noise_limit: float = 20.0, snr_limit: float = 5.0,
+                 snr_decay: float | None = None, stabilization: int = 10) -> None:
         super().__init__(observation_dim + action_dim, frame_stack, frame_mean=frame_mean, frame_std=frame_std,
                          causal=causal, network_config=network_config, schedule=schedule,
                          schedule_config=schedule_config, num_train_steps=num_train_steps, objective=objective,

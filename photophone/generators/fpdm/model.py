@@ -90,7 +90,8 @@ class FPDM(OriginalCheckpoint, ClassGenerator):
 
     def __init__(self, grid_size: int = 32, token_dim: int = 4, patch: int = 2, num_classes: int = 1000,
                  width: int = 1152, num_heads: int = 16, mlp_ratio: float = 4.0, before_depth: int = 1,
-                 behind_depth: int = 1, time_everywhere: bool = False, guided_channels: int = 3, prediction: str = "noise",
+                 behind_depth: int = 1, time_everywhere: bool = False, guided_channels: int = 3,
+                 prediction: str = "noise",
                  free_iterations: list[int] | tuple[int, ...] = (0, 10),
                  graded_iterations: list[int] | tuple[int, ...] = (1, 12), label_drop: float = 0.1) -> None:
         super().__init__()

@@ -80,7 +80,10 @@ class BitDanceTokenizer(GridTokenizer):
         ValueError: for sizes that do not fit.
     """
 
-    CONTAINERS = ("state_dict",)
+    CONTAINERS = ("state_dict", "ema")
+    # the generator, in whose files the tokenizer lies too
+    DROPPED_KEYS = ("cls_embedding.*", "query_token", "proj_in.*", "emb_norm.*", "layers.*", "norm.*", "pos_for_diff.*",
+                    "head.*")
     decode_options = ("seed",)
 
     def __init__(self, image_size: int = 256, channels: int = 256, multipliers: list[int] = (1, 1, 2, 2, 4),
@@ -102,6 +105,7 @@ class BitDanceTokenizer(GridTokenizer):
     @staticmethod
     def convert_state_dict(state: State) -> State:
         """Official keys to ours."""
+        state = rename_keys(state, [(r"^vae\.", "")])
         levels = [int(key.split(".")[2]) for key in state if key.startswith("decoder.adaptive.")]
         state = rename_keys(state, [
             (r"\bmid_block\.", "mid."), (r"\bdownsample\.", "resample."), (r"\bupsample\.conv1\.", "resample."),
