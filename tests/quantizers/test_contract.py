@@ -18,6 +18,7 @@ CONFIGS = {
                     dict(dim=6, codebook_size=8, num_codebooks=2, ema_decay=0.9, kmeans_iterations=2)],
     "multi_codebook_vq": [dict(dim=6, codebook_size=8, num_codebooks=3, l2_norm=True)],
     "fsq": [dict(levels=[4, 3, 5, 2, 8, 7]), dict(levels=[4, 4, 4], dim=6, double_bound=True)],
+    "gfq": [dict(dim=6), dict(dim=6, num_codebooks=2)],
     "lfq": [dict(dim=6), dict(dim=6, num_codebooks=2)],
     "bsq": [dict(dim=6), dict(dim=6, num_codebooks=3, beta=0.25)],
     "bernoulli": [dict(dim=6, bits=8, num_codebooks=2, code_weight=1.0), dict(dim=6, bits=5, deterministic=True)],
