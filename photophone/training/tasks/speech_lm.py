@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +15,43 @@ from photophone.core.noise import SeededNoise
 from photophone.core.tokens import Tokens
 from photophone.data.speech_examples import SpeechExamples, groups_of_like_length
 from photophone.generators.base import Generator
+from photophone.loading.lora import write_adapter
 from photophone.training.loop.task import Task
+from photophone.training.tasks.lora import LoraSettings, add_lora, lora_state, merged
+from photophone.training.tasks.original_export import Release
 
 
 class SpeechLMTask(Task):
-    """Ids to speech tokens, by a generator whose condition is made of rows of ids.
+    """Ids to speech tokens, discrete or continuous, by a generator whose condition is made of rows of ids.
 
     Clips of like length go together, because padding costs as much as speech: an example of the loop is a group of
     clips of at most ``positions`` positions, so ``batch_size: 1`` is one such group.
 
     Args:
-        model: its ``Condition`` has ``of_rows``; its ``loss`` knows the authors' layouts and targets.
+        model: its ``Condition`` has ``of_rows``, or it has ``prepare``; its ``loss`` knows the authors' layouts and
+            targets.
         data: training examples.
         validation: held-apart examples, or None.
         positions: of a group, ids and tokens and padding together.
+        lora: only a LoRA of the model learns.
+        release: the published folder that the model is from; the export has all its other files.
+        base: what a LoRA is for: published folder or name.
 
     Raises:
-        ValueError: a model that reads something else.
+        ValueError: a model that reads something else, or that the LoRA does not fit.
     """
 
     def __init__(self, model: Generator, data: SpeechExamples, validation: SpeechExamples | None = None,
-                 positions: int = 2048) -> None:
-        if not hasattr(model.Condition, "of_rows"):
+                 positions: int = 2048, *, lora: LoraSettings | None = None, release: Release | None = None,
+                 base: str | None = None) -> None:
+        if not hasattr(model.Condition, "of_rows") and not hasattr(model, "prepare"):
             raise ValueError(f"{type(model).__name__} is not conditioned on ids; it cannot learn from such examples")
         if positions < 1:
             raise ValueError(f"positions must be at least 1, got {positions}")
         self.model, self.data, self.validation, self.positions = model, data, validation, positions
+        self.lora, self.release, self.base = lora, release, base
+        if lora is not None:
+            add_lora(model, lora)
         self.groups = groups_of_like_length(data.lengths, positions)
         self.num_examples = len(self.groups)
 
@@ -50,9 +62,14 @@ class SpeechLMTask(Task):
         """``tokens`` and ``condition`` of some examples."""
         tokens = [data.tokens[row] for row in rows]
         values = Tokens(pad_sequence(tokens, batch_first=True), torch.tensor([len(row) for row in tokens]))
-        speaker = {} if data.speakers is None else {"speaker": data.speakers[rows]}
         ids = [data.ids[row].tolist() for row in rows]
-        return {"tokens": values, "condition": self.model.Condition.of_rows(ids, **speaker)}
+        if not hasattr(self.model.Condition, "of_rows"):
+            return {"tokens": values, "condition": self.model.prepare(ids)}
+        speaker = {} if data.speakers is None else {"speaker": data.speakers[rows]}
+        condition = self.model.Condition.of_rows(ids, **speaker)
+        if data.instructions is not None:
+            condition = replace(condition, instruction=data.instructions[rows])
+        return {"tokens": values, "condition": condition}
 
     def loss(self, model: nn.Module, batch: dict[str, Any], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         output = model(batch["tokens"], batch["condition"])
@@ -72,7 +89,15 @@ class SpeechLMTask(Task):
         return {name: float(np.mean(values)) for name, values in totals.items()}
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        """Our folder, and in ``original`` the authors' files, where the family writes them."""
+        """Our folder, and in ``original`` the authors' files, where the family writes them.
+
+        Of a LoRA they hold the merged weights, and ``adapter`` holds the LoRA alone, as peft writes it.
+        """
+        if self.lora is not None:
+            write_adapter(folder / "adapter", lora_state(model), base=self.base, **asdict(self.lora))
+            model = merged(model, self.lora)
         model.save_pretrained(folder)
-        if getattr(model, "original_file", None):
+        if self.release is not None:
+            self.release.write(model, folder / "original")
+        elif getattr(model, "original_file", None):
             model.save_original(folder / "original")
