@@ -113,6 +113,16 @@ def test_a_lora_learns_alone_and_merges_into_the_weights(name):
     torch.testing.assert_close(same, adapted, rtol=1e-5, atol=1e-5)
 
 
+def test_a_lora_of_voxcpm_learns_under_autocast():
+    model = create_model("voxcpm-2", **find("voxcpm-2").tiny)
+    add_lora(model, LoraSettings())
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(model.example_tokens(3), model.example_condition(3)).loss
+    loss.backward()
+    assert torch.isfinite(loss) and all(torch.isfinite(weight.grad).all() for weight in model.parameters()
+                                        if weight.requires_grad)
+
+
 def test_targets_choose_the_parts_of_joined_layers():
     model = create_model("spark-tts-0.5b", **find("spark-tts-0.5b").tiny)
     add_lora(model, LoraSettings(rank=2, targets=["layers.0.self_attn.v_proj", "down_proj"]))
@@ -183,7 +193,7 @@ def check_export(release, export):
     files = [{path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
              for folder in (source, export / "original")]
     assert files[0] == files[1]
-    voice = Voice(recording(16000), 16000, None if name == "spark-tts-0.5b" else "no.")
+    voice = Voice(recording(16000), 16000, None) if not name.startswith("voxcpm") else None
     result = pipeline("a hen.", voice=voice, generator=seeded(1)[0])
     assert result.audio[0].ndim == 1
 
@@ -219,7 +229,7 @@ def test_shards_of_a_release_are_replaced_by_one_file(tmp_path):
     assert len(list(source.glob("model-*.safetensors"))) > 1
     (source / ".cache").mkdir()
     (source / ".cache" / "lock").write_text("")
-    trainer(("voxcpm-2", source, {}), tmp_path / "run", steps=1, precision="bf16").run()
+    trainer(("voxcpm-2", source, {}), tmp_path / "run", steps=1).run()
     files = {path.name for path in (tmp_path / "run" / "export" / "original").iterdir()}
     assert "model.safetensors" in files and "audiovae.pth" in files and not any("-of-" in name for name in files)
     assert ".cache" not in files and "model.safetensors.index.json" not in files
@@ -229,12 +239,12 @@ def test_shards_of_a_release_are_replaced_by_one_file(tmp_path):
     ("FOLDER", {}, "model.name is None; give one name of the registry, such as model.name=voxcpm-0.5b"),
     ("spark-tts-0.5b", {"name": "voxcpm-2"}, "give one name of the registry"),
     ("FOLDER", {"name": "spark-tts-0.5b"}, "holds no LLM/model.safetensors of spark-tts-0.5b"),
-    ("nowhere.pt", {"name": "spark-tts-0.5b"}, "no such checkpoint file: nowhere.pt"),
-    ("FOLDER", {"name": "mar-base"}, "that this script does not train|has no|holds no")])
+    ("nowhere.pt", {"name": "spark-tts-0.5b"}, "no such checkpoint file: nowhere.pt")])
 def test_what_cannot_be_started_from_is_said(init_from, model, message, tmp_path):
     path = tmp_path / "examples.safetensors"
     write_examples(path, [torch.zeros(2, dtype=torch.long)], [torch.zeros(3, dtype=torch.long)])
-    config = TrainConfig(str(path), model=model, init_from=init_from.replace("FOLDER", str(tmp_path)))
+    (tmp_path / "release").mkdir()
+    config = TrainConfig(str(path), model=model, init_from=init_from.replace("FOLDER", str(tmp_path / "release")))
     with pytest.raises(ValueError, match=message):
         speech_generator_task(config)
 
