@@ -101,7 +101,12 @@ class SpeechExamples:
     @property
     def lengths(self) -> Tensor:
         """Ids and tokens of each example together, Long (N,)."""
-        return torch.tensor([len(ids) + len(tokens) for ids, tokens in zip(self.ids, self.tokens, strict=True)])
+        return self.positions()
+
+    def positions(self, patch_size: int = 1) -> Tensor:
+        """Positions of each example in a model that reads ``patch_size`` tokens as one, Long (N,)."""
+        return torch.tensor([len(ids) + -(-len(tokens) // patch_size)
+                             for ids, tokens in zip(self.ids, self.tokens, strict=True)])
 
 
 def _rows(values: Tensor, offsets: Tensor, path: str | Path) -> list[Tensor]:

@@ -87,20 +87,21 @@ def convert_flow_keys(state: State) -> State:
 
 
 
-def original_stack_keys(place: str) -> list[tuple[str, str]]:
-    """Rules from our keys of a Conformer to the authors'.
+def original_stack_keys(place: str, numbered_norms: bool = False) -> list[tuple[str, str]]:
+    """Rules from our keys of a Conformer or of a transformer with relative positions to the authors'.
 
     Args:
-        place: pattern of the names that it has.
+        place: its name.
+        numbered_norms: norms are called as here, as in the transformer.
     """
-    block = rf"^((?:{place})\..*)"
+    block = rf"^({place}\..*)"
+    norms = [] if numbered_norms else [(rf"{block}\.norm1\.", r"\1.norm_mha."), (rf"{block}\.norm2\.", r"\1.norm_ff.")]
     return [
+        *norms,
         (rf"^({place})\.norm\.", r"\1.after_norm."),
         (rf"^({place})\.(up_)?stack\.input_proj\.", r"\1.\2embed.out.0."),
         (rf"^({place})\.(up_)?stack\.input_norm\.", r"\1.\2embed.out.1."),
         (rf"^({place})\.(up_)?stack\.blocks\.", r"\1.\2encoders."),
-        (rf"{block}\.norm1\.", r"\1.norm_mha."),
-        (rf"{block}\.norm2\.", r"\1.norm_ff."),
         (rf"{block}\.attention\.to_(q|k|v|out)\.", r"\1.self_attn.linear_\2."),
         (rf"{block}\.attention\.to_position\.", r"\1.self_attn.linear_pos."),
         (rf"{block}\.attention\.content_bias$", r"\1.self_attn.pos_bias_u"),

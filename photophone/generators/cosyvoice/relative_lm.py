@@ -81,7 +81,8 @@ class CosyVoiceRelativeLM(SpeechLM):
                                    (r"^token_head\.linear\.", "llm_decoder."),
                                    (r"^text_proj\.", "text_encoder_affine_layer."),
                                    (r"^speaker_proj\.", "spk_embed_affine_layer."),
-                                   *original_stack_keys("llm|text_encoder")])
+                                   *original_stack_keys("llm", numbered_norms=True),
+                                   *original_stack_keys("text_encoder")])
 
     @property
     def layout(self) -> Layout:

@@ -20,6 +20,9 @@ from photophone.training.loop.task import Task
 from photophone.training.tasks.lora import LoraSettings, add_lora, lora_state, merged
 from photophone.training.tasks.original_export import Release
 
+SPARE = 3
+"""Positions of a sequence that are no example's: where text and speech begin and end."""
+
 
 class SpeechLMTask(Task):
     """Ids to speech tokens, discrete or continuous, by a generator whose condition is made of rows of ids.
@@ -52,8 +55,22 @@ class SpeechLMTask(Task):
         self.lora, self.release, self.base = lora, release, base
         if lora is not None:
             add_lora(model, lora)
-        self.groups = groups_of_like_length(data.lengths, positions)
+        self.groups = groups_of_like_length(self._positions(data), positions)
         self.num_examples = len(self.groups)
+
+    def _positions(self, data: SpeechExamples) -> Tensor:
+        """Positions of each example, Long (N,).
+
+        Raises:
+            ValueError: an example is longer than the model.
+        """
+        counts, config = data.positions(self.model.config.get("patch_size", 1)), self.model.config
+        most = config.get("max_length")
+        if most is not None and int(counts.max()) + SPARE > most:
+            raise ValueError(f"example {int(counts.argmax())} has {int(counts.max())} positions of text and speech, and "
+                             f"{type(self.model).__name__} has room for {most - SPARE}; cut or leave out longer "
+                             "recordings, or raise model.max_length")
+        return counts
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
         return self.examples(self.data, np.concatenate([self.groups[index] for index in indices]))
@@ -80,7 +97,7 @@ class SpeechLMTask(Task):
         if self.validation is None:
             return {}
         totals: dict[str, list[float]] = {}
-        for rows in groups_of_like_length(self.validation.lengths, self.positions):
+        for rows in groups_of_like_length(self._positions(self.validation), self.positions):
             batch = self.examples(self.validation, rows)
             output = model(batch["tokens"].to(model.device), batch["condition"].to(model.device),
                            noise=SeededNoise.from_seeds(rows.tolist(), model.device))
