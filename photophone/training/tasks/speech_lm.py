@@ -67,8 +67,8 @@ class SpeechLMTask(Task):
         counts, config = data.positions(self.model.config.get("patch_size", 1)), self.model.config
         most = config.get("max_length")
         if most is not None and int(counts.max()) + SPARE > most:
-            raise ValueError(f"example {int(counts.argmax())} has {int(counts.max())} positions of text and speech, and "
-                             f"{type(self.model).__name__} has room for {most - SPARE}; cut or leave out longer "
+            raise ValueError(f"example {int(counts.argmax())} has {int(counts.max())} positions of text and speech, "
+                             f"and {type(self.model).__name__} has room for {most - SPARE}; cut or leave out longer "
                              "recordings, or raise model.max_length")
         return counts
 
