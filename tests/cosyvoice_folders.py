@@ -1,7 +1,6 @@
 """Folders of tiny CosyVoices and parts of Spark-TTS as their authors publish them, with random weights."""
 
 import base64
-import re
 
 import torch
 from s3_onnx import without_key_bias, write_onnx
@@ -14,19 +13,6 @@ from photophone.codecs.speech_units.onnx_write import write_voice_network
 from photophone.loading.registry import find
 from photophone.text.cosyvoice import added_tokens
 from photophone.text.whisper_text import special_tokens
-
-FIRST_KEYS = [(r"^special_embedding\.", "llm_embedding."), (r"^token_head\.linear\.", "llm_decoder."),
-              (r"^text_proj\.", "text_encoder_affine_layer."), (r"^speaker_proj\.", "spk_embed_affine_layer."),
-              (r"^backbone\.", "llm."), (r"\.stack\.input_proj\.", ".embed.out.0."),
-              (r"\.stack\.input_norm\.", ".embed.out.1."), (r"\.stack\.blocks\.", ".encoders."),
-              (r"\.norm1\.", ".norm_mha."), (r"\.norm2\.", ".norm_ff."),
-              (r"^(llm|text_encoder)\.norm\.", r"\1.after_norm."),
-              (r"\.attention\.to_position\.", ".self_attn.linear_pos."),
-              (r"\.attention\.to_(q|k|v|out)\.", r".self_attn.linear_\1."),
-              (r"\.attention\.content_bias$", ".self_attn.pos_bias_u"),
-              (r"\.attention\.position_bias$", ".self_attn.pos_bias_v"),
-              (r"\.feed_forward\.0\.", ".feed_forward.w_1."), (r"\.feed_forward\.2\.", ".feed_forward.w_2.")]
-"""Our keys of the language model of CosyVoice 1, and the official ones."""
 
 
 def seeded(*seeds):
@@ -88,19 +74,12 @@ def write_cosyvoice(folder, name, step=None):
     configs = part_configs(name, step)
     lm = built(name, 1, **configs["llm"])
     _write_sound(folder, name, configs)
+    lm.save_original(folder)
     if name.startswith("cosyvoice-300m"):
         write_ranks(folder / "multilingual.tiktoken")
-        torch.save({renamed(key, FIRST_KEYS): value for key, value in lm.state_dict().items()}, folder / "llm.pt")
-        return folder
-    lm.save_original(folder)
-    byte_vocabulary().save_pretrained(folder / "CosyVoice-BlankEN")
+    else:
+        byte_vocabulary().save_pretrained(folder / "CosyVoice-BlankEN")
     return folder
-
-
-def renamed(key, rules):
-    for ours, theirs in rules:
-        key = re.sub(ours, theirs, key)
-    return key
 
 
 def _write_sound(folder, name, configs):

@@ -8,7 +8,6 @@ import torch
 from cosyvoice_folders import (
     load_cosyvoice,
     recording,
-    renamed,
     seeded,
     write_cosyvoice,
     write_speakers,
@@ -213,11 +212,3 @@ def test_speakers_of_another_model_and_missing_vocabularies(tmp_path):
     (folder / "multilingual.tiktoken").unlink()
     with pytest.raises(ValueError, match="give text_tokenizer= the file multilingual_zh_ja_yue_char_del.tiktoken"):
         load_cosyvoice(folder, name)
-
-
-def test_the_test_folder_has_official_keys():
-    from cosyvoice_folders import FIRST_KEYS
-
-    assert renamed("text_encoder.stack.blocks.0.attention.to_q.weight", FIRST_KEYS) == \
-        "text_encoder.encoders.0.self_attn.linear_q.weight"
-    assert renamed("backbone.norm.bias", FIRST_KEYS) == "llm.after_norm.bias"

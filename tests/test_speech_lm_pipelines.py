@@ -1,19 +1,15 @@
 """TextToSpeechPipeline with CosyVoice 2 and 3 and with Spark-TTS from folders as their authors publish them."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from cosyvoice_folders import built, byte_vocabulary, load_cosyvoice, recording, seeded, write_cosyvoice
-from safetensors.torch import save_file
-from tiny import arguments
+from cosyvoice_folders import byte_vocabulary, load_cosyvoice, recording, seeded, write_cosyvoice
+from speech_folders import write_spark
 
 from photophone import TextToSpeechPipeline, Voice, VoiceAttributes
 from photophone.decoding.loop import DecodingStopped
-from photophone.layers.llama_block import original_llama_keys
-from photophone.loading.registry import find
 from photophone.text.cosyvoice import added_tokens, load_cosyvoice_tokenizer
 
 FAST = {"num_inference_steps": None}
@@ -155,40 +151,9 @@ def test_added_tokens_have_the_ids_of_the_authors(tmp_path):
 # Spark-TTS ------------------------------------------------------------------------------------------------------
 
 
-def spark_words(codec):
-    """The added tokens of a tiny Spark-TTS."""
-    frames = ["content", "global_token", "semantic_token", "style_label"]
-    words = ["<|im_end|>", "<|task_tts|>", "<|task_controllable_tts|>"]
-    words += [f"<|{side}_{name}|>" for name in frames for side in ("start", "end")]
-    words += [f"<|gender_{place}|>" for place in range(2)]
-    words += [f"<|{name}_label_{place}|>" for name in ("pitch", "speed") for place in range(5)]
-    words += [f"<|bicodec_global_{code}|>" for code in range(codec.speaker_encoder.quantizer.codebook_size)]
-    return words + [f"<|bicodec_semantic_{code}|>" for code in range(codec.config.num_codes)]
-
-
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("spark")
-    codec = built("bicodec-spark-tts-0.5b", 5)
-    codec.save_pretrained(folder / "codec")
-    vocabulary = byte_vocabulary(spark_words(codec))
-    sizes = {**arguments(find("spark-tts-0.5b")), "vocab_size": len(vocabulary), "max_length": 2000,
-             "end": vocabulary.convert_tokens_to_ids("<|im_end|>")}
-    lm = built("spark-tts-0.5b", 6, **sizes)
-    codes = vocabulary.convert_tokens_to_ids("<|bicodec_global_0|>")
-    with torch.no_grad():
-        lm.embedding.weight[:codes] *= 0.1  # so that answers hold codes
-        lm.embedding.weight[codes:] *= 2.0
-    (folder / "LLM").mkdir()
-    vocabulary.save_pretrained(folder / "LLM")
-    stack = original_llama_keys(lm.state_dict(), "backbone.", "model.", lm.config.num_heads, lm.config.num_kv_heads)
-    save_file({**stack, "model.embed_tokens.weight": lm.embedding.weight.detach()},
-              folder / "LLM" / "model.safetensors")
-    names = {"vocab_size": "vocab_size", "hidden_size": "width", "num_hidden_layers": "depth",
-             "num_attention_heads": "num_heads", "num_key_value_heads": "num_kv_heads", "intermediate_size": "hidden",
-             "rms_norm_eps": "eps", "rope_theta": "rotary_base", "max_position_embeddings": "max_length"}
-    config = {theirs: lm.config[ours] for theirs, ours in names.items()}
-    (folder / "LLM" / "config.json").write_text(json.dumps({**config, "eos_token_id": sizes["end"]}))
+    folder = write_spark(tmp_path_factory.mktemp("spark"))
     pipeline = TextToSpeechPipeline.from_original("spark-tts-0.5b", folder, bicodec=folder / "codec")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

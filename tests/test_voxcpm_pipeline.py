@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file
-from speech import word_tokenizer
+from speech_folders import write_voxcpm
 from typer.testing import CliRunner
 
 from photophone import SeededNoise, TextToSpeechPipeline, Tokens, Voice
@@ -33,31 +32,9 @@ def recording(rate, seconds=0.01):
     return 0.3 * torch.sin(2 * torch.pi * 440 * time)
 
 
-def write_published(folder, version):
-    """The folder of a tiny VoxCPM as its authors publish it: the recorded weights, with room for 128 text ids."""
-    settings = json.loads((GOLDEN / "config.json").read_text())["config"][version]
-    state = load_file(GOLDEN / {"v1": "voxcpm.safetensors", "v2": "voxcpm2.safetensors"}[version])
-    known = state["base_lm.embed_tokens.weight"]
-    rows = torch.randn(128 - len(known), known.shape[1], generator=torch.Generator().manual_seed(0))
-    state["base_lm.embed_tokens.weight"] = torch.cat([known, rows])
-    settings |= {"lm_config": {**settings["lm_config"], "vocab_size": 128}, "max_length": 400,
-                 "architecture": "voxcpm2" if version == "v2" else "voxcpm"}
-    (folder / "config.json").write_text(json.dumps(settings))
-    vae = {key.removeprefix("audio_vae."): value for key, value in state.items() if key.startswith("audio_vae.")}
-    own = {key: value for key, value in state.items() if not key.startswith("audio_vae.")}
-    torch.save({"state_dict": vae}, folder / "audiovae.pth")
-    if version == "v1":
-        torch.save({"state_dict": own}, folder / "pytorch_model.bin")
-    else:
-        from safetensors.torch import save_file
-        save_file(own, folder / "model.safetensors")
-    word_tokenizer().save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module", params=NAMES)
 def pipeline(request, tmp_path_factory):
-    folder = write_published(tmp_path_factory.mktemp(request.param), request.param)
+    folder = write_voxcpm(tmp_path_factory.mktemp(request.param), request.param)
     made = TextToSpeechPipeline.from_original(NAMES[request.param], folder)
     made.set_progress_bar_config(disable=True)
     return made
@@ -194,7 +171,7 @@ def test_wrong_files_are_refused(tmp_path):
         TextToSpeechPipeline.from_original("voxcpm-0.5b", tmp_path)
     with pytest.raises(ValueError, match="no model for TextToSpeechPipeline; use ClassToImagePipeline"):
         TextToSpeechPipeline.from_original("mar-base", tmp_path)
-    folder = write_published(tmp_path, "v1")
+    folder = write_voxcpm(tmp_path, "v1")
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
     with pytest.raises(ValueError, match="holds no text tokenizer"):

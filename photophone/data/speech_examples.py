@@ -3,7 +3,8 @@
 A file is a ``.safetensors`` with ``ids`` int32, the ids of all examples one behind the other, ``tokens``, int32 or
 float (M, D), the same of what is written, and ``id_offsets`` and ``token_offsets`` int64 (examples + 1). What the ids
 and tokens are the model says: text and speech of CosyVoice, prompts and answers of Spark-TTS. Models that read the
-vector of a speaker find it in ``speakers``, float (examples, D).
+vector of a speaker find it in ``speakers``, float (examples, D). Where the first ids are an instruction and are not
+said, ``instructions`` int32 (examples,) says how many.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from torch import Tensor
 from photophone.core.files import atomic_write
 
 NAMES = {"ids", "id_offsets", "tokens", "token_offsets"}
+OPTIONAL = {"speakers", "instructions"}
 
 
 def write_examples(path: str | Path, ids: Sequence[Tensor], tokens: Sequence[Tensor],
-                   speakers: Tensor | None = None) -> None:
+                   speakers: Tensor | None = None, instructions: Tensor | None = None) -> None:
     """Write a file atomically.
 
     Args:
@@ -31,13 +33,15 @@ def write_examples(path: str | Path, ids: Sequence[Tensor], tokens: Sequence[Ten
         ids: Long (L,) of each example.
         tokens: Long (N,) or float (N, D) of each example.
         speakers: float (examples, D), or None.
+        instructions: Long (examples,), or None.
 
     Raises:
-        ValueError: no examples, or not as many ids as tokens or speakers.
+        ValueError: no examples, or not as many ids as tokens, speakers or instructions.
     """
-    if not ids or len(ids) != len(tokens) or (speakers is not None and len(speakers) != len(ids)):
-        raise ValueError(f"{len(ids)} rows of ids, {len(tokens)} of tokens and "
-                         f"{'no' if speakers is None else len(speakers)} speakers; every example needs its own")
+    counts = [len(rows) for rows in (tokens, speakers, instructions) if rows is not None]
+    if not ids or set(counts) != {len(ids)}:
+        raise ValueError(f"{len(ids)} rows of ids, but {', '.join(map(str, counts))} of tokens, speakers or "
+                         "instructions; every example needs its own")
 
     def offsets(rows: Sequence[Tensor]) -> Tensor:
         return torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
@@ -48,8 +52,12 @@ def write_examples(path: str | Path, ids: Sequence[Tensor], tokens: Sequence[Ten
 
     tensors = {"ids": joined(ids), "id_offsets": offsets(ids), "tokens": joined(tokens),
                "token_offsets": offsets(tokens)}
+    if speakers is not None:
+        tensors["speakers"] = speakers.float().contiguous()
+    if instructions is not None:
+        tensors["instructions"] = instructions.int()
     with atomic_write(path) as partial:
-        save_file(tensors if speakers is None else {**tensors, "speakers": speakers.float().contiguous()}, partial)
+        save_file(tensors, partial)
 
 
 class SpeechExamples:
@@ -59,6 +67,7 @@ class SpeechExamples:
         ids: Long (L,) of each example.
         tokens: Long (N,) or float (N, D) of each example.
         speakers: float (examples, D), or None where not all files have some.
+        instructions: Long (examples,), or None where not all files have some.
 
     Raises:
         ValueError: a file that is missing, is of another kind, or contradicts itself.
@@ -67,22 +76,24 @@ class SpeechExamples:
     def __init__(self, *paths: str | Path) -> None:
         self.ids: list[Tensor] = []
         self.tokens: list[Tensor] = []
-        speakers = []
+        speakers, instructions = [], []
         for path in paths:
             try:
                 tensors = load_file(path)
             except (OSError, SafetensorError) as error:
                 raise ValueError(f"{path} is no file of examples: {error}") from error
-            if set(tensors) - {"speakers"} != NAMES:
+            if set(tensors) - OPTIONAL != NAMES:
                 raise ValueError(f"{path} holds {sorted(tensors)}; a file of examples holds {sorted(NAMES)}")
             ids = _rows(tensors["ids"], tensors["id_offsets"], path)
             tokens = _rows(tensors["tokens"], tensors["token_offsets"], path)
             speakers.append(tensors.get("speakers"))
-            if len({len(ids), len(tokens), len(ids) if speakers[-1] is None else len(speakers[-1])}) > 1:
-                raise ValueError(f"{path} has ids, tokens and speakers of different numbers of examples")
+            instructions.append(tensors.get("instructions"))
+            if len({len(rows) for rows in (ids, tokens, speakers[-1], instructions[-1]) if rows is not None}) > 1:
+                raise ValueError(f"{path} has ids, tokens, speakers and instructions of different numbers of examples")
             self.ids += ids
             self.tokens += tokens
         self.speakers = None if any(rows is None for rows in speakers) else torch.cat(speakers)
+        self.instructions = None if any(rows is None for rows in instructions) else torch.cat(instructions).long()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -90,7 +101,12 @@ class SpeechExamples:
     @property
     def lengths(self) -> Tensor:
         """Ids and tokens of each example together, Long (N,)."""
-        return torch.tensor([len(ids) + len(tokens) for ids, tokens in zip(self.ids, self.tokens, strict=True)])
+        return self.positions()
+
+    def positions(self, patch_size: int = 1) -> Tensor:
+        """Positions of each example in a model that reads ``patch_size`` tokens as one, Long (N,)."""
+        return torch.tensor([len(ids) + -(-len(tokens) // patch_size)
+                             for ids, tokens in zip(self.ids, self.tokens, strict=True)])
 
 
 def _rows(values: Tensor, offsets: Tensor, path: str | Path) -> list[Tensor]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from photophone.core.config import ModelTooLarge, build, limits_for, model_limits, shapes
@@ -174,26 +175,44 @@ class OriginalCheckpoint:
         """Official tensors, without those that are dropped, to ours, for a model of this config."""
         return cls.convert_state_dict(state)
 
-    def original_state_dict(self) -> State:
-        """The weights by the authors' keys: what :meth:`convert_state_dict` makes these weights of.
+    def original_keys(self, state: State) -> State:
+        """Tensors by our keys, all or some of this model's, to those by the authors' keys.
 
         Raises:
             ValueError: a family that only reads official files.
         """
         raise ValueError(f"{type(self).__name__} is not written in the layout of its authors; use save_pretrained")
 
-    def save_original(self, folder: str | Path) -> None:
-        """Write the weights to :attr:`original_file` in a folder: a torch file with the authors' keys.
+    def original_state_dict(self) -> State:
+        """The weights by the authors' keys: what :meth:`convert_state_dict` makes these weights of.
+
+        Raises:
+            ValueError: see :meth:`original_keys`.
+        """
+        return self.original_keys(self.state_dict())
+
+    def save_original(self, folder: str | Path, file: str | None = None) -> None:
+        """Write the weights with the authors' keys into a folder.
+
+        Args:
+            folder: of the release; what else it holds stays.
+            file: path in it, a ``.safetensors`` or a torch file; None: :attr:`original_file`.
 
         Raises:
             ValueError: see :meth:`original_state_dict`; keys that would not be read as these weights again.
         """
         official, own = self.original_state_dict(), self.state_dict()
-        again = self.convert_state_dict(official)
+        again = self.convert_state_dict(self.split_dropped(official)[0])
         if again.keys() != own.keys() or any(not torch.equal(again[key], value) for key, value in own.items()):
             raise ValueError(f"{type(self).__name__} of these settings is not written in the layout of its authors")
-        with atomic_write(Path(folder) / str(self.original_file)) as partial:
-            torch.save({key: value.detach().cpu().clone() for key, value in official.items()}, partial)
+        path = Path(folder) / str(file or self.original_file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = {key: value.detach().cpu().contiguous().clone() for key, value in official.items()}
+        with atomic_write(path) as partial:
+            if path.suffix == ".safetensors":
+                save_file(values, partial, metadata={"format": "pt"})  # transformers asks for it
+            else:
+                torch.save(values, partial)
 
     @classmethod
     def from_original(cls, source: str | Path | Mapping[str, Any], *, take: str | None = None, **config: Any) -> Self:

@@ -86,26 +86,40 @@ def convert_flow_keys(state: State) -> State:
     ])
 
 
+
+def original_stack_keys(place: str, numbered_norms: bool = False) -> list[tuple[str, str]]:
+    """Rules from our keys of a Conformer or of a transformer with relative positions to the authors'.
+
+    Args:
+        place: its name.
+        numbered_norms: norms are called as here, as in the transformer.
+    """
+    block = rf"^({place}\..*)"
+    norms = [] if numbered_norms else [(rf"{block}\.norm1\.", r"\1.norm_mha."), (rf"{block}\.norm2\.", r"\1.norm_ff.")]
+    return [
+        *norms,
+        (rf"^({place})\.norm\.", r"\1.after_norm."),
+        (rf"^({place})\.(up_)?stack\.input_proj\.", r"\1.\2embed.out.0."),
+        (rf"^({place})\.(up_)?stack\.input_norm\.", r"\1.\2embed.out.1."),
+        (rf"^({place})\.(up_)?stack\.blocks\.", r"\1.\2encoders."),
+        (rf"{block}\.attention\.to_(q|k|v|out)\.", r"\1.self_attn.linear_\2."),
+        (rf"{block}\.attention\.to_position\.", r"\1.self_attn.linear_pos."),
+        (rf"{block}\.attention\.content_bias$", r"\1.self_attn.pos_bias_u"),
+        (rf"{block}\.attention\.position_bias$", r"\1.self_attn.pos_bias_v"),
+        (rf"{block}\.feed_forward\.0\.", r"\1.feed_forward.w_1."),
+        (rf"{block}\.feed_forward\.2\.", r"\1.feed_forward.w_2."),
+    ]
+
+
 ORIGINAL = [
     (r"^speech_embedding\.", "input_embedding."),
     (r"^speaker_proj\.", "spk_embed_affine_layer."),
     (r"^token_encoder\.proj\.", "encoder_proj."),
     (r"^token_encoder\.conformer\.", "encoder."),
     (r"^velocity_net\.", "decoder.estimator."),
-    (r"^encoder\.norm\.", "encoder.after_norm."),
     (r"^encoder\.lookahead\.", "encoder.pre_lookahead_layer."),
     (r"^encoder\.upsample\.", "encoder.up_layer.conv."),
-    (r"^encoder\.(up_)?stack\.input_proj\.", r"encoder.\1embed.out.0."),
-    (r"^encoder\.(up_)?stack\.input_norm\.", r"encoder.\1embed.out.1."),
-    (r"^encoder\.(up_)?stack\.blocks\.", r"encoder.\1encoders."),
-    (r"^(encoder\..*)\.norm1\.", r"\1.norm_mha."),
-    (r"^(encoder\..*)\.norm2\.", r"\1.norm_ff."),
-    (r"^(encoder\..*)\.attention\.to_(q|k|v|out)\.", r"\1.self_attn.linear_\2."),
-    (r"^(encoder\..*)\.attention\.to_position\.", r"\1.self_attn.linear_pos."),
-    (r"^(encoder\..*)\.attention\.content_bias$", r"\1.self_attn.pos_bias_u"),
-    (r"^(encoder\..*)\.attention\.position_bias$", r"\1.self_attn.pos_bias_v"),
-    (r"^(encoder\..*)\.feed_forward\.0\.", r"\1.feed_forward.w_1."),
-    (r"^(encoder\..*)\.feed_forward\.2\.", r"\1.feed_forward.w_2."),
+    *original_stack_keys("encoder"),
     (r"\.time_embed\.mlp\.0\.", ".time_mlp.linear_1."),
     (r"\.time_embed\.mlp\.2\.", ".time_mlp.linear_2."),
     (r"\.(down|mid|up)\.(\d+)\.resnet\.", r".\1_blocks.\2.0."),

@@ -72,14 +72,17 @@ class CosyVoiceQwenLM(SpeechLM):
                                     (r"^llm_decoder\.", "token_head.linear.")])
         return convert_llama_keys(state, "llm.model.model.", "backbone.")
 
-    def original_state_dict(self) -> State:
+    def original_keys(self, state: State) -> State:
         names = {"text_embedding.weight": "llm.model.model.embed_tokens.weight",
                  "special_embedding.weight": "llm_embedding.weight",
                  "speech_embedding.weight": "speech_embedding.weight",
                  "token_head.linear.weight": "llm_decoder.weight", "token_head.linear.bias": "llm_decoder.bias"}
-        state, config = self.state_dict(), self.config
-        stack = original_llama_keys(state, "backbone.", "llm.model.model.", config.num_heads, config.num_kv_heads)
-        return {**stack, **{names[key]: value for key, value in state.items() if key in names}}
+        stack = original_llama_keys(state, "backbone.", "llm.model.model.", self.config.num_heads,
+                                    self.config.num_kv_heads)
+        made = {**stack, **{names[key]: value for key, value in state.items() if key in names}}
+        if "text_embedding.weight" in state:  # the authors load strictly; theirs is tied
+            made[self.DROPPED_KEYS[0]] = state["text_embedding.weight"]
+        return made
 
     @property
     def layout(self) -> Layout:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from photophone.generators.cosyvoice.chunked import Sight
 from photophone.generators.cosyvoice.conformer import ConformerEncoder
-from photophone.generators.cosyvoice.keys import STACK
+from photophone.generators.cosyvoice.keys import STACK, original_stack_keys
 from photophone.generators.cosyvoice.lm_layout import Layout
 from photophone.generators.cosyvoice.speech_lm import SpeechLM
 from photophone.generators.cosyvoice.spoken_text import SpokenText
@@ -52,6 +52,8 @@ class CosyVoiceRelativeLM(SpeechLM):
         smoothing, per_token: of the loss, see :func:`photophone.generators.cosyvoice.lm_layout.smoothed_loss`.
     """
 
+    original_file = "llm.pt"
+
     def __init__(self, vocab_size: int = 51866, text_dim: int = 512, num_tokens: int = 4096, speaker_dim: int = 192,
                  text_encoder: dict | None = None, width: int = 1024, depth: int = 14, num_heads: int = 16,
                  hidden: int = 4096, max_length: int = 5000, smoothing: float = 0.0, per_token: bool = True) -> None:
@@ -73,6 +75,14 @@ class CosyVoiceRelativeLM(SpeechLM):
                                    (r"^llm_decoder\.", "token_head.linear."),
                                    (r"^text_encoder_affine_layer\.", "text_proj."),
                                    (r"^spk_embed_affine_layer\.", "speaker_proj."), *STACK])
+
+    def original_keys(self, state: State) -> State:
+        return rename_keys(state, [(r"^backbone\.", "llm."), (r"^special_embedding\.", "llm_embedding."),
+                                   (r"^token_head\.linear\.", "llm_decoder."),
+                                   (r"^text_proj\.", "text_encoder_affine_layer."),
+                                   (r"^speaker_proj\.", "spk_embed_affine_layer."),
+                                   *original_stack_keys("llm", numbered_norms=True),
+                                   *original_stack_keys("text_encoder")])
 
     @property
     def layout(self) -> Layout:

@@ -22,7 +22,7 @@ from photophone.generators.conditions import Condition
 from photophone.generators.sampler import Sampler, option, temperature_option
 from photophone.kernels.sampling import draw
 from photophone.layers.left_padding import attention_mask, pad_left, positions
-from photophone.layers.llama_block import LlamaStack, convert_llama_keys
+from photophone.layers.llama_block import LlamaStack, convert_llama_keys, original_llama_keys
 from photophone.layers.rotary import sequence_rotary
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
@@ -76,6 +76,7 @@ class SparkTTS(OriginalCheckpoint, Generator):
     Condition = PromptIds
     Sampler = SparkSampler
     streams = True
+    original_file = "LLM/model.safetensors"
 
     def __init__(self, vocab_size: int = 166000, width: int = 896, depth: int = 24, num_heads: int = 14,
                  num_kv_heads: int = 2, hidden: int = 4864, eps: float = 1e-6, rotary_base: float = 1_000_000.0,
@@ -92,6 +93,11 @@ class SparkTTS(OriginalCheckpoint, Generator):
         """Official keys to ours."""
         state = rename_keys(state, [(r"^model\.embed_tokens\.", "embedding."), (r"^lm_head\.", "output.")])
         return convert_llama_keys(state, "model.", "backbone.")
+
+    def original_keys(self, state: State) -> State:
+        names = {"embedding.weight": "model.embed_tokens.weight", "output.weight": "lm_head.weight"}
+        stack = original_llama_keys(state, "backbone.", "model.", self.config.num_heads, self.config.num_kv_heads)
+        return {**stack, **{names[key]: value for key, value in state.items() if key in names}}
 
     @classmethod
     def prepare_state_dict(cls, state: State, config: Mapping[str, Any]) -> State:

@@ -29,7 +29,7 @@ from photophone.heads.base import is_guided
 from photophone.heads.prefix_dit import PrefixDiTHead, pack_condition
 from photophone.layers.flow import sway_grid, without_first_steps
 from photophone.layers.left_padding import attention_mask, positions
-from photophone.layers.llama_block import LlamaStack, convert_llama_keys
+from photophone.layers.llama_block import LlamaStack, convert_llama_keys, original_llama_keys
 from photophone.layers.rotary import sequence_rotary
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 from photophone.quantizers.fsq import ScalarBottleneck
@@ -48,6 +48,17 @@ KEYS = [(r"^base_lm\.embed_tokens\.", "text_embedding."), (r"^feat_encoder\.in_p
         (r"^fsq_layer\.out_proj\.", "state_bottleneck.project_out."), (r"^enc_to_lm_proj\.", "patch_to_lm."),
         (r"^lm_to_dit_proj\.", "lm_to_head."), (r"^res_to_dit_proj\.", "residual_to_head."),
         (r"^fusion_concat_proj\.", "fuse.")]
+ORIGINAL = [
+    (r"^text_embedding\.", "base_lm.embed_tokens."), (r"^patch_encoder\.input_proj\.", "feat_encoder.in_proj."),
+    (r"^patch_encoder\.summary$", "feat_encoder.special_token"), (r"^token_head\.net\.", "feat_decoder.estimator."),
+    (r"\.estimator\.input_proj\.", ".estimator.in_proj."), (r"\.estimator\.previous_proj\.", ".estimator.cond_proj."),
+    (r"\.estimator\.output_proj\.", ".estimator.out_proj."), (r"\.time_embed\.mlp\.", ".time_mlp."),
+    (r"\.step_embed\.mlp\.", ".delta_time_mlp."), (r"_mlp\.0\.", "_mlp.linear_1."), (r"_mlp\.2\.", "_mlp.linear_2."),
+    (r"^state_bottleneck\.project_in\.", "fsq_layer.in_proj."),
+    (r"^state_bottleneck\.project_out\.", "fsq_layer.out_proj."), (r"^patch_to_lm\.", "enc_to_lm_proj."),
+    (r"^lm_to_head\.", "lm_to_dit_proj."), (r"^residual_to_head\.", "res_to_dit_proj."),
+    (r"^fuse\.", "fusion_concat_proj.")]
+"""Our keys, and the authors'."""
 
 
 class PatchEncoder(nn.Module):
@@ -96,6 +107,7 @@ class VoxCPM(OriginalCheckpoint, Generator):
     streams = True
     CONTAINERS = ("state_dict",)
     DROPPED_KEYS = ("audio_vae.*",)  # a codec of its own
+    original_file = "model.safetensors"
 
     def __init__(self, vocab_size: int = 73448, width: int = 1024, depth: int = 24, num_heads: int = 16,
                  hidden: int = 4096, num_kv_heads: int = 2, head_dim: int | None = None, residual_depth: int = 6,
@@ -154,6 +166,15 @@ class VoxCPM(OriginalCheckpoint, Generator):
             state = others | convert_llama_keys(parts, prefix, target)
         return rename_keys(state, KEYS)
 
+    def original_keys(self, state: State) -> State:
+        made: State = {}
+        for theirs, ours in STACKS.items():
+            attention = self.get_submodule(f"{ours}blocks.0.attention")
+            made |= original_llama_keys(state, ours, theirs, attention.num_heads, attention.num_kv_heads)
+        others = {key: value for key, value in state.items() if not key.startswith(tuple(STACKS.values()))}
+        made |= rename_keys(others, ORIGINAL)
+        return {key: value[None] if key == "feat_encoder.special_token" else value for key, value in made.items()}
+
     # what both training and sampling do -------------------------------------------------------------------------
 
     def embed(self, sequence: SpeechSequence) -> tuple[Tensor, Tensor]:
@@ -161,7 +182,7 @@ class VoxCPM(OriginalCheckpoint, Generator):
         audio = sequence.audio_mask
         patches = torch.zeros(*audio.shape, self.config.width, dtype=self.dtype, device=self.device)
         if audio.any():
-            patches[audio] = self.embed_patches(sequence.patches[audio])
+            patches[audio] = self.embed_patches(sequence.patches[audio]).to(patches)  # autocast may make it shorter
         text = self.text_embedding(sequence.text_ids) * self.config.embedding_scale
         return torch.where(audio[..., None], patches, text), patches
 

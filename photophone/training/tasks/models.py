@@ -1,4 +1,4 @@
-"""Which models a training config can name: a closed table of families, and the models of the registry."""
+"""Which models a training config can name or start from: families, models of the registry, official checkpoints."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from photophone.core.model import Model
-from photophone.loading.registry import find, training_families
-from photophone.loading.saved import saved_class
+from photophone.loading.chains import read_config, settings_of
+from photophone.loading.hub import find_checkpoint
+from photophone.loading.registry import REGISTRY, find, load_original, training_families
+from photophone.loading.saved import is_saved_model, saved_class
 
 TOKENIZERS = training_families("image_tokenizer")
 """Targets of image tokenizers, by the names that ``model.family`` may have."""
@@ -52,7 +54,8 @@ def build_model(settings: dict[str, Any], families: dict[str, str], default: str
 
     Args:
         settings, families, default: see :func:`choose_class`.
-        init_from: folder of a saved model to start from; ``settings`` then replace parts of its config.
+        init_from: what to start from: folder of a saved model, or an official checkpoint, see
+            :func:`official_source`; ``settings`` then replace parts of its config.
         sizes: arguments that follow from tokenizer and data; those that the class has and ``settings`` do not give.
 
     Raises:
@@ -60,7 +63,9 @@ def build_model(settings: dict[str, Any], families: dict[str, str], default: str
         TypeError: an argument that the class does not have.
     """
     sizes = sizes or {}
-    if init_from is not None:
+    if init_from is not None and not is_saved_model(init_from):
+        model = load_official(settings, families, init_from)
+    elif init_from is not None:
         model_class, arguments = saved_class(init_from, Model), dict(settings)
         named = {arguments.pop("family", None), arguments.pop("name", None)} - {None}
         if f"{model_class.__module__}:{model_class.__name__}" not in families.values() or named:
@@ -77,3 +82,41 @@ def build_model(settings: dict[str, Any], families: dict[str, str], default: str
         if (list(own) if isinstance(own, list | tuple) else own) != value:
             raise ValueError(f"model: {key} is {own!r}, but tokenizer and data have {value!r}")
     return model
+
+
+def official_source(settings: dict[str, Any], init_from: str | Path) -> tuple[str, str | Path | None]:
+    """What official checkpoint a config starts from.
+
+    Args:
+        settings: of the model; ``name`` says what a file, folder or hub id holds.
+        init_from: an official file or folder or a hub id; or a name of the registry, for its hub id.
+
+    Returns:
+        Name of the registry, and where the checkpoint is (None: its hub id).
+
+    Raises:
+        ValueError: there is no name, or two that differ.
+    """
+    name, registered = settings.get("name"), str(init_from) in REGISTRY
+    if registered and name in (None, init_from):
+        return str(init_from), None
+    if name is None or registered:
+        raise ValueError(f"init_from {init_from} is no saved model (config.json and "
+                         f"diffusion_pytorch_model.safetensors) and model.name is {name!r}; give one name of the "
+                         "registry, such as model.name=voxcpm-0.5b for a published folder; `photophone models` lists "
+                         "all")
+    return str(name), init_from
+
+
+def load_official(settings: dict[str, Any], families: dict[str, str], init_from: str | Path) -> Model:
+    """A model with the weights of an official checkpoint; the config.json beside these says its sizes, if there is one.
+
+    Raises:
+        ValueError: no such checkpoint, or one of a model that this script does not train.
+    """
+    name, source = official_source(settings, init_from)
+    arguments = {key: value for key, value in settings.items() if key != "name"}
+    model_class, _ = choose_class({"name": name, **arguments}, families, name)
+    path, _ = find_checkpoint(find(name), source)
+    sizes = settings_of(name, read_config(path.parent)) if hasattr(model_class, "convert_config") else {}
+    return load_original(name, path, **{**sizes, **arguments})

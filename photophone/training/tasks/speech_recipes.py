@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,13 +19,17 @@ from photophone.data.speech_examples import SpeechExamples
 from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.generators.few_steps import without_flow_map
 from photophone.generators.speech_ar.model import SpeechFlowAR
-from photophone.loading.saved import saved_class
+from photophone.loading.hub import find_checkpoint
+from photophone.loading.registry import find
+from photophone.loading.saved import is_saved_model, saved_class
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.task import Task
 from photophone.training.losses.speech_features import WhisperFeatures
 from photophone.training.tasks.codec import CodecTask, CodecWeights
 from photophone.training.tasks.enhancer import EnhancerTask, EnhancerWeights
-from photophone.training.tasks.models import GENERATORS, build_model, choose_class
+from photophone.training.tasks.lora import LoraSettings
+from photophone.training.tasks.models import GENERATORS, build_model, choose_class, official_source
+from photophone.training.tasks.original_export import Release
 from photophone.training.tasks.speech_generator import AlignedSpeech, SpeechGeneratorTask
 from photophone.training.tasks.speech_lm import SpeechLMTask
 from photophone.training.tasks.speech_units import SpeechUnitsTask
@@ -120,8 +125,10 @@ def speech_generator_task(config: TrainConfig) -> Task:
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
     """
-    if config.init_from:
+    if config.init_from and is_saved_model(config.init_from):
         model_class = saved_class(config.init_from, Model)
+    elif config.init_from:
+        model_class = find(official_source(config.model, config.init_from)[0]).load_class()
     else:
         model_class, _ = choose_class(config.model, GENERATORS, "speech-ar")
     return aligned_speech_task(config) if issubclass(model_class, SpeechFlowAR) else speech_lm_task(config)
@@ -130,7 +137,9 @@ def speech_generator_task(config: TrainConfig) -> Task:
 def speech_lm_task(config: TrainConfig) -> SpeechLMTask:
     """A language model of speech, on files of :mod:`photophone.data.speech_examples`.
 
-    ``task`` holds ``positions``, see :class:`SpeechLMTask`, and ``more_data`` (further files).
+    ``task`` holds ``positions``, see :class:`SpeechLMTask`, ``more_data`` (further files) and ``lora`` (fields of
+    :class:`LoraSettings`). ``init_from`` may be official: a published folder, which the export then completes, a file,
+    a hub id (with ``model.name``), or a name of the registry.
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
@@ -138,8 +147,18 @@ def speech_lm_task(config: TrainConfig) -> SpeechLMTask:
     settings = dict(config.task)
     data = SpeechExamples(config.data, *settings.pop("more_data", []))
     validation = SpeechExamples(config.validation) if config.validation else None
+    lora = settings.pop("lora", None)
     model = build_model(config.model, GENERATORS, "speech-ar", init_from=config.init_from)
-    return SpeechLMTask(model, data, validation, **settings)
+    return SpeechLMTask(model, data, validation, lora=None if lora is None else LoraSettings(**lora),
+                        release=release_of(config), base=config.init_from, **settings)
+
+
+def release_of(config: TrainConfig) -> Release | None:
+    """The published folder that a training starts from, if it starts from one."""
+    if not config.init_from or is_saved_model(config.init_from) or not Path(config.init_from).is_dir():
+        return None
+    name, folder = official_source(config.model, config.init_from)
+    return Release(Path(folder), find_checkpoint(find(name), folder)[0])
 
 
 def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
