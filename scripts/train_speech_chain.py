@@ -12,15 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from photophone.codecs.hift.model import HiFT
 from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
 from photophone.codecs.speech_units.onnx_write import write_voice_network
 from photophone.codecs.speech_units.s3 import S3Tokenizer
 from photophone.core.command import run_command
+from photophone.core.tokens import Tokens
 from photophone.data.audio import write_audio
 from photophone.data.speech import SpeechDataset, prepare_speech, resample_prepared
-from photophone.data.speech_examples import SpeechExamples
 from photophone.evaluation.tasks.speech import our_voice, read_test_sentences
 from photophone.text.phonemes import phonemize
 from photophone.training.cosyvoice_chain import (
@@ -31,6 +33,7 @@ from photophone.training.cosyvoice_chain import (
     hear_words,
     load_release_folder,
     make_vocabulary,
+    without_pauses,
     write_flow_examples,
     write_lm_examples,
     write_release_folder,
@@ -44,10 +47,10 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 SPLITS = ("train", "val")
 STAGES = ("data", "units", "tokens", "frames", "llm", "flow", "hift", "folder", "evaluate")
 HIGH, LOW = 24000, 16000
-VOCABULARY_SIZE = 768
+VOCABULARY_SIZE, UNIT_SECONDS = 768, 0.04
 VOICE_SECONDS = 3
 """Of the recording that the chain speaks with, about."""
-COPIES, DROPOUT = 3, 0.1
+COPIES, DROPOUT = 1, 0.1
 """Of each text, with words cut otherwise; see :func:`photophone.training.cosyvoice_chain.write_lm_examples`."""
 
 
@@ -71,7 +74,7 @@ def make_data(folder: Path, sentences: Path) -> None:
 
 
 def make_tokens(folder: Path) -> None:
-    """The vocabulary, and examples of the language model."""
+    """The vocabulary, the units of all clips, and examples of the language model."""
     vocabulary = folder / VOCABULARY
     tokenizer = S3Tokenizer.from_pretrained(folder / "units" / "export").eval()
     for split in SPLITS:
@@ -79,10 +82,12 @@ def make_tokens(folder: Path) -> None:
         texts = [fields["text"] for fields in data.fields]
         if not vocabulary.exists():
             make_vocabulary(texts, vocabulary, VOCABULARY_SIZE)
-        if not examples(folder, split, "llm").exists():
-            copies = COPIES if split == "train" else 0
-            write_lm_examples(examples(folder, split, "llm"), texts, encode_units(tokenizer, data), vocabulary,
-                              copies=copies, dropout=DROPOUT)
+        units = encode_units(tokenizer, data)
+        Tokens(pad_sequence(units, batch_first=True), torch.tensor([len(row) for row in units])).save(
+            folder / "data" / f"units-{split}.safetensors")
+        spoken = [row[part] for row, part in zip(units, without_pauses(units, data, UNIT_SECONDS), strict=True)]
+        copies = COPIES if split == "train" else 0
+        write_lm_examples(examples(folder, split, "llm"), texts, spoken, vocabulary, copies=copies, dropout=DROPOUT)
 
 
 def make_frames(folder: Path) -> None:
@@ -92,10 +97,11 @@ def make_frames(folder: Path) -> None:
         write_voice_network(network)
     speaker, vocoder = CAMPlusSpeaker(network), HiFT()  # for its frames alone
     for split in SPLITS:
-        if not examples(folder, split, "flow").exists():
-            low, high = SpeechDataset(speech(folder, split, LOW)), SpeechDataset(speech(folder, split, HIGH))
-            units = SpeechExamples(examples(folder, split, "llm")).tokens[:len(low)]  # copies come behind
-            write_flow_examples(examples(folder, split, "flow"), units, high, vocoder, speaker, low)
+        low, high = SpeechDataset(speech(folder, split, LOW)), SpeechDataset(speech(folder, split, HIGH))
+        tokens = Tokens.load(folder / "data" / f"units-{split}.safetensors")
+        units = [row[mask] for row, mask in zip(tokens.values, tokens.mask, strict=True)]
+        write_flow_examples(examples(folder, split, "flow"), units, without_pauses(units, low, UNIT_SECONDS), high,
+                            vocoder, speaker, low)
 
 
 def train(folder: Path, part: str, build: Callable[[TrainConfig], Task], files: tuple[Path, Path],
