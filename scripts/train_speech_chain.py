@@ -7,7 +7,8 @@ sentences are a .csv with the columns text, phonemes and split, spoken by the vo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,12 +39,9 @@ from photophone.training.cosyvoice_chain import (
     write_lm_examples,
     write_release_folder,
 )
-from photophone.training.loop.config import TrainConfig, load_config
-from photophone.training.loop.task import Task
-from photophone.training.loop.trainer import Trainer
-from photophone.training.tasks.speech_recipes import codec_task, speech_generator_task
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+SCRIPTS = Path(__file__).parent
+CONFIGS = SCRIPTS.parent / "configs"
 SPLITS = ("train", "val")
 STAGES = ("data", "units", "tokens", "frames", "llm", "flow", "hift", "folder", "evaluate")
 HIGH, LOW = 24000, 16000
@@ -78,6 +76,8 @@ def make_tokens(folder: Path) -> None:
     vocabulary = folder / VOCABULARY
     tokenizer = S3Tokenizer.from_pretrained(folder / "units" / "export").eval()
     for split in SPLITS:
+        if examples(folder, split, "llm").exists():
+            continue
         data = SpeechDataset(speech(folder, split, LOW))
         texts = [fields["text"] for fields in data.fields]
         if not vocabulary.exists():
@@ -97,6 +97,8 @@ def make_frames(folder: Path) -> None:
         write_voice_network(network)
     speaker, vocoder = CAMPlusSpeaker(network), HiFT()  # for its frames alone
     for split in SPLITS:
+        if examples(folder, split, "flow").exists():
+            continue
         low, high = SpeechDataset(speech(folder, split, LOW)), SpeechDataset(speech(folder, split, HIGH))
         tokens = Tokens.load(folder / "data" / f"units-{split}.safetensors")
         units = [row[mask] for row, mask in zip(tokens.values, tokens.mask, strict=True)]
@@ -104,12 +106,17 @@ def make_frames(folder: Path) -> None:
                             vocoder, speaker, low)
 
 
-def train(folder: Path, part: str, build: Callable[[TrainConfig], Task], files: tuple[Path, Path],
-          overrides: list[str]) -> None:
-    """Train a part to the end of its settings, from where it stands."""
-    config = load_config(CONFIGS / f"small_cosyvoice_{part}.yaml",
-                         [f"data={files[0]}", f"validation={files[1]}", *overrides])
-    Trainer(build(config), config, folder / part, resume=True).run()
+def train(folder: Path, part: str, script: str, files: tuple[Path, Path], overrides: list[str]) -> None:
+    """Train a part to the end of its settings, from where it stands, in a process of its own: precision is chosen once.
+
+    Raises:
+        SystemExit: what the training ended with, when it did not reach its end.
+    """
+    command = [sys.executable, str(SCRIPTS / script), "--config", str(CONFIGS / f"small_cosyvoice_{part}.yaml"),
+               "--output", str(folder / part), "--resume", f"data={files[0]}", f"validation={files[1]}", *overrides]
+    ended = subprocess.run(command, check=False).returncode
+    if ended:
+        sys.exit(ended)
 
 
 def evaluate(folder: Path, sentences: Path, count: int, transcript: bool) -> None:
@@ -163,7 +170,7 @@ def main() -> None:
         else:
             rate = {"units": LOW, "hift": HIGH}.get(stage)
             files = tuple(speech(folder, split, rate) if rate else examples(folder, split, stage) for split in SPLITS)
-            train(folder, stage, codec_task if rate else speech_generator_task, files, arguments.set)
+            train(folder, stage, "train_codec.py" if rate else "train_tts.py", files, arguments.set)
 
 
 if __name__ == "__main__":

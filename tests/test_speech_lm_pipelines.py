@@ -227,7 +227,8 @@ def spark(tmp_path_factory):
     (folder / "LLM").mkdir()
     vocabulary.save_pretrained(folder / "LLM")
     stack = original_llama_keys(lm.state_dict(), "backbone.", "model.", lm.config.num_heads, lm.config.num_kv_heads)
-    save_file({**stack, "model.embed_tokens.weight": lm.embedding.weight.detach()}, folder / "LLM" / "model.safetensors")
+    stack["model.embed_tokens.weight"] = lm.embedding.weight.detach()
+    save_file(stack, folder / "LLM" / "model.safetensors")
     names = {"vocab_size": "vocab_size", "hidden_size": "width", "num_hidden_layers": "depth",
              "num_attention_heads": "num_heads", "num_key_value_heads": "num_kv_heads", "intermediate_size": "hidden",
              "rms_norm_eps": "eps", "rope_theta": "rotary_base", "max_position_embeddings": "max_length"}
