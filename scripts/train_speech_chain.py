@@ -7,20 +7,23 @@ sentences are a .csv with the columns text, phonemes and split, spoken by the vo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from photophone.codecs.hift.model import HiFT
 from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
 from photophone.codecs.speech_units.onnx_write import write_voice_network
 from photophone.codecs.speech_units.s3 import S3Tokenizer
 from photophone.core.command import run_command
+from photophone.core.tokens import Tokens
 from photophone.data.audio import write_audio
 from photophone.data.speech import SpeechDataset, prepare_speech, resample_prepared
-from photophone.data.speech_examples import SpeechExamples
 from photophone.evaluation.tasks.speech import our_voice, read_test_sentences
 from photophone.text.phonemes import phonemize
 from photophone.training.cosyvoice_chain import (
@@ -31,23 +34,21 @@ from photophone.training.cosyvoice_chain import (
     hear_words,
     load_release_folder,
     make_vocabulary,
+    without_pauses,
     write_flow_examples,
     write_lm_examples,
     write_release_folder,
 )
-from photophone.training.loop.config import TrainConfig, load_config
-from photophone.training.loop.task import Task
-from photophone.training.loop.trainer import Trainer
-from photophone.training.tasks.speech_recipes import codec_task, speech_generator_task
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+SCRIPTS = Path(__file__).parent
+CONFIGS = SCRIPTS.parent / "configs"
 SPLITS = ("train", "val")
 STAGES = ("data", "units", "tokens", "frames", "llm", "flow", "hift", "folder", "evaluate")
 HIGH, LOW = 24000, 16000
-VOCABULARY_SIZE = 768
+VOCABULARY_SIZE, UNIT_SECONDS = 768, 0.04
 VOICE_SECONDS = 3
 """Of the recording that the chain speaks with, about."""
-COPIES, DROPOUT = 3, 0.1
+COPIES, DROPOUT = 1, 0.1
 """Of each text, with words cut otherwise; see :func:`photophone.training.cosyvoice_chain.write_lm_examples`."""
 
 
@@ -71,18 +72,22 @@ def make_data(folder: Path, sentences: Path) -> None:
 
 
 def make_tokens(folder: Path) -> None:
-    """The vocabulary, and examples of the language model."""
+    """The vocabulary, the units of all clips, and examples of the language model."""
     vocabulary = folder / VOCABULARY
     tokenizer = S3Tokenizer.from_pretrained(folder / "units" / "export").eval()
     for split in SPLITS:
+        if examples(folder, split, "llm").exists():
+            continue
         data = SpeechDataset(speech(folder, split, LOW))
         texts = [fields["text"] for fields in data.fields]
         if not vocabulary.exists():
             make_vocabulary(texts, vocabulary, VOCABULARY_SIZE)
-        if not examples(folder, split, "llm").exists():
-            copies = COPIES if split == "train" else 0
-            write_lm_examples(examples(folder, split, "llm"), texts, encode_units(tokenizer, data), vocabulary,
-                              copies=copies, dropout=DROPOUT)
+        units = encode_units(tokenizer, data)
+        Tokens(pad_sequence(units, batch_first=True), torch.tensor([len(row) for row in units])).save(
+            folder / "data" / f"units-{split}.safetensors")
+        spoken = [row[part] for row, part in zip(units, without_pauses(units, data, UNIT_SECONDS), strict=True)]
+        copies = COPIES if split == "train" else 0
+        write_lm_examples(examples(folder, split, "llm"), texts, spoken, vocabulary, copies=copies, dropout=DROPOUT)
 
 
 def make_frames(folder: Path) -> None:
@@ -92,18 +97,26 @@ def make_frames(folder: Path) -> None:
         write_voice_network(network)
     speaker, vocoder = CAMPlusSpeaker(network), HiFT()  # for its frames alone
     for split in SPLITS:
-        if not examples(folder, split, "flow").exists():
-            low, high = SpeechDataset(speech(folder, split, LOW)), SpeechDataset(speech(folder, split, HIGH))
-            units = SpeechExamples(examples(folder, split, "llm")).tokens[:len(low)]  # copies come behind
-            write_flow_examples(examples(folder, split, "flow"), units, high, vocoder, speaker, low)
+        if examples(folder, split, "flow").exists():
+            continue
+        low, high = SpeechDataset(speech(folder, split, LOW)), SpeechDataset(speech(folder, split, HIGH))
+        tokens = Tokens.load(folder / "data" / f"units-{split}.safetensors")
+        units = [row[mask] for row, mask in zip(tokens.values, tokens.mask, strict=True)]
+        write_flow_examples(examples(folder, split, "flow"), units, without_pauses(units, low, UNIT_SECONDS), high,
+                            vocoder, speaker, low)
 
 
-def train(folder: Path, part: str, build: Callable[[TrainConfig], Task], files: tuple[Path, Path],
-          overrides: list[str]) -> None:
-    """Train a part to the end of its settings, from where it stands."""
-    config = load_config(CONFIGS / f"small_cosyvoice_{part}.yaml",
-                         [f"data={files[0]}", f"validation={files[1]}", *overrides])
-    Trainer(build(config), config, folder / part, resume=True).run()
+def train(folder: Path, part: str, script: str, files: tuple[Path, Path], overrides: list[str]) -> None:
+    """Train a part to the end of its settings, from where it stands, in a process of its own: precision is chosen once.
+
+    Raises:
+        SystemExit: what the training ended with, when it did not reach its end.
+    """
+    command = [sys.executable, str(SCRIPTS / script), "--config", str(CONFIGS / f"small_cosyvoice_{part}.yaml"),
+               "--output", str(folder / part), "--resume", f"data={files[0]}", f"validation={files[1]}", *overrides]
+    ended = subprocess.run(command, check=False).returncode
+    if ended:
+        sys.exit(ended)
 
 
 def evaluate(folder: Path, sentences: Path, count: int, transcript: bool) -> None:
@@ -157,7 +170,7 @@ def main() -> None:
         else:
             rate = {"units": LOW, "hift": HIGH}.get(stage)
             files = tuple(speech(folder, split, rate) if rate else examples(folder, split, stage) for split in SPLITS)
-            train(folder, stage, codec_task if rate else speech_generator_task, files, arguments.set)
+            train(folder, stage, "train_codec.py" if rate else "train_tts.py", files, arguments.set)
 
 
 if __name__ == "__main__":

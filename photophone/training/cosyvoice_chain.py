@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from photophone.codecs.hift.model import HiFT
+from photophone.codecs.speech_units.blocks import HOP
 from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
 from photophone.codecs.speech_units.onnx_write import write_s3_onnx, write_voice_network
 from photophone.codecs.speech_units.s3 import S3Tokenizer
 from photophone.data.audio import write_audio
 from photophone.data.speech import SpeechDataset
-from photophone.data.speech_examples import write_examples
+from photophone.data.speech_examples import groups_of_like_length, write_examples
 from photophone.evaluation.metrics.audio import edit_distance
 from photophone.evaluation.metrics.judges import Transcriber
 from photophone.evaluation.metrics.spoken_words import spoken_words
@@ -31,6 +33,7 @@ from photophone.generators.cosyvoice.qwen_lm import CosyVoiceQwenLM
 from photophone.pipelines.speech_fronts import Voice
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.text.cosyvoice import cosyvoice_ids, load_cosyvoice_tokenizer
+from photophone.training.tasks.speech_units import spoken_units
 
 END_OF_TEXT = "<|endoftext|>"
 """The token of Qwen2 that ends texts, and pads them; nothing here reads it."""
@@ -84,33 +87,46 @@ def write_lm_examples(output: Path, texts: Sequence[str], units: Sequence[Tensor
 
 
 @torch.no_grad()
-def encode_units(tokenizer: S3Tokenizer, data: SpeechDataset) -> list[Tensor]:
-    """Speech tokens Long (N,) of each clip."""
-    return [tokenizer.encode(data.clip(index)[None, None]).values[0] for index in range(len(data))]
+def encode_units(tokenizer: S3Tokenizer, data: SpeechDataset, positions: int = 4000) -> list[Tensor]:
+    """Speech tokens Long (N,) of each clip, at most ``positions`` mel frames together, padding included."""
+    units: list[Tensor] = [torch.zeros(0)] * len(data)
+    for rows in groups_of_like_length(data.lengths // HOP, positions):
+        mels = [tokenizer.mel(data.clip(int(row))[None])[0].T for row in rows]
+        frames = torch.tensor([len(mel) for mel in mels])
+        states, counts = tokenizer.hidden(pad_sequence(mels, batch_first=True).transpose(1, 2), frames)
+        for row, values, count in zip(rows, tokenizer.quantize(states), counts.tolist(), strict=True):
+            units[row] = values[:count]
+    return units
+
+
+def without_pauses(units: Sequence[Tensor], data: SpeechDataset, seconds: float) -> list[slice]:
+    """Which units of each clip are kept: those between its first and last sounds, see :func:`spoken_units`."""
+    return [spoken_units(fields, len(row), seconds) for fields, row in zip(data.fields, units, strict=True)]
 
 
 @torch.no_grad()
-def write_flow_examples(output: Path, units: Sequence[Tensor], data: SpeechDataset, vocoder: HiFT,
-                        speaker: CAMPlusSpeaker, low: SpeechDataset, frames: int = 2) -> None:
+def write_flow_examples(output: Path, units: Sequence[Tensor], kept: Sequence[slice], data: SpeechDataset,
+                        vocoder: HiFT, speaker: CAMPlusSpeaker, low: SpeechDataset, frames: int = 2) -> None:
     """Examples of the flow: speech tokens of each clip, its mel frames, and the vector of its speaker.
 
     Args:
         output: the file.
         units: of each clip.
+        kept: which of them.
         data: the clips at the vocoder's rate.
         vocoder: makes the frames.
         speaker: makes the vectors.
         low: the clips at 16 kHz.
         frames: of a token.
     """
-    kept, mels, speakers = [], [], []
-    for index, tokens in enumerate(units):
+    tokens, mels, speakers = [], [], []
+    for index, (row, part) in enumerate(zip(units, kept, strict=True)):
         mel = vocoder.encode(data.clip(index)[None, None]).values[0]
-        count = min(len(tokens), len(mel) // frames)
-        kept.append(tokens[:count])
-        mels.append(mel[:count * frames])
+        last = min(part.stop, len(mel) // frames)
+        tokens.append(row[part.start:last])
+        mels.append(mel[part.start * frames:last * frames])
         speakers.append(speaker(low.clip(index)))
-    write_examples(output, kept, mels, torch.stack(speakers))
+    write_examples(output, tokens, mels, torch.stack(speakers))
 
 
 UNITS_FILE = "speech_tokenizer_v2.onnx"

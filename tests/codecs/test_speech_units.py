@@ -7,7 +7,7 @@ from onnx import helper
 from s3_onnx import without_key_bias, write_onnx
 from tiny import build
 
-from photophone import load_original
+from photophone import create_model, load_original
 from photophone.codecs.speech_units import s3
 from photophone.codecs.speech_units.blocks import windows
 from photophone.loading.onnx_file import read_onnx
@@ -65,7 +65,6 @@ def test_long_clips_are_read_in_windows(frames, monkeypatch):
 def test_onnx_files_give_the_same_units(name, tmp_path):
     torch.manual_seed(4)
     settings = {**TINY, **({"num_codes": 32} if "v1" in name else {})}
-    from photophone import create_model
     model = without_key_bias(create_model(name, **settings))
     file = write_onnx(model, tmp_path / f"{name}.onnx")
     loaded = load_original(name, file, **{**settings, "depth": 6})  # the file knows better
@@ -76,6 +75,8 @@ def test_onnx_files_give_the_same_units(name, tmp_path):
 
 
 def test_onnx_files_that_are_none_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no bias of the keys"):
+        write_onnx(build("s3-tokenizer-v2"), tmp_path / "biased.onnx")
     model = without_key_bias(build("s3-tokenizer-v2"))
     good = write_onnx(model, tmp_path / "good.onnx").read_bytes()
     for name, data in (("cut", good[:len(good) // 2]), ("text", b"no graph at all"), ("empty", b"")):

@@ -6,6 +6,7 @@ times that the teacher voice knows take the recogniser's place, frame by frame: 
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,13 @@ MARKS = "ˈˌːʰʲ"
 """They belong to the sound behind them."""
 SHORT_PAUSE = 0.06
 """Seconds below which the gap between two words is no pause but part of the next sound."""
+EDGE = 0.1
+"""Seconds of the pause before and behind a clip that are kept."""
 MELODY = 4
 """Further numbers that a unit tells: time since the sound began and until it ends, pitch, level."""
 REFERENCE_HZ = 200.0
+ALWAYS_LOW = 10.0
+"""So far below 0 a digit is 0 whatever the speech."""
 FAINT = 3e-4
 """Largest deviation of the noise that is added, because the teacher pauses in digital silence."""
 
@@ -51,6 +56,16 @@ def sounds_of(fields: dict) -> tuple[Tensor, Tensor]:
     if waiting and ends:
         ends[-1] = now
     return torch.tensor(names), torch.tensor(ends, dtype=torch.float64)
+
+
+def spoken_units(fields: dict, count: int, seconds: float) -> slice:
+    """The units of an aligned clip of ``count`` units between its first and last sounds, and EDGE around them."""
+    names, ends = sounds_of(fields)
+    begins, sounding = functional.pad(ends, (1, 0))[:-1], names != SYMBOLS.index(PAUSE)
+    if not sounding.any():
+        return slice(0, count)
+    first, last = float(begins[sounding][0]) - EDGE, float(ends[sounding][-1]) + EDGE
+    return slice(max(int(first / seconds), 0), min(int(last / seconds) + 1, count))
 
 
 def pitch_at(pitch: list[int], times: Tensor) -> Tensor:
@@ -92,15 +107,20 @@ def unit_targets(fields: dict, count: int, seconds: float) -> tuple[Tensor, Tens
 class UnitsInTraining(nn.Module):
     """The tokenizer, and what reads its units in training.
 
+    Each digit is normalised over the batch before it is rounded, else most of them soon have one value for all speech;
+    :meth:`folded` puts that into the layer in front, so the tokenizer of an export has nothing that the authors' lacks.
+
     Args:
         tokenizer: of version 2 or 3, with digits.
+        digits: that tell something; the others are always 0, so the units lie below ``3**digits``.
         width: of the reader.
     """
 
-    def __init__(self, tokenizer: S3Tokenizer, width: int = 256) -> None:
+    def __init__(self, tokenizer: S3Tokenizer, digits: int = FSQ_DIGITS, width: int = 256) -> None:
         super().__init__()
-        self.tokenizer = tokenizer
-        self.reader = nn.Sequential(nn.Linear(FSQ_DIGITS, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
+        self.tokenizer, self.digits = tokenizer, digits
+        self.norm = nn.BatchNorm1d(digits, affine=False, momentum=0.05)
+        self.reader = nn.Sequential(nn.Linear(digits, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
                                     nn.Linear(width, HALVES * len(SYMBOLS) + MELODY))
         for block in tokenizer.blocks:  # the authors' keys have no bias, so none may be learned
             bias = block.to_qkv.bias
@@ -109,13 +129,25 @@ class UnitsInTraining(nn.Module):
             bias.register_hook(lambda gradient, keys=keys: (gradient.view(3, -1) * keys.to(gradient)).flatten())
 
     def forward(self, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, N, HALVES, S) and melody (B, N, MELODY) of mel frames (B, bands, F), and units of each row."""
+        """Logits (M, HALVES, S) and melody (M, MELODY) of all units of mel frames (B, bands, F), and bool (B, N) that
+        tells where they are."""
         states, counts = self.tokenizer.hidden(mel, frames)
-        digits = self.tokenizer.to_digits(states).float().tanh() * FSQ_SHRINK
+        mask = length_mask(counts, states.shape[1])
+        digits = self.norm(self.tokenizer.to_digits(states[mask])[:, :self.digits].float()).tanh() * FSQ_SHRINK
         digits = digits + (digits.round() - digits).detach()  # the gradient passes the rounding
         told = self.reader(digits).float()
-        logits = told[..., MELODY:].unflatten(-1, (HALVES, len(SYMBOLS)))
-        return logits, told[..., :MELODY], counts
+        return told[:, MELODY:].unflatten(-1, (HALVES, len(SYMBOLS))), told[:, :MELODY], mask
+
+    @torch.no_grad()
+    def folded(self) -> S3Tokenizer:
+        """A copy of the tokenizer whose digits come normalised."""
+        tokenizer = copy.deepcopy(self.tokenizer)
+        scale = (self.norm.running_var + self.norm.eps).rsqrt()
+        layer, used = tokenizer.to_digits, slice(0, self.digits)
+        layer.weight[used] *= scale[:, None]
+        layer.bias[used] = (layer.bias[used] - self.norm.running_mean) * scale
+        layer.weight[self.digits:], layer.bias[self.digits:] = 0, -ALWAYS_LOW
+        return tokenizer
 
 
 class SpeechUnitsTask(Task):
@@ -126,6 +158,7 @@ class SpeechUnitsTask(Task):
         data: clips at 16 kHz with phonemes, seconds_per_phoneme and pitch.
         validation: held-apart clips, or None.
         melody: weight of the melody beside the sounds.
+        digits: of a unit that tell something; see :class:`UnitsInTraining`.
         seconds: of a batch, padding included; see :class:`photophone.training.tasks.speech_lm.SpeechLMTask`.
 
     Raises:
@@ -133,12 +166,13 @@ class SpeechUnitsTask(Task):
     """
 
     def __init__(self, tokenizer: S3Tokenizer, data: SpeechDataset, validation: SpeechDataset | None = None,
-                 melody: float = 0.5, seconds: float = 60.0) -> None:
+                 melody: float = 0.5, seconds: float = 60.0, digits: int = FSQ_DIGITS) -> None:
         for part in filter(None, (data, validation)):
             if part.sample_rate != SAMPLE_RATE or any("pitch" not in fields for fields in part.fields):
                 raise ValueError(f"the tokenizer learns from aligned speech with pitch at {SAMPLE_RATE} Hz, got "
                                  f"{part.sample_rate} Hz; prepare sentences (.csv) with --sample-rate {SAMPLE_RATE}")
-        self.model, self.data, self.validation, self.melody = UnitsInTraining(tokenizer), data, validation, melody
+        self.model, self.data = UnitsInTraining(tokenizer, digits), data
+        self.validation, self.melody = validation, melody
         self.positions = int(seconds * SAMPLE_RATE)
         self.groups = groups_of_like_length(data.lengths, self.positions)
         self.num_examples = len(self.groups)
@@ -166,27 +200,24 @@ class SpeechUnitsTask(Task):
                 "sounds": pad_sequence(sounds, batch_first=True), "melody": pad_sequence(melodies, batch_first=True)}
 
     def loss(self, model: nn.Module, batch: dict[str, Any], step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, melody, counts = model(batch["mel"], batch["frames"])
-        mask = length_mask(counts, batch["sounds"].shape[1])
-        logits, sounds = logits[mask], batch["sounds"][mask]
+        logits, melody, mask = model(batch["mel"], batch["frames"])
+        sounds = batch["sounds"][mask]
         error = functional.cross_entropy(logits.flatten(0, 1), sounds.flatten())
-        distance = (melody - batch["melody"])[mask].square().mean()
+        distance = (melody - batch["melody"][mask]).square().mean()
         right = (logits.argmax(dim=-1) == sounds).float().mean()
         return error + self.melody * distance, {"sounds": error, "melody": distance, "accuracy": right}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Losses on held-apart clips, and how many different units they have."""
+        """Losses on held-apart clips."""
         if self.validation is None:
             return {}
         totals: dict[str, list[float]] = {}
-        units = set()
         for rows in groups_of_like_length(self.validation.lengths, self.positions):
             batch = self.clips(self.validation, rows, np.random.default_rng(0))
             _, metrics = self.loss(model, {name: value.to(model.tokenizer.device) for name, value in batch.items()}, 0)
             for name, value in metrics.items():
                 totals.setdefault(f"validation_{name}", []).append(float(value))
-            units.update(model.tokenizer.encode(self.validation.clip(int(rows[0]))[None, None]).values[0].tolist())
-        return {name: float(np.mean(values)) for name, values in totals.items()} | {"different_units": len(units)}
+        return {name: float(np.mean(values)) for name, values in totals.items()}
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        model.tokenizer.save_pretrained(folder)
+        model.folded().save_pretrained(folder)
