@@ -103,6 +103,7 @@ class CodecTask(Task):
         audio, weights = batch["audio"], self.weights
         output = model(audio)
         made, metrics = output.media, output.metrics
+        audio = audio if output.target is None else output.target
         compared = slice(self.codec.fade_in, made.shape[-1])  # codecs may lose the end of a clip
         made, audio = made[..., compared], audio[..., compared]
         terms = self.spectral.to(audio.device)(made, audio)

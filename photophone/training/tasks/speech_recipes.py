@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from photophone.codecs.bicodec.model import BiCodec
 from photophone.codecs.stream_codec.model import StreamCodec
 from photophone.codecs.vocos.model import Vocos
 from photophone.core.tokens import Tokens
@@ -16,12 +17,14 @@ from photophone.generators.few_steps import without_flow_map
 from photophone.generators.speech_ar.model import SpeechFlowAR
 from photophone.training.loop.config import TrainConfig
 from photophone.training.losses.speech_features import WhisperFeatures
+from photophone.training.tasks.bicodec_units import BiCodecUnitsTask, UnitWeights
 from photophone.training.tasks.codec import CodecTask, CodecWeights
 from photophone.training.tasks.enhancer import EnhancerTask, EnhancerWeights
 from photophone.training.tasks.speech_generator import AlignedSpeech, SpeechGeneratorTask
 
-CODECS = {"stream": StreamCodec, "vocos": Vocos}
-"""What ``task.codec`` of a codec's training may be."""
+CODECS = {"bicodec": BiCodec, "stream": StreamCodec, "vocos": Vocos}
+"""What ``task.codec`` of a codec's training may be, beside UNITS."""
+UNITS = "bicodec-units"
 
 
 def take(settings: dict[str, Any], name: str) -> Any:
@@ -47,11 +50,12 @@ def build_part(model_class: type, config: TrainConfig, **sizes: Any) -> Any:
     return model_class(**arguments)
 
 
-def codec_task(config: TrainConfig) -> CodecTask:
+def codec_task(config: TrainConfig) -> CodecTask | BiCodecUnitsTask:
     """The task of ``train_codec.py``.
 
     ``task`` holds the fields of :class:`CodecWeights`, and beside them: ``codec`` (a key of ``CODECS``, stream when not
-    given); ``more_data`` (further prepared files); ``freeze_encoder``.
+    given); ``more_data`` (further prepared files); ``freeze_encoder``. ``codec: bicodec-units`` is the first stage of
+    BiCodec, with the fields of :class:`photophone.training.tasks.bicodec_units.UnitWeights`.
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
@@ -60,10 +64,12 @@ def codec_task(config: TrainConfig) -> CodecTask:
     freeze_encoder = settings.pop("freeze_encoder", False)
     data = SpeechDataset(config.data, *settings.pop("more_data", []))
     kind = settings.pop("codec", "stream")
+    validation = SpeechDataset(config.validation) if config.validation else None
+    if kind == UNITS:
+        return BiCodecUnitsTask(build_part(BiCodec, config), data, validation, UnitWeights(**settings))
     if kind not in CODECS:
         raise ValueError(f"task.codec must be one of {', '.join(CODECS)}, got {kind!r}")
     codec = build_part(CODECS[kind], config)
-    validation = SpeechDataset(config.validation) if config.validation else None
     return CodecTask(codec, data, validation, CodecWeights(**settings), freeze_encoder)
 
 
