@@ -4,10 +4,8 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 from s3_onnx import without_key_bias, write_onnx
 from safetensors.torch import save_file
 from tiny import arguments
@@ -15,7 +13,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from photophone import TextToSpeechPipeline, Voice, VoiceAttributes, create_model
+from photophone.codecs.speech_units.onnx_write import write_voice_network
 from photophone.decoding.loop import DecodingStopped
+from photophone.layers.llama_block import original_llama_keys
 from photophone.loading.registry import find
 from photophone.text.cosyvoice import added_tokens, load_cosyvoice_tokenizer
 
@@ -44,26 +44,6 @@ def byte_vocabulary(added=()):
     return made
 
 
-def official_qwen(state, prefix, kv_heads, heads):
-    """Qwen2's official keys for those of our stack at "backbone."."""
-    made, names = {}, {"blocks.": "layers.", "norm1": "input_layernorm", "norm2": "post_attention_layernorm",
-                       "attention.to_out": "self_attn.o_proj", "feed_forward.gate": "mlp.gate_proj",
-                       "feed_forward.value": "mlp.up_proj", "feed_forward.out": "mlp.down_proj"}
-    for key, value in state.items():
-        if not key.startswith("backbone."):
-            continue
-        name = key.removeprefix("backbone.")
-        for ours, theirs in names.items():
-            name = name.replace(ours, theirs)
-        if "to_qkv" in name:
-            size = len(value) // (heads + 2 * kv_heads)
-            for part, piece in zip("qkv", value.split([heads * size, kv_heads * size, kv_heads * size])):
-                made[prefix + name.replace("attention.to_qkv", f"self_attn.{part}_proj")] = piece.clone()
-        else:
-            made[prefix + name] = value
-    return made
-
-
 def built(name, seed=0, **settings):
     """The tiny model of an entry, with larger weights so that what it makes differs."""
     torch.manual_seed(seed)
@@ -72,19 +52,6 @@ def built(name, seed=0, **settings):
         for weight in model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
     return model.eval()
-
-
-def write_campplus(path, width):
-    """A network that reads kaldi frames (1, T, 80) and gives a vector: their mean over time, mixed."""
-    generator = np.random.default_rng(0)
-    weights = [helper.make_tensor("w", TensorProto.FLOAT, [80, width], generator.normal(size=(80, width)).flatten()),
-               helper.make_tensor("axes", TensorProto.INT64, [1], [1])]
-    nodes = [helper.make_node("Abs", ["feats"], ["size"]),
-             helper.make_node("ReduceMean", ["size", "axes"], ["mean"], keepdims=0),
-             helper.make_node("MatMul", ["mean", "w"], ["embedding"])]
-    graph = helper.make_graph(nodes, "cam", [helper.make_tensor_value_info("feats", TensorProto.FLOAT, [1, None, 80])],
-                              [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, width])], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
 
 
 def part_configs(name):
@@ -102,18 +69,12 @@ def part_configs(name):
 def write_cosyvoice(folder, name):
     """The folder of a tiny CosyVoice as its authors publish it."""
     configs = part_configs(name)
-    lm = built(name, 1, **configs["llm"])
-    own = lm.state_dict()
-    state = official_qwen(own, "llm.model.model.", lm.config.num_kv_heads, lm.config.num_heads)
-    names = {"text_embedding.weight": "llm.model.model.embed_tokens.weight", "special_embedding.weight":
-             "llm_embedding.weight", "speech_embedding.weight": "speech_embedding.weight",
-             "token_head.linear.weight": "llm_decoder.weight", "token_head.linear.bias": "llm_decoder.bias"}
-    torch.save({**state, **{names[key]: value for key, value in own.items() if key in names}}, folder / "llm.pt")
+    built(name, 1, **configs["llm"]).save_original(folder)
     built(f"{name}-flow", 2, **configs["flow"]).save_pretrained(folder / "flow")
     built(f"{name}-hift", 3, **configs["hift"]).save_pretrained(folder / "hift")
     units = create_model(f"s3-tokenizer-v{2 + (name == 'cosyvoice3-0.5b')}", **configs["units"])
     write_onnx(without_key_bias(units), folder / f"speech_tokenizer_v{2 + (name == 'cosyvoice3-0.5b')}.onnx")
-    write_campplus(folder / "campplus.onnx", configs["flow"]["speaker_dim"])
+    write_voice_network(folder / "campplus.onnx", configs["flow"]["speaker_dim"])
     byte_vocabulary().save_pretrained(folder / "CosyVoice-BlankEN")
     return folder
 
@@ -265,8 +226,8 @@ def spark(tmp_path_factory):
         lm.embedding.weight[codes:] *= 2.0
     (folder / "LLM").mkdir()
     vocabulary.save_pretrained(folder / "LLM")
-    save_file({**official_qwen(lm.state_dict(), "model.", lm.config.num_kv_heads, lm.config.num_heads),
-               "model.embed_tokens.weight": lm.embedding.weight.detach()}, folder / "LLM" / "model.safetensors")
+    stack = original_llama_keys(lm.state_dict(), "backbone.", "model.", lm.config.num_heads, lm.config.num_kv_heads)
+    save_file({**stack, "model.embed_tokens.weight": lm.embedding.weight.detach()}, folder / "LLM" / "model.safetensors")
     names = {"vocab_size": "vocab_size", "hidden_size": "width", "num_hidden_layers": "depth",
              "num_attention_heads": "num_heads", "num_key_value_heads": "num_kv_heads", "intermediate_size": "hidden",
              "rms_norm_eps": "eps", "rope_theta": "rotary_base", "max_position_embeddings": "max_length"}

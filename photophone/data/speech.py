@@ -2,7 +2,7 @@
 
 The prepared format is ``NAME.safetensors`` with ``audio`` int16 (all samples of all clips), ``offsets`` int64
 (clips + 1) and ``sample_rate`` int64 (), and beside it ``NAME.jsonl`` with one object a clip: text, speaker, source,
-licence, and for aligned speech phonemes and seconds_per_phoneme.
+licence, and for aligned speech phonemes, seconds_per_phoneme and pitch (Hz, 80 values a second, 0 without voice).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from photophone.core.files import atomic_write
 from photophone.core.limits import MAX_CLIP_SECONDS
 from photophone.data.audio_write import to_whole
 from photophone.data.image_sources import read_lines
+from photophone.data.resampling import resample_audio
 from photophone.data.speech_sources import Clip, TeacherVoice, decode_clip, read_recordings, read_sentences
 
-FIELDS = ("text", "speaker", "source", "licence", "phonemes", "seconds_per_phoneme", "caption", "kind")
+FIELDS = ("text", "speaker", "source", "licence", "phonemes", "seconds_per_phoneme", "pitch", "caption", "kind")
 
 
 def clips_of(sources: Iterable[Path], split: str | None = None, max_seconds: float = MAX_CLIP_SECONDS,
@@ -60,27 +61,36 @@ def prepare_speech(sources: list[Path], output: Path, sample_rate: int, split: s
     Returns:
         (clips written, corrupt clips skipped)
     """
-    audio = []
-    offsets = [0]
-    lines = []
-    skipped = 0
+    audio, lines, skipped = [], [], 0
     for clip in tqdm(clips_of(sources, split, max_seconds, phonemize), unit="clip", dynamic_ncols=True):
         if isinstance(clip, ValueError):
             skipped += 1
             continue
-        samples = to_whole(clip.at(sample_rate))
-        audio.append(samples)
-        offsets.append(offsets[-1] + len(samples))
-        lines.append(json.dumps({name: clip.fields[name] for name in FIELDS if clip.fields.get(name)},
-                                ensure_ascii=False))
+        audio.append(to_whole(clip.at(sample_rate)))
+        lines.append({name: clip.fields[name] for name in FIELDS if clip.fields.get(name)})
     if not audio:
         raise ValueError(f"no readable clip in {', '.join(map(str, sources))} ({skipped} corrupt)")
-    with atomic_write(output.with_suffix(".jsonl")) as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with atomic_write(output) as partial:
-        save_file({"audio": torch.from_numpy(np.concatenate(audio)), "offsets": torch.tensor(offsets),
-                   "sample_rate": torch.tensor(sample_rate)}, partial)
+    write_prepared(output, audio, lines, sample_rate)
     return len(lines), skipped
+
+
+def write_prepared(output: Path, audio: list[np.ndarray], fields: list[dict], sample_rate: int) -> None:
+    """Write the prepared format atomically: clips int16 (T,), and the fields of each."""
+    with atomic_write(output.with_suffix(".jsonl")) as partial:
+        lines = [json.dumps(one, ensure_ascii=False) for one in fields]
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    offsets = np.cumsum([0, *map(len, audio)])
+    with atomic_write(output) as partial:
+        save_file({"audio": torch.from_numpy(np.concatenate(audio)), "offsets": torch.from_numpy(offsets),
+                   "sample_rate": torch.tensor(sample_rate)}, partial)
+
+
+def resample_prepared(source: Path, output: Path, sample_rate: int) -> None:
+    """Write a prepared file again, at another rate."""
+    data = SpeechDataset(source)
+    audio = [to_whole(resample_audio(data.clip(index), data.sample_rate, sample_rate).numpy())
+             for index in tqdm(range(len(data)), unit="clip", dynamic_ncols=True)]
+    write_prepared(output, audio, data.fields, sample_rate)
 
 
 class SpeechDataset:

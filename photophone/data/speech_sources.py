@@ -132,6 +132,10 @@ class TeacherVoice:
     """
 
     FRAME_SECONDS = 0.025
+    PITCH_RATE = 80
+    """Values of the pitch a second."""
+    VOICED = 40.0
+    """Hz; its network writes less where there is no voice."""
     DURATIONS = "/Clip_output_0"
     """Frames of each id, the last value of the graph that still has one entry an id."""
 
@@ -148,7 +152,8 @@ class TeacherVoice:
         self.session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
 
     def speak(self, text: str, phonemes: str, seed: int, speed: float = 1.0) -> Clip:
-        """One sentence, and how long each of its phonemes takes; the first and last are pauses, written "_"."""
+        """One sentence, how long each of its phonemes takes, and its pitch; the first and last phonemes are pauses,
+        written "_"."""
         from hibari import dsp
         known = [symbol for symbol in phonemes if symbol in self.voice.vocab]
         ids = np.asarray([self.voice.ids(phonemes)], np.int64)
@@ -158,6 +163,8 @@ class TeacherVoice:
         if len(frames) != len(known) + 2:
             raise ValueError(f"{len(frames)} durations for {len(known) + 2} phonemes; another release of hibari-tts?")
         durations = [round(float(count) * self.FRAME_SECONDS, 4) for count in frames]
+        pitch = [round(float(value)) if value >= self.VOICED else 0 for value in outputs[-2].reshape(-1)]
         return Clip(audio, self.voice.sample_rate, {
             "text": text, "phonemes": "_" + "".join(known) + "_", "seconds_per_phoneme": durations,
-            "speaker": "hibari heart", "source": "hibari-tts 0.2.1 (synthetic)", "licence": "Apache-2.0"})
+            "pitch": pitch, "speaker": "hibari heart", "source": "hibari-tts 0.2.1 (synthetic)",
+            "licence": "Apache-2.0"})

@@ -181,6 +181,31 @@ def convert_llama_keys(state: State, prefix: str, target: str) -> State:
     return made
 
 
+def original_llama_keys(state: State, source: str, prefix: str, num_heads: int, num_kv_heads: int) -> State:
+    """The inverse of :func:`convert_llama_keys`: of a stack at ``source`` to transformers' keys below ``prefix``.
+
+    Other keys are left out.
+
+    Args:
+        num_heads, num_kv_heads: of its attention.
+    """
+    made: State = {}
+    for key, value in state.items():
+        if not key.startswith(source):
+            continue
+        name = key.removeprefix(source)
+        for theirs, ours in LLAMA_NAMES.items():
+            name = name.replace(ours, theirs)
+        if "to_qkv" not in name:
+            made[prefix + name] = value
+            continue
+        size = len(value) // (num_heads + 2 * num_kv_heads)
+        parts = value.split([num_heads * size, num_kv_heads * size, num_kv_heads * size])
+        made |= {prefix + name.replace("to_qkv", f"{part}_proj"): rows.clone()
+                 for part, rows in zip("qkv", parts, strict=True)}
+    return made
+
+
 def _rename(name: str) -> str:
     for theirs, ours in LLAMA_NAMES.items():
         name = name.replace(theirs, ours)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from photophone.core.config import ModelTooLarge, build, limits_for, model_limits, shapes
+from photophone.core.files import atomic_write
 from photophone.core.saved_model import differences
 from photophone.loading.files import Content, read_content
 from photophone.loading.report import LoadReport
@@ -153,11 +154,14 @@ class OriginalCheckpoint:
         CONTAINERS: where the authors put the weights in nested files; see :func:`read_state`. Weights at other places
             are found as well, and the report says where.
         DROPPED_KEYS: shell patterns of official keys that are left out on purpose.
+        original_file: name of the file that :meth:`save_original` writes in the layout of the authors; None for
+            models that only read it.
         load_report: how the weights were found; None for a model that came from no official checkpoint.
     """
 
     CONTAINERS: ClassVar[tuple[str, ...]] = ()
     DROPPED_KEYS: ClassVar[tuple[str, ...]] = ()
+    original_file: str | None = None
     load_report: LoadReport | None = None
 
     @staticmethod
@@ -169,6 +173,27 @@ class OriginalCheckpoint:
     def prepare_state_dict(cls, state: State, config: Mapping[str, Any]) -> State:
         """Official tensors, without those that are dropped, to ours, for a model of this config."""
         return cls.convert_state_dict(state)
+
+    def original_state_dict(self) -> State:
+        """The weights by the authors' keys: what :meth:`convert_state_dict` makes these weights of.
+
+        Raises:
+            ValueError: a family that only reads official files.
+        """
+        raise ValueError(f"{type(self).__name__} is not written in the layout of its authors; use save_pretrained")
+
+    def save_original(self, folder: str | Path) -> None:
+        """Write the weights to :attr:`original_file` in a folder: a torch file with the authors' keys.
+
+        Raises:
+            ValueError: see :meth:`original_state_dict`; keys that would not be read as these weights again.
+        """
+        official, own = self.original_state_dict(), self.state_dict()
+        again = self.convert_state_dict(official)
+        if again.keys() != own.keys() or any(not torch.equal(again[key], value) for key, value in own.items()):
+            raise ValueError(f"{type(self).__name__} of these settings is not written in the layout of its authors")
+        with atomic_write(Path(folder) / str(self.original_file)) as partial:
+            torch.save({key: value.detach().cpu().clone() for key, value in official.items()}, partial)
 
     @classmethod
     def from_original(cls, source: str | Path | Mapping[str, Any], *, take: str | None = None, **config: Any) -> Self:

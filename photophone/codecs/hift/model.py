@@ -50,6 +50,7 @@ class HiFT(OriginalCheckpoint, MelVocoder):
     streams = True
     decode_options = ("noise",)
     CONTAINERS = ("state_dict",)
+    original_file = "hift.pt"
 
     def __init__(self, sample_rate: int = 24000, num_mels: int = 80, channels: int = 512,
                  rates: tuple[int, ...] = (8, 5, 3), kernels: tuple[int, ...] = (16, 11, 7), n_fft: int = 16,
@@ -82,6 +83,11 @@ class HiFT(OriginalCheckpoint, MelVocoder):
             (r"^(conv_|ups\.|source_downs\.|source_resblocks\.|resblocks\.)", r"trunk.\1"),
             *WEIGHT_NORM,
         ])
+
+    def original_state_dict(self) -> State:
+        flat = {key: value.flatten() if key.endswith(".alpha") else value for key, value in self.state_dict().items()}
+        return rename_keys(flat, [(r"^pitch\.", "f0_predictor."), (r"^source\.linear\.", "m_source.l_linear."),
+                                  (r"^trunk\.", "")])
 
     @property
     def hop_length(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn, Self
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from photophone.core.noise import Noise, SeededNoise
 from photophone.core.tokens import Tokens
@@ -33,6 +35,12 @@ class SpeechTokens(Condition):
     prompt_tokens: Tensor | None = None
     prompt_mel: Tensor | None = None
     following: Tensor | None = None
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Sequence[int]], speaker: Tensor) -> Self:
+        """A batch without prompts, on the CPU."""
+        tokens = [torch.tensor(row, dtype=torch.long) for row in rows]
+        return cls(pad_sequence(tokens, batch_first=True), speaker, torch.tensor([len(row) for row in rows]))
 
     @property
     def counts(self) -> Tensor:

@@ -27,7 +27,7 @@ from photophone.generators.base import Generator, LossOutput
 from photophone.generators.cosyvoice.chunked import Sight
 from photophone.generators.cosyvoice.condition import FixedNoise, FlowSampler, ReseededNoise, SpeechTokens
 from photophone.generators.cosyvoice.encoders import ENCODERS
-from photophone.generators.cosyvoice.keys import convert_flow_keys
+from photophone.generators.cosyvoice.keys import convert_flow_keys, original_flow_keys
 from photophone.generators.cosyvoice.mel_dit import MelDiT
 from photophone.generators.cosyvoice.unet1d import UNet1d
 from photophone.heads.base import is_guided, split_guidance
@@ -97,6 +97,15 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         renamed = {"encoder.": "token_encoder.", "estimator.": "velocity_net."}
         return {next((new + key.removeprefix(old) for old, new in renamed.items() if key.startswith(old)), key): value
                 for key, value in convert_flow_keys(state).items()}
+
+    @property
+    def original_file(self) -> str | None:
+        """Of version 2."""
+        second = self.config.encoder == "upsample" and isinstance(self.velocity_net, UNet1d)
+        return "flow.pt" if second and self.velocity_net.streams else None
+
+    def original_state_dict(self) -> State:
+        return original_flow_keys(self.state_dict())
 
     @property
     def has_chunks(self) -> bool:

@@ -84,3 +84,53 @@ def convert_flow_keys(state: State) -> State:
         *STACK, *(UNET if any(".down_blocks." in key for key in state) else DIT),
         (r"\.to_out\.0\.", ".to_out."),
     ])
+
+
+ORIGINAL = [
+    (r"^speech_embedding\.", "input_embedding."),
+    (r"^speaker_proj\.", "spk_embed_affine_layer."),
+    (r"^token_encoder\.proj\.", "encoder_proj."),
+    (r"^token_encoder\.conformer\.", "encoder."),
+    (r"^velocity_net\.", "decoder.estimator."),
+    (r"^encoder\.norm\.", "encoder.after_norm."),
+    (r"^encoder\.lookahead\.", "encoder.pre_lookahead_layer."),
+    (r"^encoder\.upsample\.", "encoder.up_layer.conv."),
+    (r"^encoder\.(up_)?stack\.input_proj\.", r"encoder.\1embed.out.0."),
+    (r"^encoder\.(up_)?stack\.input_norm\.", r"encoder.\1embed.out.1."),
+    (r"^encoder\.(up_)?stack\.blocks\.", r"encoder.\1encoders."),
+    (r"^(encoder\..*)\.norm1\.", r"\1.norm_mha."),
+    (r"^(encoder\..*)\.norm2\.", r"\1.norm_ff."),
+    (r"^(encoder\..*)\.attention\.to_(q|k|v|out)\.", r"\1.self_attn.linear_\2."),
+    (r"^(encoder\..*)\.attention\.to_position\.", r"\1.self_attn.linear_pos."),
+    (r"^(encoder\..*)\.attention\.content_bias$", r"\1.self_attn.pos_bias_u"),
+    (r"^(encoder\..*)\.attention\.position_bias$", r"\1.self_attn.pos_bias_v"),
+    (r"^(encoder\..*)\.feed_forward\.0\.", r"\1.feed_forward.w_1."),
+    (r"^(encoder\..*)\.feed_forward\.2\.", r"\1.feed_forward.w_2."),
+    (r"\.time_embed\.mlp\.0\.", ".time_mlp.linear_1."),
+    (r"\.time_embed\.mlp\.2\.", ".time_mlp.linear_2."),
+    (r"\.(down|mid|up)\.(\d+)\.resnet\.", r".\1_blocks.\2.0."),
+    (r"\.(down|mid|up)\.(\d+)\.blocks\.(\d+)\.", r".\1_blocks.\2.1.\3."),
+    (r"\.(down|up)\.(\d+)\.after\.", r".\1_blocks.\2.2."),
+    (r"\.(block[12]|final_block)\.conv\.", r".\1.block.0."),
+    (r"\.(block[12]|final_block)\.norm\.", r".\1.block.2."),
+    (r"\.time_proj\.1\.", ".mlp.1."),
+    (r"\.shortcut\.", ".res_conv."),
+    (r"^(decoder\..*)\.norm2\.", r"\1.norm3."),
+    (r"^(decoder\..*)\.attention\.to_out\.", r"\1.attn1.to_out.0."),
+    (r"^(decoder\..*)\.attention\.", r"\1.attn1."),
+    (r"^(decoder\..*)\.feed_forward\.0\.", r"\1.ff.net.0.proj."),
+    (r"^(decoder\..*)\.feed_forward\.2\.", r"\1.ff.net.2."),
+]
+"""Our keys of CosyVoice 2's flow, and the authors'."""
+
+
+def original_flow_keys(state: State) -> State:
+    """Our keys to those of CosyVoice 2's flow, whose U-Net is causal and has one level."""
+    made: State = {}
+    for key, value in rename_keys(state, ORIGINAL).items():
+        if key.endswith(".attn1.to_kv.weight"):
+            for part, rows in zip("kv", value.chunk(2), strict=True):
+                made[key.replace("to_kv", f"to_{part}")] = rows.clone()
+        else:
+            made[key] = value
+    return made

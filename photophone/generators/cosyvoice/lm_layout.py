@@ -75,10 +75,13 @@ def smoothed_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0, per_t
         per_token: mean over the tokens that are learned; else the sum over the rows' number.
     """
     counted = targets >= 0
-    logs = logits[counted].float().log_softmax(dim=-1)  # (M, V)
-    wanted = torch.full_like(logs, smoothing / (logs.shape[-1] - 1))
-    wanted.scatter_(1, targets[counted][:, None], 1 - smoothing)
-    total = F.kl_div(logs, wanted, reduction="sum")
+    if smoothing:
+        logs = logits[counted].float().log_softmax(dim=-1)  # (M, V)
+        wanted = torch.full_like(logs, smoothing / (logs.shape[-1] - 1))
+        wanted.scatter_(1, targets[counted][:, None], 1 - smoothing)
+        total = F.kl_div(logs, wanted, reduction="sum")
+    else:
+        total = F.cross_entropy(logits[counted].float(), targets[counted], reduction="sum")
     return total / (counted.sum().clamp(min=1) if per_token else len(logits))
 
 

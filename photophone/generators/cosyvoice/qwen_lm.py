@@ -14,7 +14,7 @@ from photophone.generators.cosyvoice.speech_lm import SpeechLM
 from photophone.generators.cosyvoice.spoken_text import SpokenText
 from photophone.heads.categorical import CategoricalHead
 from photophone.layers.left_padding import attention_mask, positions
-from photophone.layers.llama_block import LlamaStack, convert_llama_keys
+from photophone.layers.llama_block import LlamaStack, convert_llama_keys, original_llama_keys
 from photophone.layers.rotary import sequence_rotary
 from photophone.loading.checkpoints import State, rename_keys
 
@@ -42,6 +42,7 @@ class CosyVoiceQwenLM(SpeechLM):
     """
 
     mixes = True
+    original_file = "llm.pt"
     DROPPED_KEYS = ("llm.model.lm_head.weight",)  # of text, never used
 
     def __init__(self, vocab_size: int = 151936, num_tokens: int = 6561, width: int = 896, depth: int = 24,
@@ -70,6 +71,15 @@ class CosyVoiceQwenLM(SpeechLM):
                                     (r"^llm_embedding\.", "special_embedding."),
                                     (r"^llm_decoder\.", "token_head.linear.")])
         return convert_llama_keys(state, "llm.model.model.", "backbone.")
+
+    def original_state_dict(self) -> State:
+        names = {"text_embedding.weight": "llm.model.model.embed_tokens.weight",
+                 "special_embedding.weight": "llm_embedding.weight",
+                 "speech_embedding.weight": "speech_embedding.weight",
+                 "token_head.linear.weight": "llm_decoder.weight", "token_head.linear.bias": "llm_decoder.bias"}
+        state, config = self.state_dict(), self.config
+        stack = original_llama_keys(state, "backbone.", "llm.model.model.", config.num_heads, config.num_kv_heads)
+        return {**stack, **{names[key]: value for key, value in state.items() if key in names}}
 
     @property
     def layout(self) -> Layout:

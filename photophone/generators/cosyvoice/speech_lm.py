@@ -108,8 +108,10 @@ class SpeechLM(OriginalCheckpoint, Generator):
             noise = noise or GlobalNoise(tokens.values.device)
             mixed = (noise.uniform(len(tokens)) < MIXED_SHARE).tolist()
         x, targets, mask = self.sequences(tokens, condition, mixed)
-        logits = self.token_head.logits(self.states(x, mask))
+        learned = targets >= 0  # the vocabulary is large, so nothing is scored in vain
+        logits, targets = self.token_head.logits(self.states(x, mask)[learned][None]), targets[learned][None]
         loss = smoothed_loss(logits, targets, self.config.smoothing, self.config.per_token)
+        loss = loss if self.config.per_token else loss / len(x)
         return LossOutput(loss, {"accuracy": accuracy(logits, targets).detach()})
 
     # sampling ---------------------------------------------------------------------------------------------------

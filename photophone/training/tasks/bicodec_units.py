@@ -106,14 +106,15 @@ class BiCodecUnitsTask(Task):
         codec: with a wav2vec2.
         data: training speech with ``phonemes`` and ``seconds_per_phoneme``.
         validation: held-apart speech, or None.
-        weights: of the loss terms.
+        weights: fields of :class:`UnitWeights`.
 
     Raises:
+        TypeError: an unknown field.
         ValueError: a codec that reads no features, or data at another rate or that is not aligned.
     """
 
     def __init__(self, codec: BiCodec, data: SpeechDataset, validation: SpeechDataset | None = None,
-                 weights: UnitWeights | None = None) -> None:
+                 **weights: float) -> None:
         if codec.wav2vec2 is None:
             raise ValueError("codes are learned from features; give model.features, the config of a wav2vec2")
         for part in filter(None, (data, validation)):
@@ -121,7 +122,7 @@ class BiCodecUnitsTask(Task):
                 raise ValueError(f"the data is at {part.sample_rate} Hz, the codec at {codec.sample_rate} Hz")
             if any("seconds_per_phoneme" not in fields for fields in part.fields):
                 raise ValueError("all clips need phonemes and seconds_per_phoneme; see scripts/prepare_speech.py")
-        self.codec, self.data, self.validation, self.weights = codec, data, validation, weights or UnitWeights()
+        self.codec, self.data, self.validation, self.weights = codec, data, validation, UnitWeights(**weights)
         codec.wav2vec2.requires_grad_(True)
         codec.decoder.requires_grad_(False)
         self.model = UnitsInTraining(codec)

@@ -7,24 +7,36 @@ from typing import Any
 import torch
 
 from photophone.codecs.bicodec.model import BiCodec
+from photophone.codecs.hift.model import HiFT
+from photophone.codecs.speech_units.s3 import S3Tokenizer
 from photophone.codecs.stream_codec.model import StreamCodec
 from photophone.codecs.vocos.model import Vocos
+from photophone.core.model import Model
 from photophone.core.tokens import Tokens
 from photophone.data.mixing import MixingConfig
 from photophone.data.speech import SpeechDataset
+from photophone.data.speech_examples import SpeechExamples
 from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.generators.few_steps import without_flow_map
 from photophone.generators.speech_ar.model import SpeechFlowAR
+from photophone.loading.saved import saved_class
 from photophone.training.loop.config import TrainConfig
+from photophone.training.loop.task import Task
 from photophone.training.losses.speech_features import WhisperFeatures
-from photophone.training.tasks.bicodec_units import BiCodecUnitsTask, UnitWeights
+from photophone.training.tasks.bicodec_units import BiCodecUnitsTask
 from photophone.training.tasks.codec import CodecTask, CodecWeights
 from photophone.training.tasks.enhancer import EnhancerTask, EnhancerWeights
+from photophone.training.tasks.models import GENERATORS, build_model, choose_class
 from photophone.training.tasks.speech_generator import AlignedSpeech, SpeechGeneratorTask
+from photophone.training.tasks.speech_lm import SpeechLMTask
+from photophone.training.tasks.speech_units import SpeechUnitsTask
+from photophone.training.tasks.vocoder import VocoderTask
 
 CODECS = {"bicodec": BiCodec, "stream": StreamCodec, "vocos": Vocos}
-"""What ``task.codec`` of a codec's training may be, beside UNITS."""
-UNITS = "bicodec-units"
+"""What ``task.codec`` of a codec's training may be."""
+PARTS = {"bicodec-units": (BiCodec, BiCodecUnitsTask), "hift": (HiFT, VocoderTask),
+         "s3-tokenizer": (S3Tokenizer, SpeechUnitsTask)}
+"""And parts of Spark-TTS and CosyVoice, each with a task of its own."""
 
 
 def take(settings: dict[str, Any], name: str) -> Any:
@@ -50,25 +62,26 @@ def build_part(model_class: type, config: TrainConfig, **sizes: Any) -> Any:
     return model_class(**arguments)
 
 
-def codec_task(config: TrainConfig) -> CodecTask | BiCodecUnitsTask:
+def codec_task(config: TrainConfig) -> Task:
     """The task of ``train_codec.py``.
 
     ``task`` holds the fields of :class:`CodecWeights`, and beside them: ``codec`` (a key of ``CODECS``, stream when not
-    given); ``more_data`` (further prepared files); ``freeze_encoder``. ``codec: bicodec-units`` is the first stage of
-    BiCodec, with the fields of :class:`photophone.training.tasks.bicodec_units.UnitWeights`.
+    given); ``more_data`` (further prepared files); ``freeze_encoder``. Where ``codec`` is a key of ``PARTS``, it holds
+    the settings of that task in place of weights.
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
     """
     settings = dict(config.task)
-    freeze_encoder = settings.pop("freeze_encoder", False)
-    data = SpeechDataset(config.data, *settings.pop("more_data", []))
     kind = settings.pop("codec", "stream")
+    if kind not in CODECS and kind not in PARTS:
+        raise ValueError(f"task.codec must be one of {', '.join([*CODECS, *PARTS])}, got {kind!r}")
+    data = SpeechDataset(config.data, *settings.pop("more_data", []))
     validation = SpeechDataset(config.validation) if config.validation else None
-    if kind == UNITS:
-        return BiCodecUnitsTask(build_part(BiCodec, config), data, validation, UnitWeights(**settings))
-    if kind not in CODECS:
-        raise ValueError(f"task.codec must be one of {', '.join(CODECS)}, got {kind!r}")
+    if kind in PARTS:
+        part, task = PARTS[kind]
+        return task(build_part(part, config), data, validation, **settings)
+    freeze_encoder = settings.pop("freeze_encoder", False)
     codec = build_part(CODECS[kind], config)
     return CodecTask(codec, data, validation, CodecWeights(**settings), freeze_encoder)
 
@@ -104,8 +117,36 @@ def enhancer_task(config: TrainConfig) -> EnhancerTask:
     return task
 
 
-def speech_generator_task(config: TrainConfig) -> SpeechGeneratorTask:
-    """The task of ``train_tts.py``.
+def speech_generator_task(config: TrainConfig) -> Task:
+    """The task of ``train_tts.py``: of the family that ``model`` names, or that ``init_from`` holds.
+
+    Raises:
+        ValueError, TypeError: settings that are unknown or do not fit.
+    """
+    if config.init_from:
+        model_class = saved_class(config.init_from, Model)
+    else:
+        model_class, _ = choose_class(config.model, GENERATORS, "speech-ar")
+    return aligned_speech_task(config) if issubclass(model_class, SpeechFlowAR) else speech_lm_task(config)
+
+
+def speech_lm_task(config: TrainConfig) -> SpeechLMTask:
+    """A language model of speech, on files of :mod:`photophone.data.speech_examples`.
+
+    ``task`` holds ``positions``, see :class:`SpeechLMTask`, and ``more_data`` (further files).
+
+    Raises:
+        ValueError, TypeError: settings that are unknown or do not fit.
+    """
+    settings = dict(config.task)
+    data = SpeechExamples(config.data, *settings.pop("more_data", []))
+    validation = SpeechExamples(config.validation) if config.validation else None
+    model = build_model(config.model, GENERATORS, "speech-ar", init_from=config.init_from)
+    return SpeechLMTask(model, data, validation, **settings)
+
+
+def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
+    """Phonemes to codec tokens.
 
     ``task`` holds ``codec`` (its folder), ``tokens`` (a file of ``tokenize_speech.py``) and ``validation_tokens``.
 
@@ -117,7 +158,9 @@ def speech_generator_task(config: TrainConfig) -> SpeechGeneratorTask:
     tokens, validation_tokens = take(settings, "tokens"), settings.pop("validation_tokens", None)
     if settings:
         raise ValueError(f"unknown task settings {sorted(settings)}; known are codec, tokens, validation_tokens")
-    model = without_flow_map(build_part(SpeechFlowAR, config, token_dim=codec.token_dim))
+    model = build_model(config.model, GENERATORS, "speech-ar", init_from=config.init_from,
+                        sizes={"token_dim": codec.token_dim})
+    model = without_flow_map(model)
 
     def aligned(data: str, path: str) -> AlignedSpeech:
         return AlignedSpeech(SpeechDataset(data), Tokens.load(path), codec.frame_rate, model.config.patch_size)

@@ -1,0 +1,180 @@
+"""A small CosyVoice 2 made of sentences: its vocabulary, the examples of its parts, and the folder that holds it.
+
+The folder has the names and formats of the authors' release, so what runs it is what runs theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from photophone.codecs.hift.model import HiFT
+from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
+from photophone.codecs.speech_units.onnx_write import write_s3_onnx, write_voice_network
+from photophone.codecs.speech_units.s3 import S3Tokenizer
+from photophone.data.audio import write_audio
+from photophone.data.speech import SpeechDataset
+from photophone.data.speech_examples import write_examples
+from photophone.evaluation.metrics.audio import edit_distance
+from photophone.evaluation.metrics.judges import Transcriber
+from photophone.evaluation.metrics.spoken_words import spoken_words
+from photophone.generators.cosyvoice.flow import CosyVoiceFlow
+from photophone.generators.cosyvoice.qwen_lm import CosyVoiceQwenLM
+from photophone.pipelines.speech_fronts import Voice
+from photophone.pipelines.text_to_speech import TextToSpeechPipeline
+from photophone.text.cosyvoice import cosyvoice_ids, load_cosyvoice_tokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+"""The token of Qwen2 that ends texts, and pads them; nothing here reads it."""
+
+
+def make_vocabulary(texts: Sequence[str], folder: Path, size: int) -> None:
+    """Write a vocabulary in Qwen2's format: byte pairs of some texts.
+
+    Args:
+        texts: to count pairs in.
+        folder: such as ``CosyVoice-BlankEN``.
+        size: entries, without those that CosyVoice adds.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import Qwen2TokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    empty = folder / "vocab.json", folder / "merges.txt"
+    empty[0].write_text(json.dumps({END_OF_TEXT: 0}))
+    empty[1].write_text("")
+    rules = Qwen2TokenizerFast(str(empty[0]), str(empty[1])).backend_tokenizer
+    counted = Tokenizer(models.BPE())
+    counted.normalizer, counted.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    counted.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size - 1, initial_alphabet=alphabet,
+                                                           show_progress=False))
+    counted.model.save(str(folder))
+    vocabulary = json.loads(empty[0].read_text())
+    empty[0].write_text(json.dumps({**vocabulary, END_OF_TEXT: len(vocabulary)}, ensure_ascii=False))
+    Qwen2TokenizerFast(str(empty[0]), str(empty[1])).save_pretrained(folder)
+
+
+def write_lm_examples(output: Path, texts: Sequence[str], units: Sequence[Tensor], vocabulary: Path, *,
+                      copies: int = 1, dropout: float = 0.0) -> None:
+    """Examples of the language model: ids of the text, and the speech tokens of the clip.
+
+    Args:
+        output: the file.
+        texts, units: of each clip.
+        vocabulary: folder of :func:`make_vocabulary`.
+        copies: further times that each clip comes, its words cut into other parts (BPE-dropout, arXiv 1910.13267), so
+            that rare words are learned by their letters.
+        dropout: share of the merges that those leave out.
+    """
+    tokenizer = load_cosyvoice_tokenizer(vocabulary, third=False)
+    ids = [torch.tensor(cosyvoice_ids(tokenizer, text)) for text in texts]
+    tokenizer.backend_tokenizer.model.dropout = dropout
+    for _ in range(copies):
+        ids += [torch.tensor(cosyvoice_ids(tokenizer, text)) for text in texts]
+    write_examples(output, ids, list(units) * (1 + copies))
+
+
+@torch.no_grad()
+def encode_units(tokenizer: S3Tokenizer, data: SpeechDataset) -> list[Tensor]:
+    """Speech tokens Long (N,) of each clip."""
+    return [tokenizer.encode(data.clip(index)[None, None]).values[0] for index in range(len(data))]
+
+
+@torch.no_grad()
+def write_flow_examples(output: Path, units: Sequence[Tensor], data: SpeechDataset, vocoder: HiFT,
+                        speaker: CAMPlusSpeaker, low: SpeechDataset, frames: int = 2) -> None:
+    """Examples of the flow: speech tokens of each clip, its mel frames, and the vector of its speaker.
+
+    Args:
+        output: the file.
+        units: of each clip.
+        data: the clips at the vocoder's rate.
+        vocoder: makes the frames.
+        speaker: makes the vectors.
+        low: the clips at 16 kHz.
+        frames: of a token.
+    """
+    kept, mels, speakers = [], [], []
+    for index, tokens in enumerate(units):
+        mel = vocoder.encode(data.clip(index)[None, None]).values[0]
+        count = min(len(tokens), len(mel) // frames)
+        kept.append(tokens[:count])
+        mels.append(mel[:count * frames])
+        speakers.append(speaker(low.clip(index)))
+    write_examples(output, kept, mels, torch.stack(speakers))
+
+
+UNITS_FILE = "speech_tokenizer_v2.onnx"
+VOCABULARY, VOICE_NETWORK, SIZES, VOICE = "CosyVoice-BlankEN", "campplus.onnx", "part_configs.json", "voice"
+PARTS = {"units": S3Tokenizer, "llm": CosyVoiceQwenLM, "flow": CosyVoiceFlow, "hift": HiFT}
+"""Parts that are trained, as the registry's chain calls them."""
+
+
+def write_release_folder(folder: Path, exports: Mapping[str, Path], vocabulary: Path, voice: tuple[Tensor, int, str]
+                         ) -> None:
+    """Write trained parts as the authors' release: names, keys and formats are theirs.
+
+    Beside them lie ``part_configs.json``, because their sizes are not those of the release, and a recording of the
+    voice, ``voice.wav`` with ``voice.txt``.
+
+    Args:
+        folder: to write.
+        exports: ``export`` folders of the runs, by the keys of ``PARTS``.
+        vocabulary: of :func:`make_vocabulary`.
+        voice: a recording float (T,), its rate, and its words.
+    """
+    sizes = {}
+    for name, part in PARTS.items():
+        model = part.from_pretrained(exports[name])
+        sizes[name] = {key: model.config[key] for key in model.config_keys()}
+        if isinstance(model, S3Tokenizer):
+            write_s3_onnx(model, folder / UNITS_FILE)
+        else:
+            model.save_original(folder)
+    shutil.copytree(vocabulary, folder / VOCABULARY, dirs_exist_ok=True)
+    write_voice_network(folder / VOICE_NETWORK, sizes["flow"]["speaker_dim"])
+    (folder / SIZES).write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
+    audio, rate, words = voice
+    write_audio(folder / f"{VOICE}.wav", audio.numpy(), rate)
+    (folder / f"{VOICE}.txt").write_text(words + "\n", encoding="utf-8")
+
+
+def load_release_folder(folder: Path) -> tuple[TextToSpeechPipeline, Voice]:
+    """What :func:`write_release_folder` wrote, through the pipeline that runs the authors' release, and its voice."""
+    sizes = json.loads((folder / SIZES).read_text(encoding="utf-8"))
+    pipeline = TextToSpeechPipeline.from_original("cosyvoice2-0.5b", folder, part_configs=sizes)
+    return pipeline, Voice(folder / f"{VOICE}.wav", text=(folder / f"{VOICE}.txt").read_text(encoding="utf-8").strip())
+
+
+def hear_words(speak: Callable[[str], tuple[np.ndarray, int]], sentences: Sequence[str]) -> dict[str, Any]:
+    """How well Whisper base understands what a voice says of sentences.
+
+    Args:
+        speak: a sentence to samples (T,) and their rate.
+        sentences: English.
+
+    Returns:
+        ``wer`` over all words, ``seconds`` of speech, ``real_time_factor``, and ``rows``: of each sentence text, heard,
+        errors and words.
+    """
+    listener, rows, seconds, spent = Transcriber(), [], 0.0, 0.0
+    for text in sentences:
+        started = time.perf_counter()
+        audio, rate = speak(text)
+        spent += time.perf_counter() - started
+        seconds += len(audio) / rate
+        heard = listener(audio, rate) if len(audio) else ""
+        wanted = spoken_words(text)
+        rows.append({"text": text, "heard": heard, "errors": edit_distance(wanted, spoken_words(heard)),
+                     "words": len(wanted)})
+    return {"wer": sum(row["errors"] for row in rows) / sum(row["words"] for row in rows), "seconds": seconds,
+            "real_time_factor": spent / max(seconds, 1e-9), "rows": rows}
