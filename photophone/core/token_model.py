@@ -24,15 +24,12 @@ class Reconstruction:
             nothing.
         metrics: detached scalars for logs.
         values: what the decoder read, (B, N, D), with its gradient; None for models without a bottleneck.
-        target: what ``media`` shall be, of a codec that changes its input before it reads it (BiCodec: the volume);
-            None: the input.
     """
 
     media: Tensor
     loss: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
     values: Tensor | None = None
-    target: Tensor | None = None
 
 
 class TokenModel(Model):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from photophone.core.config import ModelTooLarge, build, limits_for, model_limits, shapes
@@ -28,7 +29,8 @@ from photophone.loading.search import best_reading
 from photophone.loading.tables import Table, find_tables, unwrapped
 from photophone.loading.weight_norm import WEIGHT_NORM, fold_weight_norm
 
-__all__ = ["WEIGHT_NORM", "OriginalCheckpoint", "State", "fold_weight_norm", "load_strict", "read_state", "rename_keys"]
+__all__ = ["WEIGHT_NORM", "OriginalCheckpoint", "State", "fold_weight_norm", "load_strict", "read_state", "rename_keys",
+           "write_weights"]
 State = dict[str, Tensor]
 SHOWN = 5
 """Differing keys of each kind that an error message names."""
@@ -183,7 +185,7 @@ class OriginalCheckpoint:
         raise ValueError(f"{type(self).__name__} is not written in the layout of its authors; use save_pretrained")
 
     def save_original(self, folder: str | Path) -> None:
-        """Write the weights to :attr:`original_file` in a folder: a torch file with the authors' keys.
+        """Write the weights to :attr:`original_file` in a folder: a safetensors or torch file with the authors' keys.
 
         Raises:
             ValueError: see :meth:`original_state_dict`; keys that would not be read as these weights again.
@@ -192,8 +194,7 @@ class OriginalCheckpoint:
         again = self.convert_state_dict(official)
         if again.keys() != own.keys() or any(not torch.equal(again[key], value) for key, value in own.items()):
             raise ValueError(f"{type(self).__name__} of these settings is not written in the layout of its authors")
-        with atomic_write(Path(folder) / str(self.original_file)) as partial:
-            torch.save({key: value.detach().cpu().clone() for key, value in official.items()}, partial)
+        write_weights(Path(folder) / str(self.original_file), official)
 
     @classmethod
     def from_original(cls, source: str | Path | Mapping[str, Any], *, take: str | None = None, **config: Any) -> Self:
@@ -277,6 +278,16 @@ class OriginalCheckpoint:
         ours = cls.convert_state_dict(kept)
         return {"same": sorted(set(kept) & set(ours)), "renamed": sorted(set(kept) - set(ours)),
                 "dropped": sorted(dropped), "made": sorted(set(ours) - set(kept))}
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write a file atomically: safetensors where its name ends so, else a torch file."""
+    state = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+    with atomic_write(path) as partial:
+        if path.suffix == ".safetensors":
+            save_file(state, partial, metadata={"format": "pt"})
+        else:
+            torch.save(state, partial)
 
 
 def _room(tables: list[Table]) -> tuple[int, int]:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
@@ -42,8 +41,9 @@ from photophone.loading.checkpoints import (
     fold_weight_norm,
     read_state,
     rename_keys,
+    write_weights,
 )
-from photophone.loading.weight_norm import old_names, split
+from photophone.loading.weight_norm import old_names
 from photophone.quantizers.base import QuantizerOutput
 from photophone.quantizers.fsq import FSQ
 from photophone.quantizers.model import QuantizedModel
@@ -199,13 +199,10 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
                 state[key] = state[key].flatten(1)  # a convolution over one frame is a linear layer
         return state
 
-    def original_state(self) -> tuple[State, State]:
-        """The weights under their official keys: those of ``BiCodec/model.safetensors``, and those of
-        ``wav2vec2-large-xlsr-53/pytorch_model.bin``."""
-        own = old_names(self.state_dict())
-        beside = {key: value for key, value in own.items() if key.startswith("wav2vec2.")}
+    def original_state_dict(self) -> State:
+        """As in the base; keys of wav2vec2 belong into a file of their own."""
         last = len(self.decoder.stages)
-        state = rename_keys({key: value for key, value in own.items() if key not in beside}, [
+        state = rename_keys(old_names(self.state_dict()), [
             (r"^decoder\.stages\.(\d+)\.(\d+)\.(?=\d)", r"decoder.stages.\1.\2.block."),
             (r"^decoder\.stages\.(\d+)\.", lambda match: f"decoder.model.{int(match[1]) + 1}.block."),
             (r"^decoder\.conv_in\.0\.", "decoder.model.0."),
@@ -218,9 +215,9 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
             (r"\.perceiver_sampler\.gamma$", ".perceiver_sampler.norm.gamma")])
         for name in ("in_project", "out_project"):
             weight = state.pop(f"quantizer.{name}.weight")[..., None]  # a convolution over one frame
-            length, direction = split(weight, torch.Size((len(weight), 1, 1)))
-            state |= {f"quantizer.{name}.weight_g": length, f"quantizer.{name}.weight_v": direction}
-        return state, beside
+            state |= {f"quantizer.{name}.weight_g": torch.norm_except_dim(weight, 2, 0),
+                      f"quantizer.{name}.weight_v": weight}
+        return state
 
     def original_config(self) -> dict[str, Any]:
         """The content of ``BiCodec/config.yaml``."""
@@ -249,16 +246,15 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
     def save_original(self, folder: str | Path) -> None:
         """Write the files of a release: ``BiCodec/`` and ``wav2vec2-large-xlsr-53/`` with their configs, and the
         ``config.yaml`` beside them."""
-        folder, (state, beside), config = Path(folder), self.original_state(), self.config
+        folder, config, state = Path(folder), self.config, self.original_state_dict()
+        beside = {key: state.pop(key) for key in list(state) if key.startswith("wav2vec2.")}
         common = {"sample_rate": config.sample_rate, "ref_segment_duration": config.reference_seconds,
                   "latent_hop_length": config.mel["hop_length"], "volume_normalize": config.volume_normalized}
         for place, settings in (("config.yaml", common), ("BiCodec/config.yaml", self.original_config())):
             with atomic_write(folder / place) as partial:
                 partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")  # which is YAML, too
-        with atomic_write(folder / "BiCodec" / "model.safetensors") as partial:
-            save_file({key: value.contiguous() for key, value in state.items()}, partial)
-        with atomic_write(folder / "wav2vec2-large-xlsr-53" / "pytorch_model.bin") as partial:
-            torch.save(beside, partial)
+        write_weights(folder / "BiCodec" / "model.safetensors", state)
+        write_weights(folder / "wav2vec2-large-xlsr-53" / "pytorch_model.bin", beside)
         self._features().config.save_pretrained(folder / "wav2vec2-large-xlsr-53")
 
     @classmethod
@@ -368,7 +364,7 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
         metrics = {**output.metrics, "feature_error": error.detach()}
         if self.training:
             metrics["codes_alive"] = self.update_usage(output.indices).float()
-        return Reconstruction(made, output.loss + error, metrics, output.values, clips[:, None])
+        return Reconstruction(made, output.loss + error, metrics, output.values)
 
     @torch.no_grad()
     def update_usage(self, indices: Tensor) -> Tensor:
@@ -387,6 +383,10 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
 
     def _decode(self, tokens: Tokens) -> Tensor:
         return map_equal_lengths(self._decode_full, tokens.values, tokens.lengths)
+
+    def as_read(self, audio: Tensor) -> Tensor:
+        """Clips at the volume that the model reads."""
+        return self.level(audio[:, 0])[:, None]
 
     def level(self, audio: Tensor) -> Tensor:
         """Clips (B, T) at the volume that the model reads."""

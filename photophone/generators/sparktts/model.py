@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from photophone.core.files import atomic_write
@@ -85,6 +84,7 @@ class SparkTTS(OriginalCheckpoint, Generator):
     Condition = PromptIds
     Sampler = SparkSampler
     streams = True
+    original_file = "model.safetensors"
 
     def __init__(self, vocab_size: int = 166000, width: int = 896, depth: int = 24, num_heads: int = 14,
                  num_kv_heads: int = 2, hidden: int = 4864, eps: float = 1e-6, rotary_base: float = 1_000_000.0,
@@ -136,10 +136,7 @@ class SparkTTS(OriginalCheckpoint, Generator):
         official |= {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
                      "tie_word_embeddings": self.config.tied, "eos_token_id": self.config.end,
                      "bos_token_id": self.config.end, "torch_dtype": "float32"}
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with atomic_write(Path(folder) / "model.safetensors") as partial:
-            save_file({key: value.contiguous() for key, value in self.original_state_dict().items()}, partial,
-                      metadata={"format": "pt"})
+        super().save_original(folder)
         with atomic_write(Path(folder) / "config.json") as partial:
             partial.write_text(json.dumps(official, indent=2) + "\n", encoding="utf-8")
 

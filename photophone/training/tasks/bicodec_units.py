@@ -25,6 +25,8 @@ LEADING, SILENT = "ˈˌ ", ",.;:!?—…\"()“”"
 """Symbols whose time belongs to the sound behind them, and those that are pauses."""
 FLOOR = 1e-3
 """Of mel frames before their logarithm."""
+USUAL = -5.0
+"""Of those logarithms, about their mean."""
 
 
 @dataclass
@@ -75,6 +77,8 @@ class UnitsInTraining(nn.Module):
         self.phonemes_read, self.mel_read = nn.Linear(read, len(SYMBOLS)), nn.Linear(read, bands)
         self.phonemes_made, self.mel_made = (nn.Linear(config.semantic["out_channels"], len(SYMBOLS)),
                                              nn.Linear(made, bands))
+        for head in (self.mel_read, self.mel_made):
+            nn.init.constant_(head.bias, USUAL)
 
     def forward(self, audio: Tensor, learn_features: bool) -> dict[str, Tensor]:
         """Features, what is made of their codes, and the judgements of both.

@@ -103,7 +103,7 @@ class CodecTask(Task):
         audio, weights = batch["audio"], self.weights
         output = model(audio)
         made, metrics = output.media, output.metrics
-        audio = audio if output.target is None else output.target
+        audio = self.codec.as_read(audio)
         compared = slice(self.codec.fade_in, made.shape[-1])  # codecs may lose the end of a clip
         made, audio = made[..., compared], audio[..., compared]
         terms = self.spectral.to(audio.device)(made, audio)
@@ -128,6 +128,7 @@ class CodecTask(Task):
         totals: dict[str, list[float]] = {}
         for audio in self.clips(32):
             made = model.codec.decode(model.codec.encode(audio)).cpu()[..., :audio.shape[-1]]
+            audio = model.codec.as_read(audio)[..., :made.shape[-1]]  # codecs may lose the end of a clip
             for name, value in self.spectral.cpu()(made, audio).items():
                 totals.setdefault(f"validation_{name}", []).append(float(value))
         return {name: float(np.mean(values)) for name, values in totals.items()}

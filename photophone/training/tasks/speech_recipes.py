@@ -26,6 +26,7 @@ from photophone.training.losses.speech_features import WhisperFeatures
 from photophone.training.tasks.bicodec_units import BiCodecUnitsTask
 from photophone.training.tasks.codec import CodecTask, CodecWeights
 from photophone.training.tasks.enhancer import EnhancerTask, EnhancerWeights
+from photophone.training.tasks.guided_lm import GuidedLMTask
 from photophone.training.tasks.models import GENERATORS, build_model, choose_class
 from photophone.training.tasks.speech_generator import AlignedSpeech, SpeechGeneratorTask
 from photophone.training.tasks.speech_lm import SpeechLMTask
@@ -133,7 +134,8 @@ def speech_generator_task(config: TrainConfig) -> Task:
 def speech_lm_task(config: TrainConfig) -> SpeechLMTask:
     """A language model of speech, on files of :mod:`photophone.data.speech_examples`.
 
-    ``task`` holds ``positions``, see :class:`SpeechLMTask`, and ``more_data`` (further files).
+    ``task`` holds ``positions``, see :class:`SpeechLMTask`, and ``more_data`` (further files); with ``guides`` it holds
+    the settings of :class:`GuidedLMTask`.
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
@@ -142,7 +144,8 @@ def speech_lm_task(config: TrainConfig) -> SpeechLMTask:
     data = SpeechExamples(config.data, *settings.pop("more_data", []))
     validation = SpeechExamples(config.validation) if config.validation else None
     model = build_model(config.model, GENERATORS, "speech-ar", init_from=config.init_from)
-    return SpeechLMTask(model, data, validation, **settings)
+    task = GuidedLMTask if "guides" in settings else SpeechLMTask
+    return task(model, data, validation, **settings)
 
 
 def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
