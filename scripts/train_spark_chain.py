@@ -18,13 +18,19 @@ from photophone.text.sparktts import VoiceAttributes
 from photophone.training.cosyvoice_chain import hear_words
 from photophone.training.loop.config import load_config
 from photophone.training.loop.trainer import Trainer
-from photophone.training.spark_chain import load_release, make_vocabulary, write_release, write_spark_examples
+from photophone.training.spark_chain import (
+    guides_of,
+    load_release,
+    make_vocabulary,
+    write_release,
+    write_spark_examples,
+)
 from photophone.training.tasks.speech_recipes import codec_task, speech_generator_task
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SPLITS = ("train", "val")
 STAGES = ("data", "units", "tokens", "llm", "waves", "folder", "evaluate")
-VOCABULARY_SIZE = 640
+VOCABULARY_SIZE = 1400
 GENDER = "female"
 """Of the voice of hibari-tts."""
 
@@ -54,6 +60,8 @@ def train(folder: Path, part: str, settings: list[str]) -> None:
     """Train a part to the end of its settings, from where it stands."""
     files = examples if part == "llm" else speech
     named = [f"data={files(folder, 'train')}", f"validation={files(folder, 'val')}"]
+    if part == "llm":
+        named.append(f"task.guides=[{guides_of(examples(folder, 'train'))}]")
     if part == "waves":
         named.append(f"init_from={folder / 'units' / 'export'}")
     config = load_config(CONFIGS / f"small_sparktts_{part}.yaml", [*named, *settings])

@@ -1,13 +1,11 @@
 """TextToSpeechPipeline with CosyVoice 2 and 3 and Spark-TTS from folders as their authors publish them."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from s3_onnx import without_key_bias, write_onnx
-from safetensors.torch import save_file
 from tiny import arguments
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -15,7 +13,6 @@ from transformers import PreTrainedTokenizerFast
 from photophone import TextToSpeechPipeline, Voice, VoiceAttributes, create_model
 from photophone.codecs.speech_units.onnx_write import write_voice_network
 from photophone.decoding.loop import DecodingStopped
-from photophone.layers.llama_block import original_llama_keys
 from photophone.loading.registry import find
 from photophone.text.cosyvoice import added_tokens, load_cosyvoice_tokenizer
 
@@ -224,15 +221,8 @@ def spark(tmp_path_factory):
     with torch.no_grad():
         lm.embedding.weight[:codes] *= 0.1  # so that answers hold codes
         lm.embedding.weight[codes:] *= 2.0
-    (folder / "LLM").mkdir()
+    lm.save_original(folder / "LLM")
     vocabulary.save_pretrained(folder / "LLM")
-    stack = original_llama_keys(lm.state_dict(), "backbone.", "model.", lm.config.num_heads, lm.config.num_kv_heads)
-    save_file({**stack, "model.embed_tokens.weight": lm.embedding.weight.detach()}, folder / "LLM" / "model.safetensors")
-    names = {"vocab_size": "vocab_size", "hidden_size": "width", "num_hidden_layers": "depth",
-             "num_attention_heads": "num_heads", "num_key_value_heads": "num_kv_heads", "intermediate_size": "hidden",
-             "rms_norm_eps": "eps", "rope_theta": "rotary_base", "max_position_embeddings": "max_length"}
-    config = {theirs: lm.config[ours] for theirs, ours in names.items()}
-    (folder / "LLM" / "config.json").write_text(json.dumps({**config, "eos_token_id": sizes["end"]}))
     pipeline = TextToSpeechPipeline.from_original("spark-tts-0.5b", folder, bicodec=folder / "codec")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

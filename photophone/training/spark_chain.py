@@ -15,12 +15,12 @@ from torch import Tensor
 
 from photophone.codecs.bicodec.model import BiCodec
 from photophone.core.files import atomic_folder, atomic_write
-from photophone.data.spark_examples import spark_clips, train_vocabulary, word_spans
 from photophone.data.speech import SpeechDataset
 from photophone.data.speech_examples import write_examples
 from photophone.generators.sparktts.model import SparkTTS
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.text.voxcpm import load_tokenizer
+from photophone.training.spark_examples import spark_clips, train_vocabulary, word_spans
 
 SIZES = "sizes.json"
 """Sizes of the parts, which the authors' code has as constants."""

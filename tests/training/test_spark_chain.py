@@ -11,19 +11,26 @@ from transformers import Qwen2ForCausalLM
 
 from photophone import SeededNoise, VoiceAttributes
 from photophone.codecs.bicodec.model import BiCodec, normalize_volume
-from photophone.data.spark_examples import levels, mean_pitch, spark_clips, train_vocabulary, word_spans
 from photophone.data.speech import SpeechDataset
+from photophone.data.speech_examples import SpeechExamples
 from photophone.generators.sparktts.model import PromptIds, SparkSampler, SparkTTS
 from photophone.layers.left_padding import attention_mask
 from photophone.layers.rotary import sequence_rotary
 from photophone.loading.registry import find
 from photophone.text.phonemes import PAUSE, SYMBOLS
 from photophone.training.losses.attention_guide import AttentionGuide
-from photophone.training.spark_chain import guides_of, load_release, make_vocabulary, write_release, write_spark_examples
+from photophone.training.losses.audio import SpectralLoss
+from photophone.training.spark_chain import (
+    guides_of,
+    load_release,
+    make_vocabulary,
+    write_release,
+    write_spark_examples,
+)
+from photophone.training.spark_examples import levels, mean_pitch, spark_clips, train_vocabulary, word_spans
 from photophone.training.tasks.bicodec_units import BiCodecUnitsTask, sound_of
 from photophone.training.tasks.codec import CodecTask, CodecWeights
 from photophone.training.tasks.guided_lm import GuidedLMTask
-from photophone.training.tasks.speech_recipes import SpeechExamples
 
 WORDS = [("a hen.", "ɐ hˈɛn."), ("ten men", "tˈɛn mˈɛn"), ("no hat", "nˈO hˈæt"), ("he met ten", "hi mˈɛt tˈɛn")]
 
@@ -108,10 +115,12 @@ def test_a_step_below_fixed_codes_changes_what_they_sound_like_alone(data):
 def test_speech_is_compared_at_the_volume_of_the_model(data):
     codec, clip = tiny_codec(), data.clip(0)[None, None, :3200]
     assert torch.equal(codec.as_read(0.1 * clip)[0, 0], normalize_volume(0.1 * clip[0, 0]))
-    task = CodecTask(codec, data, data, CodecWeights(crop_seconds=0.2))
+    task = CodecTask(codec.eval(), data, data, CodecWeights(crop_seconds=0.2))
     with torch.no_grad():
-        quiet, loud = (task.loss(task.model.eval(), {"audio": level * clip}, 0)[1] for level in (0.2, 0.4))
-    assert float(quiet["mel"]) == pytest.approx(float(loud["mel"]), rel=1e-3)
+        made = codec(0.1 * clip).media
+        _, metrics = task.loss(task.model, {"audio": 0.1 * clip}, 0)
+    expected = SpectralLoss(16000)(made, codec.as_read(0.1 * clip)[..., :made.shape[-1]])
+    assert float(metrics["mel"]) == pytest.approx(float(expected["mel"]), rel=1e-5)
     assert all(math.isfinite(value) for value in task.validate(task.model).values())  # it decodes to less than a clip
 
 
@@ -119,10 +128,11 @@ def test_a_codec_is_written_as_its_authors_do(tmp_path):
     codec = tiny_codec(2).eval()
     codec.cluster_size.copy_(torch.rand_like(codec.cluster_size))
     codec.save_original(tmp_path)
-    again = BiCodec.from_original(tmp_path / "BiCodec" / "model.safetensors", **arguments(find("bicodec-spark-tts-0.5b")),
-                                  wav2vec2=tmp_path / "wav2vec2-large-xlsr-53" / "pytorch_model.bin")
-    for key, value in codec.state_dict().items():
-        assert torch.equal(again.state_dict()[key], value), key
+    again = BiCodec.from_original(tmp_path / "BiCodec" / "model.safetensors",
+                                  wav2vec2=tmp_path / "wav2vec2-large-xlsr-53" / "pytorch_model.bin",
+                                  **arguments(find("bicodec-spark-tts-0.5b")))
+    for key, value in codec.state_dict().items():  # the quantizer's layers are written as lengths and directions
+        torch.testing.assert_close(again.state_dict()[key], value, atol=0, rtol=1e-6 if "project" in key else 0)
     written = json.loads((tmp_path / "BiCodec" / "config.yaml").read_text())["audio_tokenizer"]
     assert written["quantizer"]["codebook_size"] == 64 and written["decoder"]["rates"] == [4, 2]
 
@@ -163,11 +173,12 @@ def test_the_guided_head_is_judged_by_its_own_attention():
     guide, x = AttentionGuide(attention), torch.randn(1, 7, 32)
     mask, rotary = torch.ones(1, 7, dtype=torch.bool), sequence_rotary(7, 8)
     attention(x, attention_mask(mask), rotary)
-    loss, share = guide.loss(torch.tensor([[[0, 0], [1, 3]]]))  # two answers; the second is foretold by position 5
+    loss, share = (value.detach() for value in guide.loss(torch.tensor([[[0, 0], [1, 3]]])))
+    # two answers; the second is foretold by position 5
     heads = attention.to_qkv(x)[0].unflatten(-1, (-1, 8))
     from photophone.kernels.rotary import rotate
     query, keys = (rotate(heads[:, place][None, None], rotary, True)[0, 0] for place in (0, 4))
-    weights = (keys[:6] @ query[5] / math.sqrt(8)).softmax(0)
+    weights = (keys[:6] @ query[5] / math.sqrt(8)).softmax(0).detach()
     assert float(share) == pytest.approx(float(weights[1:3].sum()), rel=1e-4)
     assert float(loss) == pytest.approx(-math.log(float(weights[1:3].sum())), rel=1e-4)
 
@@ -200,4 +211,5 @@ def test_a_tiny_chain_says_what_it_learned(data, tmp_path):
     made = pipeline.speech_generator.generate(PromptIds.of_rows([ids["input_ids"]]),
                                               noise=SeededNoise.from_seeds([0]), sampler=SparkSampler(max_tokens=3))
     assert made.values.shape == (1, 3) and int(own.max()) < len(pipeline.text_tokenizer)
-    assert torch.equal(pipeline.codec.encode(data.clip(0)[None, None]).values, codec.encode(data.clip(0)[None, None]).values)
+    clip = data.clip(0)[None, None]
+    assert torch.equal(pipeline.codec.encode(clip).values, codec.encode(clip).values)

@@ -30,8 +30,8 @@ class AttentionGuide:
         """The mean of -log of the attention on spans of the last pass, and that share itself.
 
         Args:
-            spans: Long (B, N, 2), first position and the one behind the last, for the positions that foretell the last N;
-                an empty span asks for nothing.
+            spans: Long (B, N, 2), first position and the one behind the last, for the positions that foretell the last
+                N; an empty span asks for nothing.
         """
         (x, mask, rotary), own = self.seen, self.attention
         self.seen = None

@@ -167,8 +167,7 @@ class BiCodecUnitsTask(Task):
         if since >= 0 and since % weights.revive_every == 0:
             self.revive(batch["audio"], since == 0)
         made = model(batch["audio"], step < weights.feature_steps)
-        count = labels.shape[1]
-        mels = codec.mel_spectrogram(batch["audio"])[..., :count].clamp(min=FLOOR).log().transpose(1, 2)
+        mels = self.mels_at_frames(batch["audio"], labels.shape[1])
         terms = {}
         for name in ("read", "made"):
             logits = made[f"phonemes_{name}"].float()
@@ -183,9 +182,17 @@ class BiCodecUnitsTask(Task):
         more = {name: made[name] for name in ("quantizer", "perplexity", "used_share") if name in made}
         return loss, {**terms, "features": error, **more}
 
+    def mels_at_frames(self, audio: Tensor, count: int) -> Tensor:
+        """Log-mel frames (B, count, num_mels) nearest to the middles of the feature frames."""
+        codec = self.codec
+        mels = codec.mel_spectrogram(audio).clamp(min=FLOOR).log().transpose(1, 2)
+        middles = codec.frame_samples / 2 + codec.hop_length * torch.arange(count, device=audio.device)
+        places = (middles / codec.config.mel["hop_length"]).round().long()
+        return mels[:, places.clamp(max=mels.shape[1] - 1)]
+
     @torch.no_grad()
     def revive(self, audio: Tensor, all_codes: bool) -> None:
-        """Put codes that are used less than the codec's ``dead_below`` a batch, or all, where latents of a batch are."""
+        """Put codes that are used less than the codec's ``dead_below``, or all, where latents of a batch are."""
         codec = self.codec
         (stage,), (project,) = codec.bottleneck.stages, codec.bottleneck.project_in
         with torch.autocast(audio.device.type, enabled=False):

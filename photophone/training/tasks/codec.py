@@ -128,8 +128,8 @@ class CodecTask(Task):
         totals: dict[str, list[float]] = {}
         for audio in self.clips(32):
             made = model.codec.decode(model.codec.encode(audio)).cpu()[..., :audio.shape[-1]]
-            audio = model.codec.as_read(audio)[..., :made.shape[-1]]  # codecs may lose the end of a clip
-            for name, value in self.spectral.cpu()(made, audio).items():
+            heard = model.codec.as_read(audio)[..., :made.shape[-1]]  # codecs may lose the end of a clip
+            for name, value in self.spectral.cpu()(made, heard).items():
                 totals.setdefault(f"validation_{name}", []).append(float(value))
         return {name: float(np.mean(values)) for name, values in totals.items()}
 

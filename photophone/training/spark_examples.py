@@ -40,8 +40,7 @@ def train_vocabulary(texts: Iterable[str], size: int, num_codes: int, num_voice_
         size: bytes and pairs together.
         num_codes, num_voice_codes: of the codec.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from tokenizers import AddedToken
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
@@ -111,10 +110,9 @@ def spark_clips(fields: Sequence[dict[str, Any]], codes: Sequence[list[int]], nu
         gender: of all.
     """
     pitches, speeds = [mean_pitch(own["pitch"]) for own in fields], [syllables_a_second(own) for own in fields]
-    return [SparkClip(own["text"], row[:num_voice_tokens], row[num_voice_tokens:], VoiceAttributes(gender, pitch, speed),
-                      value, round(rate))
-            for own, row, pitch, speed, value, rate in zip(fields, codes, levels(pitches), levels(speeds), pitches,
-                                                           speeds, strict=True)]
+    voices = [VoiceAttributes(gender, *own) for own in zip(levels(pitches), levels(speeds), strict=True)]
+    return [SparkClip(own["text"], row[:num_voice_tokens], row[num_voice_tokens:], voice, pitch, round(speed))
+            for own, row, voice, pitch, speed in zip(fields, codes, voices, pitches, speeds, strict=True)]
 
 
 def word_spans(fields: dict[str, Any], offsets: Sequence[tuple[int, int]], start: int,
@@ -128,7 +126,8 @@ def word_spans(fields: dict[str, Any], offsets: Sequence[tuple[int, int]], start
         times: in seconds.
 
     Returns:
-        int64 (len(times), 2), first id and the one behind the last; None where text and phonemes have not as many words.
+        int64 (len(times), 2), first id and the one behind the last; None where the phonemes have more words than the
+        text, or fewer.
     """
     sounds, ends = fields["phonemes"].strip("_"), np.cumsum(fields["seconds_per_phoneme"])[:-1]
     words, spoken = list(re.finditer(r"\S+", fields["text"])), sounds.split(" ")
