@@ -91,6 +91,10 @@ class AudioCodec(Vocoder):
         """
         raise ValueError(f"{type(self).__name__} has no training pass here; it runs with published weights")
 
+    def as_read(self, audio: Tensor) -> Tensor:
+        """Waveforms (B, 1, T) as the model's own are to be: the same, unless it changes what it reads."""
+        return audio
+
     def token_lengths(self, lengths: Tensor) -> Tensor:
         """Tokens of clips of ``lengths`` samples, Long (B,)."""
         return -(-lengths // self.hop_length)

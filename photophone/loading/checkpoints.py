@@ -29,7 +29,8 @@ from photophone.loading.search import best_reading
 from photophone.loading.tables import Table, find_tables, unwrapped
 from photophone.loading.weight_norm import WEIGHT_NORM, fold_weight_norm
 
-__all__ = ["WEIGHT_NORM", "OriginalCheckpoint", "State", "fold_weight_norm", "load_strict", "read_state", "rename_keys"]
+__all__ = ["WEIGHT_NORM", "OriginalCheckpoint", "State", "fold_weight_norm", "load_strict", "read_state", "rename_keys",
+           "write_weights"]
 State = dict[str, Tensor]
 SHOWN = 5
 """Differing keys of each kind that an error message names."""
@@ -205,14 +206,7 @@ class OriginalCheckpoint:
         again = self.convert_state_dict(self.split_dropped(official)[0])
         if again.keys() != own.keys() or any(not torch.equal(again[key], value) for key, value in own.items()):
             raise ValueError(f"{type(self).__name__} of these settings is not written in the layout of its authors")
-        path = Path(folder) / str(file or self.original_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        values = {key: value.detach().cpu().contiguous().clone() for key, value in official.items()}
-        with atomic_write(path) as partial:
-            if path.suffix == ".safetensors":
-                save_file(values, partial, metadata={"format": "pt"})  # transformers asks for it
-            else:
-                torch.save(values, partial)
+        write_weights(Path(folder) / str(file or self.original_file), official)
 
     @classmethod
     def from_original(cls, source: str | Path | Mapping[str, Any], *, take: str | None = None, **config: Any) -> Self:
@@ -296,6 +290,17 @@ class OriginalCheckpoint:
         ours = cls.convert_state_dict(kept)
         return {"same": sorted(set(kept) & set(ours)), "renamed": sorted(set(kept) - set(ours)),
                 "dropped": sorted(dropped), "made": sorted(set(ours) - set(kept))}
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write a file atomically: safetensors where its name ends so, else a torch file; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+    with atomic_write(path) as partial:
+        if path.suffix == ".safetensors":
+            save_file(state, partial, metadata={"format": "pt"})  # transformers asks for it
+        else:
+            torch.save(state, partial)
 
 
 def _room(tables: list[Table]) -> tuple[int, int]:

@@ -78,6 +78,37 @@ class VoiceAttributes:
         return "".join(word_token(name, getattr(self, name)) for name in ("gender", "pitch", "speed"))
 
 
+def added_tokens(num_codes: int, num_voice_codes: int) -> list[str]:
+    """All tokens of Spark-TTS that have a use here; the last one ends an answer.
+
+    Args:
+        num_codes, num_voice_codes: of the codec.
+    """
+    parts = ("content", "global_token", "semantic_token", "style_label")
+    words = [task_token(task) for task in TASKS]
+    words += [f"<|{side}_{part}|>" for part in parts for side in ("start", "end")]
+    words += [word_token(name, word) for name, (_, known) in WORDS.items() for word in known]
+    words += [f"<|{token}_{value}|>" for token, most in NUMBERS.values() for value in range(most + 1)]
+    words += [f"<|bicodec_global_{code}|>" for code in range(num_voice_codes)]
+    return [*words, *(f"<|bicodec_semantic_{code}|>" for code in range(num_codes)), "<|im_end|>"]
+
+
+def answer(voice: Iterable[int], speech: Iterable[int], values: str | None = None) -> str:
+    """What the model is to say.
+
+    Args:
+        voice: voice codes, which follow ``values``.
+        speech: semantic codes.
+        values: tokens of the attributes as numbers, behind a prompt that describes a voice; None behind one with a
+            recording's voice codes.
+    """
+    spoken = f"<|start_semantic_token|>{''.join(f'<|bicodec_semantic_{code}|>' for code in speech)}<|im_end|>"
+    if values is None:
+        return spoken
+    told = "".join(f"<|bicodec_global_{code}|>" for code in voice)
+    return f"{values}<|start_global_token|>{told}<|end_global_token|>{spoken}"
+
+
 def clone_prompt(text: str, voice: Iterable[int], words: str | None = None, speech: Iterable[int] = ()) -> str:
     """A prompt to speak with a recorded voice.
 

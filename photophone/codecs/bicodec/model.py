@@ -11,6 +11,7 @@ together. The last frames of wav2vec2 need 400 samples, so a clip decodes to a l
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from photophone.codecs.base import AudioCodec
 from photophone.codecs.bicodec.ecapa import ECAPA
 from photophone.codecs.bicodec.frame_nets import FrameDecoder, FrameEncoder
 from photophone.codecs.bicodec.perceiver import PerceiverResampler
+from photophone.core.files import atomic_write
 from photophone.core.noise import Noise
 from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
@@ -39,7 +41,9 @@ from photophone.loading.checkpoints import (
     fold_weight_norm,
     read_state,
     rename_keys,
+    write_weights,
 )
+from photophone.loading.weight_norm import old_names
 from photophone.quantizers.base import QuantizerOutput
 from photophone.quantizers.fsq import FSQ
 from photophone.quantizers.model import QuantizedModel
@@ -52,6 +56,10 @@ POSTNET = {"in_channels": 1024, "width": 384, "hidden": 2048, "depth": 6, "out_c
 DECODER = {"in_channels": 1024, "channels": 1536, "strides": [8, 5, 4, 2], "kernel_sizes": [16, 11, 8, 4]}
 SPEAKER = {"channels": 512, "dim": 1024, "latent_dim": 128, "num_tokens": 32, "levels": [4, 4, 4, 4, 4, 4]}
 FEATURE_LAYERS = (11, 14, 16)
+NET_NAMES = {"in_channels": "input_channels", "width": "vocos_dim", "hidden": "vocos_intermediate_dim",
+             "depth": "vocos_num_layers", "out_channels": "out_channels", "condition_dim": "condition_dim",
+             "tanh": "use_tanh_at_final"}
+"""Settings of encoder, prenet and postnet, and their official names."""
 USAGE_DECAY = 0.99
 
 
@@ -147,11 +155,23 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
             if part is not None:
                 part.requires_grad_(False)
 
+    def freeze_encoder(self) -> None:
+        """Fix what makes the codes of speech and voice, so that the synthesis can be trained on below a finished
+        generator."""
+        for part in self._makers_of_codes:
+            part.requires_grad_(False)
+
+    @property
+    def _makers_of_codes(self) -> tuple[nn.Module, ...]:
+        speaker = self.speaker_encoder
+        return self.encoder, self.bottleneck, speaker.speaker_encoder, speaker.perceiver_sampler, speaker.quantizer
+
     def train(self, mode: bool = True) -> Self:
-        """As in torch, but wav2vec2 never drops anything."""
+        """As in torch, but wav2vec2 never drops anything, and what is frozen keeps its statistics."""
         super().train(mode)
-        if self.wav2vec2 is not None:
-            self.wav2vec2.eval()
+        frozen = [part for part in self._makers_of_codes if not any(w.requires_grad for w in part.parameters())]
+        for part in (*frozen, *filter(None, [self.wav2vec2])):
+            part.eval()
         return self
 
     @staticmethod
@@ -178,6 +198,64 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
             if key in state:
                 state[key] = state[key].flatten(1)  # a convolution over one frame is a linear layer
         return state
+
+    def original_state_dict(self) -> State:
+        """As in the base; keys of wav2vec2 belong into a file of their own."""
+        last = len(self.decoder.stages)
+        state = rename_keys(old_names(self.state_dict()), [
+            (r"^decoder\.stages\.(\d+)\.(\d+)\.(?=\d)", r"decoder.stages.\1.\2.block."),
+            (r"^decoder\.stages\.(\d+)\.", lambda match: f"decoder.model.{int(match[1]) + 1}.block."),
+            (r"^decoder\.conv_in\.0\.", "decoder.model.0."),
+            (r"^decoder\.snake_out\.", f"decoder.model.{last + 1}."),
+            (r"^decoder\.conv_out\.", f"decoder.model.{last + 2}."),
+            (r"^bottleneck\.project_in\.0", "quantizer.in_project"),
+            (r"^bottleneck\.project_out\.0", "quantizer.out_project"),
+            (r"^bottleneck\.stages\.0\.codebook$", "quantizer.codebook.weight"),
+            (r"^cluster", "quantizer.cluster"),
+            (r"\.perceiver_sampler\.gamma$", ".perceiver_sampler.norm.gamma")])
+        for name in ("in_project", "out_project"):
+            weight = state.pop(f"quantizer.{name}.weight")[..., None]  # a convolution over one frame
+            state |= {f"quantizer.{name}.weight_g": torch.norm_except_dim(weight, 2, 0),
+                      f"quantizer.{name}.weight_v": weight}
+        return state
+
+    def original_config(self) -> dict[str, Any]:
+        """The content of ``BiCodec/config.yaml``."""
+        config = self.config
+
+        def net(settings: Mapping[str, Any]) -> dict[str, Any]:
+            return {theirs: settings[ours] for ours, theirs in NET_NAMES.items() if ours in settings} | {
+                "sample_ratios": list(settings.get("ratios", (1, 1)))}
+
+        mel, speaker, wave = config.mel, config.speaker, config.wave
+        return {"audio_tokenizer": {
+            "mel_params": {"sample_rate": config.sample_rate, "n_fft": mel["n_fft"], "win_length": mel["window_length"],
+                           "hop_length": mel["hop_length"], "mel_fmin": mel["f_min"], "mel_fmax": mel.get("f_max"),
+                           "num_mels": mel["num_mels"]},
+            "encoder": net(config.semantic), "prenet": net(config.prenet_config), "postnet": net(config.postnet_config),
+            "decoder": {"input_channel": wave["in_channels"], "channels": wave["channels"],
+                        "rates": list(wave["strides"]), "kernel_sizes": list(wave["kernel_sizes"])},
+            "quantizer": {"input_dim": config.semantic["out_channels"], "codebook_size": config.num_codes,
+                          "codebook_dim": config.code_dim, "commitment": config.commitment,
+                          "codebook_loss_weight": config.codebook_weight,
+                          "threshold_ema_dead_code": config.dead_below},
+            "speaker_encoder": {"input_dim": mel["num_mels"], "out_dim": speaker["dim"],
+                                "latent_dim": speaker["latent_dim"], "token_num": speaker["num_tokens"],
+                                "fsq_levels": list(speaker["levels"]), "fsq_num_quantizers": 1}}}
+
+    def save_original(self, folder: str | Path) -> None:
+        """Write the files of a release: ``BiCodec/`` and ``wav2vec2-large-xlsr-53/`` with their configs, and the
+        ``config.yaml`` beside them."""
+        folder, config, state = Path(folder), self.config, self.original_state_dict()
+        beside = {key: state.pop(key) for key in list(state) if key.startswith("wav2vec2.")}
+        common = {"sample_rate": config.sample_rate, "ref_segment_duration": config.reference_seconds,
+                  "latent_hop_length": config.mel["hop_length"], "volume_normalize": config.volume_normalized}
+        for place, settings in (("config.yaml", common), ("BiCodec/config.yaml", self.original_config())):
+            with atomic_write(folder / place) as partial:
+                partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")  # which is YAML, too
+        write_weights(folder / "BiCodec" / "model.safetensors", state)
+        write_weights(folder / "wav2vec2-large-xlsr-53" / "pytorch_model.bin", beside)
+        self._features().config.save_pretrained(folder / "wav2vec2-large-xlsr-53")
 
     @classmethod
     def from_original(cls, source: str | Path | Mapping[str, Any], *, wav2vec2: str | Path | Mapping | None = None,
@@ -278,7 +356,7 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
         """One training pass of audio (B, 1, T), whose loss is that of the quantizer and the mean squared error of the
         predicted features. wav2vec2 stays as it is, and so does the vector of the voice that ECAPA makes: the loss of
         that one is not published."""
-        clips = self._level(audio[:, 0].float())
+        clips = self.level(audio[:, 0].float())
         with torch.no_grad():
             features = self.semantic_features(clips)
         made, predicted, output = self.predict(features, self.reference(clips), noise)
@@ -306,14 +384,19 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
     def _decode(self, tokens: Tokens) -> Tensor:
         return map_equal_lengths(self._decode_full, tokens.values, tokens.lengths)
 
-    def _level(self, audio: Tensor) -> Tensor:
+    def as_read(self, audio: Tensor) -> Tensor:
+        """Clips at the volume that the model reads."""
+        return self.level(audio[:, 0])[:, None]
+
+    def level(self, audio: Tensor) -> Tensor:
+        """Clips (B, T) at the volume that the model reads."""
         if not self.config.volume_normalized:
             return audio
         return torch.stack([normalize_volume(row) for row in audio])
 
     def _encode_full(self, audio: Tensor) -> Tensor:
-        audio = self._level(audio[:, 0].float())
-        whole = nn.functional.pad(audio, (0, max(self._field - audio.shape[1], 0)))
+        audio = self.level(audio[:, 0].float())
+        whole = nn.functional.pad(audio, (0, max(self.frame_samples - audio.shape[1], 0)))
         semantic = self.bottleneck.encode(self.latents(self.semantic_features(whole)))
         return torch.cat([self.voice_codes(self.reference(audio)), semantic], dim=1)
 
@@ -323,7 +406,7 @@ class BiCodec(OriginalCheckpoint, QuantizedModel, AudioCodec):
         return self.synthesize(self.bottleneck.decode(semantic), vector)[0]
 
     @property
-    def _field(self) -> int:
+    def frame_samples(self) -> int:
         """Samples that one frame of features needs."""
         settings = self._features().config
         steps = zip(settings.conv_kernel, settings.conv_stride, strict=True)

@@ -6,14 +6,17 @@ the hub page; see it before use. All is one vocabulary: text, codes of voices an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from photophone.core.files import atomic_write
 from photophone.core.noise import Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, KVCache, autoregress, collect
@@ -26,6 +29,11 @@ from photophone.layers.llama_block import LlamaStack, convert_llama_keys, origin
 from photophone.layers.rotary import sequence_rotary
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
 
+QWEN_SETTINGS = {"vocab_size": "vocab_size", "width": "hidden_size", "depth": "num_hidden_layers",
+                 "num_heads": "num_attention_heads", "num_kv_heads": "num_key_value_heads",
+                 "hidden": "intermediate_size", "eps": "rms_norm_eps", "rotary_base": "rope_theta",
+                 "max_length": "max_position_embeddings"}
+"""Arguments of the class, and their names in the ``config.json`` of a Qwen2."""
 TABLE = 512
 """Rotary tables are made for multiples of so many positions."""
 
@@ -116,13 +124,23 @@ class SparkTTS(OriginalCheckpoint, Generator):
     @staticmethod
     def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of the class from the ``LLM/config.json`` of a release."""
-        names = {"vocab_size": "vocab_size", "width": "hidden_size", "depth": "num_hidden_layers",
-                 "num_heads": "num_attention_heads", "num_kv_heads": "num_key_value_heads",
-                 "hidden": "intermediate_size", "eps": "rms_norm_eps", "rotary_base": "rope_theta",
-                 "max_length": "max_position_embeddings"}
         end = official.get("eos_token_id")
-        return {ours: official[theirs] for ours, theirs in names.items()} | {
+        return {ours: official[theirs] for ours, theirs in QWEN_SETTINGS.items()} | {
             "tied": official.get("tie_word_embeddings", True)} | ({} if end is None else {"end": end})
+
+    def save_original(self, folder: str | Path, file: str | None = None) -> None:
+        """Write the weights as in the base, and beside them the ``config.json`` of a Qwen2 where there is none; the
+        vocabulary is not the model's."""
+        super().save_original(folder, file)
+        place = (Path(folder) / (file or self.original_file)).with_name("config.json")
+        if place.exists():
+            return
+        official = {theirs: self.config[ours] for ours, theirs in QWEN_SETTINGS.items()}
+        official |= {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
+                     "tie_word_embeddings": self.config.tied, "eos_token_id": self.config.end,
+                     "bos_token_id": self.config.end, "torch_dtype": "float32"}
+        with atomic_write(place) as partial:
+            partial.write_text(json.dumps(official, indent=2) + "\n", encoding="utf-8")
 
     def logits(self, states: Tensor) -> Tensor:
         """States (..., C) to float32 (..., vocab_size)."""

@@ -103,6 +103,7 @@ class CodecTask(Task):
         audio, weights = batch["audio"], self.weights
         output = model(audio)
         made, metrics = output.media, output.metrics
+        audio = self.codec.as_read(audio)
         compared = slice(self.codec.fade_in, made.shape[-1])  # codecs may lose the end of a clip
         made, audio = made[..., compared], audio[..., compared]
         terms = self.spectral.to(audio.device)(made, audio)
@@ -127,7 +128,8 @@ class CodecTask(Task):
         totals: dict[str, list[float]] = {}
         for audio in self.clips(32):
             made = model.codec.decode(model.codec.encode(audio)).cpu()[..., :audio.shape[-1]]
-            for name, value in self.spectral.cpu()(made, audio).items():
+            heard = model.codec.as_read(audio)[..., :made.shape[-1]]  # codecs may lose the end of a clip
+            for name, value in self.spectral.cpu()(made, heard).items():
                 totals.setdefault(f"validation_{name}", []).append(float(value))
         return {name: float(np.mean(values)) for name, values in totals.items()}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from photophone.codecs.bicodec.model import BiCodec
 from photophone.codecs.hift.model import HiFT
 from photophone.codecs.speech_units.s3 import S3Tokenizer
 from photophone.codecs.stream_codec.model import StreamCodec
@@ -25,8 +26,10 @@ from photophone.loading.saved import is_saved_model, saved_class
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.task import Task
 from photophone.training.losses.speech_features import WhisperFeatures
+from photophone.training.tasks.bicodec_units import BiCodecUnitsTask
 from photophone.training.tasks.codec import CodecTask, CodecWeights
 from photophone.training.tasks.enhancer import EnhancerTask, EnhancerWeights
+from photophone.training.tasks.guided_lm import GuidedLMTask
 from photophone.training.tasks.lora import LoraSettings
 from photophone.training.tasks.models import GENERATORS, build_model, choose_class, official_source
 from photophone.training.tasks.original_export import Release
@@ -35,10 +38,11 @@ from photophone.training.tasks.speech_lm import SpeechLMTask
 from photophone.training.tasks.speech_units import SpeechUnitsTask
 from photophone.training.tasks.vocoder import VocoderTask
 
-CODECS = {"stream": StreamCodec, "vocos": Vocos}
+CODECS = {"bicodec": BiCodec, "stream": StreamCodec, "vocos": Vocos}
 """What ``task.codec`` of a codec's training may be."""
-PARTS = {"hift": (HiFT, VocoderTask), "s3-tokenizer": (S3Tokenizer, SpeechUnitsTask)}
-"""And parts of CosyVoice, each with a task of its own."""
+PARTS = {"bicodec-units": (BiCodec, BiCodecUnitsTask), "hift": (HiFT, VocoderTask),
+         "s3-tokenizer": (S3Tokenizer, SpeechUnitsTask)}
+"""And parts of Spark-TTS and CosyVoice, each with a task of its own."""
 
 
 def take(settings: dict[str, Any], name: str) -> Any:
@@ -139,7 +143,8 @@ def speech_lm_task(config: TrainConfig) -> SpeechLMTask:
 
     ``task`` holds ``positions``, see :class:`SpeechLMTask`, ``more_data`` (further files) and ``lora`` (fields of
     :class:`LoraSettings`). ``init_from`` may be official: a published folder, which the export then completes, a file,
-    a hub id (with ``model.name``), or a name of the registry.
+    a hub id (with ``model.name``), or a name of the registry. With ``guides`` it holds the
+    settings of :class:`GuidedLMTask` as well.
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
@@ -149,8 +154,9 @@ def speech_lm_task(config: TrainConfig) -> SpeechLMTask:
     validation = SpeechExamples(config.validation) if config.validation else None
     lora = settings.pop("lora", None)
     model = build_model(config.model, GENERATORS, "speech-ar", init_from=config.init_from)
-    return SpeechLMTask(model, data, validation, lora=None if lora is None else LoraSettings(**lora),
-                        release=release_of(config), base=config.init_from, **settings)
+    task = GuidedLMTask if "guides" in settings else SpeechLMTask
+    return task(model, data, validation, lora=None if lora is None else LoraSettings(**lora),
+                release=release_of(config), base=config.init_from, **settings)
 
 
 def release_of(config: TrainConfig) -> Release | None:

@@ -1,0 +1,94 @@
+"""A small Spark-TTS made of sentences: examples of its language model, and the folder that holds it.
+
+The folder has the names and formats of the authors' release, so what runs it is what runs theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from photophone.codecs.bicodec.model import BiCodec
+from photophone.core.files import atomic_folder, atomic_write
+from photophone.data.speech import SpeechDataset
+from photophone.data.speech_examples import write_examples
+from photophone.generators.sparktts.model import SparkTTS
+from photophone.pipelines.text_to_speech import TextToSpeechPipeline
+from photophone.text.voxcpm import load_tokenizer
+from photophone.training.spark_examples import spark_clips, train_vocabulary, word_spans
+
+SIZES = "sizes.json"
+"""Sizes of the parts, which the authors' code has as constants."""
+
+
+@torch.no_grad()
+def encode_voices(codec: BiCodec, data: SpeechDataset) -> list[list[int]]:
+    """Voice codes and semantic codes of each clip."""
+    return [codec.encode(data.clip(index)[None, None]).values[0].tolist() for index in range(len(data))]
+
+
+def make_vocabulary(folder: Path, data: SpeechDataset, codec: BiCodec, size: int) -> None:
+    """Write a vocabulary of the texts of some clips; see :func:`train_vocabulary`."""
+    texts = (fields["text"] for fields in data.fields)
+    train_vocabulary(texts, size, codec.config.num_codes,
+                     codec.speaker_encoder.quantizer.codebook_size).save_pretrained(folder)
+
+
+def guides_of(path: Path) -> Path:
+    """The file beside examples that says which ids of the prompt each token of the answer speaks."""
+    return path.with_suffix(".guides.safetensors")
+
+
+def write_spark_examples(output: Path, data: SpeechDataset, codec: BiCodec, vocabulary: Path, gender: str) -> None:
+    """Examples of the language model, two of each clip, and their guides.
+
+    Args:
+        output: the file of examples.
+        data: clips with phonemes, times and pitch.
+        codec: makes the codes.
+        vocabulary: its folder.
+        gender: of all voices.
+    """
+    tokenizer, prompts, answers, guides = load_tokenizer(vocabulary), [], [], []
+    codes = encode_voices(codec, data)
+    for clip, fields in zip(spark_clips(data.fields, codes, codec.num_voice_tokens, gender), data.fields):
+        times = (codec.hop_length * np.arange(len(clip.speech)) + codec.frame_samples / 2) / codec.sample_rate
+        for prompt, told in clip.examples():
+            read, written = tokenizer(prompt, return_offsets_mapping=True), tokenizer(told)["input_ids"]
+            prompts.append(torch.tensor(read["input_ids"]))
+            answers.append(torch.tensor(written))
+            spans = word_spans(fields, read["offset_mapping"], prompt.index(clip.text), times)
+            guides.append(_guide(spans, len(written)))
+    write_examples(output, prompts, answers)
+    with atomic_write(guides_of(output)) as partial:
+        save_file({"spans": torch.cat(guides)}, partial)
+
+
+def _guide(spans: np.ndarray | None, count: int) -> Tensor:
+    """Spans of an answer of so many ids, which ends with semantic codes and the id of the end; int32 (count, 2)."""
+    guide = torch.zeros(count, 2, dtype=torch.int32)
+    if spans is not None:
+        guide[count - 1 - len(spans):-1] = torch.from_numpy(spans)
+    return guide
+
+
+def write_release(folder: Path, lm: Path, codec: Path, vocabulary: Path) -> None:
+    """Write the parts in the authors' layout; a folder that is there is replaced."""
+    with atomic_folder(folder, overwrite=True) as partial:
+        SparkTTS.from_pretrained(lm).save_original(partial)
+        load_tokenizer(vocabulary).save_pretrained(partial / "LLM")
+        trained = BiCodec.from_pretrained(codec)
+        trained.save_original(partial)
+        sizes = {"bicodec": {key: value for key, value in trained.config.items() if not key.startswith("_")}}
+        (partial / SIZES).write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
+
+
+def load_release(folder: Path) -> TextToSpeechPipeline:
+    """What :func:`write_release` wrote, through the pipeline that runs the authors' release."""
+    sizes = json.loads((folder / SIZES).read_text(encoding="utf-8"))
+    return TextToSpeechPipeline.from_original("spark-tts-0.5b", folder, part_configs=sizes)
