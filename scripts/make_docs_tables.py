@@ -31,6 +31,7 @@ from photophone.loading.registry import families  # noqa: E402
 
 BLOCK = re.compile(r"<!-- (?P<name>[\w-]+):begin -->\n.*?<!-- (?P=name):end -->", re.DOTALL)
 FAMILY = re.compile(r"photophone\.(tokenizers|codecs|generators)\.(\w+)")
+LAYER = re.compile(r"^from photophone\.layers\.\w+ import ([A-Z]\w+)$", re.MULTILINE)
 GOLDENS = ROOT / "tests" / "goldens"
 RESULTS = ROOT / "benchmarks" / "results.json"
 KINDS = {"tokenizers": "image tokenizer", "codecs": "codec", "generators": "generator"}
@@ -146,7 +147,8 @@ def parity() -> str:
         entries = [entry for family in read for entry in family.ENTRIES
                    if entry.kind != "pipeline" and (entry.target.partition(":")[0] in texts[system]
                                                     or re.search(rf"\b{entry.class_name}\b", texts[system]))]
-        rows.append([system, joined(f"`{entry.class_name}`" for entry in entries), str(len(recorded(system))),
+        classes = [entry.class_name for entry in entries] or LAYER.findall(texts[system])  # of no family
+        rows.append([system, joined(f"`{name}`" for name in classes), str(len(recorded(system))),
                      joined(short(entry.code_licence) for entry in entries),
                      joined(short(entry.weights_licence) for entry in entries)])
     return markdown((("system", "classes", "tensors compared", "code", "weights"), rows))

@@ -1,6 +1,7 @@
 """The class-to-image pipeline with small real generators of every family, and LlamaGen's text-to-image on a tiny T5."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -212,9 +213,15 @@ def token_shape(model):
     if "scales" in config:
         width = config.token_width if "respacing" in config else config.num_codes  # HART's have a diffusion head
         return sum(scale**2 for scale in config.scales), width
-    length = config.grid_size**2 if "grid_size" in config else config.num_tokens
-    if "code_bits" in config:
-        return length, 2**config.code_bits
+    if "grid" in config:
+        length = math.prod(config.grid)
+    else:
+        length = config.grid_size**2 if "grid_size" in config else config.num_tokens
+    if "num_codebooks" in config and "token_dim" in config:  # signs, in groups
+        return length, 2**(config.token_dim // config.num_codebooks)
+    for bits in ("code_bits", "token_bits"):
+        if bits in config:
+            return length, 2**config[bits]
     return length, config.token_dim if "token_dim" in config else config.num_codes
 
 
@@ -226,10 +233,10 @@ def test_published_generators_fit_their_tokenizers_and_samplers(name):
         tokenizer = create_model(chain.tokenizer[1], **chain.tokenizer_config)
         model = create_model(name)
     assert token_shape(model) == (tokenizer.num_tokens, tokenizer.codebook_size or tokenizer.token_dim)
-    family = TextToImagePipeline if chain.text_encoder else ClassToImagePipeline
+    family = {kind.__name__: kind for kind in (TextToImagePipeline, ClassToImagePipeline)}[chain.pipeline]
     assert check_chain(family.__name__, name, chain.files) is chain
     with torch.device("meta"):
-        parts = {"text_tokenizer": None} if chain.text_encoder else {}
+        parts = {"text_tokenizer": None} if family is TextToImagePipeline else {}
     pipeline = family(**parts, token_generator=model, image_tokenizer=tokenizer,
                       published={"model": name, "revision": None})
     assert chain.sampler.items() <= pipeline.sampler().settings().items()

@@ -132,21 +132,22 @@ def diffusion_tables(schedule: str = "cosine", num_steps: int = 1000, respacing:
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {sorted(SCHEDULES)}, got {schedule!r}")
-    timesteps = torch.tensor(space_timesteps(num_steps, respacing), dtype=torch.long)
-    if len(timesteps) < 2:
-        raise ValueError(f"diffusion needs at least 2 steps, respacing {respacing!r} leaves {len(timesteps)}")
-    one = torch.ones(1, dtype=torch.float64)
-    all_betas = SCHEDULES[schedule](num_steps)
-    kept = torch.cumprod(1 - (zero_terminal_snr(all_betas) if zero_snr else all_betas), dim=0)[timesteps]
-    betas = 1 - kept / torch.cat([one, kept[:-1]])
-    alphas_cumprod = torch.cumprod(1 - betas, dim=0)
-    previous = torch.cat([one, alphas_cumprod[:-1]])
-    variance = betas * (1 - previous) / (1 - alphas_cumprod)
-    return DiffusionTables(
-        timesteps, betas, alphas_cumprod, previous,
-        posterior_coef_x0=betas * previous.sqrt() / (1 - alphas_cumprod),
-        posterior_coef_xt=(1 - previous) * (1 - betas).sqrt() / (1 - alphas_cumprod),
-        log_variance=torch.cat([variance[1:2], variance[1:]]).log())
+    with torch.inference_mode(False), torch.device("cpu"):  # kept for all, whatever the first model is built within
+        timesteps = torch.tensor(space_timesteps(num_steps, respacing), dtype=torch.long)
+        if len(timesteps) < 2:
+            raise ValueError(f"diffusion needs at least 2 steps, respacing {respacing!r} leaves {len(timesteps)}")
+        one = torch.ones(1, dtype=torch.float64)
+        all_betas = SCHEDULES[schedule](num_steps)
+        kept = torch.cumprod(1 - (zero_terminal_snr(all_betas) if zero_snr else all_betas), dim=0)[timesteps]
+        betas = 1 - kept / torch.cat([one, kept[:-1]])
+        alphas_cumprod = torch.cumprod(1 - betas, dim=0)
+        previous = torch.cat([one, alphas_cumprod[:-1]])
+        variance = betas * (1 - previous) / (1 - alphas_cumprod)
+        return DiffusionTables(
+            timesteps, betas, alphas_cumprod, previous,
+            posterior_coef_x0=betas * previous.sqrt() / (1 - alphas_cumprod),
+            posterior_coef_xt=(1 - previous) * (1 - betas).sqrt() / (1 - alphas_cumprod),
+            log_variance=torch.cat([variance[1:2], variance[1:]]).log())
 
 
 def lookup(table: Tensor, step: Tensor | int, x: Tensor) -> Tensor:

@@ -77,8 +77,9 @@ def grid_rotary(height: int, width: int, head_dim: int, base: float = 10_000.0) 
         ValueError: head_dim is not a multiple of 4.
     """
     _check_axes(head_dim)
-    rows, columns = torch.arange(height).repeat_interleave(width), torch.arange(width).repeat(height)
-    return axes_rotary(rows, columns, head_dim, base)
+    with torch.inference_mode(False), torch.device("cpu"):  # as above
+        rows, columns = torch.arange(height).repeat_interleave(width), torch.arange(width).repeat(height)
+        return axes_rotary(rows, columns, head_dim, base)
 
 
 def axes_rotary(first: Tensor, second: Tensor, head_dim: int, base: float = 10_000.0) -> Tensor:

@@ -38,6 +38,13 @@ def test_bad_respacing_is_refused(respacing):
         gd.space_timesteps(1000, respacing)
 
 
+def test_tables_that_a_model_on_meta_asked_for_first_are_numbers():
+    with torch.device("meta"), torch.inference_mode():
+        tables = gd.diffusion_tables("cosine", 977)
+    assert tables.betas.device.type == "cpu" and torch.equal(tables.timesteps, torch.arange(977))
+    assert not tables.betas.is_inference()
+
+
 def test_bad_tables_are_refused():
     with pytest.raises(ValueError, match="'sigmoid'"):
         gd.diffusion_tables("sigmoid")

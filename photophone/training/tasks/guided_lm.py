@@ -27,6 +27,7 @@ class GuidedLMTask(SpeechLMTask):
             each file of ``data``, in order.
         guide_weight: of its loss.
         guide_layer: whose first head is shown.
+        **options: of :class:`SpeechLMTask`.
 
     Raises:
         ValueError: a model that has no such layer, or guides of other examples.
