@@ -31,7 +31,7 @@ from photophone.loading.registry import families  # noqa: E402
 
 BLOCK = re.compile(r"<!-- (?P<name>[\w-]+):begin -->\n.*?<!-- (?P=name):end -->", re.DOTALL)
 FAMILY = re.compile(r"photophone\.(tokenizers|codecs|generators)\.(\w+)")
-LAYER = re.compile(r"^from photophone\.layers\.\w+ import ([A-Z]\w+)$", re.MULTILINE)
+CLASS = re.compile(r"^from photophone\.(?:layers|tokenizers|codecs|generators)\.[\w.]+ import ([A-Z]\w+)", re.MULTILINE)
 GOLDENS = ROOT / "tests" / "goldens"
 RESULTS = ROOT / "benchmarks" / "results.json"
 KINDS = {"tokenizers": "image tokenizer", "codecs": "codec", "generators": "generator"}
@@ -147,7 +147,7 @@ def parity() -> str:
         entries = [entry for family in read for entry in family.ENTRIES
                    if entry.kind != "pipeline" and (entry.target.partition(":")[0] in texts[system]
                                                     or re.search(rf"\b{entry.class_name}\b", texts[system]))]
-        classes = [entry.class_name for entry in entries] or LAYER.findall(texts[system])  # of no family
+        classes = [entry.class_name for entry in entries] or CLASS.findall(texts[system])  # without entries
         rows.append([system, joined(f"`{name}`" for name in classes), str(len(recorded(system))),
                      joined(short(entry.code_licence) for entry in entries),
                      joined(short(entry.weights_licence) for entry in entries)])
