@@ -20,13 +20,9 @@ from photophone.loading.chains import read_config, settings_of
 from photophone.loading.hub import find_checkpoint
 from photophone.loading.registry import find, list_models, load_original
 from photophone.loading.saved import is_saved_model
-from photophone.pipelines.speech_chains import (
-    SPARK_FOLDER,
-    XLSR_FILE,
-    beside,
-    cosyvoice_vocabulary,
-    vocabulary_place,
-)
+from photophone.pipelines.cosyvoice_front import vocabulary_of
+from photophone.pipelines.spark_front import VOCABULARY_FOLDER, XLSR_FILE
+from photophone.pipelines.speech_chains import beside, vocabulary_place
 from photophone.text.cosyvoice import END_OF_PROMPT, SYSTEM, cosyvoice_ids
 from photophone.text.cosyvoice_forms import as_said
 from photophone.text.sparktts import check_plain, clone_prompt
@@ -93,7 +89,7 @@ class CosyVoiceShards(ShardMaker):
         super().__init__(*arguments)
         settings = {**find(self.name).config, **self.configs.get("llm", {})}
         self.units = self.part("units")
-        self.tokenizer = cosyvoice_vocabulary(self.name, self.folder, self.files, settings, {})
+        self.tokenizer = vocabulary_of(self.name, self.folder, self.files, settings, {})
         second = find(self.name).class_name == "CosyVoiceQwenLM"
         self.front = f"{SYSTEM}{END_OF_PROMPT}" if second and not settings.get("own_specials", True) else ""
         self.speaker = None if second else campplus.CAMPlusSpeaker(
@@ -111,7 +107,7 @@ class SparkShards(ShardMaker):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        place = self.files.get("text_tokenizer") or vocabulary_place(self.name, self.folder, SPARK_FOLDER, {})
+        place = self.files.get("text_tokenizer") or vocabulary_place(self.name, self.folder, VOCABULARY_FOLDER, {})
         self.tokenizer = load_tokenizer(place)
         codec = self.files.get("bicodec")
         whole = codec is not None and is_saved_model(codec)  # of ours, which holds wav2vec2
