@@ -19,12 +19,12 @@ from photophone.training.cosyvoice_chain import hear_words
 from photophone.training.loop.config import load_config
 from photophone.training.loop.trainer import Trainer
 from photophone.training.spark_chain import (
-    guides_of,
     load_release,
     make_vocabulary,
     write_release,
     write_spark_examples,
 )
+from photophone.training.tasks.guided_lm import guides_of
 from photophone.training.tasks.speech_recipes import codec_task, speech_generator_task
 
 CONFIGS = Path(__file__).parents[1] / "configs"

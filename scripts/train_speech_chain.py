@@ -39,6 +39,7 @@ from photophone.training.cosyvoice_chain import (
     write_lm_examples,
     write_release_folder,
 )
+from photophone.training.tasks.guided_lm import guides_of
 
 SCRIPTS = Path(__file__).parent
 CONFIGS = SCRIPTS.parent / "configs"
@@ -85,9 +86,8 @@ def make_tokens(folder: Path) -> None:
         units = encode_units(tokenizer, data)
         Tokens(pad_sequence(units, batch_first=True), torch.tensor([len(row) for row in units])).save(
             folder / "data" / f"units-{split}.safetensors")
-        spoken = [row[part] for row, part in zip(units, without_pauses(units, data, UNIT_SECONDS), strict=True)]
-        copies = COPIES if split == "train" else 0
-        write_lm_examples(examples(folder, split, "llm"), texts, spoken, vocabulary, copies=copies, dropout=DROPOUT)
+        write_lm_examples(examples(folder, split, "llm"), data.fields, units, without_pauses(units, data, UNIT_SECONDS),
+                          vocabulary, seconds=UNIT_SECONDS, copies=COPIES if split == "train" else 0, dropout=DROPOUT)
 
 
 def make_frames(folder: Path) -> None:
@@ -170,7 +170,8 @@ def main() -> None:
         else:
             rate = {"units": LOW, "hift": HIGH}.get(stage)
             files = tuple(speech(folder, split, rate) if rate else examples(folder, split, stage) for split in SPLITS)
-            train(folder, stage, "train_codec.py" if rate else "train_tts.py", files, arguments.set)
+            guides = [f"task.guides=[{guides_of(files[0])}]"] if stage == "llm" else []
+            train(folder, stage, "train_codec.py" if rate else "train_tts.py", files, [*guides, *arguments.set])
 
 
 if __name__ == "__main__":

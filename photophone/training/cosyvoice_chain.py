@@ -32,7 +32,9 @@ from photophone.generators.cosyvoice.flow import CosyVoiceFlow
 from photophone.generators.cosyvoice.qwen_lm import CosyVoiceQwenLM
 from photophone.pipelines.speech_fronts import Voice
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
-from photophone.text.cosyvoice import cosyvoice_ids, load_cosyvoice_tokenizer
+from photophone.text.cosyvoice import load_cosyvoice_tokenizer
+from photophone.training.spark_examples import word_spans
+from photophone.training.tasks.guided_lm import write_guides
 from photophone.training.tasks.speech_units import spoken_units
 
 END_OF_TEXT = "<|endoftext|>"
@@ -66,24 +68,34 @@ def make_vocabulary(texts: Sequence[str], folder: Path, size: int) -> None:
     Qwen2TokenizerFast(str(empty[0]), str(empty[1])).save_pretrained(folder)
 
 
-def write_lm_examples(output: Path, texts: Sequence[str], units: Sequence[Tensor], vocabulary: Path, *,
-                      copies: int = 1, dropout: float = 0.0) -> None:
-    """Examples of the language model: ids of the text, and the speech tokens of the clip.
+def write_lm_examples(output: Path, clips: Sequence[dict[str, Any]], units: Sequence[Tensor], kept: Sequence[slice],
+                      vocabulary: Path, *, seconds: float, copies: int = 1, dropout: float = 0.0) -> None:
+    """Examples of the language model: ids of the text, and the speech tokens of the clip; and their guides.
 
     Args:
-        output: the file.
-        texts, units: of each clip.
+        output: the file of examples.
+        clips: text, phonemes and times of each clip.
+        units: of each clip.
+        kept: which of them.
         vocabulary: folder of :func:`make_vocabulary`.
+        seconds: of a unit.
         copies: further times that each clip comes, its words cut into other parts (BPE-dropout, arXiv 1910.13267), so
             that rare words are learned by their letters.
         dropout: share of the merges that those leave out.
     """
     tokenizer = load_cosyvoice_tokenizer(vocabulary, third=False)
-    ids = [torch.tensor(cosyvoice_ids(tokenizer, text)) for text in texts]
-    tokenizer.backend_tokenizer.model.dropout = dropout
-    for _ in range(copies):
-        ids += [torch.tensor(cosyvoice_ids(tokenizer, text)) for text in texts]
-    write_examples(output, ids, list(units) * (1 + copies))
+    ids, guides = [], []
+    for copy in range(1 + copies):
+        tokenizer.backend_tokenizer.model.dropout = dropout if copy else None
+        for fields, row, part in zip(clips, units, kept, strict=True):
+            read = tokenizer(fields["text"], add_special_tokens=False, return_offsets_mapping=True)
+            times = (np.arange(len(row)) + 0.5)[part] * seconds
+            spans = word_spans(fields, read["offset_mapping"], 0, times)
+            spans = np.zeros((len(times), 2)) if spans is None else spans
+            ids.append(torch.tensor(read["input_ids"]))
+            guides.append(torch.from_numpy(spans).int())
+    write_examples(output, ids, [row[part] for row, part in zip(units, kept, strict=True)] * (1 + copies))
+    write_guides(output, guides)
 
 
 @torch.no_grad()

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from photophone.codecs.bicodec.model import BiCodec
-from photophone.core.files import atomic_folder, atomic_write
+from photophone.core.files import atomic_folder
 from photophone.data.speech import SpeechDataset
 from photophone.data.speech_examples import write_examples
 from photophone.generators.sparktts.model import SparkTTS
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.text.voxcpm import load_tokenizer
 from photophone.training.spark_examples import spark_clips, train_vocabulary, word_spans
+from photophone.training.tasks.guided_lm import write_guides
 
 SIZES = "sizes.json"
 """Sizes of the parts, which the authors' code has as constants."""
@@ -37,11 +37,6 @@ def make_vocabulary(folder: Path, data: SpeechDataset, codec: BiCodec, size: int
     texts = (fields["text"] for fields in data.fields)
     train_vocabulary(texts, size, codec.config.num_codes,
                      codec.speaker_encoder.quantizer.codebook_size).save_pretrained(folder)
-
-
-def guides_of(path: Path) -> Path:
-    """The file beside examples that says which ids of the prompt each token of the answer speaks."""
-    return path.with_suffix(".guides.safetensors")
 
 
 def write_spark_examples(output: Path, data: SpeechDataset, codec: BiCodec, vocabulary: Path, gender: str) -> None:
@@ -65,8 +60,7 @@ def write_spark_examples(output: Path, data: SpeechDataset, codec: BiCodec, voca
             spans = word_spans(fields, read["offset_mapping"], prompt.index(clip.text), times)
             guides.append(_guide(spans, len(written)))
     write_examples(output, prompts, answers)
-    with atomic_write(guides_of(output)) as partial:
-        save_file({"spans": torch.cat(guides)}, partial)
+    write_guides(output, guides)
 
 
 def _guide(spans: np.ndarray | None, count: int) -> Tensor:

@@ -10,16 +10,19 @@ import pytest
 import torch
 from speech import write_speech
 
-from photophone import TextToSpeechPipeline
+from photophone import SeededNoise, TextToSpeechPipeline
 from photophone.codecs.hift.model import HiFT
 from photophone.codecs.speech_units.onnx_write import write_s3_onnx
 from photophone.codecs.speech_units.s3 import S3Tokenizer
 from photophone.data.speech import SpeechDataset, resample_prepared
+from photophone.data.speech_examples import SpeechExamples
+from photophone.generators.cosyvoice.qwen_lm import CosyVoiceQwenLM
 from photophone.loading.registry import find
 from photophone.text.phonemes import SYMBOLS
-from photophone.training.cosyvoice_chain import load_release_folder, make_vocabulary
+from photophone.training.cosyvoice_chain import load_release_folder, make_vocabulary, write_lm_examples
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.trainer import Trainer
+from photophone.training.tasks.guided_lm import GuidedLMTask, guides_of
 from photophone.training.tasks.speech_units import SpeechUnitsTask, melody_at, pitch_at, sounds_of, unit_targets
 from photophone.training.tasks.vocoder import VocoderTask
 
@@ -121,6 +124,37 @@ def test_a_vocabulary_in_the_format_of_qwen(tmp_path):
     ids = tokenizer(texts[0])["input_ids"]
     assert tokenizer.decode(ids) == texts[0] and len(ids) < len(texts[0]) / 1.5 and max(ids) < 300
     assert len(tokenizer("12")["input_ids"]) == 2  # Qwen2 splits numbers into digits
+
+
+def test_the_guided_head_of_a_chain_is_shown_the_word_that_is_spoken(tmp_path):
+    """In both layouts; the model that writes down where it looks is the layout itself, on embeddings that are ids."""
+    text = "hi men"
+    fields = {**CLIP, "text": text}
+    make_vocabulary([text], tmp_path / "vocabulary", 257)  # letters alone
+    units, path = torch.arange(100, 125), tmp_path / "examples.safetensors"
+    write_lm_examples(path, [fields], [units], [slice(2, 22)], tmp_path / "vocabulary", seconds=0.04, copies=0)
+    data = SpeechExamples(path)
+    assert len(data.ids[0]) == 6 and data.tokens[0].tolist() == list(range(102, 122))
+    torch.manual_seed(0)
+    model = CosyVoiceQwenLM(vocab_size=300, num_tokens=729, width=32, depth=2, num_heads=2, num_kv_heads=1, hidden=64,
+                            max_length=400)
+    task = GuidedLMTask(model, data, guides=[guides_of(path)], guide_layer=1)
+    seen = set()
+    for seed in range(8):
+        batch = task.batch(np.arange(1), np.random.default_rng(seed))
+        (mixed,) = model.mixed_rows(1, SeededNoise.from_seeds(batch["seeds"].tolist()))
+        seen.add(mixed)
+        # start, 6 letters, task, 20 units; or start, 5 letters, 15 units, 1 letter, task, 5 units
+        letters = [1, 2, 3, 4, 5, 21] if mixed else [1, 2, 3, 4, 5, 6]
+        foretell = [*range(5, 20), *range(22, 27)] if mixed else range(7, 27)
+        inside = batch["inside"][0]
+        assert inside.sum(1).nonzero()[:, 0].tolist() == list(foretell)
+        for unit, place in enumerate(foretell, start=2):
+            word = letters[:2] if unit < 7 else letters[2:]  # "hi" ends at 0.3 s, in the middle of the eighth unit
+            assert set(word) - {letters[2]} <= set(inside[place].nonzero()[:, 0].tolist()) <= set(word)
+        loss, told = task.loss(model, batch, 0)
+        assert 0 < float(told["guided"]) < 1 and float(loss) > float(told["tokens"])
+    assert seen == {False, True}
 
 
 def test_the_whole_chain_speaks_from_the_folder_of_a_release(tmp_path, monkeypatch):
