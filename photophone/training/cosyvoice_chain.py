@@ -194,10 +194,17 @@ class CosyVoiceChain(SpeechChain):
     """CosyVoice 2; see :class:`SpeechChain`."""
 
     configs = "small_cosyvoice"
-    stages = ("units", "tokens", "frames", "llm", "flow", "hift")
+    stages = ("units", "tokens", "frames", "llm", "mean", "flow", "hift")
     rates = (24000, 16000)
     codecs: ClassVar[dict[str, int]] = {"units": 16000, "hift": 24000}
-    models = ("llm", "flow")
+    models = ("llm", "mean", "flow")
+
+    def examples(self, split: str, part: str) -> Path:
+        return super().examples(split, "flow" if part == "mean" else part)
+
+    def settings(self, part: str) -> list[str]:
+        told = super().settings(part)
+        return [*told, f"init_from={self.export('mean')}"] if part == "flow" else told
 
     def make(self, stage: str) -> None:
         for split in SPLITS:

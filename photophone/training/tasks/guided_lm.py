@@ -69,17 +69,17 @@ def places_among_turns(model: CosyVoiceQwenLM, batch: dict[str, Any], spans: Seq
         spans: Long (N, 2) of the speech of each row.
     """
     tokens, condition = batch["tokens"], batch["condition"]
-    none = torch.zeros(1, 1)
-    layout = replace(model.layout, start=none, task=none, end=-1, fill=-1)
+    layout = replace(model.layout, start=torch.zeros(1, 1), task=torch.zeros(1, 1), end=-1, fill=-1)
     mixed = model.mixed_rows(len(tokens), SeededNoise.from_seeds(batch["seeds"].tolist()))
     front = [0] * len(tokens) if condition.instruction is None else condition.instruction.tolist()
     rows = []
     for row, (text, _) in enumerate(condition.rows()):
         numbers, order = torch.arange(1.0, len(text) + 1)[:, None], torch.arange(len(spans[row]))
+        none = torch.zeros(len(order), 1)
         if mixed[row] and layout.can_mix(len(text) - front[row], len(order)):
-            ids, foretold = layout.mixed(numbers, order, lambda part: torch.zeros(len(part), 1), front[row])
+            ids, foretold = layout.mixed(numbers, order, none, front[row])
         else:
-            ids, foretold = layout.whole(numbers, order, lambda part: torch.zeros(len(part), 1))
+            ids, foretold = layout.whole(numbers, order, none)
         asked = torch.where((foretold >= 0)[:, None], spans[row][foretold], 0)
         rows.append(within(ids[:, 0].long() - 1, asked))
     size = max(map(len, rows))
