@@ -5,7 +5,9 @@ Paper: TASTE (arXiv 2504.07053). Origin: github.com/mtkresearch/TASTE-SpokenLM, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, notify
 from photophone.generators.base import Generator, LossOutput
+from photophone.generators.taste.config import spoken_lm_config
 from photophone.generators.taste.fusion import WeightedFusion
 from photophone.generators.taste.layout import (
     IGNORED,
@@ -79,6 +82,11 @@ class TasteSpokenLM(OriginalCheckpoint, Generator):
         self.to_code = nn.Linear(width, code_dim)
         self.code_log_var = nn.Parameter(torch.zeros(code_dim))
         self.quantizer = WordQuantizer(unit_dim, code_dim, codebook_size, num_levels).requires_grad_(False)
+
+    @staticmethod
+    def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
+        """See :func:`photophone.generators.taste.config.spoken_lm_config`."""
+        return spoken_lm_config(official)
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
