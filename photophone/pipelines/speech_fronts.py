@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -126,6 +127,14 @@ class SpeechFront(ABC):
             ValueError: the generator has one voice of its own, or cannot read this one.
         """
         raise ValueError("this generator has one voice of its own; leave voice out")
+
+    def read_turns(self, voices: Sequence[Voice]) -> SpokenVoice:
+        """Voices of several who speak in turns.
+
+        Raises:
+            ValueError: the generator speaks a text with one voice, or cannot read these.
+        """
+        raise ValueError("this generator speaks a text with one voice; give one, not several")
 
     def no_voice(self) -> SpokenVoice | None:
         """What stands for a voice where none is given.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from photophone.codecs.speech_units.speakers import NamedSpeakers
     from photophone.generators.cosyvoice.flow import CosyVoiceFlow
 
+GivenVoice = Voice | VoiceAttributes | str | Sequence[Voice] | None
+"""A recording, a description, a name, or those who speak in turns."""
 OUTPUT_TYPES = ("np", "pt", "latent")
 PIECES_AT_ONCE = 4
 """Sentences that an offline call generates together."""
@@ -181,7 +183,7 @@ class TextToSpeechPipeline(Pipeline):
         return self.front.voices
 
     @torch.no_grad()
-    def __call__(self, text: str | list[str], *, voice: Voice | VoiceAttributes | str | None = None,
+    def __call__(self, text: str | list[str], *, voice: GivenVoice = None,
                  instruction: str | None = None, normalize: bool | None = None, generator: GeneratorInput = None,
                  speed: float = 1.0, guidance_scale: float | None = None, temperature: float | None = None,
                  num_inference_steps: int | None = None, pause: float = 0.15, output_type: str = "np",
@@ -191,7 +193,7 @@ class TextToSpeechPipeline(Pipeline):
         Args:
             text: English (or what else the generator speaks), or a list of texts.
             voice: to speak with, for generators that take one; the name of one of :attr:`voices`; Spark-TTS also speaks
-                with voices that are described.
+                with voices that are described. Two for Kyutai's 1.6B, which speak the lines of the text in turns.
             instruction: how to speak, in words, for CosyVoice.
             normalize: whether CosyVoice gets numbers, dates and the like as words, by the libraries of its authors;
                 None: if they are there, with a warning where a text with digits would need them.
@@ -232,7 +234,7 @@ class TextToSpeechPipeline(Pipeline):
                             weights_licence=self.weights_licence, unread=[self.front.unread(one) for one in texts],
                             faults=[tuple(row[0].row.faults) for row in rows])
 
-    def stream(self, text: str, *, voice: Voice | VoiceAttributes | str | None = None,
+    def stream(self, text: str, *, voice: GivenVoice = None,
                instruction: str | None = None, normalize: bool | None = None,
                generator: torch.Generator | None = None, speed: float = 1.0, guidance_scale: float | None = None,
                temperature: float | None = None, num_inference_steps: int | None = None, pause: float = 0.15,
@@ -260,23 +262,25 @@ class TextToSpeechPipeline(Pipeline):
         return self._stream(pieces, sampler, spoken, callback_on_step_end)
 
     @torch.no_grad()
-    def read_voice(self, voice: Voice | VoiceAttributes | str | None, instruction: str | None = None,
+    def read_voice(self, voice: GivenVoice, instruction: str | None = None,
                    front: SpeechFront | None = None) -> SpokenVoice | None:
-        """A voice as the generator reads it.
+        """A voice, or those who speak in turns, as the generator reads it.
 
         Raises:
             ValueError: the generator has one voice of its own, cannot read this one, has none of this name, or takes no
                 instruction.
         """
         front = front or self.front
-        alone = isinstance(front, PieceFront)
+        alone, several = isinstance(front, PieceFront), isinstance(voice, list | tuple)
         kinds = (Voice, VoiceAttributes, *((str,) if front.takes_names else ())) if alone else Voice
-        if voice is not None and not isinstance(voice, kinds):
+        if voice is not None and not all(isinstance(one, kinds) for one in (voice if several else [voice])):
             raise ValueError(f"voice must be a photophone.Voice(audio, sampling_rate, text), got {voice!r:.60}")
-        if alone:
+        if alone and not several:
             return front.whole_voice(voice, instruction)
         if instruction is not None:
             raise ValueError(f"{type(self.speech_generator).__name__} takes no instruction; leave it out")
+        if several:
+            return front.read_turns(voice)
         return front.no_voice() if voice is None else front.read_voice(voice)
 
     def _speak(self, rows: list[list[_Piece]], sampler: Sampler, on_step: Callback, output_type: str,
