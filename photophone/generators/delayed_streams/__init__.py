@@ -67,10 +67,11 @@ ENTRIES = [
     _entry("kyutai-tts-1.6b-en-fr", "English and French text to the codes of mimi-32, in voices that are published",
            "2509.08753", "tts-1.6b-en_fr", "dsm_tts_1e68beda@240.safetensors", model="speech:DelayedSpeech",
            config=SPEAKING, tiny=TINY_SPEAKING, training_name="delayed-speech", parameters=1_836_419_200,
+           languages=("english", "french"),
            chain=_chain("kyutai-tts-1.6b-en-fr", "TextToSpeechPipeline", temperature=0.6, guidance_scale=2.0)),
     _entry("kyutai-tts-0.75b-en", "English text to the codes of mimi-16, in the voice of a recording in front",
            "2509.08753", "tts-0.75b-en-public", model="speech:DelayedSpeech", config=SMALL_SPEAKING, tiny=TINY_GOING_ON,
-           training_name="delayed-speech",
+           training_name="delayed-speech", languages=("english",),
            chain=_chain("kyutai-tts-0.75b-en", "TextToSpeechPipeline", "mimi-16", temperature=0.6,
                         guidance_scale=2.0)),
 ]
