@@ -25,7 +25,7 @@ from photophone.loading.entry import Chain
 from photophone.loading.registry import find, load_original
 from photophone.pipelines.language_fronts import Made, PieceFront
 from photophone.pipelines.speech_chains import beside, vocabulary_place
-from photophone.pipelines.speech_faults import token_faults
+from photophone.pipelines.speech_faults import Limit, token_faults
 from photophone.pipelines.speech_fronts import Request, SpokenVoice, Voice, voice_samples
 from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
 from photophone.text.cosyvoice import END_OF_PROMPT, SYSTEM, cosyvoice_ids, load_cosyvoice_tokenizer
@@ -314,7 +314,7 @@ class CosyVoiceSpeech(PieceFront):
         least, most = (limit.tolist() for limit in self.generator.limits(condition, sampler))
         for index, (request, tokens) in enumerate(zip(requests, rows)):
             made[index].faults += token_faults(request.piece.text, tokens, rate=self.sound.flow.config.token_rate,
-                                               least=least[index], most=most[index])
+                                               limit=Limit(most[index]), least=least[index])
 
     # the sound ------------------------------------------------------------------------------------------------------
 

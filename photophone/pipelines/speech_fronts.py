@@ -18,6 +18,7 @@ from photophone.data.resampling import resample_audio
 from photophone.generators.conditions import Condition
 from photophone.generators.speech_ar.model import Phonemes
 from photophone.layers.lengths import length_mask
+from photophone.pipelines.speech_faults import Limit
 from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text, unread_parts
 from photophone.text.voxcpm import WrittenPiece
 
@@ -112,9 +113,17 @@ class SpeechFront(ABC):
         """Whether the first piece of a text finds the voice that speaks the others."""
         return self.takes_voices and voice is None
 
-    def faults(self, condition: Condition, row: int, text: str, count: int) -> list[str]:
-        """What went wrong with a piece that became ``count`` tokens, in words."""
-        return []
+    def limit(self, condition: Condition, row: int) -> Limit | None:
+        """Where a piece is cut that does not end by itself; None: nowhere."""
+        return None
+
+    def spoken_words(self, text: str) -> str:
+        """What of a piece is said."""
+        return text
+
+    def longest_pause(self, text: str) -> float:
+        """Seconds of silence that a piece asks for."""
+        return 0.0
 
     def limits(self, requests: list[Request]) -> list[int] | None:
         """How much each request speaks at most, in the generator's own measure; None where the text tells it."""

@@ -25,7 +25,7 @@ from photophone.generators.taste.tower import TasteTower
 from photophone.generators.taste.unit_decoder import SpokenWords, TasteUnitDecoder, UnitSampler
 from photophone.loading.chains import check_chain
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
-from photophone.pipelines.speech_faults import token_faults
+from photophone.pipelines.speech_faults import Limit, Listener, token_faults
 from photophone.pipelines.speech_fronts import Voice, voice_samples
 from photophone.pipelines.speech_output import SpeechOutput
 from photophone.pipelines.taste_chain import OTHERS, load_taste
@@ -283,13 +283,17 @@ class SpokenContinuationPipeline(Pipeline):
         tokens = decoder.generate(condition.to(decoder.device), noise=SeededNoise.from_seeds([seed], decoder.device),
                                   sampler=sampler).values[0]
         places = len(cut.ids) + FRONT_PLACES
-        faults += token_faults(" ".join(words.words), tokens, rate=self.flow.config.token_rate,
-                               least=int(sampler.least_ratio * places), most=max(1, int(sampler.most_ratio * places)))
+        text, most = " ".join(words.words), max(1, int(sampler.most_ratio * places))
+        faults += token_faults(text, tokens, rate=self.flow.config.token_rate, limit=Limit(most),
+                               least=int(sampler.least_ratio * places))
         if not len(tokens):
             return torch.zeros(0)
         sound = self._sound(tokens[None].to(self.flow.device), speaker.to(self.flow.device),
                             generator=torch.Generator().manual_seed(seed))
-        return torch.from_numpy(sound.audio[0])
+        audio, listener = torch.from_numpy(sound.audio[0]), Listener(text, self.sample_rate)
+        listener.hear(audio)
+        faults += listener.faults()
+        return audio
 
 
 def _codes_at(cut: WordIds, codes: Tensor | None) -> Tensor | None:

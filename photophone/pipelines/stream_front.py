@@ -17,7 +17,7 @@ from photophone.generators.delayed_streams.speech import DelayedSpeech
 from photophone.loading.entry import Chain
 from photophone.pipelines.speech_fronts import Request, SpeechFront, SpokenVoice, Voice, voice_samples
 from photophone.pipelines.stream_chains import load_streams
-from photophone.text.delayed_streams import check_script, script_words
+from photophone.text.delayed_streams import BREAK, check_script, script_words
 from photophone.text.voxcpm import WrittenPiece
 
 if TYPE_CHECKING:
@@ -121,6 +121,10 @@ class StreamedSpeech(SpeechFront):
             return SpokenScript.of_rows(rows, [(voice.tokens, voice.mask) for voice in voices])
         nothing = torch.zeros(1, 0), torch.zeros(1, dtype=torch.bool)
         return SpokenScript.of_rows(rows, [nothing] * len(rows), [voice.tokens for voice in voices])
+
+    def longest_pause(self, text: str) -> float:
+        """The longest break."""
+        return max(map(float, BREAK.findall(text)), default=0.0)
 
     def no_voice(self) -> NoReturn:
         """A voice has to be given."""
