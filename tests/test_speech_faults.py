@@ -35,7 +35,7 @@ def frames(count, seed=0, dim=8):
     return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("period", "times", "noise"), [(1, 60, 0.1), (12, 6, 0.0), (20, 4, 0.1), (30, 3, 0.15)])
+@pytest.mark.parametrize(("period", "times", "noise"), [(1, 60, 0.1), (12, 6, 0.0), (20, 4, 0.1), (30, 4, 0.1)])
 def test_loops_of_continuous_frames_are_found_by_likeness(period, times, noise):
     """Frames that are drawn anew differ a little; ``noise`` is the share of their variance that does."""
     loop = frames(period, 1).repeat(times, 1)

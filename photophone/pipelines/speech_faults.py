@@ -25,7 +25,7 @@ LONGEST_PERIOD = 2.0
 """Seconds of what a loop repeats."""
 SIMILAR, SMOOTH_SECONDS = 0.2, 0.2
 """Frames repeat others whose mean square distance, over so many seconds, is below this share of that of unrelated ones:
-sentences of the built-in voice come to 0.9 s at most, loops are found up to a fifth of noise."""
+sentences of the built-in voice come to 0.9 s at most, loops are found up to a tenth of noise."""
 SILENT_SECONDS, FRAME_SECONDS, QUIET = 2.0, 0.02, 0.002
 """A silence lasts at least so long; frames of sound with a smaller root mean square are quiet."""
 LETTERS_A_SECOND, WIDE_LETTERS, DIGIT_LETTERS = 25.0, 2.5, 2.0
@@ -134,7 +134,7 @@ class Listener:
         held = torch.cat([self.rest, audio.detach().float().cpu()])
         count = len(held) // self.size
         self.rest = held[count * self.size:]
-        for quiet in (held[:count * self.size].view(count, -1).square().mean(dim=1).sqrt() < QUIET).tolist():
+        for quiet in (held[:count * self.size].view(count, self.size).square().mean(dim=1).sqrt() < QUIET).tolist():
             self.run = self.run + 1 if quiet else 0
             self.loud += not quiet
             self.longest = max(self.longest, self.run)
