@@ -31,6 +31,7 @@ _PUBLIC = {
     "TextToSpeechPipeline": "photophone.pipelines.text_to_speech",
     "SpeechEnhancementPipeline": "photophone.pipelines.speech_enhancement",
     "SpeechToTextPipeline": "photophone.pipelines.speech_to_text",
+    "SpokenContinuationPipeline": "photophone.pipelines.spoken_continuation",
     "TokenToSpeechPipeline": "photophone.pipelines.token_to_speech",
     "CaptionTokenizer": "photophone.text.caption_tokenizer",
     "Voice": "photophone.pipelines.speech_fronts",

@@ -23,6 +23,18 @@ from photophone.cli.common import (
     load_pipeline,
 )
 from photophone.cli.evaluate import choose_peers, evaluate
+from photophone.cli.speakers import (
+    LanguageOption,
+    SecondVoiceOption,
+    VoiceOption,
+    VoiceTextOption,
+    WeightsOption,
+    check_texts,
+    choose_model,
+    given_voice,
+    load_speaker,
+    voice_facts,
+)
 from photophone.core.command import silence_stdout
 from photophone.core.limits import MAX_TEXT_CHARACTERS
 
@@ -49,26 +61,22 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
           steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
           guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
           temperature: Annotated[float | None, typer.Option(help="Scale of the initial noise.")] = None,
-          voice: Annotated[Path | None, typer.Option(help="Recording of the voice to speak with, for models that take "
-                                                     "one, or the name of a voice that the model has.")] = None,
-          voice_text: Annotated[str | None, typer.Option(help="The words of that recording.")] = None,
+          voice: VoiceOption = None, voice_text: VoiceTextOption = None, second_voice: SecondVoiceOption = None,
+          language: LanguageOption = None, weights: WeightsOption = None,
           model: ModelOption = "photophone/tiny-speech", device: DeviceOption = "cpu", dtype: DtypeOption = "float32",
           quiet: QuietOption = False, overwrite: OverwriteOption = False,
           as_json: JsonOption = False) -> None:
-    """Read English text aloud; a JSON with all settings is written beside each file.
+    """Read text aloud; a JSON with all settings is written beside each file. The built-in voice speaks English.
 
     Files are written as the speech is made and take their name when they are complete. With --stream the seed goes to
     standard error.
     """
-    from photophone.text.speech_text import check_text
-
     if stream and (output is not None or as_json):
         raise ValueError("--stream writes speech to standard output; leave out --output and --json")
     texts = gather_texts(text, stdin, stream)
-    for one in texts:
-        check_text(one)
-    if voice_text is not None and voice is None:
-        raise ValueError("--voice-text are the words of a recording; give it with --voice")
+    model = choose_model(model, language)
+    check_texts(texts, model, language)
+    spoken = given_voice(voice, voice_text, second_voice)
     if seed is not None and not 0 <= seed < 2**63 - len(texts):
         raise ValueError(f"--seed must be 0 to {2**63 - 1 - len(texts)}, got {seed}")
     seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
@@ -76,15 +84,13 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
     if not stream:
         check_place(output or ".", texts, seed, overwrite)
 
-    from photophone.pipelines.speech_fronts import Voice
-    from photophone.pipelines.text_to_speech import TextToSpeechPipeline
-
-    pipeline = load_pipeline(TextToSpeechPipeline, model, device, dtype)
+    pipeline = load_speaker(model, device, dtype, weights)
+    for one in texts:
+        pipeline.front.check(one)
     pipeline.set_progress_bar_config(disable=True if quiet or stream else None, unit="sentence", leave=False)
     options = {"speed": speed, "pause": pause, "guidance_scale": guidance, "temperature": temperature,
                "num_inference_steps": steps}
-    spoken = None if voice is None else Voice(voice, text=voice_text)
-    if voice is not None and pipeline.voices and not voice.is_file():
+    if voice is not None and second_voice is None and pipeline.voices and not voice.is_file():
         spoken = str(voice)
     if stream:
         _stream(pipeline, texts[0], seed, stream, quiet, {**options, "voice": spoken})
@@ -167,7 +173,7 @@ def _stream(pipeline, text: str, seed: int, form: str, quiet: bool, options: dic
 
 
 def _write(pipeline, texts: list[str], seed: int, output: str, overwrite: bool, quiet: bool, as_json: bool,
-           options: dict, voice: Voice | str | None) -> None:
+           options: dict, voice: Voice | str | list[Voice] | None) -> None:
     import torch
 
     from photophone.pipelines.speech_output import speech_file, speech_files
@@ -178,9 +184,7 @@ def _write(pipeline, texts: list[str], seed: int, output: str, overwrite: bool, 
     for file, text, own in zip(files, texts, seeds):
         chunks = pipeline.stream(text, generator=torch.Generator().manual_seed(own), voice=voice, **options)
         facts = pipeline.facts(text, own, **options)
-        if voice is not None:
-            facts |= {"voice": voice} if isinstance(voice, str) else {"voice": str(voice.audio),
-                                                                      "voice_text": voice.text}
+        facts |= voice_facts(voice)
         with speech_file(file, pipeline.sample_rate, facts, overwrite=overwrite) as writer:
             for chunk in chunks:
                 writer.write(chunk.audio)

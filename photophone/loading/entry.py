@@ -67,6 +67,7 @@ class ModelEntry:
         chain: for generators that pipelines run.
         sampler: of a built-in pipeline: the settings that its numbers were measured with.
         parameters: of the model at its published size, None where no count is known.
+        languages: that text to speech reads, in English words; none where the authors name no few, or there is no text.
         training_name: what ``model.family`` of a training config calls the class; None: the name of the family's
             folder.
     """
@@ -88,6 +89,7 @@ class ModelEntry:
     sampler: dict[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     training_name: str | None = None
+    languages: tuple[str, ...] = ()
 
     @property
     def class_name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -17,6 +18,7 @@ from photophone.data.resampling import resample_audio
 from photophone.generators.conditions import Condition
 from photophone.generators.speech_ar.model import Phonemes
 from photophone.layers.lengths import length_mask
+from photophone.pipelines.speech_faults import Limit
 from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text, unread_parts
 from photophone.text.voxcpm import WrittenPiece
 
@@ -111,9 +113,17 @@ class SpeechFront(ABC):
         """Whether the first piece of a text finds the voice that speaks the others."""
         return self.takes_voices and voice is None
 
-    def faults(self, condition: Condition, row: int, text: str, count: int) -> list[str]:
-        """What went wrong with a piece that became ``count`` tokens, in words."""
-        return []
+    def limit(self, condition: Condition, row: int) -> Limit | None:
+        """Where a piece is cut that does not end by itself; None: nowhere."""
+        return None
+
+    def spoken_words(self, text: str) -> str:
+        """What of a piece is said."""
+        return text
+
+    def longest_pause(self, text: str) -> float:
+        """Seconds of silence that a piece asks for."""
+        return 0.0
 
     def limits(self, requests: list[Request]) -> list[int] | None:
         """How much each request speaks at most, in the generator's own measure; None where the text tells it."""
@@ -126,6 +136,14 @@ class SpeechFront(ABC):
             ValueError: the generator has one voice of its own, or cannot read this one.
         """
         raise ValueError("this generator has one voice of its own; leave voice out")
+
+    def read_turns(self, voices: Sequence[Voice]) -> SpokenVoice:
+        """Voices of several who speak in turns.
+
+        Raises:
+            ValueError: the generator speaks a text with one voice, or cannot read these.
+        """
+        raise ValueError("this generator speaks a text with one voice; give one, not several")
 
     def no_voice(self) -> SpokenVoice | None:
         """What stands for a voice where none is given.

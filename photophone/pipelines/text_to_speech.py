@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +17,7 @@ from photophone.core.noise import SeededNoise, draw_seed
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
+from photophone.generators.conditions import Condition
 from photophone.generators.cosyvoice import LEFT_CHUNKS
 from photophone.generators.sampler import Sampler, check_option
 from photophone.loading.chains import check_chain
@@ -25,6 +26,7 @@ from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, ro
 from photophone.pipelines.front_modules import front_module
 from photophone.pipelines.language_fronts import Made, PieceFront
 from photophone.pipelines.speech_attack import MURMURING, SharpAttack, begins_softly
+from photophone.pipelines.speech_faults import Listener, hurried_pieces, token_faults
 from photophone.pipelines.speech_fronts import (
     PhonemeSpeech,
     Request,
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from photophone.codecs.speech_units.speakers import NamedSpeakers
     from photophone.generators.cosyvoice.flow import CosyVoiceFlow
 
+GivenVoice = Voice | VoiceAttributes | str | Sequence[Voice] | None
+"""A recording, a description, a name, or those who speak in turns."""
 OUTPUT_TYPES = ("np", "pt", "latent")
 PIECES_AT_ONCE = 4
 """Sentences that an offline call generates together."""
@@ -58,10 +62,17 @@ PARAGRAPH_PAUSES = 2
 
 @dataclass
 class _Row:
-    """What the pieces of a text share: the voice that speaks them, and what went wrong."""
+    """What the pieces of a text share: the voice that speaks them, what went wrong, and how each was said."""
 
     voice: SpokenVoice | None
     faults: list[str] = field(default_factory=list)
+    heard: list[Listener] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Judge the sound of all pieces."""
+        for listener in self.heard:
+            self.faults += listener.faults()
+        self.faults += hurried_pieces(self.heard)
 
 
 @dataclass(frozen=True)
@@ -79,8 +90,9 @@ class _Piece:
         return Request(self.part, self.row.voice)
 
 
-_Part = tuple[Tensor, _Piece | None]
-"""Tokens, and the piece that begins with them."""
+_PAUSE = "pause"
+_Part = tuple[Tensor, _Piece | str | None]
+"""Tokens, and the piece that begins with them; of silence behind a piece, _PAUSE."""
 
 
 class TextToSpeechPipeline(Pipeline):
@@ -181,7 +193,7 @@ class TextToSpeechPipeline(Pipeline):
         return self.front.voices
 
     @torch.no_grad()
-    def __call__(self, text: str | list[str], *, voice: Voice | VoiceAttributes | str | None = None,
+    def __call__(self, text: str | list[str], *, voice: GivenVoice = None,
                  instruction: str | None = None, normalize: bool | None = None, generator: GeneratorInput = None,
                  speed: float = 1.0, guidance_scale: float | None = None, temperature: float | None = None,
                  num_inference_steps: int | None = None, pause: float = 0.15, output_type: str = "np",
@@ -191,7 +203,7 @@ class TextToSpeechPipeline(Pipeline):
         Args:
             text: English (or what else the generator speaks), or a list of texts.
             voice: to speak with, for generators that take one; the name of one of :attr:`voices`; Spark-TTS also speaks
-                with voices that are described.
+                with voices that are described. Two for Kyutai's 1.6B, which speak the lines of the text in turns.
             instruction: how to speak, in words, for CosyVoice.
             normalize: whether CosyVoice gets numbers, dates and the like as words, by the libraries of its authors;
                 None: if they are there, with a warning where a text with digits would need them.
@@ -225,6 +237,8 @@ class TextToSpeechPipeline(Pipeline):
         rows = [self._pieces(front, one, own, pause, spoken) for one, own in zip(texts, generators)]
         with self.watch(callback_on_step_end) as on_step:
             audio = self._speak(rows, sampler, on_step, output_type, spoken)
+        for row in rows:
+            row[0].row.close()
         if not return_dict:
             return (audio,)
         settings = {**sampler.settings(), "pause": pause, **front.settings(texts), **(spoken.facts() if spoken else {})}
@@ -232,7 +246,7 @@ class TextToSpeechPipeline(Pipeline):
                             weights_licence=self.weights_licence, unread=[self.front.unread(one) for one in texts],
                             faults=[tuple(row[0].row.faults) for row in rows])
 
-    def stream(self, text: str, *, voice: Voice | VoiceAttributes | str | None = None,
+    def stream(self, text: str, *, voice: GivenVoice = None,
                instruction: str | None = None, normalize: bool | None = None,
                generator: torch.Generator | None = None, speed: float = 1.0, guidance_scale: float | None = None,
                temperature: float | None = None, num_inference_steps: int | None = None, pause: float = 0.15,
@@ -260,23 +274,25 @@ class TextToSpeechPipeline(Pipeline):
         return self._stream(pieces, sampler, spoken, callback_on_step_end)
 
     @torch.no_grad()
-    def read_voice(self, voice: Voice | VoiceAttributes | str | None, instruction: str | None = None,
+    def read_voice(self, voice: GivenVoice, instruction: str | None = None,
                    front: SpeechFront | None = None) -> SpokenVoice | None:
-        """A voice as the generator reads it.
+        """A voice, or those who speak in turns, as the generator reads it.
 
         Raises:
             ValueError: the generator has one voice of its own, cannot read this one, has none of this name, or takes no
                 instruction.
         """
         front = front or self.front
-        alone = isinstance(front, PieceFront)
+        alone, several = isinstance(front, PieceFront), isinstance(voice, list | tuple)
         kinds = (Voice, VoiceAttributes, *((str,) if front.takes_names else ())) if alone else Voice
-        if voice is not None and not isinstance(voice, kinds):
+        if voice is not None and not all(isinstance(one, kinds) for one in (voice if several else [voice])):
             raise ValueError(f"voice must be a photophone.Voice(audio, sampling_rate, text), got {voice!r:.60}")
-        if alone:
+        if alone and not several:
             return front.whole_voice(voice, instruction)
         if instruction is not None:
             raise ValueError(f"{type(self.speech_generator).__name__} takes no instruction; leave it out")
+        if several:
+            return front.read_turns(voice)
         return front.no_voice() if voice is None else front.read_voice(voice)
 
     def _speak(self, rows: list[list[_Piece]], sampler: Sampler, on_step: Callback, output_type: str,
@@ -285,7 +301,7 @@ class TextToSpeechPipeline(Pipeline):
         pieces = [piece for row in rows for piece in row]
         if not isinstance(self.front, PieceFront):
             made = self._generate(pieces, sampler, on_step)
-            return [self._finish(((next(made), piece) for piece in row), output_type, spoken) for row in rows]
+            return [self._finish(self._with_pauses(made, row), output_type, spoken, sampler) for row in rows]
         if output_type == "latent":
             raise ValueError(f"{type(self.speech_generator).__name__} gives speech, no latents: output_type must be "
                              "'np' or 'pt'")
@@ -310,7 +326,10 @@ class TextToSpeechPipeline(Pipeline):
                     parts = front.stream(requests[0], piece.seed, sampler, made[0])
                 else:
                     parts = iter([front.sound_of(requests[index], written[index], piece.seed, made[index])])
-                yield from ((piece, audio) for audio in parts if len(audio))
+                listener = self._listener(piece, sampler)
+                for audio in filter(len, parts):
+                    listener.hear(audio)
+                    yield piece, audio
                 piece.row.voice = made[index].voice or piece.row.voice
                 if piece.pause:
                     yield piece, torch.zeros(piece.pause * self.codec.hop_length)
@@ -324,9 +343,10 @@ class TextToSpeechPipeline(Pipeline):
             if isinstance(self.front, PieceFront):
                 parts = (audio for _, audio in self._sound(pieces, sampler, on_step, stream=True))
             else:
-                parts = filter(len, self._decode(self._patches(pieces, sampler, on_step), spoken))
+                parts = filter(len, self._decode(self._patches(pieces, sampler, on_step), sampler, spoken))
             for audio in parts:
                 yield SpeechChunk(audio.float().cpu().numpy(), self.sample_rate)
+        pieces[0].row.close()
         for fault in pieces[0].row.faults:  # a stream has no result that could tell
             warnings.warn(fault, stacklevel=2)
 
@@ -341,16 +361,15 @@ class TextToSpeechPipeline(Pipeline):
                 if count:
                     made.append(patch.values[..., :count, :] if patch.is_continuous else patch.values[..., :count])
                     yield made[-1], piece if len(made) == 1 else None
-            count = sum(part.shape[1 if part.is_floating_point() else -1] for part in made)
-            piece.row.faults += self.front.faults(condition, 0, piece.part.text, count)
+            self._judge(piece, condition, 0, made)
             self._keep_voice(piece, made)
             if piece.pause:
-                yield self._silence(piece.pause), None
+                yield self._silence(piece.pause), _PAUSE
             if on_step(index + 1, len(pieces)):
                 raise DecodingStopped(f"stopped by the callback after sentence {index + 1} of {len(pieces)}")
 
     def _generate(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback) -> Iterator[Tensor]:
-        """Tokens (1, n, ...) of each piece with its pause, a few pieces at once."""
+        """Tokens (1, n, ...) of each piece, a few pieces at once."""
         done = 0
         while done < len(pieces):
             group = self._group(pieces[done:])
@@ -364,9 +383,32 @@ class TextToSpeechPipeline(Pipeline):
                 values = tokens.values[row:row + 1]
                 axis = 1 if tokens.is_continuous else -1
                 values = values.narrow(axis, 0, count)
-                piece.row.faults += self.front.faults(condition, row, piece.part.text, count)
+                self._judge(piece, condition, row, [values])
                 self._keep_voice(piece, [values])
-                yield torch.cat([values, self._silence(piece.pause).to(values)], axis) if piece.pause else values
+                yield values
+
+    def _with_pauses(self, made: Iterator[Tensor], row: list[_Piece]) -> Iterator[_Part]:
+        """The tokens of each piece of a text, and of the silence behind it."""
+        for piece in row:
+            values = next(made)
+            yield values, piece
+            if piece.pause:
+                yield self._silence(piece.pause).to(values), _PAUSE
+
+    def _judge(self, piece: _Piece, condition: Condition, row: int, made: list[Tensor]) -> None:
+        """Take down what the tokens (1, n, D) or codes (1, Q, n) of a piece tell."""
+        values = torch.cat(made, 1 if made[0].is_floating_point() else -1)[0] if made else torch.zeros(0)
+        tokens = values if values.is_floating_point() or values.ndim == 1 else values[0]
+        piece.row.faults += token_faults(self.front.spoken_words(piece.part.text), tokens, rate=self.codec.frame_rate,
+                                         limit=self.front.limit(condition, row))
+
+    def _listener(self, piece: _Piece, sampler: Sampler) -> Listener:
+        """Who hears a piece, among those of its text."""
+        text = piece.part.text
+        made = Listener(self.front.spoken_words(text), self.sample_rate, getattr(sampler, "speed", 1.0),
+                        self.front.longest_pause(text))
+        piece.row.heard.append(made)
+        return made
 
     def _group(self, pieces: list[_Piece]) -> list[_Piece]:
         """The pieces to generate next together: none whose voice will be that of another one among them."""
@@ -383,28 +425,32 @@ class TextToSpeechPipeline(Pipeline):
             words = piece.part.text
             piece.row.voice = SpokenVoice(torch.cat(made, dim=1)[0], words + " " if words[-1].isascii() else words)
 
-    def _decode(self, parts: Iterable[_Part], spoken: SpokenVoice | None = None) -> Iterator[Tensor]:
+    def _decode(self, parts: Iterable[_Part], sampler: Sampler, spoken: SpokenVoice | None = None) -> Iterator[Tensor]:
         """Speech (T,) of each part, the codec going on from part to part, and from the end of a voice's recording."""
         with self.codec.streaming(1):
             lead_in = None if spoken is None else self.front.lead_in(spoken)
             if lead_in is not None:
                 self.codec.decode(Tokens(lead_in))
-            attack, cut = None, self.front.cut_frames * self.codec.hop_length
+            attack, listener, cut = None, None, self.front.cut_frames * self.codec.hop_length
             for part, opened in _in_steps(parts):
-                if opened is not None:
+                if isinstance(opened, _Piece):
+                    listener = self._listener(opened, sampler)
                     soft = self.source["model"] in MURMURING and begins_softly(opened.part)
                     attack = SharpAttack(self.sample_rate) if soft else None
                 audio = self.codec.decode(Tokens(part))[0, 0]
                 audio, cut = audio[cut:], max(0, cut - len(audio))
-                yield audio if attack is None else attack(audio)
+                audio = audio if attack is None else attack(audio)
+                if opened != _PAUSE and listener is not None:
+                    listener.hear(audio)
+                yield audio
 
-    def _finish(self, parts: Iterable[_Part], output_type: str, spoken: SpokenVoice | None) -> Any:
+    def _finish(self, parts: Iterable[_Part], output_type: str, spoken: SpokenVoice | None, sampler: Sampler) -> Any:
         """The output of one text."""
         if output_type == "latent":
             values = [part for part, _ in parts]
             return Tokens(torch.cat(values, 1 if values[0].is_floating_point() else -1),
                           model=self.codec.published_name)
-        audio = torch.cat([part.float().cpu() for part in self._decode(parts, spoken)])
+        audio = torch.cat([part.float().cpu() for part in self._decode(parts, sampler, spoken)])
         return audio if output_type == "pt" else audio.numpy()
 
     def _silence(self, count: int) -> Tensor:
@@ -451,4 +497,4 @@ def _in_steps(parts: Iterable[_Part]) -> Iterator[_Part]:
     """The same tokens in parts of at most ``DECODED_TOKENS``, so that memory does not grow with a text."""
     for values, opened in parts:
         for index, part in enumerate(values.split(DECODED_TOKENS, dim=1 if values.is_floating_point() else -1)):
-            yield part, None if index else opened
+            yield part, opened if not index or opened == _PAUSE else None

@@ -16,6 +16,7 @@ from photophone.generators.speech_sequence import SpeechSequence
 from photophone.generators.voxcpm.model import VoxCPM
 from photophone.loading.entry import Chain
 from photophone.pipelines.speech_chains import load_generator_and_codec
+from photophone.pipelines.speech_faults import Limit
 from photophone.pipelines.speech_fronts import Request, SpeechFront, SpokenVoice, Voice, voice_samples
 from photophone.text.voxcpm import WrittenPiece, check_words, load_tokenizer, voxcpm_ids, written_pieces
 
@@ -92,11 +93,10 @@ class PromptedSpeech(SpeechFront):
                   for request in requests]
         return [min(count, MOST_PATCHES) for count in counts]
 
-    def faults(self, condition: SpeechSequence, row: int, text: str, count: int) -> list[str]:
-        """Speech that was cut at its limit."""
+    def limit(self, condition: SpeechSequence, row: int) -> Limit:
+        """So many patches."""
         most = int(condition.max_patches[row])
-        cut = count >= most * self.generator.config.get("patch_size", 1)
-        return [f"stopped at the limit of {most} patches: {text!r:.40}"] if cut else []
+        return Limit(most * self.generator.config.get("patch_size", 1), f"{most} patches")
 
     def lead_in(self, voice: SpokenVoice) -> Tensor | None:
         """The end of a recording that is continued."""
