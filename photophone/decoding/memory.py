@@ -67,6 +67,12 @@ class Memory:
             new.append(*old.stored())
         self.caches = larger
 
+    def forget(self, count: int) -> None:
+        """As if the last ``count`` positions had not been read."""
+        self.mask = self.mask[:, :self.length - count]
+        for cache in self.caches:
+            cache.truncate(self.length)
+
     @classmethod
     def joined(cls, parts: Sequence[Memory], more: int, masks: Sequence[Tensor] | None = None) -> Self:
         """Copies of one-row memories as rows of one, which end at the same place.

@@ -12,6 +12,12 @@ TABLE = 512
 """Rotary tables are made for multiples of so many positions."""
 
 
+def rotary_at(places: Tensor, head_dim: int, base: float) -> Tensor:
+    """Rotary table (B, 1, n, head_dim / 2, 2) of places Long (B, n)."""
+    length = -(-(int(places.max()) + 1) // TABLE) * TABLE
+    return sequence_rotary(length, head_dim, base, device=places.device)[places][:, None]
+
+
 class PlacedLlama(LlamaStack):
     """Embedded tokens (B, N, C) to normalised states (B, N, C).
 
@@ -37,11 +43,8 @@ class PlacedLlama(LlamaStack):
         Args:
             depth: only through so many blocks, and without the norm behind all.
         """
-        length = -(-(int(places.max()) + 1) // TABLE) * TABLE
-        table = sequence_rotary(length, self.head_dim, self.rotary_base, device=x.device)
-        if depth is not None:
-            return run_blocks(self.blocks[:depth], x, seen, table[places][:, None])
-        return self(x, seen, table[places][:, None], caches)
+        table = rotary_at(places, self.head_dim, self.rotary_base)
+        return self(x, seen, table, caches) if depth is None else run_blocks(self.blocks[:depth], x, seen, table)
 
     def caches(self, rows: int, length: int) -> list[LayerCache]:
         """An empty cache of each block."""
