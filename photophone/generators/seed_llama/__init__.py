@@ -8,8 +8,8 @@ SIZES = {"8b": (4096, 32, 32, 11008), "14b": (5120, 40, 40, 13824)}
 """Width, blocks, heads and width of the feed-forward, of Vicuna-7B and Llama-2-13B."""
 SEED_LLAMA = {"kind": "generator", "target": "photophone.generators.seed_llama.model:SEEDLlama", "paper": "2310.01218",
               "code_licence": "Apache-2.0",
-              "tiny": {"num_codes": 40, "first_code": 20, "vocab_size": 64, "image_start": 60, "image_end": 61, "turns": "vicuna",
-                       "width": 32, "depth": 1, "num_heads": 2, "hidden": 48},
+              "tiny": {"num_codes": 40, "first_code": 20, "vocab_size": 64, "image_start": 60, "image_end": 61,
+                       "turns": "vicuna", "width": 32, "depth": 1, "num_heads": 2, "hidden": 48},
               "tiny_sampler": {"temperature": 0.1}}
 
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from photophone.core.threads import fitting_threads
 from photophone.core.tokens import Tokens
+from photophone.data.image_reading import CLIP_READING
 from photophone.layers.transformer import TransformerBlock
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
-from photophone.data.image_reading import CLIP_READING
 from photophone.quantizers.model import QuantizedModel
 from photophone.quantizers.vq import VectorQuantizer
 from photophone.tokenizers.latent import grid_side
