@@ -110,8 +110,8 @@ def seed_pipeline(folder, decoder=None):
     llama = LlamaForCausalLM(config).eval()
     llama.save_pretrained(folder / "llama")
     special = {"<s>": 1, "</s>": 2, **{f"<img_{code:05d}>": 20 + code for code in range(40)}, "<img>": 60, "</img>": 61}
-    words(folder / "words", {"<unk>": 0, "USER": 3, ":": 4, "ASSISTANT": 5, "red": 6, "circle": 7, "w63": 63, **special},
-          list(special))
+    text = {"<unk>": 0, "USER": 3, ":": 4, "ASSISTANT": 5, "red": 6, "circle": 7, "w63": 63}
+    words(folder / "words", {**text, **special}, list(special))
     pipeline = InterleavedPipeline.from_original(
         "seed-llama-8b-sft", llama=folder / "llama", seed=f"{DATA}/seed/weights.safetensors",
         text_tokenizer=folder / "words", image_decoder=decoder,
@@ -227,13 +227,13 @@ def official_ming(model):
     for key, value in model.state_dict().items():
         if key.startswith("token_head."):
             continue
-        experts = ".experts." in key or ".shared." in key
+        name = key
         for mine, theirs in ours:
-            key = key.replace(mine, theirs)
-        if experts:
-            key = re.sub(r"\.(gate|value|out)\.weight$", lambda match: {
-                "gate": ".gate_proj", "value": ".up_proj", "out": ".down_proj"}[match[1]] + ".weight", key)
-        state[key] = value
+            name = name.replace(mine, theirs)
+        if ".experts." in key or ".shared." in key:
+            name = re.sub(r"\.(gate|value|out)\.weight$", lambda match: {
+                "gate": ".gate_proj", "value": ".up_proj", "out": ".down_proj"}[match[1]] + ".weight", name)
+        state[name] = value
     state["model.model.layers.0.mlp.audio_gate.weight"] = torch.zeros(2, 32)
     state["vision.low_level_encoder.cls_token"] = torch.zeros(1, 1, 64)
     return state

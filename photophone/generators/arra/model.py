@@ -79,6 +79,7 @@ class ARRA(OriginalCheckpoint, PromptGenerator):
     """
 
     Sampler = ARRASampler
+    BACKBONE = "backbone.blocks.0"
     forms_prompts = True
     aligned = False
     DROPPED_KEYS = ("model.vqmodel.*", "adaptor.*")  # the tokenizer, and layers of AlignedARRA

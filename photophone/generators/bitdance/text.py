@@ -90,6 +90,7 @@ class BitDanceText(OriginalCheckpoint, GridBits, PromptGenerator):
     """
 
     Sampler = BitDanceTextSampler
+    BACKBONE = "backbone.blocks.0"
     forms_prompts = True
     DROPPED_KEYS = ("lm_head.weight",)  # of text, which is only read
 

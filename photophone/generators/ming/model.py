@@ -86,6 +86,7 @@ class MingUniVision(OriginalCheckpoint, InterleavedGenerator):
     """
 
     Sampler = MingSampler
+    BACKBONE = "backbone.blocks.0"
     DROPPED_KEYS = NOISES_OF_TEXT
 
     def __init__(self, num_tokens: int = 257, token_dim: int = 32, feature_dim: int = 1024, vocab_size: int = 126464,

@@ -68,6 +68,7 @@ class Orthus(OriginalCheckpoint, InterleavedGenerator):
     """
 
     Sampler = OrthusSampler
+    BACKBONE = "backbone.blocks.0"
     DROPPED_KEYS = ("model.vqmodel.*",)  # the tokenizer
 
     def __init__(self, num_tokens: int = 1024, token_dim: int = 256, num_codes: int = 8192, first_code: int = 4,

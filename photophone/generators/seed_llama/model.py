@@ -72,6 +72,7 @@ class SEEDLlama(OriginalCheckpoint, InterleavedGenerator):
     """
 
     Sampler = SEEDLlamaSampler
+    BACKBONE = "backbone.blocks.0"
     DROPPED_KEYS = ("model.layers.*.self_attn.rotary_emb.inv_freq",)  # tables
 
     def __init__(self, num_tokens: int = 32, num_codes: int = 8192, first_code: int = 32000, vocab_size: int = 40194,
