@@ -47,6 +47,7 @@ class Published:
 
 FEW = {"num_inference_steps": 2}
 """Of the head, which is no part of the backbone."""
+IDS = ["vocab_size", "image_start", "first_size", "first_query"]
 SYSTEMS = (
     Published("maskgen-vq-l", 16, "16 sampling steps (README)", ["num_tokens"]),
     Published("maskgen-kl-l", 32, "32 steps, one for each token", ["num_tokens"], {}),
@@ -58,8 +59,8 @@ SYSTEMS = (
     Published("bitdance-b-1x", 256, "256 tokens one by one (2602.14041)", ["grid_size", "step_side"], FEW),
     Published("bitdance-b-4x", 64, "4 tokens a step", ["grid_size", "step_side"], FEW),
     Published("bitdance-b-16x", 16, "16 tokens a step", ["grid_size", "step_side"], FEW),
-    Published("bitdance-14b-64x", 64, "4,096 tokens, 64 a step", ["grid", "step_side"], FEW),
-    Published("bitdance-14b-16x", 64, "1,024 tokens, 16 a step", ["grid", "step_side"], FEW),
+    Published("bitdance-14b-64x", 64, "4,096 tokens, 64 a step", ["grid", "step_side", *IDS], FEW),
+    Published("bitdance-14b-16x", 64, "1,024 tokens, 16 a step", ["grid", "step_side", *IDS], FEW),
     Published("bar-b", 256, "256 tokens one by one (2602.09024)", ["grid_size", "step_side"], {"bit_steps": "6"}),
     Published("bar-b-patch2", 64, "4 tokens a step", ["grid_size", "step_side"], {"bit_steps": "24"}),
     Published("bar-b-patch4", 16, "16 tokens a step", ["grid_size", "step_side"], {"bit_steps": "96"}),

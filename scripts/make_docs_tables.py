@@ -184,7 +184,7 @@ def wrappings() -> str:
 
 
 def calls() -> str:
-    """One row a generator of images: passes of the backbone that ``benchmarks/backbone_calls.py`` counted for one image,
+    """One row a generator of images: passes of the backbone that ``benchmarks/backbone_calls.py`` counted for an image,
     and those that its authors state."""
     rows = [[f"`{row['name']}`", str(row["counted"]), str(row["published"]), row["source"]]
             for row in json.loads(CALLS.read_text(encoding="utf-8"))]
@@ -222,8 +222,9 @@ def content(name: str) -> str:
     """
     if name.startswith("speed-"):
         return speed(name.removeprefix("speed-"))
-    tables = {"systems": systems, "parity": parity, "machine": machine, "privacy": privacy, "wrappings": wrappings, "calls": calls,
-              "audio-formats": audio_formats, "written-formats": written_formats, "image-modes": image_modes}
+    tables = {"systems": systems, "parity": parity, "machine": machine, "privacy": privacy, "wrappings": wrappings,
+              "calls": calls, "audio-formats": audio_formats, "written-formats": written_formats,
+              "image-modes": image_modes}
     if name not in tables:
         raise ValueError(f"no table is called {name!r}; known are {', '.join(tables)} and speed-NAME")
     return tables[name]()

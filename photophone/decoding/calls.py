@@ -22,8 +22,8 @@ def count_calls(part: nn.Module) -> Iterator[Calls]:
     """Count the passes through a module inside the block.
 
     Args:
-        part: runs once a pass, such as :attr:`photophone.Generator.backbone_part`. Layers that are prepared for decoding
-            run past their modules and are not seen.
+        part: runs once a pass, such as :attr:`photophone.Generator.backbone_part`. Layers that are prepared for
+            decoding run past their modules and are not seen.
     """
     calls = Calls()
 
