@@ -71,7 +71,8 @@ SYSTEMS = (
     Published("arra-adapt-mimic-7b", 1024, "1,024 codes one by one, as Chameleon", ["num_tokens"], {"top_k": 0}),
     Published("fpdm-xl", 1300, "50 steps of 26 iterations, for the 28 blocks of DiT (2401.08740)", ["grid_size"]),
     Published("llamagen-b-256", 256, "256 codes one by one (2406.06525)", ["grid_size"]),
-    Published("var-d16", 10, "10 scales (2404.02905)", ["scales"]),
+    Published("var-d16", 10, "10 scales (2404.02905)", ["scales"], {},
+              {"image_size": 64, "scales": [1, 2, 3, 4, 5, 6, 8, 10, 13, 16]}),
     Published("nar-b-256", 31, "2 n - 1 steps for n x n tokens", ["grid_size"]),
 )
 
