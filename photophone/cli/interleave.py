@@ -48,7 +48,8 @@ def interleave(text: Annotated[str, typer.Argument(help="What is asked; <image> 
     """Answer a request of text and pictures by text and images; each answer is a page beside a JSON of all settings."""
     from photophone.data.image_reading import open_picture
     from photophone.loading.registry import REGISTRY
-    from photophone.pipelines.interleaved import InterleavedOutput, InterleavedPipeline, read_requests
+    from photophone.pipelines.interleaved import InterleavedPipeline, read_requests
+    from photophone.pipelines.interleaved_output import InterleavedOutput
     from photophone.pipelines.output import names_folder, target_files, unique_names
 
     check_count(number, seed)
