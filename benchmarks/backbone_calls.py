@@ -100,21 +100,26 @@ def count(system: Published) -> int:
     return calls.passes
 
 
+def write(counted: dict[str, int]) -> None:
+    """Put counts by names into the results, beside those that are there."""
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+    counted = {**{row["name"]: row["counted"] for row in known}, **counted}
+    rows = [{"name": system.name, "counted": counted[system.name], "published": system.passes, "source": system.source}
+            for system in SYSTEMS if system.name in counted]
+    with atomic_write(RESULTS) as partial:
+        partial.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="registered generators; none counts all and writes the results")
+    parser.add_argument("names", nargs="*", help="registered generators; none counts all")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    chosen = [system for system in SYSTEMS if not arguments.names or system.name in arguments.names]
-    rows = []
-    for system in chosen:
-        rows.append({"name": system.name, "counted": count(system), "published": system.passes,
-                     "source": system.source})
-        print(f"{system.name:24s} counted {rows[-1]['counted']:5d}  published {system.passes:5d}  {system.source}",
-              flush=True)
-    if not arguments.names:
-        with atomic_write(RESULTS) as partial:
-            partial.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for system in SYSTEMS:
+        if not arguments.names or system.name in arguments.names:
+            passes = count(system)
+            print(f"{system.name:24s} counted {passes:5d}  published {system.passes:5d}  {system.source}", flush=True)
+            write({system.name: passes})
 
 
 if __name__ == "__main__":
