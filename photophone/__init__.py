@@ -28,6 +28,7 @@ _PUBLIC = {
     "Enhancer": "photophone.generators.enhancement",
     "ClassToImagePipeline": "photophone.pipelines.class_to_image",
     "TextToImagePipeline": "photophone.pipelines.text_to_image",
+    "InterleavedPipeline": "photophone.pipelines.interleaved",
     "TextToSpeechPipeline": "photophone.pipelines.text_to_speech",
     "SpeechEnhancementPipeline": "photophone.pipelines.speech_enhancement",
     "SpeechToTextPipeline": "photophone.pipelines.speech_to_text",

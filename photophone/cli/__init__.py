@@ -14,6 +14,7 @@ from photophone.cli import (  # noqa: F401
     enhance,
     evaluate,
     image,
+    interleave,
     models,
     speech,
     tokens,

@@ -4,6 +4,7 @@
 MAX_PROMPT_CHARACTERS = 1_000
 MAX_CAPTION_TOKENS = 10_000  # that a vocabulary of captions may be for
 MAX_IMAGES_PER_CALL = 64
+MAX_ANSWER_IDS = 8_192  # of text in one answer of text and images
 MAX_INFERENCE_STEPS = 1_000
 MAX_GUIDANCE_SCALE = 30.0
 MAX_TEMPERATURE = 2.0

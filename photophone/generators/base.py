@@ -9,7 +9,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from photophone.core.model import Model
 from photophone.core.noise import Noise
@@ -54,6 +54,13 @@ class Generator(Model):
     Sampler: ClassVar[type[Sampler]]
     streams: ClassVar[bool] = False
     forms_prompts: ClassVar[bool] = False
+    BACKBONE: ClassVar[str] = "blocks.0"
+    """Name of a module that runs once in each pass of the network, the heads apart."""
+
+    @property
+    def backbone_part(self) -> nn.Module:
+        """The module named by BACKBONE, for :func:`photophone.decoding.calls.count_calls`."""
+        return self.get_submodule(self.BACKBONE)
 
     @property
     def sampler_settings(self) -> dict[str, Any]:

@@ -28,7 +28,8 @@ class Chain:
         tokenizer_config: settings of the tokenizer that differ from its entry's.
         pipeline: name of the class in :mod:`photophone`.
         text_encoder: hub id of the text encoder and its vocabulary, for generators that read captions.
-        text_tokenizer: hub id of the vocabulary, for speech generators that read ids of words.
+        text_tokenizer: hub id of the vocabulary, for generators that read ids of words.
+        image_decoder: hub id of the pipeline of diffusers that draws what the tokenizer makes of codes.
         within: checkpoints that lie in the file of another, and the name of that.
     """
 
@@ -39,6 +40,7 @@ class Chain:
     pipeline: str = "ClassToImagePipeline"
     text_encoder: str | None = None
     text_tokenizer: str | None = None
+    image_decoder: str | None = None
     within: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 class TextToImagePipeline(ImagePipeline):
     """Captions to images: our own small models, LlamaGen and NAR with flan-t5, MaskGen with CLIP, HART with Qwen2-VL,
-    BitDance with Qwen3 inside.
+    BitDance with Qwen3 and ARRA with Chameleon inside.
 
     Args:
         text_tokenizer: caption vocabulary; the one of the text encoder where there is one.
@@ -42,7 +42,7 @@ class TextToImagePipeline(ImagePipeline):
     """
 
     _optional_components = ["text_encoder"]
-    reads_captions = True
+    OTHERS = ("text_encoder", "text_tokenizer")
 
     def __init__(self, text_tokenizer: CaptionTokenizer | PreTrainedTokenizerBase, token_generator: Generator,
                  image_tokenizer: ImageTokenizer, text_encoder: PreTrainedModel | None = None,
@@ -63,10 +63,10 @@ class TextToImagePipeline(ImagePipeline):
         return ["photophone", "CaptionTokenizer"] if generic and captions else named
 
     @classmethod
-    def load_text_parts(cls, source: str | None, hub: dict[str, Any], vocabulary: str | None = None) -> dict[str, Any]:
-        if source is None and vocabulary is not None:
-            return {"text_tokenizer": load_vocabulary(vocabulary, **{**hub, "revision": None})}
-        tokenizer, encoder = load_text_encoder(source, **{**hub, "revision": None})  # of the image model, not of this
+    def load_other_parts(cls, sources: dict[str, Any], hub: dict[str, Any]) -> dict[str, Any]:
+        if sources["text_encoder"] is None and sources["text_tokenizer"] is not None:
+            return {"text_tokenizer": load_vocabulary(sources["text_tokenizer"], **hub)}
+        tokenizer, encoder = load_text_encoder(sources["text_encoder"], **hub)
         return {"text_tokenizer": tokenizer, "text_encoder": encoder}
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from photophone.core.noise import Noise
 from photophone.core.threads import fitting_threads
 from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
+from photophone.data.image_reading import ImageReading
 from photophone.quantizers.model import QuantizedModel
 
 
@@ -32,6 +33,9 @@ class ImageTokenizer(QuantizedModel):
     """Name of the layer that draws the pixels."""
     reads_captions: ClassVar[bool] = False
     """True where the model compares images with captions: it has ``caption_length`` and :meth:`match_captions`."""
+
+    reading: ClassVar[ImageReading] = ImageReading()
+    """How pictures become the images that :meth:`encode` takes."""
 
     @property
     def image_size(self) -> int:

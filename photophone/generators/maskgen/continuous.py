@@ -1,8 +1,6 @@
 """MaskGen-KL: captions to TA-TiTok's Gaussian tokens, masked and in random order, each drawn by a diffusion head.
 
-Paper: arXiv 2501.07730. Official code: bytedance/1d-tokenizer, Apache-2.0. Weights: Apache-2.0 in the hub
-repositories, trained on open image-text data. The tokens are those of
-:class:`photophone.tokenizers.titok.text_aware.TATiTok`.
+Paper, code and licences: see :mod:`photophone.generators.maskgen.base`.
 """
 
 from __future__ import annotations
@@ -61,14 +59,11 @@ class MaskGenKL(MaskGenerator):
 
     Args:
         num_tokens, token_dim: N and D, of the tokenizer.
-        width, depth, num_heads: sizes of the transformer.
-        text_dim, text_length: of the states of the text tower.
-        aesthetic_dim: width of the embedded aesthetic score; None: the model is told none.
+        width, depth, num_heads, text_dim, text_length, aesthetic_dim, condition_drop: see :class:`MaskGenerator`.
         head_width, head_depth: of the diffusion MLP.
         respacing: solver steps of the head; see :func:`photophone.layers.gaussian_diffusion.space_timesteps`.
         diffusion_batch_mul: diffusion steps drawn for each token in training.
         scaling: the network works on tokens times this.
-        condition_drop: share of training captions replaced by the empty one.
 
     Raises:
         ValueError: for a scaling that is not above 0.
@@ -134,8 +129,7 @@ class MaskGenKL(MaskGenerator):
     def _generate(self, condition: CaptionStates, *, noise: Noise, sampler: MaskGenKLSampler,
                   callback: Callback | None) -> Tokens:
         config, guided = self.config, is_guided(sampler.guidance_scale)
-        states, pooled = self.with_null(condition, sampler.aesthetic_score) if guided else (
-            condition.states, self.pooled(condition.pooled, self.scores_of(condition, sampler.aesthetic_score)))
+        states, pooled = self.read(condition, sampler.aesthetic_score, guided)
         counts = cosine_reveal_counts(config.num_tokens, sampler.num_order_steps or config.num_tokens)
         steps = sampler.num_inference_steps
         respacing = config.respacing if steps is None else str(steps)

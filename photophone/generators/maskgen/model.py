@@ -1,8 +1,6 @@
 """MaskGen-VQ: captions to TA-TiTok's codes by masked decoding.
 
-Paper: arXiv 2501.07730. Official code: bytedance/1d-tokenizer, Apache-2.0. Weights: Apache-2.0 in the hub
-repositories, trained on open image-text data. The tokens are those of
-:class:`photophone.tokenizers.titok.text_aware.TATiTok`.
+Paper, code and licences: see :mod:`photophone.generators.maskgen.base`.
 """
 
 from __future__ import annotations
@@ -79,13 +77,10 @@ class MaskGenVQ(MaskGenerator):
 
     Args:
         num_tokens, num_codes: of the tokenizer.
-        width, depth, num_heads: sizes of the transformer.
-        text_dim, text_length: of the states of the text tower.
-        aesthetic_dim: width of the embedded aesthetic score; None: the model is told none.
+        width, depth, num_heads, text_dim, text_length, aesthetic_dim, condition_drop: see :class:`MaskGenerator`.
         num_classes: see above.
         tied: logits are products with the embeddings; else a layer of its own makes them.
         mask_schedule: how the share of masked tokens falls; see :func:`photophone.decoding.masked.masked_share`.
-        condition_drop: share of training captions replaced by the empty one.
     """
 
     Sampler = MaskGenVQSampler
@@ -155,8 +150,7 @@ class MaskGenVQ(MaskGenerator):
     def _generate(self, condition: CaptionStates, *, noise: Noise, sampler: MaskGenVQSampler,
                   callback: Callback | None) -> Tokens:
         config, rows, steps = self.config, len(condition), sampler.num_order_steps
-        states, pooled = self.with_null(condition, sampler.aesthetic_score) if is_guided(sampler.guidance_scale) else (
-            condition.states, self.pooled(condition.pooled, self.scores_of(condition, sampler.aesthetic_score)))
+        states, pooled = self.read(condition, sampler.aesthetic_score, is_guided(sampler.guidance_scale))
 
         def logits(ids: Tensor, guided: bool) -> Tensor:
             copies = 2 if guided else 1
