@@ -157,8 +157,7 @@ class ImagePipeline(Pipeline):
                                     callback=on_step)
         images: Any = tokens
         if output_type != "latent":
-            read = {name: getattr(condition, name, None) for name in self.image_tokenizer.decode_options}
-            read = {name: value for name, value in read.items() if value is not None}  # such as a caption's states
+            read = condition.read_by(self.image_tokenizer.decode_options)  # such as a caption's states
             images = convert_images(self.image_tokenizer.decode(tokens, **read), output_type)
         return ImageOutput(images, prompts, seeds, settings=sampler.settings(), **self.source,
                            weights_licence=self.weights_licence, class_labels=class_labels)
