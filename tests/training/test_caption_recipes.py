@@ -19,7 +19,7 @@ from photophone.training.loop.trainer import Trainer
 from photophone.training.tasks.image_recipes import image_generator_task, image_tokenizer_task
 from photophone.training.tasks.text_encoder import text_encoder_task
 
-LENGTH = 12
+LENGTH = 16
 ENCODER = {"width": 16, "depth": 2, "num_heads": 2, "vocab_size": 300, "length": LENGTH}
 TATITOK = {"family": "tatitok", **VIT, "num_codes": 32, "l2_norm": True}
 HART_VQ = {"family": "hart-vq", **CONV, "token_width": 8, "num_codes": 32, "scales": [1, 2, 4]}
@@ -97,7 +97,7 @@ def test_a_text_encoder_finds_images_and_is_read_as_the_published_ones(encoders,
     assert isinstance(made, CaptionStates if kind == "clip" else CaptionFeatures) and len(made) == 2
     states = made.text_states if kind == "clip" else made.features
     assert states.shape == (2, LENGTH, 16) and not torch.allclose(states[0], states[1])
-    with pytest.raises(ValueError, match=r"has \d+ tokens, the model reads 12"):
+    with pytest.raises(ValueError, match=r"has \d+ tokens, the model reads 16"):
         read_captions(vocabulary, encoder, ["red circle, pixel art " * 9], LENGTH)
 
 

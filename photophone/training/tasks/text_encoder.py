@@ -36,14 +36,13 @@ FIRST_SCALE = 1 / 0.07
 """What cosines are multiplied by at the start, as CLIP's."""
 
 
-def learn_vocabulary(texts: list[str], kind: str, size: int, length: int) -> PreTrainedTokenizerFast:
+def learn_vocabulary(texts: list[str], kind: str, size: int) -> PreTrainedTokenizerFast:
     """Pairs of bytes, as CLIP and Qwen have them.
 
     Args:
         texts: to learn from; those of a tower are read in lower case.
         kind: of the encoder. Captions of "clip" get a beginning and an end, which is the last id.
         size: ids, at least LEAST_IDS.
-        length: of the longest caption.
     """
     import transformers
 
@@ -55,7 +54,7 @@ def learn_vocabulary(texts: list[str], kind: str, size: int, length: int) -> Pre
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
         vocab_size=size - len(ends), special_tokens=[PAD], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False))
-    options = {"pad_token": PAD, "unk_token": PAD, "model_max_length": length, "padding_side": "right"}
+    options = {"pad_token": PAD, "unk_token": PAD, "padding_side": "right"}
     if not ends:  # transformers opens files beside a Qwen2 by this class, which makes the rest anew
         learned = json.loads(tokenizer.to_str())["model"]
         return transformers.Qwen2Tokenizer(learned["vocab"], [tuple(pair) for pair in learned["merges"]],
@@ -204,7 +203,7 @@ def text_encoder_task(config: TrainConfig) -> TextEncoderTask:
         raise ValueError(f"model: kind must be one of {', '.join(KINDS)} and vocab_size at least {LEAST_IDS}, bytes "
                          f"and special tokens, got {kind!r} and {size!r}")
     texts = [text for fields in data.fields for text in (fields["caption"], fields["tags"]) if text]
-    vocabulary = learn_vocabulary(texts, kind, size, length)
+    vocabulary = learn_vocabulary(texts, kind, size)
     encoder = new_text_encoder(vocabulary=vocabulary, **settings)
     with torch.no_grad():
         image_dim = sum(found.shape[1] for found in network(data.batch(np.arange(1))))
