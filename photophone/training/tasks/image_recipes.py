@@ -125,7 +125,7 @@ def stage_one_task(model: ImageTokenizer, teacher: ImageTokenizer, data: ImageDa
     """
     if isinstance(model, ALIT) and isinstance(teacher, MaskGITVQGAN | KLVAE):
         return DistillationTask(model, teacher, data, validation, **settings)
-    if isinstance(model, TiTok) and isinstance(teacher, MaskGITVQGAN):
+    if isinstance(model, TiTok) and "proxy_codes" in model.config and isinstance(teacher, MaskGITVQGAN):
         return StageOneTask(model, teacher, data, validation, **settings)
     raise ValueError(f"teacher: a MaskGITVQGAN teaches TiTok and ALIT, and a KLVAE teaches ALIT, not a "
                      f"{type(teacher).__name__} a {type(model).__name__}")
