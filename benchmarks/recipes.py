@@ -287,12 +287,14 @@ def report() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipes", nargs="*", help="names of configs/recipes; none runs all")
+    parser.add_argument("--per-style", type=int, default=PER_STYLE, help=f"training images of each style, for a new "
+                        f"runs/recipes (default {PER_STYLE}); fewer are tokenized sooner")
     parser.add_argument("--report", action="store_true", help="only table and pictures of the runs that are there")
     arguments = parser.parse_args()
     known = (*TEXT_ENCODERS, *TOKENIZERS, *GENERATORS)  # in an order in which each finds what it is made from
     if unknown := set(arguments.recipes) - set(known):
         parser.error(f"unknown recipes {sorted(unknown)}; known are {', '.join(known)}")
-    prepare(ROOT / "data/images/train.safetensors", RUNS / "train.safetensors", PER_STYLE)
+    prepare(ROOT / "data/images/train.safetensors", RUNS / "train.safetensors", arguments.per_style)
     prepare(ROOT / "data/images/val.safetensors", RUNS / "val.safetensors", 8)
     if not arguments.report:
         for name in arguments.recipes or known:
