@@ -87,7 +87,7 @@ def image_tokenizer_task(config: TrainConfig) -> ImageTokenizerTask | StageOneTa
     if unknown := set(networks) - {"perceptual", "discriminator", "alignment"}:
         raise ValueError(f"networks: unknown {sorted(unknown)}; known are perceptual, discriminator and alignment")
     condition = load_captions(settings.pop("condition")) if "condition" in settings else None
-    taught = open_saved(teacher, ImageTokenizer) if teacher else None
+    taught = open_teacher(teacher, config) if teacher else None
     data = ImageDataset(config.data)
     validation = ImageDataset(config.validation) if config.validation else None
     sizes = {} if condition is None else condition.sizes
@@ -114,6 +114,20 @@ def image_tokenizer_task(config: TrainConfig) -> ImageTokenizerTask | StageOneTa
     if weights.contrastive.weight:
         parts["text_tokenizer"] = contrastive_vocabulary(model, data)
     return ImageTokenizerTask(model, data, validation, weights, bool(freeze), **parts)
+
+
+def open_teacher(folder: str, config: TrainConfig) -> ImageTokenizer:
+    """The saved tokenizer that a first stage learns from.
+
+    Raises:
+        ValueError: a model that has no such stage, or no tokenizer there.
+    """
+    if config.init_from is None:
+        model_class, _ = choose_class(config.model, TOKENIZERS, "latent1d")
+        if not issubclass(model_class, TiTok | ALIT):
+            raise ValueError(f"teacher and pixel_decoder belong to TiTok, a teacher also to ALIT; the model is a "
+                             f"{model_class.__name__}")
+    return open_saved(folder, ImageTokenizer)
 
 
 def stage_one_task(model: ImageTokenizer, teacher: ImageTokenizer, data: ImageDataset, validation: ImageDataset | None,
