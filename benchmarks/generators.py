@@ -1,6 +1,6 @@
 """Image generators of about 100 million parameters and 256 tokens beside each other: images a minute, memory, FLOPs.
 
-    python benchmarks/generators.py                            all; about ten minutes on two cores
+    python benchmarks/generators.py                            all; about eight minutes on two cores
     python benchmarks/generators.py --only nar par             some
     python benchmarks/generators.py --profile bitdance-4       where the time of one goes
 
@@ -60,10 +60,10 @@ def flops(name: str) -> list[int]:
 
 
 @torch.no_grad()
-def measure(name: str, batch: int, seconds: float) -> dict:
-    """One run of a batch, and the FLOPs of an image."""
+def measure(name: str, batch: int, seconds: float, work: list[int] | None = None) -> dict:
+    """One run of a batch; ``work`` is :func:`flops`, where they were counted before."""
     torch.manual_seed(0)
-    work = flops(name)
+    work = flops(name) if work is None else work
     before = _resident()
     forget_peak()
     model = SYSTEMS[name].build(SYSTEMS[name].depth)
@@ -79,7 +79,7 @@ def measure(name: str, batch: int, seconds: float) -> dict:
     run(name, model, batch, stop)
     took, done = marks[-1], work[len(marks) - 1]
     return {"system": name, "batch": batch, "parameters": parameters, "steps": len(work), "run": len(marks),
-            "seconds": took * work[-1] / done, "flops": work[-1], "rate": done * batch / took,
+            "seconds": took * work[-1] / done, "flops": work[-1], "rate": done * batch / took, "work": work,
             "megabytes": peak_megabytes() - before}
 
 
@@ -101,12 +101,13 @@ def profile(name: str, seconds: float) -> None:
                                                                  max_name_column_width=40, max_shapes_column_width=60))
 
 
-def in_process(name: str, batch: int, seconds: float, threads: int) -> dict | None:
+def in_process(name: str, batch: int, seconds: float, threads: int, work: list[int] | None) -> dict | None:
     """:func:`measure` in a process of its own; None where that failed or took too long."""
     command = [sys.executable, __file__, "--child", name, str(batch), "--seconds", str(seconds), "--threads",
                str(threads)]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60 + HARD_LIMIT * seconds)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, input=json.dumps(work),
+                              timeout=60 + HARD_LIMIT * seconds)
     except subprocess.TimeoutExpired:
         print(f"{name}, batch {batch}: no step ended in time", file=sys.stderr)
         return None
@@ -114,6 +115,26 @@ def in_process(name: str, batch: int, seconds: float, threads: int) -> dict | No
         print(f"{name}, batch {batch}: {error.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_all(names: list[str], batches: list[int], seconds: float, threads: int,
+                keep: Path | None) -> dict[tuple[str, int], dict]:
+    """Measurements by system and batch, and those of the file ``keep``, which gets each as soon as it is made."""
+    old = json.loads(keep.read_text(encoding="utf-8")) if keep is not None and keep.exists() else []
+    found = {(result["system"], result["batch"]): result for result in old}
+    for name in names:
+        work = next((result["work"] for (system, _), result in found.items() if system == name), None)
+        for batch in batches:
+            if (name, batch) in found:
+                continue
+            result = in_process(name, batch, seconds, threads, work)
+            if result is None:
+                continue
+            found[name, batch], work = result, result["work"]
+            print(f"{name}, batch {batch}: {60 * batch / result['seconds']:.3g} images a minute", flush=True)
+            if keep is not None:
+                keep.write_text(json.dumps(list(found.values())), encoding="utf-8")
+    return {key: found[key] for name in SYSTEMS for batch in BATCHES if (key := (name, batch)) in found}
 
 
 def speeds(found: dict[tuple[str, int], dict]) -> Table:
@@ -147,7 +168,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), metavar="NAME", help=", ".join(SYSTEMS))
     parser.add_argument("--batch", type=int, nargs="+", default=list(BATCHES))
-    parser.add_argument("--seconds", type=float, default=12.0, help="of a measurement; the rest is projected")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of a measurement; the rest is projected")
+    parser.add_argument("--keep", type=Path, help="a file of measurements; those that it holds are not made again")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--profile", choices=list(SYSTEMS), metavar="NAME", help="where the time of one system goes")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -155,18 +177,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.child:
-        print(json.dumps(measure(arguments.child[0], int(arguments.child[1]), arguments.seconds)))
+        name, batch = arguments.child
+        print(json.dumps(measure(name, int(batch), arguments.seconds, json.load(sys.stdin))))
         return
     if arguments.profile:
         profile(arguments.profile, arguments.seconds)
         return
-    found = {}
-    for name in arguments.only or SYSTEMS:
-        for batch in arguments.batch:
-            result = in_process(name, batch, arguments.seconds, arguments.threads)
-            if result is not None:
-                found[name, batch] = result
-                print(f"{name}, batch {batch}: {60 * batch / result['seconds']:.3g} images a minute", flush=True)
+    found = measure_all(arguments.only or list(SYSTEMS), arguments.batch, arguments.seconds, arguments.threads,
+                        arguments.keep)
     tables = {"generators": speeds(found), "generators-claims": claims(found)}
     publish({name: table for name, table in tables.items() if table[1]}, arguments.json, threads=arguments.threads)
 
