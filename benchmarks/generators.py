@@ -24,6 +24,8 @@ from generator_systems import SYSTEMS, run
 from tables import Table, add_json_option, forget_peak, peak_megabytes, publish
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from photophone.core.files import atomic_write
+
 CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
                  lambda query, key, value, *rest, out_shape=None, **options: sdpa_flop_count(query, key, value)}
 """What torch's counter leaves out."""
@@ -133,8 +135,10 @@ def measure_all(names: list[str], batches: list[int], seconds: float, threads: i
             found[name, batch], work = result, result["work"]
             print(f"{name}, batch {batch}: {60 * batch / result['seconds']:.3g} images a minute", flush=True)
             if keep is not None:
-                keep.write_text(json.dumps(list(found.values())), encoding="utf-8")
-    return {key: found[key] for name in SYSTEMS for batch in BATCHES if (key := (name, batch)) in found}
+                with atomic_write(keep) as partial:
+                    partial.write_text(json.dumps(list(found.values())), encoding="utf-8")
+    order = list(SYSTEMS)
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
 
 
 def speeds(found: dict[tuple[str, int], dict]) -> Table:
