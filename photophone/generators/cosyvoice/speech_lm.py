@@ -66,6 +66,10 @@ class SpeechLM(OriginalCheckpoint, Generator):
 
     # training ---------------------------------------------------------------------------------------------------
 
+    def mixed_rows(self, count: int, noise: Noise) -> list[bool]:
+        """Which of ``count`` rows are trained with text and speech in turns, by the first draws of noise."""
+        return (noise.uniform(count) < MIXED_SHARE).tolist() if self.mixes else [False] * count
+
     def sequences(self, tokens: Tokens, condition: SpokenText, mixed: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (B, N, C), targets Long (B, N) and mask bool (B, N) of training, padded on the right.
 
@@ -103,10 +107,7 @@ class SpeechLM(OriginalCheckpoint, Generator):
         if tokens.is_continuous or not len(values) or not 0 <= int(values.min()) <= int(values.max()) < \
                 self.config.num_tokens:
             raise ValueError(f"training needs speech tokens Long (B, N) in 0..{self.config.num_tokens - 1}")
-        mixed = [False] * len(tokens)
-        if self.mixes:
-            noise = noise or GlobalNoise(tokens.values.device)
-            mixed = (noise.uniform(len(tokens)) < MIXED_SHARE).tolist()
+        mixed = self.mixed_rows(len(tokens), noise or GlobalNoise(tokens.values.device))
         x, targets, mask = self.sequences(tokens, condition, mixed)
         learned = targets >= 0  # the vocabulary is large, so nothing is scored in vain
         logits, targets = self.token_head.logits(self.states(x, mask)[learned][None]), targets[learned][None]
