@@ -41,6 +41,8 @@ class System:
         depth: blocks of the measured one.
         sampler: options of its sampler.
         solver_steps: of its head, or of each cell; None where there is no choice.
+        timed_steps: those that a run makes, which is then projected; None: all.
+        published: it has the size of a paper, and is measured with one image only.
         make: runs it, where it is no generator of photophone: model, rows, callback.
     """
 
@@ -49,6 +51,8 @@ class System:
     depth: int
     sampler: dict[str, Any] = field(default_factory=dict)
     solver_steps: int | None = None
+    timed_steps: int | None = None
+    published: bool = False
     make: Callable[[Any, int, Callback], None] | None = None
 
 
@@ -199,13 +203,13 @@ SYSTEMS = {
     "maskgen": System("MaskGen-VQ", maskgen, 5),
     "mar": System("MAR, 64 steps", mar, 8, MAR_STEPS, 25),
     "cspd": System("CSpD of two MARs, 64 steps", cspd, 8, {**MAR_STEPS, "num_draft_steps": 8, "prefill": 0.05}, 25),
-    "xar": System("xAR", xar, 7, solver_steps=40),
+    "xar": System("xAR", xar, 7, solver_steps=40, timed_steps=4),
     "bitdance-1": System("BitDance, 1 token a step", bitdance(1), 16, solver_steps=100),
     "bitdance-4": System("BitDance, 4 tokens a step", bitdance(2), 16, solver_steps=100),
     "bitdance-16": System("BitDance, 16 tokens a step", bitdance(4), 16, solver_steps=100),
     "dit": System("DiT of diffusers, 250 steps", dit(12), 9, make=denoise(250)),
     "dit-20": System("DiT of diffusers, 20 steps", dit(12), 9, make=denoise(20)),
-    "xar-base": System("xAR-B as published", xar_base, 8, solver_steps=40),
-    "dit-xl": System("DiT-XL/2 of diffusers, 250 steps", dit(16, 72), 28, make=denoise(250)),
+    "xar-base": System("xAR-B as published", xar_base, 8, solver_steps=40, timed_steps=4, published=True),
+    "dit-xl": System("DiT-XL/2 of diffusers, 250 steps", dit(16, 72), 28, make=denoise(250), published=True),
 }
 """By the names of ``--only``."""

@@ -30,6 +30,7 @@ CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
                  lambda query, key, value, *rest, out_shape=None, **options: sdpa_flop_count(query, key, value)}
 """What torch's counter leaves out."""
 BATCHES = (1, 8)
+LEAST_STEPS = 2
 HARD_LIMIT = 20
 """A process is ended after so many times the seconds of a measurement: steps can be long."""
 CLAIMS = [
@@ -52,25 +53,30 @@ def counted(name: str, depth: int, solver_steps: int) -> list[int]:
     return seen
 
 
-def flops(name: str) -> list[int]:
-    """The same of the whole: each block costs as much as any other, and so does each step of a head."""
-    system, least = SYSTEMS[name], 2
-    parts = [counted(name, 1, least), counted(name, 2, least)]
-    parts.append(counted(name, 1, least + 1) if system.solver_steps else parts[0])
-    more = (system.solver_steps or least) - least
-    return [base + (block - base) * (system.depth - 1) + (step - base) * more for base, block, step in zip(*parts)]
+def counts(name: str) -> list[list[int]]:
+    """The same of the least model, with one block more, and with one solver step more."""
+    least = counted(name, 1, LEAST_STEPS)
+    return [least, counted(name, 2, LEAST_STEPS),
+            counted(name, 1, LEAST_STEPS + 1) if SYSTEMS[name].solver_steps else least]
+
+
+def flops(name: str, parts: list[list[int]], solver_steps: int | None) -> list[int]:
+    """The same of the whole model with so many solver steps, of :func:`counts`: each block costs as much as any other,
+    and so does each solver step."""
+    blocks, steps = SYSTEMS[name].depth - 1, (solver_steps or LEAST_STEPS) - LEAST_STEPS
+    return [base + (block - base) * blocks + (step - base) * steps for base, block, step in zip(*parts, strict=True)]
 
 
 @torch.no_grad()
-def measure(name: str, batch: int, seconds: float, work: list[int] | None = None) -> dict:
-    """One run of a batch; ``work`` is :func:`flops`, where they were counted before."""
+def measure(name: str, batch: int, seconds: float, parts: list[list[int]] | None = None) -> dict:
+    """One run of a batch; ``parts`` are :func:`counts`, where they were made before."""
     torch.manual_seed(0)
-    work = flops(name) if work is None else work
+    system, parts = SYSTEMS[name], counts(name) if parts is None else parts
+    total = flops(name, parts, system.solver_steps)[-1]
     before = _resident()
     forget_peak()
-    model = SYSTEMS[name].build(SYSTEMS[name].depth)
-    parts = model if isinstance(model, tuple) else (model,)
-    parameters = sum(weight.numel() for part in parts for weight in part.parameters())
+    model = system.build(system.depth)
+    parameters = sum(weight.numel() for weight in model.parameters())
     marks: list[float] = []
     began = time.perf_counter()
 
@@ -78,10 +84,11 @@ def measure(name: str, batch: int, seconds: float, work: list[int] | None = None
         marks.append(time.perf_counter() - began)
         return marks[-1] > seconds and step < total
 
-    run(name, model, batch, stop)
-    took, done = marks[-1], work[len(marks) - 1]
-    return {"system": name, "batch": batch, "parameters": parameters, "steps": len(work), "run": len(marks),
-            "seconds": took * work[-1] / done, "flops": work[-1], "rate": done * batch / took, "work": work,
+    timed = system.timed_steps or system.solver_steps
+    run(name, model, batch, stop, timed)
+    took, done = marks[-1], flops(name, parts, timed)[len(marks) - 1]
+    return {"system": name, "batch": batch, "parameters": parameters, "steps": len(parts[0]), "share": done / total,
+            "seconds": took * total / done, "flops": total, "rate": done * batch / took, "parts": parts,
             "megabytes": peak_megabytes() - before}
 
 
@@ -98,17 +105,17 @@ def profile(name: str, seconds: float) -> None:
     """Print which operations take the time of one image, or of as much of it as fits into the seconds."""
     model, began = SYSTEMS[name].build(SYSTEMS[name].depth), time.perf_counter()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as recorded:
-        run(name, model, 1, lambda step, total: time.perf_counter() - began > seconds)
+        run(name, model, 1, lambda step, total: time.perf_counter() - began > seconds, SYSTEMS[name].timed_steps)
     print(recorded.key_averages(group_by_input_shape=True).table(sort_by="self_cpu_time_total", row_limit=15,
                                                                  max_name_column_width=40, max_shapes_column_width=60))
 
 
-def in_process(name: str, batch: int, seconds: float, threads: int, work: list[int] | None) -> dict | None:
+def in_process(name: str, batch: int, seconds: float, threads: int, parts: list[list[int]] | None) -> dict | None:
     """:func:`measure` in a process of its own; None where that failed or took too long."""
     command = [sys.executable, __file__, "--child", name, str(batch), "--seconds", str(seconds), "--threads",
                str(threads)]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, input=json.dumps(work),
+        done = subprocess.run(command, check=True, capture_output=True, text=True, input=json.dumps(parts),
                               timeout=60 + HARD_LIMIT * seconds)
     except subprocess.TimeoutExpired:
         print(f"{name}, batch {batch}: no step ended in time", file=sys.stderr)
@@ -125,14 +132,14 @@ def measure_all(names: list[str], batches: list[int], seconds: float, threads: i
     old = json.loads(keep.read_text(encoding="utf-8")) if keep is not None and keep.exists() else []
     found = {(result["system"], result["batch"]): result for result in old}
     for name in names:
-        work = next((result["work"] for (system, _), result in found.items() if system == name), None)
-        for batch in batches:
+        parts = next((result["parts"] for (system, _), result in found.items() if system == name), None)
+        for batch in batches[:1] if SYSTEMS[name].published else batches:
             if (name, batch) in found:
                 continue
-            result = in_process(name, batch, seconds, threads, work)
+            result = in_process(name, batch, seconds, threads, parts)
             if result is None:
                 continue
-            found[name, batch], work = result, result["work"]
+            found[name, batch], parts = result, result["parts"]
             print(f"{name}, batch {batch}: {60 * batch / result['seconds']:.3g} images a minute", flush=True)
             if keep is not None:
                 with atomic_write(keep) as partial:
@@ -145,12 +152,11 @@ def speeds(found: dict[tuple[str, int], dict]) -> Table:
     """A row a system and batch."""
     rows = []
     for (name, batch), result in found.items():
-        projected = "" if result["run"] == result["steps"] else f"{result['run']} of {result['steps']}"
         rows.append([SYSTEMS[name].words, batch, result["parameters"] / 1e6, result["steps"],
                      60 * batch / result["seconds"], result["megabytes"], result["flops"] / 1e12, result["rate"] / 1e9,
-                     projected])
+                     round(100 * result["share"])])
     return ("generator", "batch", "million parameters", "steps", "images a minute", "peak MB", "TFLOP an image",
-            "GFLOP/s", "projected from steps"), rows
+            "GFLOP/s", "% of its FLOPs run"), rows
 
 
 def claims(found: dict[tuple[str, int], dict]) -> Table:
@@ -158,11 +164,11 @@ def claims(found: dict[tuple[str, int], dict]) -> Table:
     rows = []
     for words, fast, slow, paper in CLAIMS:
         pairs = [(found.get((fast, batch)), found.get((slow, batch))) for batch in BATCHES]
-        if not all(first and second for first, second in pairs):
+        first, second = pairs[0]
+        if first is None or second is None:
             continue
-        ratios = [second["seconds"] / first["seconds"] for first, second in pairs]
-        (first, second), _ = pairs
-        reached = "" if paper is None else "yes" if max(ratios) >= paper / 2 else "no"
+        ratios = [one and two and two["seconds"] / one["seconds"] for one, two in pairs]
+        reached = "" if paper is None else "yes" if max(ratio or 0 for ratio in ratios) >= paper / 2 else "no"
         rows.append([words, paper, *ratios, second["flops"] / first["flops"], first["steps"], second["steps"], reached])
     return ("claim", "paper", *(f"here, batch {batch}" for batch in BATCHES), "by FLOPs", "steps", "steps of the other",
             "half of it reached"), rows

@@ -35,7 +35,7 @@ TINY = {
         {"num_order_steps": 4}, 5),
     "bitdance-4": generator_systems.System("BitDance", lambda depth: BitDance(
         grid_size=4, token_dim=8, num_codebooks=1, num_classes=5, class_tokens=2, step_side=2, width=32, depth=depth,
-        num_heads=2, head_width=64, head_depth=2).eval(), 3, solver_steps=4),
+        num_heads=2, head_width=64, head_depth=2).eval(), 3, solver_steps=4, timed_steps=2),
     "dit": generator_systems.System("DiT", tiny_dit, 3, make=generator_systems.denoise(5)),
 }
 
@@ -52,26 +52,29 @@ def systems(monkeypatch):
 def test_flops_of_one_and_two_blocks_tell_those_of_all(systems, name):
     system = systems[name]
     whole = generators.counted(name, system.depth, system.solver_steps or 2)
-    assert generators.flops(name) == whole and whole == sorted(whole) and whole[0] > 0
+    assert generators.flops(name, generators.counts(name), system.solver_steps) == whole
+    assert whole == sorted(whole) and whole[0] > 0
     assert len(whole) == {"ar": 16, "nar": 7, "mar": 4, "bitdance-4": 4, "dit": 5}[name]
 
 
 def test_a_run_that_is_cut_short_is_projected_by_flops(systems):
     whole, cut = generators.measure("nar", 2, 60.0), generators.measure("nar", 2, 0.0)
-    assert (whole["run"], cut["run"]) == (7, 1) and whole["steps"] == cut["steps"] == 7
+    assert whole["share"] == 1 and 0 < cut["share"] < 0.5 and whole["steps"] == cut["steps"] == 7
     assert whole["flops"] == cut["flops"] and cut["seconds"] > 0
     assert cut["rate"] == pytest.approx(2 * cut["flops"] / cut["seconds"])
+    few = generators.measure("bitdance-4", 1, 60.0)
+    assert few["share"] < 1 and few["steps"] == 4  # two solver steps of four
     found = {("nar", 1): whole, ("nar", 8): whole, ("ar", 1): cut, ("ar", 8): cut}
     columns, rows = generators.speeds(found)
     assert len(rows) == 4 and all(len(row) == len(columns) for row in rows)
-    assert rows[0][-1] == "" and rows[2][-1] == "1 of 7"
+    assert rows[0][-1] == 100 and rows[2][-1] == round(100 * cut["share"])
 
 
 def test_claims_are_told_where_both_systems_were_measured(systems, monkeypatch):
     monkeypatch.setattr(generators, "CLAIMS", [("NAR, times AR", "nar", "ar", 1.5), ("MAR", "mar", "ar", 1.0)])
     found = {(name, batch): {**generators.measure(name, 1, 60.0), "seconds": seconds} for batch in (1, 8)
              for name, seconds in (("nar", 2.0), ("ar", 2.5 * batch))}
-    columns, ((words, paper, *ratios, work, steps, others, reached),) = generators.claims(found)
+    columns, ((words, paper, *ratios, work, steps, others, reached),) = generators.claims(found)  # of MAR nothing is known
     assert (words, paper, ratios, steps, others, reached) == ("NAR, times AR", 1.5, [1.25, 10.0], 7, 16, "yes")
     assert work == found["ar", 1]["flops"] / found["nar", 1]["flops"] and len(columns) == 8
 
