@@ -74,7 +74,8 @@ def test_claims_are_told_where_both_systems_were_measured(systems, monkeypatch):
     monkeypatch.setattr(generators, "CLAIMS", [("NAR, times AR", "nar", "ar", 1.5), ("MAR", "mar", "ar", 1.0)])
     found = {(name, batch): {**generators.measure(name, 1, 60.0), "seconds": seconds} for batch in (1, 8)
              for name, seconds in (("nar", 2.0), ("ar", 2.5 * batch))}
-    columns, ((words, paper, *ratios, work, steps, others, reached),) = generators.claims(found)  # of MAR nothing is known
+    columns, rows = generators.claims(found)  # of MAR nothing is known
+    ((words, paper, *ratios, work, steps, others, reached),) = rows
     assert (words, paper, ratios, steps, others, reached) == ("NAR, times AR", 1.5, [1.25, 10.0], 7, 16, "yes")
     assert work == found["ar", 1]["flops"] / found["nar", 1]["flops"] and len(columns) == 8
 
