@@ -3,8 +3,8 @@
 Runs ``configs/recipes/NAME.yaml`` by the training scripts, each for about a minute of one core, on 2,235 images
 of six styles, and writes ``runs/recipes/NAME``; then the tables and the pictures of docs/training-recipes.md.
 
-Held-apart numbers are also those of the model before training. Samples are judged by their style: that whose mean
-features of an ImageNet network are the nearest ones.
+Held-apart numbers are also those of the model before training. Samples are judged by an ImageNet network: how far their
+features are from the mean of the style that was asked for, and how often that style is the nearest.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def measure(folder: Path) -> dict:
 
 @torch.no_grad()
 def compare(name: str) -> dict:
-    """Numbers of the model before training and, for generators, how many samples have the style that was asked for,
-    before and after; for ALIT also the tokens of images that stop at THRESHOLD."""
+    """Numbers of the model before training and, for generators, what :class:`StyleJudge` says of samples before and
+    after, and of real images; for ALIT also the tokens of images that stop at THRESHOLD."""
     config = load_config(CONFIGS / f"{name}.yaml", [f"data={RUNS}/train.safetensors",
                                                     f"validation={RUNS}/val.safetensors"])
     torch.manual_seed(config.seed)
@@ -133,16 +133,16 @@ def compare(name: str) -> dict:
         return found
     task = image_generator_task(config)
     judge = StyleJudge(task.data)
-    found = {"before": task.validate(task.model.eval()), "styles_before": judge.share(task, task.model)}
+    found = {"before": task.validate(task.model.eval()), "samples_before": judge.samples(task, task.model)}
     trained = open_saved(RUNS / name / "export" / "token_generator", type(task.model))
     trained.connect(task.image_tokenizer)
     real = task.validation.batch(np.asarray(task.held_apart))
-    return {**found, "styles_after": judge.share(task, trained),
-            "styles_real": judge.right(real, [task.validation.fields[i]["style"] for i in task.held_apart])}
+    return {**found, "samples_after": judge.samples(task, trained),
+            "samples_real": judge.tell(real, [task.validation.fields[i]["style"] for i in task.held_apart])}
 
 
 class StyleJudge:
-    """Tells the style of an image by the mean features of training images of each style.
+    """Compares images with the mean features of training images of each style.
 
     Args:
         data: of the training.
@@ -159,18 +159,20 @@ class StyleJudge:
             self.means.append(self.features(data.batch(np.asarray(rows))).mean(dim=0))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The means of all maps, logarithms of which are alike in size, (B, F)."""
+        """Of all maps, (B, F): logarithms of means, which are alike in size."""
         return torch.cat([found.abs().mean(dim=(2, 3)).log1p() for found in self.network(images)], dim=1)
 
-    def right(self, images: torch.Tensor, styles: list[str]) -> float:
-        """Share of images (B, 3, H, W) whose nearest style is the given one."""
-        nearest = torch.cdist(self.features(images), torch.stack(self.means)).argmin(dim=1)
-        return sum(STYLES[place] == style for place, style in zip(nearest.tolist(), styles)) / len(styles)
+    def tell(self, images: torch.Tensor, styles: list[str]) -> tuple[float, float]:
+        """Mean distance of images (B, 3, H, W) from their styles, and the share whose own style is the nearest."""
+        distances = torch.cdist(self.features(images), torch.stack(self.means))  # (B, styles)
+        own = torch.tensor([STYLES.index(style) for style in styles])
+        return (distances.gather(1, own[:, None]).mean().item(),
+                (distances.argmin(dim=1) == own).float().mean().item())
 
-    def share(self, task: ImageGeneratorTask, model: Generator) -> float:
-        """:meth:`right` of samples for all held-apart conditions."""
+    def samples(self, task: ImageGeneratorTask, model: Generator) -> tuple[float, float]:
+        """:meth:`tell` of samples for all held-apart conditions."""
         rows = [task.validation.fields[i] for i in task.held_apart]
-        return self.right(task.generate(model, rows).clamp(-1, 1), [fields["style"] for fields in rows])
+        return self.tell(task.generate(model, rows).clamp(-1, 1), [fields["style"] for fields in rows])
 
 
 @torch.no_grad()
@@ -261,7 +263,11 @@ def newer_row(result: dict) -> str:
         apart = f"loss {result['before']['validation_loss']:.3g} → {result['validation_loss']:.3g}"
     if "validation_found" in result:
         apart += f", found {result['before']['validation_found']:.0%} → {result['validation_found']:.0%}"
-    styles = f"{result['styles_before']:.0%} → {result['styles_after']:.0%}" if "styles_after" in result else ""
+    styles = ""
+    if "samples_after" in result:
+        before, after, real = (result[f"samples_{when}"] for when in ("before", "after", "real"))
+        styles = (f"{before[0]:.2f} → {after[0]:.2f} (real {real[0]:.2f}), {before[1]:.0%} → {after[1]:.0%} "
+                  f"(real {real[1]:.0%})")
     return f"| `{result['recipe']}` | {result['steps']} | {losses} | {apart} | {styles} |"
 
 
@@ -271,8 +277,8 @@ def report() -> None:
     results = {name: json.loads((RUNS / name / "result.json").read_text()) for name in there}
     print("| recipe | steps | seconds of one core | losses, first and last window | held apart |", "|---" * 5 + "|",
           *(row(results[name]) for name in there if name not in NEWER), sep="\n")
-    print("| recipe | steps | losses, first and last window | held apart, before and after | samples of the asked "
-          "style |", "|---" * 5 + "|", *(newer_row(results[name]) for name in there if name in NEWER), sep="\n")
+    print("| recipe | steps | losses, first and last window | held apart, before and after | samples: distance from "
+          "their style, nearest to it |", "|---" * 5 + "|", *(newer_row(results[name]) for name in there if name in NEWER), sep="\n")
     for ending, chosen in (("", lambda name: name not in NEWER), ("-2", lambda name: name in NEWER)):
         groups = [tuple(filter(chosen, group)) for group in (TOKENIZERS, GENERATORS)]
         if not set(groups[0] + groups[1]) <= set(there):
