@@ -278,7 +278,8 @@ def report() -> None:
     print("| recipe | steps | seconds of one core | losses, first and last window | held apart |", "|---" * 5 + "|",
           *(row(results[name]) for name in there if name not in NEWER), sep="\n")
     print("| recipe | steps | losses, first and last window | held apart, before and after | samples: distance from "
-          "their style, nearest to it |", "|---" * 5 + "|", *(newer_row(results[name]) for name in there if name in NEWER), sep="\n")
+          "their style, nearest to it |", "|---" * 5 + "|",
+          *(newer_row(results[name]) for name in there if name in NEWER), sep="\n")
     for ending, chosen in (("", lambda name: name not in NEWER), ("-2", lambda name: name in NEWER)):
         groups = [tuple(filter(chosen, group)) for group in (TOKENIZERS, GENERATORS)]
         if not set(groups[0] + groups[1]) <= set(there):
