@@ -43,7 +43,7 @@ class System:
         solver_steps: of its head, or of each cell; None where there is no choice.
         timed_steps: those that a run makes, which is then projected; None: all.
         published: it has the size of a paper, and is measured with one image only.
-        make: runs it, where it is no generator of photophone: model, rows, callback.
+        make: runs it, where it is no generator of photophone: model, rows, callback, solver steps.
     """
 
     words: str
@@ -53,7 +53,7 @@ class System:
     solver_steps: int | None = None
     timed_steps: int | None = None
     published: bool = False
-    make: Callable[[Any, int, Callback], None] | None = None
+    make: Callable[[Any, int, Callback, int | None], None] | None = None
 
 
 def run(name: str, model: Any, rows: int, callback: Callback, solver_steps: int | None = None) -> None:
@@ -61,7 +61,7 @@ def run(name: str, model: Any, rows: int, callback: Callback, solver_steps: int 
     system = SYSTEMS[name]
     try:
         if system.make is not None:
-            system.make(model, rows, callback)
+            system.make(model, rows, callback, solver_steps or system.solver_steps)
             return
         steps = {"num_inference_steps": solver_steps or system.solver_steps} if system.solver_steps else {}
         sampler = model.Sampler.from_settings({"guidance_scale": GUIDANCE, **system.sampler, **steps})
@@ -79,7 +79,7 @@ def llamagen(depth: int) -> LlamaGenGPT:
     return LlamaGenGPT(grid_size=SIDE, width=768, depth=depth, num_heads=12).eval()
 
 
-def parallel_steps(model: LlamaGenGPT, rows: int, callback: Callback) -> None:
+def parallel_steps(model: LlamaGenGPT, rows: int, callback: Callback, solver_steps: int | None = None) -> None:
     """The passes of PAR-4X: which codes these are makes no difference to their cost."""
     config, groups = model.config, [1] * PAR_REGIONS + [PAR_REGIONS] * (TOKENS // PAR_REGIONS - 1)
     x = model.prefix(model.example_condition(rows)).repeat(2, 1, 1)
@@ -176,21 +176,19 @@ def dit(heads: int, head_dim: int = 64) -> Callable[[int], nn.Module]:
     return build
 
 
-def denoise(steps: int) -> Callable[[nn.Module, int, Callback], None]:
-    """Guided sampling by diffusers' DDIM."""
-    def make(model: nn.Module, rows: int, callback: Callback) -> None:
-        from diffusers import DDIMScheduler
+def denoise(model: nn.Module, rows: int, callback: Callback, solver_steps: int) -> None:
+    """Guided sampling by diffusers' DDIM; one step of the table, as all solver steps cost the same."""
+    from diffusers import DDIMScheduler
 
-        scheduler = DDIMScheduler()
-        scheduler.set_timesteps(steps)
-        x = torch.randn(rows, 4, 2 * SIDE, 2 * SIDE, generator=torch.Generator().manual_seed(0))
-        labels = torch.cat([torch.arange(rows), torch.full((rows,), CLASSES)])
-        for step, t in enumerate(scheduler.timesteps):
-            made: Tensor = model(x.repeat(2, 1, 1, 1), timestep=t.expand(2 * rows), class_labels=labels).sample[:, :4]
-            cond, null = made.chunk(2)
-            x = scheduler.step(null + GUIDANCE * (cond - null), t, x).prev_sample
-            notify(callback, step + 1, steps)
-    return make
+    scheduler = DDIMScheduler()
+    scheduler.set_timesteps(solver_steps)
+    x = torch.randn(rows, 4, 2 * SIDE, 2 * SIDE, generator=torch.Generator().manual_seed(0))
+    labels = torch.cat([torch.arange(rows), torch.full((rows,), CLASSES)])
+    for t in scheduler.timesteps:
+        made: Tensor = model(x.repeat(2, 1, 1, 1), timestep=t.expand(2 * rows), class_labels=labels).sample[:, :4]
+        cond, null = made.chunk(2)
+        x = scheduler.step(null + GUIDANCE * (cond - null), t, x).prev_sample
+    notify(callback, 1, 1)
 
 
 MAR_STEPS = {"num_order_steps": 64}
@@ -207,9 +205,10 @@ SYSTEMS = {
     "bitdance-1": System("BitDance, 1 token a step", bitdance(1), 16, solver_steps=100),
     "bitdance-4": System("BitDance, 4 tokens a step", bitdance(2), 16, solver_steps=100),
     "bitdance-16": System("BitDance, 16 tokens a step", bitdance(4), 16, solver_steps=100),
-    "dit": System("DiT of diffusers, 250 steps", dit(12), 9, make=denoise(250)),
-    "dit-20": System("DiT of diffusers, 20 steps", dit(12), 9, make=denoise(20)),
+    "dit": System("DiT of diffusers, 250 steps", dit(12), 9, solver_steps=250, timed_steps=4, make=denoise),
+    "dit-20": System("DiT of diffusers, 20 steps", dit(12), 9, solver_steps=20, timed_steps=4, make=denoise),
     "xar-base": System("xAR-B as published", xar_base, 8, solver_steps=40, timed_steps=4, published=True),
-    "dit-xl": System("DiT-XL/2 of diffusers, 250 steps", dit(16, 72), 28, make=denoise(250), published=True),
+    "dit-xl": System("DiT-XL/2 of diffusers, 250 steps", dit(16, 72), 28, solver_steps=250, timed_steps=2,
+                     make=denoise, published=True),
 }
 """By the names of ``--only``."""

@@ -85,9 +85,10 @@ def measure(name: str, batch: int, seconds: float, parts: list[list[int]] | None
         return marks[-1] > seconds and step < total
 
     timed = system.timed_steps or system.solver_steps
+    steps = len(parts[0]) if system.make is None or system.solver_steps is None else system.solver_steps
     run(name, model, batch, stop, timed)
     took, done = marks[-1], flops(name, parts, timed)[len(marks) - 1]
-    return {"system": name, "batch": batch, "parameters": parameters, "steps": len(parts[0]), "share": done / total,
+    return {"system": name, "batch": batch, "parameters": parameters, "steps": steps, "share": done / total,
             "seconds": took * total / done, "flops": total, "rate": done * batch / took, "parts": parts,
             "megabytes": peak_megabytes() - before}
 
