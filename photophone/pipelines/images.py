@@ -108,8 +108,9 @@ class ImagePipeline(Pipeline):
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         sources, commit = find_sources(chain, files, **hub)
         key, tokenizer = chain.tokenizer
-        image_tokenizer = load_original(tokenizer, sources.pop(key),
-                                        **{**chain.tokenizer_config, **(tokenizer_config or {})})
+        own = sources.pop(key)
+        image_tokenizer = load_original(tokenizer, own, **{
+            **chain.tokenizer_config, **official_settings(tokenizer, own), **(tokenizer_config or {})})
         source = sources if len(sources) > 1 else next(iter(sources.values()))
         settings = {**official_settings(name, source), **(generator_config or {})}
         components = {"token_generator": load_original(name, source, **settings),
@@ -163,15 +164,14 @@ class ImagePipeline(Pipeline):
                                     callback=on_step)
         images: Any = tokens
         if output_type != "latent":
-            read = {name: getattr(condition, name, None) for name in self.image_tokenizer.decode_options}
-            read = {name: value for name, value in read.items() if value is not None}  # such as a caption's states
+            read = condition.read_by(self.image_tokenizer.decode_options)  # such as a caption's states
             images = convert_images(self.image_tokenizer.decode(tokens, **read), output_type)
         return ImageOutput(images, prompts, seeds, settings=sampler.settings(), **self.source,
                            weights_licence=self.weights_licence, class_labels=class_labels)
 
 
 def official_settings(name: str, source: Any) -> dict[str, Any]:
-    """Settings of a generator in the official ``config.json`` beside its local file, for families that read one.
+    """Settings of a model in the official ``config.json`` beside its local file, for families that read one.
 
     Raises:
         ValueError: see :func:`photophone.loading.chains.settings_of`.

@@ -11,17 +11,11 @@ from photophone.generators.base import Generator
 from photophone.generators.conditions import CaptionFeatures, CaptionIds, CaptionStates
 from photophone.loading.registry import class_named
 from photophone.pipelines.base import GeneratorInput, StepCallback
+from photophone.pipelines.captions import caption_sizes, read_captions
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
 from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import check_characters, encode_captions, normalize_caption, shorten
-from photophone.text.clip import caption_ids, tower_states
-from photophone.text.features import (
-    LANGUAGE_MODELS,
-    encode_features,
-    encode_with_language_model,
-    load_text_encoder,
-    load_vocabulary,
-)
+from photophone.text.features import LANGUAGE_MODELS, load_text_encoder, load_vocabulary
 from photophone.tokenizers.base import ImageTokenizer
 
 if TYPE_CHECKING:
@@ -136,13 +130,11 @@ class TextToImagePipeline(ImagePipeline):
         if kind is None:
             return CaptionIds(*encode_captions(tokenizer, prompts))
         config = self.token_generator.config
-        if kind in LANGUAGE_MODELS:
-            return CaptionFeatures(*encode_with_language_model(tokenizer, encoder, prompts, config.context_length,
-                                                               system_prompt))
-        if self.token_generator.Condition is CaptionStates:
-            made = tower_states(encoder, caption_ids(tokenizer, [*prompts, ""], config.text_length))
-            return CaptionStates(made.states[:-1], made.pooled[:-1], made.states[-1], made.pooled[-1], made.final[:-1])
-        return CaptionFeatures(*encode_features(tokenizer, encoder, prompts, config.caption_length))
+        (name,) = (name for name in caption_sizes(encoder, 0) if name.endswith("length"))
+        if name not in config:
+            raise ValueError(f"{type(self.token_generator).__name__} does not read captions of a text encoder of the "
+                             f"kind {kind}")
+        return read_captions(tokenizer, encoder, prompts, config[name], system_prompt)
 
 
 def check_prompt(text: str) -> None:

@@ -52,6 +52,12 @@ class ImageTokenizer(QuantizedModel):
         """:attr:`num_tokens`."""
         return self.num_tokens
 
+    @property
+    def token_counts(self) -> tuple[int, ...]:
+        """Numbers of tokens that an image can have, rising; one where that is fixed, else :meth:`encode` takes it as
+        ``num_tokens``."""
+        return (self.num_tokens,)
+
     @torch.no_grad()
     def encode(self, images: Tensor, noise: Noise | None = None, **options: Any) -> Tokens:
         """Images to tokens.

@@ -8,6 +8,7 @@ repositories, trained on open image-text data. The tokens are those of
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,20 @@ def score_option() -> Any:
     """The field ``aesthetic_score``."""
     return option(SCORE, "score of looks that the picture is asked to have, of those that the training pictures were "
                          "given; read by models that were told it", low=0, high=10)
+
+
+def official_sizes(official: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that both generators have, from the official ``config.json``.
+
+    Raises:
+        KeyError: a setting is missing.
+    """
+    own, tokens = official["model"]["maskgen"], official["model"]["vq_model"]
+    return {"num_tokens": tokens["num_latent_tokens"], "width": own["decoder_embed_dim"], "depth": own["decoder_depth"],
+            "num_heads": own["decoder_num_heads"], "text_dim": tokens.get("text_embed_dim", 768),
+            "text_length": tokens.get("text_context_length", 77),
+            "aesthetic_dim": own["micro_condition_embed_dim"] if own["micro_condition"] else None,
+            "condition_drop": own.get("text_drop_prob", 0.1)}
 
 
 class MaskGenerator(OriginalCheckpoint, Generator):

@@ -6,7 +6,9 @@ Paper, code and licences: see :mod:`photophone.generators.maskgen.base`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from photophone.decoding.masked import masked_share
 from photophone.generators.base import LossOutput
 from photophone.generators.classes import example_values
 from photophone.generators.conditions import CaptionStates
-from photophone.generators.maskgen.base import MaskGenerator, score_option
+from photophone.generators.maskgen.base import MaskGenerator, official_sizes, score_option
 from photophone.generators.maskgen.blocks import convert_joint_keys
 from photophone.generators.sampler import (
     GuidedSampler,
@@ -86,6 +88,15 @@ class MaskGenKL(MaskGenerator):
         self.head_positions = nn.Parameter(0.02 * torch.randn(num_tokens, width))
         self.diffusion_head = DiffusionHead(width, token_dim, head_width, head_depth, respacing=respacing,
                                             diffusion_batch_mul=diffusion_batch_mul)
+
+    @staticmethod
+    def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the class from the official ``config.json``; see :func:`official_sizes`."""
+        tokens, losses = official["model"]["vq_model"], official["losses"]
+        return {**official_sizes(official), "token_dim": tokens["token_size"], "head_width": losses["diffloss_w"],
+                "head_depth": losses["diffloss_d"], "respacing": str(losses.get("num_sampling_steps", "100")),
+                "scaling": tokens.get("scale_factor", 0.7525),
+                "diffusion_batch_mul": official["model"]["maskgen"].get("diffusion_batch_mul", 4)}
 
     @staticmethod
     def convert_state_dict(state: State) -> State:

@@ -21,7 +21,7 @@ from photophone.decoding.masked import decode_masked, mask_counts, masked_share
 from photophone.generators.base import LossOutput
 from photophone.generators.classes import example_codes
 from photophone.generators.conditions import CaptionStates
-from photophone.generators.maskgen.base import MaskGenerator, score_option
+from photophone.generators.maskgen.base import MaskGenerator, official_sizes, score_option
 from photophone.generators.maskgen.blocks import convert_joint_keys
 from photophone.generators.masking import mask_tokens, masked_token_loss
 from photophone.generators.sampler import (
@@ -103,6 +103,14 @@ class MaskGenVQ(MaskGenerator):
     def mask_id(self) -> int:
         """The token that stands for "masked"."""
         return self.config.num_codes
+
+    @staticmethod
+    def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the class from the official ``config.json``; see :func:`official_sizes`."""
+        own = official["model"]["maskgen"]
+        return {**official_sizes(official), "num_codes": official["model"]["vq_model"]["codebook_size"],
+                "num_classes": own.get("condition_num_classes", 1000), "tied": own.get("weight_tying", True),
+                "mask_schedule": own.get("mask_schedule_strategy", "arccos")}
 
     @classmethod
     def prepare_state_dict(cls, state: State, config: Mapping[str, Any]) -> State:
