@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -17,12 +19,10 @@ from photophone.data.resampling import resample_audio
 from photophone.generators.conditions import Condition
 from photophone.generators.speech_ar.model import Phonemes
 from photophone.layers.lengths import length_mask
+from photophone.text.lexicon import Lexicon
+from photophone.text.script import Directed, Script, Span, Stop, direct, read_script
 from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text, unread_parts
 from photophone.text.voxcpm import WrittenPiece
-
-if TYPE_CHECKING:
-    pass
-
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,11 @@ class SpokenVoice:
 
 @dataclass(frozen=True)
 class Request:
-    """One piece to speak, and the voice to speak it with."""
+    """One piece to speak, the voice to speak it with, and how fast beside the speed of the call."""
 
     piece: SpeechPiece | WrittenPiece
     voice: SpokenVoice | None = None
+    rate: float = 1.0
 
 
 class SpeechFront(ABC):
@@ -67,10 +68,14 @@ class SpeechFront(ABC):
     Attributes:
         takes_voices: it reads recordings of voices.
         cut_frames: tokens at the beginning of a text whose sound is left out.
+        reads_phonemes: words may be given with their phonemes.
+        reads_markup: False where the generator has breaks of its own, and a text is one piece.
     """
 
     takes_voices: ClassVar[bool] = False
     cut_frames: ClassVar[int] = 0
+    reads_phonemes: ClassVar[bool] = False
+    reads_markup: ClassVar[bool] = True
 
     @abstractmethod
     def check(self, text: str) -> None:
@@ -79,6 +84,51 @@ class SpeechFront(ABC):
     @abstractmethod
     def pieces(self, text: str) -> list[SpeechPiece] | list[WrittenPiece]:
         """The parts of a text that are generated one by one."""
+
+    def script(self, text: str, markup: bool | None = None) -> Script:
+        """What is to be said of a text; see :func:`photophone.text.script.read_script`.
+
+        Raises:
+            ValueError: it cannot be read, or asks for what the generator cannot do.
+        """
+        if not self.reads_markup:
+            if markup:
+                raise ValueError("this generator reads breaks in the text by itself and no other markup; leave markup "
+                                 "out")
+            return read_script(text, markup=False)
+        script = read_script(text, markup, self.reads_phonemes)
+        if not self.reads_phonemes and any(isinstance(item, Span) and item.phonemes is not None
+                                           for item in script.items):
+            raise ValueError("this generator reads letters, no phonemes; leave <phoneme> out")
+        return script
+
+    def script_pieces(self, script: Script, lexicon: Lexicon) -> list[Directed]:
+        """The pieces of a script and what is done around each.
+
+        Raises:
+            ValueError: a lexicon, for a generator that reads letters.
+        """
+        if lexicon.given:
+            raise ValueError("this generator reads letters, no phonemes; leave pronounce out")
+        return list(direct(self._directed(script)))
+
+    def _directed(self, script: Script) -> Iterator[Directed | Stop]:
+        """Each part of a script in pieces of its own."""
+        for manner, group in groupby(script.items, lambda item: item.manner if isinstance(item, Span) else None):
+            if manner is None:
+                yield from group
+                continue
+            text = "".join(item.text for item in group)
+            if not any(map(str.isalnum, text)):
+                continue
+            *pieces, last = self.pieces(text)
+            yield from (Directed(piece, manner) for piece in pieces)
+            # nothing says that a paragraph ends with a part
+            yield Directed(last if len(script.items) == 1 else replace(last, ends="clause"), manner)
+
+    def counts(self, condition: Condition, row: int) -> list[int] | None:
+        """Tokens that each symbol of a piece takes, where a planned condition tells them."""
+        return None
 
     @abstractmethod
     def condition(self, requests: list[Request]) -> Condition:
@@ -147,6 +197,8 @@ class PhonemeSpeech(SpeechFront):
         front: text to pieces of phonemes and their ids.
     """
 
+    reads_phonemes = True
+
     def __init__(self, front: PhonemeFront | None = None) -> None:
         self.front = front or PhonemeFront()
 
@@ -158,6 +210,12 @@ class PhonemeSpeech(SpeechFront):
         """Sentences of a text."""
         return self.front.pieces(text)
 
+    def script_pieces(self, script: Script, lexicon: Lexicon) -> list[Directed]:
+        """Sentences, cut where the manner changes or speech stops."""
+        if script.is_plain and not lexicon.given:
+            return [Directed(piece) for piece in self.pieces(script.plain)]
+        return self.front.script_pieces(script, lexicon)
+
     def unread(self, text: str) -> tuple[str, ...]:
         """Such as the query of a web address; see :func:`photophone.text.speech_text.unread_parts`."""
         return unread_parts(text)
@@ -166,7 +224,15 @@ class PhonemeSpeech(SpeechFront):
         """Phonemes; how long each lasts the generator tells."""
         ids = [self.front.ids(request.piece) for request in requests]
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-        return Phonemes(padded, length_mask(torch.tensor([len(row) for row in ids]), padded.shape[1]))
+        rates = [request.rate for request in requests]
+        return Phonemes(padded, length_mask(torch.tensor([len(row) for row in ids]), padded.shape[1]),
+                        speeds=None if set(rates) == {1.0} else torch.tensor(rates))
+
+    def counts(self, condition: Phonemes, row: int) -> list[int] | None:
+        """Of the pause in front, each phoneme, and the pause behind."""
+        if condition.durations is None:
+            return None
+        return condition.durations[row, condition.mask[row]].tolist()
 
 
 def voice_samples(voice: Voice, rate: int) -> Tensor:

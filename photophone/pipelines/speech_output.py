@@ -14,6 +14,7 @@ from torch import Tensor
 from photophone.data.audio_checks import WRITE_FORMATS
 from photophone.data.audio_write import AudioWriter, check_format
 from photophone.pipelines.output import MediaOutput, file_with_facts, is_own_result, target_files, unique_names
+from photophone.text.spoken_words import SpokenPiece, SpokenWord
 
 SUFFIXES = tuple(WRITE_FORMATS)
 
@@ -25,10 +26,14 @@ class SpeechChunk:
     Attributes:
         audio: float32 (T,) in [-1, 1].
         sample_rate: in Hz.
+        start: of the chunk, in seconds from the begin of the stream.
+        words: that begin in it, with their times in the stream; none where the generator does not tell them.
     """
 
     audio: np.ndarray
     sample_rate: int
+    start: float = 0.0
+    words: tuple[SpokenWord, ...] = ()
 
 
 @dataclass
@@ -44,6 +49,7 @@ class SpeechOutput(MediaOutput):
             none.
         faults: of each text, what went wrong, such as a sentence that did not end by itself; one that went well has
             none.
+        sentences: of each text, what was read and when, piece by piece; None where the generator does not tell it.
         seeds: of each text; ``torch.Generator().manual_seed(seed)`` makes its speech again.
         settings: the other options of the call.
         model, revision, weights_licence: of the weights.
@@ -58,6 +64,15 @@ class SpeechOutput(MediaOutput):
     seeds: list[int]
     unread: list[tuple[str, ...]] = field(default_factory=list, kw_only=True)
     faults: list[tuple[str, ...]] = field(default_factory=list, kw_only=True)
+    sentences: list[list[SpokenPiece]] | None = field(default=None, kw_only=True)
+
+    @property
+    def words(self) -> list[list[SpokenWord]] | None:
+        """Of each text, the words as they were read, with their phonemes and times in seconds; None where the generator
+        does not tell them."""
+        if self.sentences is None:
+            return None
+        return [[word for piece in row for word in piece.words] for row in self.sentences]
 
     def facts(self, row: int) -> dict[str, Any]:
         """What the JSON beside a file says of one text."""
