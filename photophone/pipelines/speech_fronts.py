@@ -34,11 +34,14 @@ class Voice:
         sampling_rate: of an array, in Hz; files know theirs.
         text: the words of the recording, which are then continued; None for a recording that only tells how the
             speaker sounds, which VoxCPM 2 understands.
+        reference: beside a recording that is continued, one that tells how the speaker sounds, a file or an array of
+            the same rate; it may be the same one. For VoxCPM 2.
     """
 
     audio: Any
     sampling_rate: int | None = None
     text: str | None = None
+    reference: Any = None
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,14 @@ class SpeechFront(ABC):
 
     Attributes:
         takes_voices: it reads recordings of voices.
+        takes_references: also one beside a recording that is continued.
         cut_frames: tokens at the beginning of a text whose sound is left out.
         reads_phonemes: words may be given with their phonemes.
         reads_markup: False where the generator has breaks of its own, and a text is one piece.
     """
 
     takes_voices: ClassVar[bool] = False
+    takes_references: ClassVar[bool] = False
     cut_frames: ClassVar[int] = 0
     reads_phonemes: ClassVar[bool] = False
     reads_markup: ClassVar[bool] = True
@@ -152,6 +157,21 @@ class SpeechFront(ABC):
         if normalize is not None:
             raise ValueError("this generator has no switch for written forms; leave normalize out")
         return self
+
+    def styled(self, instruction: str | None, voice: SpokenVoice | None) -> Self:
+        """The same, speaking as an instruction says.
+
+        Raises:
+            ValueError: it takes none, or not with this voice.
+        """
+        if instruction is not None:
+            raise ValueError("this generator takes no instruction; leave it out")
+        return self
+
+    def kept_voice(self, piece: SpeechPiece | WrittenPiece, tokens: Tensor) -> SpokenVoice:
+        """The voice of the first piece of a text (N, D), for the rest of it."""
+        words = piece.text
+        return SpokenVoice(tokens, words + " " if words[-1].isascii() else words)
 
     def settings(self, texts: list[str]) -> dict[str, Any]:
         """What was done to texts, for the facts beside their speech."""

@@ -184,7 +184,7 @@ class TextToSpeechPipeline(Pipeline):
             text: English (or what else the generator speaks), or a list of texts.
             voice: to speak with, for generators that take one; the name of one of :attr:`voices`; Spark-TTS also speaks
                 with voices that are described.
-            instruction: how to speak, in words, for CosyVoice.
+            instruction: how to speak, in words, for CosyVoice and VoxCPM 2.
             normalize: whether CosyVoice gets numbers, dates and the like as words, by the libraries of its authors;
                 None: if they are there, with a warning where a text with digits would need them.
             pronounce: words and their phonemes, ``{"GIF": "dʒɪf"}``, or a file of them, see
@@ -274,6 +274,8 @@ class TextToSpeechPipeline(Pipeline):
         for script in scripts:
             front.check(script.plain)
         spoken = self.read_voice(voice, instruction, front)
+        if not isinstance(front, PieceFront):  # to which the instruction is a part of the voice
+            front = front.styled(instruction, spoken)
         sampler = self.sampler(speed, pause, **options)
         stretch = 1.0 if self.speech_generator.paces else speed
         generators, seeds = row_generators(generator, len(texts))
@@ -298,18 +300,17 @@ class TextToSpeechPipeline(Pipeline):
         """A voice as the generator reads it.
 
         Raises:
-            ValueError: the generator has one voice of its own, cannot read this one, has none of this name, or takes no
-                instruction.
+            ValueError: the generator has one voice of its own, cannot read this one, or has none of this name.
         """
         front = front or self.front
         alone = isinstance(front, PieceFront)
         kinds = (Voice, VoiceAttributes, *((str,) if front.takes_names else ())) if alone else Voice
         if voice is not None and not isinstance(voice, kinds):
             raise ValueError(f"voice must be a photophone.Voice(audio, sampling_rate, text), got {voice!r:.60}")
+        if isinstance(voice, Voice) and voice.reference is not None and not front.takes_references:
+            raise ValueError("this generator reads one recording; leave the reference beside it out")
         if alone:
             return front.whole_voice(voice, instruction)
-        if instruction is not None:
-            raise ValueError(f"{type(self.speech_generator).__name__} takes no instruction; leave it out")
         return front.no_voice() if voice is None else front.read_voice(voice)
 
     def _speak(self, call: _Call, on_step: Callback, output_type: str) -> list[Any]:
@@ -443,8 +444,7 @@ class TextToSpeechPipeline(Pipeline):
     def _keep_voice(self, piece: Piece, made: list[Tensor]) -> None:
         """Let the rest of a text without a voice be spoken with that of its first piece."""
         if self.front.takes_voices and piece.row.voice is None and made:
-            words = piece.part.text
-            piece.row.voice = SpokenVoice(torch.cat(made, dim=1)[0], words + " " if words[-1].isascii() else words)
+            piece.row.voice = self.front.kept_voice(piece.part, torch.cat(made, dim=1)[0])
 
     def _decode(self, parts: Iterable[Part], call: _Call) -> Iterator[Tensor]:
         """Speech (T,) of each part, the codec going on from part to part, and from the end of a voice's recording."""
