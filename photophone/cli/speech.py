@@ -90,6 +90,10 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
           voice: Annotated[Path | None, typer.Option(help="Recording of the voice to speak with, for models that take "
                                                      "one, or the name of a voice that the model has.")] = None,
           voice_text: Annotated[str | None, typer.Option(help="The words of that recording.")] = None,
+          voice_reference: Annotated[Path | None, typer.Option(help="A second recording of the speaker, for VoxCPM 2; "
+                                                               "it may be the same.")] = None,
+          instruction: Annotated[str | None, typer.Option(help="How to speak, in words, for CosyVoice and VoxCPM "
+                                                               "2.")] = None,
           model: ModelOption = "photophone/tiny-speech", device: DeviceOption = "cpu", dtype: DtypeOption = "float32",
           quiet: QuietOption = False, overwrite: OverwriteOption = False,
           as_json: JsonOption = False) -> None:
@@ -103,7 +107,8 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
                   {"speed": speed, "pause": pause, "guidance_scale": guidance, "temperature": temperature,
                    "num_inference_steps": steps},
                   {"pronounce": pronunciations(lexicon, pronounce), "markup": markup},
-                  {"voice": voice, "text": voice_text}, model, quiet, overwrite, as_json)
+                  {"voice": voice, "text": voice_text, "reference": voice_reference, "instruction": instruction},
+                  model, quiet, overwrite, as_json)
     check_dtype(dtype)
     carry_out(order, device, dtype)
 
@@ -160,8 +165,8 @@ def check_order(order: Order) -> None:
     if order.model == BUILT_IN:  # others read other languages
         for one in order.texts:
             check_text(read_script(one, order.script["markup"]).plain)
-    if order.voice["text"] is not None and order.voice["voice"] is None:
-        raise ValueError("--voice-text are the words of a recording; give it with --voice")
+    if order.voice["voice"] is None and (order.voice["text"] or order.voice["reference"]):
+        raise ValueError("--voice-text and --voice-reference belong to a recording; give it with --voice")
     if not 0 <= order.seed < 2**63 - len(order.texts):
         raise ValueError(f"--seed must be 0 to {2**63 - 1 - len(order.texts)}, got {order.seed}")
     if order.sample_rate is not None:
@@ -203,7 +208,9 @@ def chosen_voice(pipeline: TextToSpeechPipeline, given: dict[str, Any]) -> Voice
     voice = given["voice"]
     if voice is None:
         return None
-    return str(voice) if pipeline.voices and not voice.is_file() else Voice(voice, text=given["text"])
+    if pipeline.voices and not voice.is_file():
+        return str(voice)
+    return Voice(voice, text=given["text"], reference=given["reference"])
 
 
 def gather_texts(given: list[str] | None, stdin: bool, stream: str | None) -> list[str]:
@@ -260,6 +267,15 @@ def stream_header(sample_rate: int) -> bytes:
                        2 * sample_rate, 2, 16, b"data", UNKNOWN_SIZE)
 
 
+def voice_facts(voice: Voice | str | None, instruction: str | None) -> dict[str, str | None]:
+    """What the JSON beside a file says of the voice."""
+    told = {} if instruction is None else {"instruction": instruction}
+    if voice is None or isinstance(voice, str):
+        return told if voice is None else {"voice": voice, **told}
+    reference = {} if voice.reference is None else {"voice_reference": str(voice.reference)}
+    return {"voice": str(voice.audio), "voice_text": voice.text, **reference, **told}
+
+
 def _chunks(pipeline: TextToSpeechPipeline, order: Order, text: str, seed: int) -> Iterator[SpeechChunk]:
     """Speech of a text at the rate that is asked for."""
     import torch
@@ -267,7 +283,8 @@ def _chunks(pipeline: TextToSpeechPipeline, order: Order, text: str, seed: int) 
     from photophone.pipelines.speech_output import at_rate
 
     made = pipeline.stream(text, generator=torch.Generator().manual_seed(seed),
-                           voice=chosen_voice(pipeline, order.voice), **order.script, **order.sampler)
+                           voice=chosen_voice(pipeline, order.voice), instruction=order.voice["instruction"],
+                           **order.script, **order.sampler)
     return at_rate(made, pipeline.sample_rate, order.sample_rate)
 
 
@@ -312,9 +329,7 @@ def _write(pipeline: TextToSpeechPipeline, order: Order) -> None:
     for file, text, own in zip(files, order.texts, seeds):
         chunks = _chunks(pipeline, order, text, own)
         facts = {**pipeline.facts(text, own, **order.script, **order.sampler), "sample_rate": rate}
-        if voice is not None:
-            facts |= {"voice": voice} if isinstance(voice, str) else {"voice": str(voice.audio),
-                                                                      "voice_text": voice.text}
+        facts |= voice_facts(voice, order.voice["instruction"])
         with speech_file(file, rate, facts, overwrite=order.overwrite) as writer:
             for chunk in chunks:
                 writer.write(chunk.audio)

@@ -21,6 +21,9 @@ from photophone.text.voxcpm import WrittenPiece
 
 DECODED_TOKENS = 500
 """Of a text that are decoded at once."""
+SOUND_LEADS = {"photophone/tiny-speech": 0.05}
+"""Seconds by which a voice makes sounds before the tokens that are laid out for them, as it learned it from a teacher
+who does so: log spectra of its speech are explained best by phonemes that are moved by so much."""
 RAMP_SECONDS = 0.005
 """In which a piece takes its loudness."""
 
@@ -67,17 +70,18 @@ class Piece:
         """The piece, and its row's voice as it is known now."""
         return Request(self.part, self.row.voice, self.manner.rate)
 
-    def begin(self, first: int, rate: float) -> None:
+    def begin(self, first: int, rate: float, lead: float = 0.0) -> None:
         """Note when it is said.
 
         Args:
             first: the token of the speech that it begins with.
             rate: tokens a second.
+            lead: seconds by which sounds come before their tokens, see ``SOUND_LEADS``.
         """
         if self.counts is not None:
             part = self.part
             self.row.spoken.append(time_piece(part.text.replace("\u2060", ""), part.phonemes, part.words, self.counts,
-                                              first, rate))
+                                              first, rate, lead))
 
 
 Part = tuple[Tensor, Piece | None]
@@ -89,12 +93,12 @@ def count_of(values: Tensor) -> int:
     return values.shape[1 if values.is_floating_point() else -1]
 
 
-def keep_times(parts: Iterable[Part], rate: float) -> Iterator[Part]:
+def keep_times(parts: Iterable[Part], rate: float, lead: float) -> Iterator[Part]:
     """The same parts, while their pieces note when they are said."""
     done = 0
     for values, opened in parts:
         if opened is not None:
-            opened.begin(done, rate)
+            opened.begin(done, rate, lead)
         done += count_of(values)
         yield values, opened
 

@@ -29,6 +29,7 @@ from photophone.pipelines.speech_attack import MURMURING, begins_softly
 from photophone.pipelines.speech_fronts import PhonemeSpeech, SpeechFront, SpokenVoice, Voice
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
 from photophone.pipelines.speech_pieces import (
+    SOUND_LEADS,
     Effects,
     Part,
     Piece,
@@ -167,6 +168,11 @@ class TextToSpeechPipeline(Pipeline):
         return module.front(self)
 
     @property
+    def _clock(self) -> tuple[float, float]:
+        """Tokens a second, and by how many seconds sounds come before them."""
+        return self.codec.frame_rate, SOUND_LEADS.get(self.source["model"], 0.0)
+
+    @property
     def voices(self) -> tuple[str, ...]:
         """Names that ``voice`` may be, beside recordings: the speakers of the release."""
         return self.front.voices
@@ -261,7 +267,7 @@ class TextToSpeechPipeline(Pipeline):
                 raise ValueError(f"{type(self.speech_generator).__name__} reads letters by itself, and does not tell "
                                  "when it says a word")
             done += piece.before
-            piece.begin(done, self.codec.frame_rate)
+            piece.begin(done, *self._clock)
             done += sum(piece.counts) + piece.pause
         return pieces[0].row.spoken
 
@@ -453,7 +459,7 @@ class TextToSpeechPipeline(Pipeline):
             if lead_in is not None:
                 self.codec.decode(Tokens(lead_in))
             effects, cut = None, self.front.cut_frames * self.codec.hop_length
-            for part, opened in in_steps(keep_times(parts, self.codec.frame_rate)):
+            for part, opened in in_steps(keep_times(parts, *self._clock)):
                 if opened is not None:
                     if effects is not None:
                         yield effects.finish()
@@ -467,7 +473,7 @@ class TextToSpeechPipeline(Pipeline):
     def _finish(self, parts: Iterable[Part], output_type: str, call: _Call) -> Any:
         """The output of one text."""
         if output_type == "latent":
-            values = [part for part, _ in keep_times(parts, self.codec.frame_rate)]
+            values = [part for part, _ in keep_times(parts, *self._clock)]
             return Tokens(torch.cat(values, 1 if values[0].is_floating_point() else -1),
                           model=self.codec.published_name)
         audio = torch.cat([part.float().cpu() for part in self._decode(parts, call)])

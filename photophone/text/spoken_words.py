@@ -36,7 +36,7 @@ class SpokenWord(TimedWord):
     Attributes:
         text: as it is read, without punctuation.
         start, end: in seconds from the begin of the speech.
-        phonemes: its sounds; each begins where the one before ends, but for gaps in a word that is read as several.
+        phonemes: its sounds; each begins where the one before ends, but where a pause is within a word.
     """
 
     phonemes: tuple[TimedPhoneme, ...] = ()
@@ -50,7 +50,7 @@ class SpokenPiece:
         text: the words as they are read, with punctuation.
         phonemes: what the voice reads.
         start, end: in seconds from the begin of the speech; pieces and the pauses between them fill it.
-        words: in order; none begins before the one before it ends.
+        words: in order; each begins where the one before it ends, but for pauses at punctuation.
     """
 
     text: str
@@ -116,7 +116,7 @@ def sound_groups(symbols: str) -> list[tuple[int, int]]:
 
 
 def time_piece(text: str, phonemes: str, words: Sequence[PlacedWord], counts: Sequence[int], first: int,
-               rate: float) -> SpokenPiece:
+               rate: float, lead: float = 0.0) -> SpokenPiece:
     """A piece with its times.
 
     Args:
@@ -124,6 +124,7 @@ def time_piece(text: str, phonemes: str, words: Sequence[PlacedWord], counts: Se
         counts: tokens that each symbol takes: the pause in front, the phonemes, the pause behind.
         first: the token of the speech that the piece begins with.
         rate: tokens a second.
+        lead: seconds by which sounds come before their tokens.
 
     Raises:
         ValueError: counts of other symbols.
@@ -133,7 +134,14 @@ def time_piece(text: str, phonemes: str, words: Sequence[PlacedWord], counts: Se
     ends = list(accumulate(counts, initial=first))  # of symbol i: from ends[i + 1] to ends[i + 2]
 
     def seconds(place: int) -> float:
-        return ends[place + 1] / rate
+        """Where the sound of a symbol begins, and that before it ends: within a space, which both share, its middle."""
+        gap = next((space for space in (place - 1, place) if phonemes[space:space + 1] == " "), None)
+        inside = gap is not None and 0 < gap < len(phonemes) - 1
+        if inside and NO_SOUND.isdisjoint(phonemes[gap - 1] + phonemes[gap + 1]):
+            at = (ends[gap + 1] + ends[gap + 2]) / 2
+        else:
+            at = ends[place + 1]
+        return max(first / rate, at / rate - lead)
 
     timed = []
     for word in words:
