@@ -40,8 +40,8 @@ from photophone.pipelines.speech_pieces import (
     keep_times,
     script_settings,
 )
-from photophone.text.lexicon import Pronunciations, make_lexicon
-from photophone.text.script import Directed
+from photophone.text.lexicon import Lexicon, Pronunciations, make_lexicon
+from photophone.text.script import Directed, Script
 from photophone.text.sparktts import VoiceAttributes
 from photophone.text.spoken_words import SpokenPiece
 
@@ -72,7 +72,9 @@ class _Call:
     stretch: float
     voice: SpokenVoice | None
     seeds: list[int]
-    settings: dict[str, Any]
+    scripts: list[Script]
+    lexicon: Lexicon
+    options: dict[str, Any]
 
 
 class TextToSpeechPipeline(Pipeline):
@@ -287,15 +289,16 @@ class TextToSpeechPipeline(Pipeline):
         generators, seeds = row_generators(generator, len(texts))
         rows = [self._pieces(front.script_pieces(script, lexicon), own, speed, pause, spoken)
                 for script, own in zip(scripts, generators)]
-        settings = {**self.settings(speed, pause, **options), "pause": pause,
-                    **front.settings([script.plain for script in scripts]), **(spoken.facts() if spoken else {}),
-                    **script_settings(lexicon, scripts, markup)}
-        return _Call(front, rows, sampler, stretch, spoken, seeds, settings)
+        return _Call(front, rows, sampler, stretch, spoken, seeds, scripts, lexicon,
+                     {"speed": speed, "pause": pause, "markup": markup, **options})
 
     def _output(self, texts: list[str], call: _Call, audio: list[Any]) -> SpeechOutput:
         rows = [pieces[0].row for pieces in call.rows]
-        plain = [call.front.script(one, call.settings.get("markup")).plain for one in texts]
-        return SpeechOutput(audio, self.sample_rate, texts, call.seeds, settings=call.settings, **self.source,
+        plain, options = [script.plain for script in call.scripts], dict(call.options)
+        markup = options.pop("markup")
+        settings = {**self.settings(**options), "pause": options["pause"], **call.front.settings(plain),
+                    **(call.voice.facts() if call.voice else {}), **script_settings(call.lexicon, call.scripts, markup)}
+        return SpeechOutput(audio, self.sample_rate, texts, call.seeds, settings=settings, **self.source,
                             weights_licence=self.weights_licence, unread=[self.front.unread(one) for one in plain],
                             faults=[tuple(row.faults) for row in rows],
                             sentences=[row.spoken for row in rows] if rows[0].spoken else None)

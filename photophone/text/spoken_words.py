@@ -131,22 +131,26 @@ def time_piece(text: str, phonemes: str, words: Sequence[PlacedWord], counts: Se
     """
     if len(counts) != len(phonemes) + 2:
         raise ValueError(f"{len(counts)} durations for {len(phonemes)} phonemes and two pauses")
-    ends = list(accumulate(counts, initial=first))  # of symbol i: from ends[i + 1] to ends[i + 2]
-
-    def seconds(place: int) -> float:
-        """Where the sound of a symbol begins, and that before it ends: within a space, which both share, its middle."""
-        gap = next((space for space in (place - 1, place) if phonemes[space:space + 1] == " "), None)
-        inside = gap is not None and 0 < gap < len(phonemes) - 1
-        if inside and NO_SOUND.isdisjoint(phonemes[gap - 1] + phonemes[gap + 1]):
-            at = (ends[gap + 1] + ends[gap + 2]) / 2
-        else:
-            at = ends[place + 1]
-        return max(first / rate, at / rate - lead)
-
+    starts = symbol_starts(phonemes, counts)  # of the phonemes, and where the last one ends
+    seconds = [max(first, first + start - lead * rate) / rate for start in starts]
     timed = []
     for word in words:
-        sounds = tuple(TimedPhoneme(phonemes[word.first + start:word.first + end], seconds(word.first + start),
-                                    seconds(word.first + end))
+        sounds = tuple(TimedPhoneme(phonemes[word.first + start:word.first + end], seconds[word.first + start],
+                                    seconds[word.first + end])
                        for start, end in sound_groups(phonemes[word.first:word.last]))
-        timed.append(SpokenWord(word.text, seconds(word.first), seconds(word.last), sounds))
-    return SpokenPiece(text, phonemes, first / rate, ends[-1] / rate, tuple(timed))
+        timed.append(SpokenWord(word.text, seconds[word.first], seconds[word.last], sounds))
+    return SpokenPiece(text, phonemes, first / rate, (first + sum(counts)) / rate, tuple(timed))
+
+
+def symbol_starts(phonemes: str, counts: Sequence[int]) -> list[float]:
+    """The token with which each symbol begins, and behind the last; a space between sounds both have half of.
+
+    Args:
+        phonemes: of a piece.
+        counts: tokens of the pause in front, the phonemes, the pause behind.
+    """
+    starts: list[float] = list(accumulate(counts))
+    for place in range(1, len(phonemes) - 1):
+        if phonemes[place] == " " and phonemes[place - 1] not in NO_SOUND and phonemes[place + 1] not in NO_SOUND:
+            starts[place] = starts[place + 1] = (starts[place] + starts[place + 1]) / 2
+    return starts

@@ -52,6 +52,6 @@ def test_what_a_visitor_gives(tmp_path):
     assert voice.text == "no." and voice.sampling_rate == 16_000 and voice.audio.shape == (400,)
     assert given_voice(upload, "", "")["voice"].text is None
     for arguments, message in (((None, "no.", ""), "words of no recording"), ((None, 3, ""), "must be text"),
-                               ((Upload(b"no sound", tmp_path / "x"), "", ""), "")):
+                               ((Upload(b"no sound", tmp_path / "x"), "", ""), "read|decode")):
         with pytest.raises(ValueError, match=message):
             given_voice(*arguments)

@@ -283,6 +283,8 @@ class SpeechFlowAR(Generator):
 
     def check_condition(self, condition: Phonemes) -> None:
         """Phonemes of the table, each row from its first place on; durations of whole patches, where given."""
+        if condition.states is not None:  # it is planned, and was checked then
+            return
         ids, mask, durations = condition.ids, condition.mask, condition.durations
         if ids.ndim != 2 or ids.dtype != torch.long or not ids.numel():
             raise ValueError(f"phonemes must be Long (B, L), got {ids.dtype} {tuple(ids.shape)}")
