@@ -139,7 +139,7 @@ def test_a_saved_pipeline_speaks_the_same(pipeline, tmp_path):
     ({"text": "?"}, "no words"), ({"text": f"a {TEXT_END} b"}, "takes for one of its marks"),
     ({"voice": Voice(recording(), RATE)}, "needs the words"), ({"voice": VoiceAttributes("male")}, "recorded voices"),
     ({"voice": Voice(recording(), RATE, "?")}, "no words"), ({"instruction": "softly"}, "takes no instruction"),
-    ({"voice": Voice(torch.zeros(9), RATE, "no")}, "lasts 0.00 s; give"), ({"speed": 2.0}, "has no option speed"),
+    ({"voice": Voice(torch.zeros(9), RATE, "no")}, "lasts 0.00 s; give"), ({"speed": 2.5}, "speed must be 0.5 to 2"),
     ({"voice": Voice(recording(0.2), RATE, "no")}, "leave no room"), ({"output_type": "latent"}, "no latents")])
 def test_what_cannot_be_spoken_is_refused(pipeline, options, message):
     with pytest.raises(ValueError, match=message):

@@ -17,6 +17,7 @@ from photophone.cli import (  # noqa: F401
     interleave,
     models,
     speech,
+    speech_times,
     tokens,
     transcribe,
 )

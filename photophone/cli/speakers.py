@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +14,16 @@ from photophone.cli.common import load_pipeline, named_values
 if TYPE_CHECKING:
     from photophone.loading.entry import ModelEntry
     from photophone.pipelines.speech_fronts import Voice
+    from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
 VoiceOption = Annotated[Path | None, typer.Option(
     "--voice", help="Recording of the voice to speak with, for models that take one, or the name of a voice that the "
                     "model has.")]
 VoiceTextOption = Annotated[str | None, typer.Option("--voice-text", help="The words of that recording.")]
+ReferenceOption = Annotated[Path | None, typer.Option(
+    "--voice-reference", help="A second recording of the speaker, for VoxCPM 2; it may be the same.")]
+InstructionOption = Annotated[str | None, typer.Option(
+    "--instruction", help="How to speak, in words, for CosyVoice and VoxCPM 2.")]
 SecondVoiceOption = Annotated[Path | None, typer.Option(
     "--second-voice", help="Of one who speaks every second line, for models that know two.")]
 LanguageOption = Annotated[str | None, typer.Option(
@@ -78,7 +84,7 @@ def _who_speaks(language: str | None) -> str:
     return f"{language} is spoken by {', '.join(names)}" if names else f"no registered model names {language}"
 
 
-def check_texts(texts: Sequence[str], model: str, language: str | None = None) -> None:
+def check_texts(texts: Sequence[str], model: str) -> None:
     """Refuse texts before a model is loaded: those without words, and for our own voices what is not English.
 
     Raises:
@@ -102,37 +108,68 @@ def _reads_phonemes(model: str) -> bool:
     return (read_json_object(index).get("text_tokenizer") or [None])[0] is None
 
 
-def given_voice(voice: Path | None, text: str | None, second: Path | None) -> Voice | list[Voice] | None:
-    """The voice of a recording, or two.
+@dataclass(frozen=True)
+class Speaker:
+    """Who speaks.
 
-    Raises:
-        ValueError: words, or a second voice, without a first one; or words for two.
+    Attributes:
+        model: of :func:`choose_model`.
+        weights: of a registered model, see :func:`load_speaker`.
+        voice, text, reference, second: recordings, or the name of a voice, and the words of the first.
+        instruction: how to speak.
     """
-    from photophone.pipelines.speech_fronts import Voice
 
-    if voice is None and text is not None:
-        raise ValueError("--voice-text are the words of a recording; give it with --voice")
-    if voice is None and second is not None:
-        raise ValueError("--second-voice speaks every second line; give --voice for the others")
-    if second is not None and text is not None:
-        raise ValueError("two voices are given without words; leave out --voice-text")
-    if voice is None:
-        return None
-    return Voice(voice, text=text) if second is None else [Voice(voice), Voice(second)]
+    model: str
+    weights: list[str] | None
+    voice: Path | None
+    text: str | None
+    reference: Path | None
+    second: Path | None
+    instruction: str | None
+
+    def check(self, texts: Sequence[str]) -> None:
+        """Refuse what cannot be, before a model is loaded.
+
+        Raises:
+            ValueError: texts, see :func:`check_texts`; words or another recording without a first one, or for two.
+        """
+        check_texts(texts, self.model)
+        if self.voice is None and (self.text is not None or self.reference is not None):
+            raise ValueError("--voice-text and --voice-reference belong to a recording; give it with --voice")
+        if self.voice is None and self.second is not None:
+            raise ValueError("--second-voice speaks every second line; give --voice for the others")
+        if self.second is not None and (self.text is not None or self.reference is not None):
+            raise ValueError("two voices are given without words; leave out --voice-text and --voice-reference")
+
+    def load(self, device: str, dtype: str) -> TextToSpeechPipeline:
+        """See :func:`load_speaker`."""
+        return load_speaker(self.model, device, dtype, self.weights)
+
+    def voice_for(self, pipeline: TextToSpeechPipeline) -> Voice | str | list[Voice] | None:
+        """What a pipeline is given: recordings, a name, or nothing."""
+        from photophone.pipelines.speech_fronts import Voice
+
+        if self.voice is None:
+            return None
+        if self.second is not None:
+            return [Voice(self.voice), Voice(self.second)]
+        if pipeline.voices and not self.voice.is_file():
+            return str(self.voice)
+        return Voice(self.voice, text=self.text, reference=self.reference)
+
+    def facts(self, pipeline: TextToSpeechPipeline) -> dict[str, Any]:
+        """What the JSON beside a file says of the voice."""
+        told = {} if self.instruction is None else {"instruction": self.instruction}
+        voice = self.voice_for(pipeline)
+        if voice is None or isinstance(voice, str):
+            return told if voice is None else {"voice": voice, **told}
+        if isinstance(voice, list):
+            return {"voice": [str(one.audio) for one in voice], **told}
+        reference = {} if voice.reference is None else {"voice_reference": str(voice.reference)}
+        return {"voice": str(voice.audio), "voice_text": voice.text, **reference, **told}
 
 
-def voice_facts(voice: Voice | str | list[Voice] | None) -> dict[str, Any]:
-    """What the JSON beside a file says of the voice."""
-    if voice is None:
-        return {}
-    if isinstance(voice, str):
-        return {"voice": voice}
-    if isinstance(voice, list):
-        return {"voice": [str(one.audio) for one in voice]}
-    return {"voice": str(voice.audio), "voice_text": voice.text}
-
-
-def load_speaker(model: str, device: str, dtype: str, weights: list[str] | None = None) -> Any:
+def load_speaker(model: str, device: str, dtype: str, weights: list[str] | None = None) -> TextToSpeechPipeline:
     """The pipeline of a built-in, saved or registered model.
 
     Args:

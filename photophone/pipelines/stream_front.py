@@ -97,6 +97,7 @@ class StreamedSpeech(SpeechFront):
     """
 
     takes_voices = True
+    reads_markup = False  # it has breaks of its own
     cut_frames = 2  # they click, as the authors found too
 
     def __init__(self, generator: DelayedSpeech, codec: AudioCodec, tokenizer: PreTrainedTokenizerBase) -> None:
