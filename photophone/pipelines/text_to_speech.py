@@ -17,6 +17,7 @@ from photophone.core.noise import SeededNoise, draw_seed
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, DecodingStopped
 from photophone.generators.base import Generator
+from photophone.generators.conditions import Condition
 from photophone.generators.cosyvoice import LEFT_CHUNKS
 from photophone.generators.sampler import Sampler, check_option
 from photophone.loading.chains import check_chain
@@ -24,7 +25,6 @@ from photophone.loading.registry import find
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
 from photophone.pipelines.front_modules import front_module
 from photophone.pipelines.language_fronts import Made, PieceFront
-from photophone.pipelines.speech_attack import MURMURING, SharpAttack, begins_softly
 from photophone.pipelines.speech_fronts import (
     PhonemeSpeech,
     Request,
@@ -33,6 +33,7 @@ from photophone.pipelines.speech_fronts import (
     Voice,
 )
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
+from photophone.pipelines.text_sound import TextSound, in_steps
 from photophone.text.sparktts import VoiceAttributes
 from photophone.text.speech_text import SpeechPiece
 from photophone.text.voxcpm import WrittenPiece
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 OUTPUT_TYPES = ("np", "pt", "latent")
 PIECES_AT_ONCE = 4
 """Sentences that an offline call generates together."""
-DECODED_TOKENS = 500
-"""Of a text that are decoded at once."""
 SILENCE_TOKENS = 16
 """Tokens of digital silence that are encoded to find out how the codec writes it."""
 PARAGRAPH_PAUSES = 2
@@ -57,7 +56,7 @@ PARAGRAPH_PAUSES = 2
 
 
 @dataclass
-class _Row:
+class TextRow:
     """What the pieces of a text share: the voice that speaks them, and what went wrong."""
 
     voice: SpokenVoice | None
@@ -65,13 +64,13 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class TextPiece:
     """One part of a text to generate, with its own seed and the silent tokens behind it."""
 
     part: SpeechPiece | WrittenPiece
     seed: int
     pause: int
-    row: _Row
+    row: TextRow
 
     @property
     def request(self) -> Request:
@@ -79,7 +78,7 @@ class _Piece:
         return Request(self.part, self.row.voice)
 
 
-_Part = tuple[Tensor, _Piece | None]
+_Part = tuple[Tensor, TextPiece | None]
 """Tokens, and the piece that begins with them."""
 
 
@@ -222,7 +221,7 @@ class TextToSpeechPipeline(Pipeline):
         sampler = self.sampler(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
                                num_inference_steps=num_inference_steps)
         generators, seeds = row_generators(generator, len(texts))
-        rows = [self._pieces(front, one, own, pause, spoken) for one, own in zip(texts, generators)]
+        rows = [self.pieces_of(front, one, own, pause, spoken) for one, own in zip(texts, generators)]
         with self.watch(callback_on_step_end) as on_step:
             audio = self._speak(rows, sampler, on_step, output_type, spoken)
         if not return_dict:
@@ -256,7 +255,7 @@ class TextToSpeechPipeline(Pipeline):
         sampler = self.sampler(speed, pause, guidance_scale=guidance_scale, temperature=temperature,
                                num_inference_steps=num_inference_steps)
         (own,), _ = row_generators(generator, 1)
-        pieces = self._pieces(front, text, own, pause, spoken)
+        pieces = self.pieces_of(front, text, own, pause, spoken)
         return self._stream(pieces, sampler, spoken, callback_on_step_end)
 
     @torch.no_grad()
@@ -279,7 +278,7 @@ class TextToSpeechPipeline(Pipeline):
             raise ValueError(f"{type(self.speech_generator).__name__} takes no instruction; leave it out")
         return front.no_voice() if voice is None else front.read_voice(voice)
 
-    def _speak(self, rows: list[list[_Piece]], sampler: Sampler, on_step: Callback, output_type: str,
+    def _speak(self, rows: list[list[TextPiece]], sampler: Sampler, on_step: Callback, output_type: str,
                spoken: SpokenVoice | None) -> list[Any]:
         """The output of each text."""
         pieces = [piece for row in rows for piece in row]
@@ -296,13 +295,13 @@ class TextToSpeechPipeline(Pipeline):
         return joined if output_type == "pt" else [audio.numpy() for audio in joined]
 
     @torch.no_grad()
-    def _sound(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback,
-               stream: bool = False) -> Iterator[tuple[_Piece, Tensor]]:
+    def _sound(self, pieces: list[TextPiece], sampler: Sampler, on_step: Callback,
+               stream: bool = False) -> Iterator[tuple[TextPiece, Tensor]]:
         """Speech (T,) of pieces that become sound on their own, each part with its piece. A few are written at once; a
         stream writes one after the other."""
         front, done = self.front, 0
         while done < len(pieces):
-            group = pieces[done:done + 1] if stream else self._group(pieces[done:])
+            group = pieces[done:done + 1] if stream else self.group(pieces[done:])
             made, requests = [Made(piece.row.faults) for piece in group], [piece.request for piece in group]
             written = None if stream else front.write(requests, [piece.seed for piece in group], sampler, made)
             for index, piece in enumerate(group):
@@ -318,7 +317,7 @@ class TextToSpeechPipeline(Pipeline):
             if on_step(done, len(pieces)):
                 raise DecodingStopped(f"stopped by the callback after sentence {done} of {len(pieces)}")
 
-    def _stream(self, pieces: list[_Piece], sampler: Sampler, spoken: SpokenVoice | None,
+    def _stream(self, pieces: list[TextPiece], sampler: Sampler, spoken: SpokenVoice | None,
                 callback: StepCallback | None) -> Iterator[SpeechChunk]:
         with self.watch(callback) as on_step:
             if isinstance(self.front, PieceFront):
@@ -331,7 +330,7 @@ class TextToSpeechPipeline(Pipeline):
             warnings.warn(fault, stacklevel=2)
 
     @torch.no_grad()
-    def _patches(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback) -> Iterator[_Part]:
+    def _patches(self, pieces: list[TextPiece], sampler: Sampler, on_step: Callback) -> Iterator[_Part]:
         """Tokens (1, n, ...) of each patch and pause, in order, the first of a piece with it."""
         for index, piece in enumerate(pieces):
             condition = self.front.condition([piece.request])
@@ -341,19 +340,17 @@ class TextToSpeechPipeline(Pipeline):
                 if count:
                     made.append(patch.values[..., :count, :] if patch.is_continuous else patch.values[..., :count])
                     yield made[-1], piece if len(made) == 1 else None
-            count = sum(part.shape[1 if part.is_floating_point() else -1] for part in made)
-            piece.row.faults += self.front.faults(condition, 0, piece.part.text, count)
-            self._keep_voice(piece, made)
+            self.end_piece(piece, condition, 0, made)
             if piece.pause:
-                yield self._silence(piece.pause), None
+                yield self.silence(piece.pause), None
             if on_step(index + 1, len(pieces)):
                 raise DecodingStopped(f"stopped by the callback after sentence {index + 1} of {len(pieces)}")
 
-    def _generate(self, pieces: list[_Piece], sampler: Sampler, on_step: Callback) -> Iterator[Tensor]:
+    def _generate(self, pieces: list[TextPiece], sampler: Sampler, on_step: Callback) -> Iterator[Tensor]:
         """Tokens (1, n, ...) of each piece with its pause, a few pieces at once."""
         done = 0
         while done < len(pieces):
-            group = self._group(pieces[done:])
+            group = self.group(pieces[done:])
             condition = self.front.condition([piece.request for piece in group])
             noise = SeededNoise.from_seeds([piece.seed for piece in group], self.speech_generator.device)
             tokens = self.speech_generator.generate(condition, noise=noise, sampler=sampler)
@@ -364,11 +361,10 @@ class TextToSpeechPipeline(Pipeline):
                 values = tokens.values[row:row + 1]
                 axis = 1 if tokens.is_continuous else -1
                 values = values.narrow(axis, 0, count)
-                piece.row.faults += self.front.faults(condition, row, piece.part.text, count)
-                self._keep_voice(piece, [values])
-                yield torch.cat([values, self._silence(piece.pause).to(values)], axis) if piece.pause else values
+                self.end_piece(piece, condition, row, [values])
+                yield torch.cat([values, self.silence(piece.pause).to(values)], axis) if piece.pause else values
 
-    def _group(self, pieces: list[_Piece]) -> list[_Piece]:
+    def group(self, pieces: list[TextPiece]) -> list[TextPiece]:
         """The pieces to generate next together: none whose voice will be that of another one among them."""
         group = pieces[:1]
         for piece in pieces[1:PIECES_AT_ONCE]:
@@ -377,26 +373,25 @@ class TextToSpeechPipeline(Pipeline):
             group.append(piece)
         return group
 
-    def _keep_voice(self, piece: _Piece, made: list[Tensor]) -> None:
-        """Let the rest of a text without a voice be spoken with that of its first piece."""
+    def end_piece(self, piece: TextPiece, condition: Condition, row: int, made: list[Tensor]) -> None:
+        """Note what went wrong with a piece; the rest of a text without a voice is spoken with that of its first.
+
+        Args:
+            piece: that is complete.
+            condition, row: what it was made from, and its row there.
+            made: its tokens (1, n, ...) in parts.
+        """
+        words, axis = piece.part.text, 1 if made and made[0].is_floating_point() else -1
+        piece.row.faults += self.front.faults(condition, row, words, sum(part.shape[axis] for part in made))
         if self.front.takes_voices and piece.row.voice is None and made:
-            words = piece.part.text
             piece.row.voice = SpokenVoice(torch.cat(made, dim=1)[0], words + " " if words[-1].isascii() else words)
 
     def _decode(self, parts: Iterable[_Part], spoken: SpokenVoice | None = None) -> Iterator[Tensor]:
         """Speech (T,) of each part, the codec going on from part to part, and from the end of a voice's recording."""
         with self.codec.streaming(1):
-            lead_in = None if spoken is None else self.front.lead_in(spoken)
-            if lead_in is not None:
-                self.codec.decode(Tokens(lead_in))
-            attack, cut = None, self.front.cut_frames * self.codec.hop_length
-            for part, opened in _in_steps(parts):
-                if opened is not None:
-                    soft = self.source["model"] in MURMURING and begins_softly(opened.part)
-                    attack = SharpAttack(self.sample_rate) if soft else None
-                audio = self.codec.decode(Tokens(part))[0, 0]
-                audio, cut = audio[cut:], max(0, cut - len(audio))
-                yield audio if attack is None else attack(audio)
+            sound = TextSound(self, spoken)
+            for part, opened in in_steps(parts):
+                yield sound(part, None if opened is None else opened.part)
 
     def _finish(self, parts: Iterable[_Part], output_type: str, spoken: SpokenVoice | None) -> Any:
         """The output of one text."""
@@ -407,19 +402,20 @@ class TextToSpeechPipeline(Pipeline):
         audio = torch.cat([part.float().cpu() for part in self._decode(parts, spoken)])
         return audio if output_type == "pt" else audio.numpy()
 
-    def _silence(self, count: int) -> Tensor:
+    def silence(self, count: int) -> Tensor:
         """``count`` tokens (1, count, ...) as the codec writes silence."""
         zeros = torch.zeros(1, 1, SILENCE_TOKENS * self.codec.hop_length, device=self.codec.device)
         values = self.codec.encode(zeros).values
         axis = 1 if values.is_floating_point() else -1
         return values.narrow(axis, SILENCE_TOKENS // 2, 1).repeat_interleave(count, axis)
 
-    def _pieces(self, front: SpeechFront, text: str, generator: torch.Generator, pause: float,
-                voice: SpokenVoice | None) -> list[_Piece]:
-        pieces, row = front.pieces(text), _Row(voice)
+    def pieces_of(self, front: SpeechFront, text: str, generator: torch.Generator, pause: float,
+                  voice: SpokenVoice | None) -> list[TextPiece]:
+        """What is generated of a text one by one, each with a seed of its own drawn from ``generator``."""
+        pieces, row = front.pieces(text), TextRow(voice)
         lengths = {"clause": 0, "sentence": pause, "paragraph": PARAGRAPH_PAUSES * pause}
         pauses = [round(lengths[piece.ends] * self.codec.frame_rate) for piece in pieces[:-1]] + [0]
-        return [_Piece(piece, draw_seed(generator), silent, row) for piece, silent in zip(pieces, pauses)]
+        return [TextPiece(piece, draw_seed(generator), silent, row) for piece, silent in zip(pieces, pauses)]
 
     def facts(self, text: str, seed: int, pause: float = 0.15, **options: Any) -> dict[str, Any]:
         """What repeats :meth:`stream` of a text with a seed and options: the JSON beside a file."""
@@ -445,10 +441,3 @@ class TextToSpeechPipeline(Pipeline):
             chosen["speed"] = speed
         settings = {**self.speech_generator.sampler_settings, **self.published_sampler, **chosen}
         return family.Sampler.from_settings(settings, family.__name__)
-
-
-def _in_steps(parts: Iterable[_Part]) -> Iterator[_Part]:
-    """The same tokens in parts of at most ``DECODED_TOKENS``, so that memory does not grow with a text."""
-    for values, opened in parts:
-        for index, part in enumerate(values.split(DECODED_TOKENS, dim=1 if values.is_floating_point() else -1)):
-            yield part, None if index else opened

@@ -1,0 +1,206 @@
+"""Many texts spoken at a time: sentences of different texts share the steps of the generator.
+
+A text is taken in, or let go, between two rounds. A round takes the next sentences of the texts that have waited
+longest and share one sampler, generates them together, and decodes each as the next part of its own text. What a text
+gets does not depend on the others: sentences have their own seeds, rows of a batch do not see each other, and the codec
+remembers the past of every text apart.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from photophone.core.noise import SeededNoise
+from photophone.core.tokens import Tokens
+from photophone.generators.sampler import Sampler
+from photophone.layers.streaming import StreamMemory
+from photophone.pipelines.base import row_generators
+from photophone.pipelines.language_fronts import Made, PieceFront
+from photophone.pipelines.speech_fronts import Voice
+from photophone.pipelines.text_sound import TextSound, in_steps
+from photophone.pipelines.text_to_speech import PIECES_AT_ONCE, TextPiece, TextToSpeechPipeline
+from photophone.text.sparktts import VoiceAttributes
+
+MOST_AT_ONCE = 16
+"""Sentences of a round."""
+FIRST_PATCHES = 2
+"""Of a streamed text, in its first chunk; each further chunk of a sentence has twice as many, up to the limit."""
+MOST_PATCHES = 16
+
+
+@dataclass(eq=False)
+class Utterance:
+    """A text that is being spoken.
+
+    Attributes:
+        pieces: sentences that wait.
+        sampler: of all of them.
+        sound: decodes their tokens, within ``memory``; None where pieces become sound on their own.
+        memory: of the codec.
+        is_streamed: chunks come while a sentence is made; else when it is complete.
+        faults: what went wrong so far, in words.
+    """
+
+    pieces: deque[TextPiece]
+    sampler: Sampler
+    sound: TextSound | None
+    memory: StreamMemory | None
+    is_streamed: bool
+    faults: list[str]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of it waits any more."""
+        return not self.pieces
+
+
+@dataclass(eq=False)
+class _Row:
+    """A sentence of a round: its tokens so far (1, n, ...) in parts, and how many parts became sound."""
+
+    utterance: Utterance
+    piece: TextPiece
+    made: list[Tensor]
+    spoken: int = 0
+
+
+class SpeechRounds:
+    """Speaks many texts at a time with one pipeline, which nothing else may use meanwhile.
+
+    Args:
+        pipeline: of speech, in eval mode.
+        most: sentences of a round.
+    """
+
+    def __init__(self, pipeline: TextToSpeechPipeline, most: int = MOST_AT_ONCE) -> None:
+        self.pipeline = pipeline
+        self.most = most
+        self.active: list[Utterance] = []
+
+    @torch.no_grad()
+    def join(self, text: str, *, generator: torch.Generator, voice: Voice | VoiceAttributes | str | None = None,
+             instruction: str | None = None, speed: float = 1.0, pause: float = 0.15, is_streamed: bool = False,
+             **options: Any) -> Utterance:
+        """Take in a text; the next rounds speak it.
+
+        Args:
+            text, generator, voice, instruction, speed, pause, options: see
+                :meth:`photophone.TextToSpeechPipeline.stream`.
+            is_streamed: give chunks while a sentence is made.
+
+        Raises:
+            ValueError: what :meth:`photophone.TextToSpeechPipeline.stream` refuses.
+        """
+        pipeline = self.pipeline
+        front = pipeline.front
+        front.check(text)
+        spoken = pipeline.read_voice(voice, instruction, front)
+        sampler = pipeline.sampler(speed, pause, **options)
+        (own,), _ = row_generators(generator, 1)
+        pieces = deque(pipeline.pieces_of(front, text, own, pause, spoken))
+        sound = memory = None
+        if not isinstance(front, PieceFront):
+            memory = StreamMemory(pipeline.codec, 1)
+            with memory.resume():
+                sound = TextSound(pipeline, spoken)
+        utterance = Utterance(pieces, sampler, sound, memory, is_streamed, pieces[0].row.faults)
+        self.active.append(utterance)
+        return utterance
+
+    def leave(self, utterance: Utterance) -> None:
+        """Forget a text; nothing happens when it is complete."""
+        if utterance in self.active:
+            self.active.remove(utterance)
+
+    @torch.no_grad()
+    def step(self) -> Iterator[tuple[Utterance, np.ndarray]]:
+        """One round: float32 (T,) of the texts that it speaks, each text's in order. All of it is to be taken; texts
+        that are complete afterwards leave."""
+        rows = self._next()
+        if not rows:
+            return
+        parts = self._sounds(rows) if isinstance(self.pipeline.front, PieceFront) else self._decoded(rows)
+        for utterance, audio in parts:
+            if len(audio):
+                yield utterance, audio.float().cpu().numpy()
+        self.active = [utterance for utterance in self.active if not utterance.is_done]
+
+    def _next(self) -> list[_Row]:
+        """Sentences to make together; their texts go behind those that wait."""
+        if not self.active:
+            return []
+        sampler = self.active[0].sampler
+        chosen = [utterance for utterance in self.active if utterance.sampler == sampler][:self.most]
+        self.active = [utterance for utterance in self.active if utterance not in chosen] + chosen
+        each = min(PIECES_AT_ONCE, max(1, self.most // len(chosen)))
+        rows = []
+        for utterance in chosen:
+            waiting = list(utterance.pieces)[:each]
+            for piece in self.pipeline.group(waiting):
+                rows.append(_Row(utterance, piece, []))
+                utterance.pieces.popleft()
+        return rows
+
+    def _decoded(self, rows: list[_Row]) -> Iterator[tuple[Utterance, Tensor]]:
+        """Speech of sentences whose tokens the codec decodes, those of one text in order."""
+        pipeline = self.pipeline
+        condition = pipeline.front.condition([row.piece.request for row in rows])
+        options = {"noise": SeededNoise.from_seeds([row.piece.seed for row in rows], pipeline.speech_generator.device),
+                   "sampler": rows[0].utterance.sampler}
+        live = [row for index, row in enumerate(rows) if row.utterance.is_streamed and (
+            index == 0 or rows[index - 1].utterance is not row.utterance)]  # the next sentence of each streamed text
+        if not live:
+            _keep(rows, pipeline.speech_generator.generate(condition, **options))
+        else:
+            due = FIRST_PATCHES
+            for count, tokens in enumerate(pipeline.speech_generator.stream(condition, **options), 1):
+                _keep(rows, tokens)
+                if count == due:
+                    due += min(2 * count, MOST_PATCHES)
+                    for row in live:
+                        yield from self._speak(row)
+        for index, row in enumerate(rows):
+            yield from self._speak(row)
+            pipeline.end_piece(row.piece, condition, index, row.made)
+            if row.piece.pause:
+                row.made.append(pipeline.silence(row.piece.pause))
+                yield from self._speak(row)
+
+    def _speak(self, row: _Row) -> Iterator[tuple[Utterance, Tensor]]:
+        """What of a sentence is not sound yet."""
+        new = row.made[row.spoken:]
+        if not new:
+            return
+        opened = None if row.spoken else row.piece.part
+        row.spoken = len(row.made)
+        values = torch.cat(new, dim=1 if new[0].is_floating_point() else -1)
+        for part, first in in_steps([(values, opened)]):
+            with row.utterance.memory.resume():
+                audio = row.utterance.sound(part, first)
+            yield row.utterance, audio
+
+    def _sounds(self, rows: list[_Row]) -> Iterator[tuple[Utterance, Tensor]]:
+        """Speech of sentences that become sound on their own."""
+        front, hop = self.pipeline.front, self.pipeline.codec.hop_length
+        requests, seeds = [row.piece.request for row in rows], [row.piece.seed for row in rows]
+        made = [Made(row.utterance.faults) for row in rows]
+        written = front.write(requests, seeds, rows[0].utterance.sampler, made)
+        for row, request, seed, one, own in zip(rows, requests, seeds, written, made):
+            yield row.utterance, front.sound_of(request, one, seed, own)
+            row.piece.row.voice = own.voice or row.piece.row.voice
+            yield row.utterance, torch.zeros(row.piece.pause * hop)
+
+
+def _keep(rows: list[_Row], tokens: Tokens) -> None:
+    """Add to each sentence what a batch of tokens holds of it."""
+    axis = 1 if tokens.is_continuous else -1
+    for index, (row, count) in enumerate(zip(rows, tokens.mask.sum(dim=1).tolist())):
+        if count:
+            row.made.append(tokens.values[index:index + 1].narrow(axis, 0, count))
