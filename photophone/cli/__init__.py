@@ -15,6 +15,7 @@ from photophone.cli import (  # noqa: F401
     evaluate,
     image,
     models,
+    serve,
     speech,
     tokens,
     transcribe,

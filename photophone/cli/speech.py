@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,10 +27,6 @@ from photophone.core.limits import MAX_TEXT_CHARACTERS
 
 if TYPE_CHECKING:
     from photophone.pipelines.speech_fronts import Voice
-
-UNKNOWN_SIZE = 0xFFFFFFFF
-"""In the header of a stream, whose length nobody knows yet."""
-
 
 @app.command()
 def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; several texts make several files. Text "
@@ -140,16 +135,10 @@ def read_stdin() -> str:
                          "convert it with iconv") from error
 
 
-def stream_header(sample_rate: int) -> bytes:
-    """44 bytes of a WAV of 16-bit mono whose length is not known: the sizes are 0xFFFFFFFF, as players expect."""
-    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", UNKNOWN_SIZE, b"WAVE", b"fmt ", 16, 1, 1, sample_rate,
-                       2 * sample_rate, 2, 16, b"data", UNKNOWN_SIZE)
-
-
 def _stream(pipeline, text: str, seed: int, form: str, quiet: bool, options: dict) -> None:
     import torch
 
-    from photophone.data.audio_write import pcm16
+    from photophone.data.audio_write import pcm16, stream_header
 
     chunks = pipeline.stream(text, generator=torch.Generator().manual_seed(seed), **options)
     if not quiet:
