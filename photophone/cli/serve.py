@@ -46,13 +46,14 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:
         raise ImportError(f"the server needs {error.name}: pip install 'photophone[serve]'") from error
-    from photophone.loading.auto import check_device
-    from photophone.server.app import Settings, build_app
     from photophone.server.run import address_of, bound_socket
     from photophone.server.run import serve as serve_app
 
+    listening = bound_socket(host, port)  # before the models are loaded
+    from photophone.loading.auto import check_device
+    from photophone.server.app import Settings, build_app
+
     check_device(device)
-    listening = bound_socket(host, port)
     speech, image, enhance = (None if name == "none" else name for name in (speech_model, image_model, enhance_model))
     settings = Settings(speech, image, enhance, device, token, queue, batch, deadline)
     built = build_app(settings)

@@ -135,6 +135,8 @@ class AudioWriter:
         subtype: of an input, kept where the format has it.
         dither: see :func:`to_whole`; the noise is always the same.
         name: for messages.
+        is_stream: nothing is written twice: an MP3 has a constant rate of bits, because its header, which would tell
+            the length, cannot be completed at the end, and readers tell the length from the rate.
 
     Attributes:
         samples: of each channel, written so far.
@@ -143,8 +145,9 @@ class AudioWriter:
     """
 
     def __init__(self, file: BinaryIO, suffix: str, sample_rate: int, channels: int = 1, *, subtype: str | None = None,
-                 dither: bool = False, name: str = "the audio") -> None:
+                 dither: bool = False, name: str = "the audio", is_stream: bool = False) -> None:
         kind, own = WRITE_FORMATS[suffix]
+        coding = {"bitrate_mode": "CONSTANT", "compression_level": 0.5} if is_stream and kind == "MP3" else {}
         self.subtype = subtype if subtype in KEPT_SUBTYPES.get(suffix, ()) else own
         self.name = name
         self.samples = 0
@@ -152,7 +155,8 @@ class AudioWriter:
         self.sink = Sink(file)
         self.noise = np.random.default_rng(0) if dither else None
         try:
-            self.sound = soundfile.SoundFile(self.sink, "w", sample_rate, channels, self.subtype, format=kind)
+            self.sound = soundfile.SoundFile(self.sink, "w", sample_rate, channels, self.subtype, format=kind,
+                                             **coding)
         except soundfile.SoundFileError as error:
             self.check_disk()
             raise ValueError(f"{name} cannot be written: {getattr(error, 'error_string', error)}") from error

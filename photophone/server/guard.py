@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import time
 from base64 import b64decode
+from contextlib import suppress
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -76,6 +77,8 @@ class Guard:
         is_page = path == PAGES or path.startswith(PAGES + "/")
         refusal = self.refusal(scope, is_page)
         if refusal is not None:
+            with suppress(HTTPException):  # an answer before the end of the request would be lost with the connection
+                await read_to_end(bounded(receive, body_limit(path)))
             await refusal(scope, receive, watched)
         elif is_page:
             await self.app(scope, receive, send)
@@ -126,6 +129,16 @@ class Guard:
 def body_limit(path: str) -> int:
     """Bytes that a request to a route may have."""
     return SERVER_UPLOAD_BYTES if path in UPLOADS else SERVER_REQUEST_BYTES
+
+
+async def read_to_end(receive: Receive) -> None:
+    """Read what is left of a request, and forget it.
+
+    Raises:
+        HTTPException: it is too long, or takes too long.
+    """
+    while (await receive()).get("more_body"):
+        pass
 
 
 def bounded(receive: Receive, limit: int) -> Receive:

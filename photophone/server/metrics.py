@@ -38,6 +38,8 @@ class Metrics:
         """Show what these functions give, as the jobs of a kind that wait and that are worked on."""
         self._waiting.labels(kind).set_function(waiting)
         self._running.labels(kind).set_function(running)
+        for counted in (self.cancelled, self.batches, self.seconds):
+            counted.labels(kind)  # is shown from the beginning
 
     def text(self) -> bytes:
         """All of it in the format of Prometheus."""

@@ -100,7 +100,7 @@ class SoundStream:
         suffix = FORMATS[name].suffix
         if name not in ("wav", "pcm"):
             check_format(f"speech{suffix}", sample_rate, 1)
-            self.writer = AudioWriter(self.tape, suffix, sample_rate, name="the speech")
+            self.writer = AudioWriter(self.tape, suffix, sample_rate, name="the speech", is_stream=True)
 
     def add(self, audio: np.ndarray) -> bytes:
         """What more sound float32 (T,) adds; resampling and encoders keep some of it back."""
