@@ -8,6 +8,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from photophone.core.command import on_signals
 from photophone.core.limits import SERVER_CONNECTIONS, SERVER_HEADER_BYTES
 
 
@@ -18,14 +19,15 @@ class Server(uvicorn.Server):
     tells them 503 until the last accepted request is answered. A second signal ends it at once.
     """
 
+    ended_by: int | None = None
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the end, further ones are uvicorn's."""
-        requests = self.config.app.state.requests
-        if requests.is_ending:
+        if self.ended_by is None:
+            self.ended_by = sig
+            self.config.app.state.requests.is_ending = True
+        else:
             super().handle_exit(sig, frame)
-            return
-        requests.is_ending = True
-        self._captured_signals.append(sig)
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end: told by a second signal, or all accepted requests are answered."""
@@ -59,8 +61,16 @@ def address_of(listening: socket.socket) -> str:
 
 
 def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Serve until a signal ends it."""
+    """Serve until a signal ends it.
+
+    Raises:
+        SystemExit: with 128 and the number of that signal.
+    """
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, http="h11", ws="none",
                             h11_max_incomplete_event_size=2 * SERVER_HEADER_BYTES,
                             limit_concurrency=SERVER_CONNECTIONS, timeout_keep_alive=30, lifespan="on")
-    Server(config).run(sockets=[listening])
+    server = Server(config)
+    with on_signals(server.handle_exit):
+        server.run(sockets=[listening])
+    if server.ended_by is not None:
+        raise SystemExit(128 + server.ended_by)
