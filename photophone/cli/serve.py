@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from photophone.cli.common import DeviceOption, QuietOption, app
 from photophone.cli.demo import LOOPBACK
 from photophone.core.limits import SERVER_BATCH, SERVER_QUEUE, SERVER_SECONDS
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 TOKEN = "PHOTOPHONE_TOKEN"
 
@@ -33,6 +38,7 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 
               SERVER_BATCH),
           deadline: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds from a request to its result.")] = (
               SERVER_SECONDS),
+          with_demo: Annotated[bool, typer.Option("--demo", help="Show the demo under /demo, too.")] = False,
           device: DeviceOption = "cpu", quiet: QuietOption = False) -> None:
     """Serve speech, images and enhancement on routes that clients of OpenAI speak. On this computer only, unless --host
     says otherwise.
@@ -59,9 +65,30 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 
     built = build_app(settings)
     if host not in LOOPBACK and token is None and not quiet:
         print(f"everyone who can reach {host} can use this server: give --token-file", file=sys.stderr)
-    if not quiet:
-        print(f"photophone serve: {address_of(listening)}  (Ctrl-C ends it)", flush=True)
-    serve_app(built, listening)
+    with demo_on(built, (image, speech, enhance), device) if with_demo else nullcontext():
+        listening.listen()  # from here on clients that come wait, and are not refused
+        if not quiet:
+            print(f"photophone serve: {address_of(listening)}  (Ctrl-C ends it)", flush=True)
+        serve_app(built, listening)
+
+
+@contextmanager
+def demo_on(app: FastAPI, names: tuple[str | None, ...], device: str) -> Iterator[None]:
+    """The demo of these pipelines under /demo, while the context lasts.
+
+    Raises:
+        ImportError: gradio is not there.
+    """
+    try:
+        from photophone.demo.app import Settings, mounted
+    except ModuleNotFoundError as error:
+        raise ImportError(f"--demo needs {error.name}: pip install 'photophone[demo]'") from error
+    from photophone.demo.models import Choice
+    from photophone.server.guard import PAGES
+
+    with mounted(app, PAGES, Choice(*names, device=device), Settings()) as ending:
+        app.state.requests.followers.append(ending.closed)
+        yield
 
 
 def read_token(file: Path | None) -> str | None:

@@ -83,7 +83,7 @@ def build_app(settings: Settings, pipelines: dict[str, Pipeline] | None = None) 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        requests.is_ending = True
+        requests.end()
         models.close()
 
     app = FastAPI(title="photophone", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)

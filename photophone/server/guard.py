@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import threading
 import time
 from base64 import b64decode
 from contextlib import suppress
@@ -39,11 +40,19 @@ class State:
     Attributes:
         open: requests that are being answered, but for pages of the demo that wait for events.
         is_ending: nothing new is taken up.
+        followers: are set with it.
     """
 
     def __init__(self) -> None:
         self.open = 0
         self.is_ending = False
+        self.followers: list[threading.Event] = []
+
+    def end(self) -> None:
+        """Take up nothing new."""
+        self.is_ending = True
+        for event in self.followers:
+            event.set()
 
 
 class Guard:

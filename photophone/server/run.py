@@ -11,6 +11,9 @@ from fastapi import FastAPI
 from photophone.core.command import on_signals
 from photophone.core.limits import SERVER_CONNECTIONS, SERVER_HEADER_BYTES
 
+PAGE_SECONDS = 6
+"""That pages of a mounted demo have to end, after all accepted requests are answered."""
+
 
 class Server(uvicorn.Server):
     """uvicorn's server, which goes on answering while it ends.
@@ -25,7 +28,7 @@ class Server(uvicorn.Server):
         """The first signal begins the end, further ones are uvicorn's."""
         if self.ended_by is None:
             self.ended_by = sig
-            self.config.app.state.requests.is_ending = True
+            self.config.app.state.requests.end()
         else:
             super().handle_exit(sig, frame)
 
@@ -36,7 +39,7 @@ class Server(uvicorn.Server):
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """A socket that is bound, and does not listen yet.
 
     Raises:
         ValueError: the port is taken, or the host is none of this computer.
@@ -68,7 +71,8 @@ def serve(app: FastAPI, listening: socket.socket) -> None:
     """
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, http="h11", ws="none",
                             h11_max_incomplete_event_size=2 * SERVER_HEADER_BYTES,
-                            limit_concurrency=SERVER_CONNECTIONS, timeout_keep_alive=30, lifespan="on")
+                            limit_concurrency=SERVER_CONNECTIONS, timeout_keep_alive=30, lifespan="on",
+                            timeout_graceful_shutdown=PAGE_SECONDS)
     server = Server(config)
     with on_signals(server.handle_exit):
         server.run(sockets=[listening])
