@@ -67,7 +67,7 @@ SLOW = [
 ]
 ELSEWHERE = {"demo": "tests/demo/test_demo_ending.py", "serve": "tests/server/test_server_process.py"}
 ALIKE = {"train_codec.py", "train_enhancer.py", "train_image_generator.py", "train_tts.py", "build_pretrained.py",
-         "build_speech.py", "train_few_steps.py", "train_speech_chain.py", "train_spark_chain.py"}
+         "build_speech.py", "train_few_steps.py", "train_speech_chain.py"}
 """The command of train_image_tokenizer.py and of build_enhancer.py with other parts."""
 ASKED_FOR = {"fetch_icons.py", "make_docs_tables.py", "make_docs_media.py"}
 """Downloads, and rewrites the documents of this repository."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,17 +22,19 @@ from photophone.codecs.speech_units.blocks import HOP
 from photophone.codecs.speech_units.campplus import CAMPlusSpeaker
 from photophone.codecs.speech_units.onnx_write import write_s3_onnx, write_voice_network
 from photophone.codecs.speech_units.s3 import S3Tokenizer
+from photophone.core.tokens import Tokens
 from photophone.data.audio import write_audio
 from photophone.data.speech import SpeechDataset
 from photophone.data.speech_examples import groups_of_like_length, write_examples
-from photophone.evaluation.metrics.audio import edit_distance
-from photophone.evaluation.metrics.judges import Transcriber
-from photophone.evaluation.metrics.spoken_words import spoken_words
+from photophone.evaluation.tasks.speech import our_voice
 from photophone.generators.cosyvoice.flow import CosyVoiceFlow
 from photophone.generators.cosyvoice.qwen_lm import CosyVoiceQwenLM
 from photophone.pipelines.speech_fronts import Voice
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
-from photophone.text.cosyvoice import cosyvoice_ids, load_cosyvoice_tokenizer
+from photophone.text.cosyvoice import load_cosyvoice_tokenizer
+from photophone.training.spark_examples import word_spans
+from photophone.training.speech_chain import SPLITS, SpeechChain
+from photophone.training.tasks.guided_lm import write_guides
 from photophone.training.tasks.speech_units import spoken_units
 
 END_OF_TEXT = "<|endoftext|>"
@@ -66,24 +68,34 @@ def make_vocabulary(texts: Sequence[str], folder: Path, size: int) -> None:
     Qwen2TokenizerFast(str(empty[0]), str(empty[1])).save_pretrained(folder)
 
 
-def write_lm_examples(output: Path, texts: Sequence[str], units: Sequence[Tensor], vocabulary: Path, *,
-                      copies: int = 1, dropout: float = 0.0) -> None:
-    """Examples of the language model: ids of the text, and the speech tokens of the clip.
+def write_lm_examples(output: Path, clips: Sequence[dict[str, Any]], units: Sequence[Tensor], kept: Sequence[slice],
+                      vocabulary: Path, *, seconds: float, copies: int = 1, dropout: float = 0.0) -> None:
+    """Examples of the language model: ids of the text, and the speech tokens of the clip; and their guides.
 
     Args:
-        output: the file.
-        texts, units: of each clip.
+        output: the file of examples.
+        clips: text, phonemes and times of each clip.
+        units: of each clip.
+        kept: which of them.
         vocabulary: folder of :func:`make_vocabulary`.
+        seconds: of a unit.
         copies: further times that each clip comes, its words cut into other parts (BPE-dropout, arXiv 1910.13267), so
             that rare words are learned by their letters.
         dropout: share of the merges that those leave out.
     """
     tokenizer = load_cosyvoice_tokenizer(vocabulary, third=False)
-    ids = [torch.tensor(cosyvoice_ids(tokenizer, text)) for text in texts]
-    tokenizer.backend_tokenizer.model.dropout = dropout
-    for _ in range(copies):
-        ids += [torch.tensor(cosyvoice_ids(tokenizer, text)) for text in texts]
-    write_examples(output, ids, list(units) * (1 + copies))
+    ids, guides = [], []
+    for copy in range(1 + copies):
+        tokenizer.backend_tokenizer.model.dropout = dropout if copy else None
+        for fields, row, part in zip(clips, units, kept, strict=True):
+            read = tokenizer(fields["text"], add_special_tokens=False, return_offsets_mapping=True)
+            times = (np.arange(len(row)) + 0.5)[part] * seconds
+            spans = word_spans(fields, read["offset_mapping"], 0, times)
+            spans = np.zeros((len(times), 2)) if spans is None else spans
+            ids.append(torch.tensor(read["input_ids"]))
+            guides.append(torch.from_numpy(spans).int())
+    write_examples(output, ids, [row[part] for row, part in zip(units, kept, strict=True)] * (1 + copies))
+    write_guides(output, guides)
 
 
 @torch.no_grad()
@@ -135,6 +147,13 @@ PARTS = {"units": S3Tokenizer, "llm": CosyVoiceQwenLM, "flow": CosyVoiceFlow, "h
 """Parts that are trained, as the registry's chain calls them."""
 
 
+VOCABULARY_SIZE, UNIT_SECONDS = 768, 0.04
+VOICE_SECONDS = 3
+"""Of the recording that the chain speaks with, about."""
+COPIES, DROPOUT = 1, 0.1
+"""Of each text, with words cut otherwise; see :func:`write_lm_examples`."""
+
+
 def write_release_folder(folder: Path, exports: Mapping[str, Path], vocabulary: Path, voice: tuple[Tensor, int, str]
                          ) -> None:
     """Write trained parts as the authors' release: names, keys and formats are theirs.
@@ -171,26 +190,70 @@ def load_release_folder(folder: Path) -> tuple[TextToSpeechPipeline, Voice]:
     return pipeline, Voice(folder / f"{VOICE}.wav", text=(folder / f"{VOICE}.txt").read_text(encoding="utf-8").strip())
 
 
-def hear_words(speak: Callable[[str], tuple[np.ndarray, int]], sentences: Sequence[str]) -> dict[str, Any]:
-    """How well Whisper base understands what a voice says of sentences.
+class CosyVoiceChain(SpeechChain):
+    """CosyVoice 2; see :class:`SpeechChain`."""
 
-    Args:
-        speak: a sentence to samples (T,) and their rate.
-        sentences: English.
+    configs = "small_cosyvoice"
+    stages = ("units", "tokens", "frames", "llm", "mean", "flow", "hift")
+    rates = (24000, 16000)
+    codecs: ClassVar[dict[str, int]] = {"units": 16000, "hift": 24000}
+    models = ("llm", "mean", "flow")
 
-    Returns:
-        ``wer`` over all words, ``seconds`` of speech, ``real_time_factor``, and ``rows``: of each sentence text, heard,
-        errors and words.
-    """
-    listener, rows, seconds, spent = Transcriber(), [], 0.0, 0.0
-    for text in sentences:
-        started = time.perf_counter()
-        audio, rate = speak(text)
-        spent += time.perf_counter() - started
-        seconds += len(audio) / rate
-        heard = listener(audio, rate) if len(audio) else ""
-        wanted = spoken_words(text)
-        rows.append({"text": text, "heard": heard, "errors": edit_distance(wanted, spoken_words(heard)),
-                     "words": len(wanted)})
-    return {"wer": sum(row["errors"] for row in rows) / sum(row["words"] for row in rows), "seconds": seconds,
-            "real_time_factor": spent / max(seconds, 1e-9), "rows": rows}
+    def examples(self, split: str, part: str) -> Path:
+        return super().examples(split, "flow" if part == "mean" else part)
+
+    def settings(self, part: str) -> list[str]:
+        told = super().settings(part)
+        return [*told, f"init_from={self.export('mean')}"] if part == "flow" else told
+
+    def make(self, stage: str) -> None:
+        for split in SPLITS:
+            if self.examples(split, {"tokens": "llm", "frames": "flow"}[stage]).exists():
+                continue
+            if stage == "tokens":
+                self._make_tokens(split)
+            else:
+                self._make_frames(split)
+
+    def _units(self, split: str) -> Path:
+        return self.folder / "data" / f"units-{split}.safetensors"
+
+    def _make_tokens(self, split: str) -> None:
+        """The vocabulary, the units of all clips, and examples of the language model."""
+        vocabulary, tokenizer = self.folder / VOCABULARY, S3Tokenizer.from_pretrained(self.export("units")).eval()
+        data = SpeechDataset(self.speech(split, 16000))
+        if not vocabulary.exists():
+            make_vocabulary([fields["text"] for fields in data.fields], vocabulary, VOCABULARY_SIZE)
+        units = encode_units(tokenizer, data)
+        Tokens(pad_sequence(units, batch_first=True),
+               torch.tensor([len(row) for row in units])).save(self._units(split))
+        write_lm_examples(self.examples(split, "llm"), data.fields, units, without_pauses(units, data, UNIT_SECONDS),
+                          vocabulary, seconds=UNIT_SECONDS, copies=COPIES if split == "train" else 0, dropout=DROPOUT)
+
+    def _make_frames(self, split: str) -> None:
+        """Examples of the flow."""
+        network = self.folder / "data" / VOICE_NETWORK
+        if not network.exists():
+            write_voice_network(network)
+        low, high = SpeechDataset(self.speech(split, 16000)), SpeechDataset(self.speech(split, 24000))
+        tokens = Tokens.load(self._units(split))
+        units = [row[mask] for row, mask in zip(tokens.values, tokens.mask, strict=True)]
+        write_flow_examples(self.examples(split, "flow"), units, without_pauses(units, low, UNIT_SECONDS), high,
+                            HiFT(), CAMPlusSpeaker(network), low)  # HiFT for its frames alone
+
+    def write_release(self) -> None:
+        voice = SpeechDataset(self.speech("val", 24000))
+        best = int((voice.lengths - VOICE_SECONDS * 24000).abs().argmin())
+        write_release_folder(self.folder / "release", {part: self.export(part) for part in PARTS},
+                             self.folder / VOCABULARY, (voice.clip(best), 24000, voice.fields[best]["text"]))
+
+    def voice(self, transcript: bool = False, **options: Any) -> Callable[[str], tuple[np.ndarray, int]]:
+        """See :meth:`SpeechChain.voice`.
+
+        Args:
+            transcript: the voice's recording is continued, with its words; else it tells how the voice sounds.
+            **options: of the pipeline's call.
+        """
+        pipeline, voice = load_release_folder(self.folder / "release")
+        pipeline.set_progress_bar_config(disable=True)
+        return our_voice(pipeline, 0, voice=voice if transcript else replace(voice, text=None), **options)

@@ -6,24 +6,32 @@ The folder has the names and formats of the authors' release, so what runs it is
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from photophone.codecs.bicodec.model import BiCodec
-from photophone.core.files import atomic_folder, atomic_write
+from photophone.core.files import atomic_folder
 from photophone.data.speech import SpeechDataset
 from photophone.data.speech_examples import write_examples
+from photophone.evaluation.tasks.speech import our_voice
 from photophone.generators.sparktts.model import SparkTTS
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
+from photophone.text.sparktts import VoiceAttributes
 from photophone.text.voxcpm import load_tokenizer
 from photophone.training.spark_examples import spark_clips, train_vocabulary, word_spans
+from photophone.training.speech_chain import SPLITS, SpeechChain
+from photophone.training.tasks.guided_lm import write_guides
 
 SIZES = "sizes.json"
 """Sizes of the parts, which the authors' code has as constants."""
+VOCABULARY_SIZE = 1400
+GENDER = "female"
+"""Of the voice of hibari-tts."""
 
 
 @torch.no_grad()
@@ -37,11 +45,6 @@ def make_vocabulary(folder: Path, data: SpeechDataset, codec: BiCodec, size: int
     texts = (fields["text"] for fields in data.fields)
     train_vocabulary(texts, size, codec.config.num_codes,
                      codec.speaker_encoder.quantizer.codebook_size).save_pretrained(folder)
-
-
-def guides_of(path: Path) -> Path:
-    """The file beside examples that says which ids of the prompt each token of the answer speaks."""
-    return path.with_suffix(".guides.safetensors")
 
 
 def write_spark_examples(output: Path, data: SpeechDataset, codec: BiCodec, vocabulary: Path, gender: str) -> None:
@@ -65,8 +68,7 @@ def write_spark_examples(output: Path, data: SpeechDataset, codec: BiCodec, voca
             spans = word_spans(fields, read["offset_mapping"], prompt.index(clip.text), times)
             guides.append(_guide(spans, len(written)))
     write_examples(output, prompts, answers)
-    with atomic_write(guides_of(output)) as partial:
-        save_file({"spans": torch.cat(guides)}, partial)
+    write_guides(output, guides)
 
 
 def _guide(spans: np.ndarray | None, count: int) -> Tensor:
@@ -92,3 +94,36 @@ def load_release(folder: Path) -> TextToSpeechPipeline:
     """What :func:`write_release` wrote, through the pipeline that runs the authors' release."""
     sizes = json.loads((folder / SIZES).read_text(encoding="utf-8"))
     return TextToSpeechPipeline.from_original("spark-tts-0.5b", folder, part_configs=sizes)
+
+
+class SparkChain(SpeechChain):
+    """Spark-TTS; see :class:`SpeechChain`."""
+
+    configs = "small_sparktts"
+    stages = ("units", "tokens", "llm", "waves")
+    rates = (16000,)
+    codecs: ClassVar[dict[str, int]] = {"units": 16000, "waves": 16000}
+    models = ("llm",)
+
+    def make(self, stage: str) -> None:
+        """The vocabulary, and examples of the language model."""
+        codec, vocabulary = BiCodec.from_pretrained(self.export("units")).eval(), self.folder / "vocabulary"
+        for split in SPLITS:
+            data = SpeechDataset(self.speech(split, 16000))
+            if not vocabulary.exists():
+                make_vocabulary(vocabulary, data, codec, VOCABULARY_SIZE)
+            if not self.examples(split, "llm").exists():
+                write_spark_examples(self.examples(split, "llm"), data, codec, vocabulary, GENDER)
+
+    def settings(self, part: str) -> list[str]:
+        told = super().settings(part)
+        return [*told, f"init_from={self.export('units')}"] if part == "waves" else told
+
+    def write_release(self) -> None:
+        write_release(self.folder / "release", self.export("llm"), self.export("waves"), self.folder / "vocabulary")
+
+    def voice(self, **options: Any) -> Callable[[str], tuple[np.ndarray, int]]:
+        """See :meth:`SpeechChain.voice`; ``options`` are of the pipeline's call."""
+        pipeline = load_release(self.folder / "release")
+        pipeline.set_progress_bar_config(disable=True)
+        return our_voice(pipeline, 0, voice=VoiceAttributes(GENDER), **options)

@@ -21,7 +21,6 @@ from photophone.text.phonemes import PAUSE, SYMBOLS
 from photophone.training.losses.attention_guide import AttentionGuide
 from photophone.training.losses.audio import SpectralLoss
 from photophone.training.spark_chain import (
-    guides_of,
     load_release,
     make_vocabulary,
     write_release,
@@ -30,7 +29,7 @@ from photophone.training.spark_chain import (
 from photophone.training.spark_examples import levels, mean_pitch, spark_clips, train_vocabulary, word_spans
 from photophone.training.tasks.bicodec_units import BiCodecUnitsTask, sound_of
 from photophone.training.tasks.codec import CodecTask, CodecWeights
-from photophone.training.tasks.guided_lm import GuidedLMTask
+from photophone.training.tasks.guided_lm import GuidedLMTask, guides_of
 
 WORDS = [("a hen.", "ɐ hˈɛn."), ("ten men", "tˈɛn mˈɛn"), ("no hat", "nˈO hˈæt"), ("he met ten", "hi mˈɛt tˈɛn")]
 
@@ -187,8 +186,10 @@ def test_the_guided_head_is_judged_by_its_own_attention():
     guide, x = AttentionGuide(attention), torch.randn(1, 7, 32)
     mask, rotary = torch.ones(1, 7, dtype=torch.bool), sequence_rotary(7, 8)
     attention(x, attention_mask(mask), rotary)
-    loss, share = (value.detach() for value in guide.loss(torch.tensor([[[0, 0], [1, 3]]])))
-    # two answers; the second is foretold by position 5
+    inside = torch.zeros(1, 7, 7, dtype=torch.bool)
+    inside[0, 5, 1:3] = True
+    inside[0, 2, 4] = True  # in its future: nothing is asked
+    loss, share = (value.detach() for value in guide.loss(inside))
     heads = attention.to_qkv(x)[0].unflatten(-1, (-1, 8))
     from photophone.kernels.rotary import rotate
     query, keys = (rotate(heads[:, place][None, None], rotary, True)[0, 0] for place in (0, 4))
@@ -211,9 +212,14 @@ def test_a_tiny_chain_says_what_it_learned(data, tmp_path):
     model = SparkTTS(**{**arguments(find("spark-tts-0.5b")), "vocab_size": 2000, "end": end, "max_length": 4000})
     task = GuidedLMTask(model, examples, positions=4000, guides=[guides_of(tmp_path / "train.safetensors")],
                         guide_layer=1)
-    batch = task.examples(examples, np.arange(8))
-    inside = batch["spans"][..., 1] > 0
-    assert inside.any() and int(batch["spans"].max()) <= batch["condition"].ids.shape[1]
+    batch = task.batch(np.arange(len(task.groups)), np.random.default_rng(0))
+    size, rows = batch["condition"].ids.shape[1], np.concatenate(task.groups)
+    for inside, row in zip(batch["inside"], rows, strict=True):
+        shift, span = size - len(examples.ids[row]), task.spans[row]
+        assert span.any() and not inside[:size - 1].any()
+        for token, (first, last) in enumerate(span.tolist()):
+            expected = list(range(shift + first, shift + last)) if last else []
+            assert inside[size - 1 + token].nonzero()[:, 0].tolist() == expected
     first, _ = task.loss(task.model, batch, 0)
     first.backward()
     assert model.embedding.weight.grad.abs().sum() > 0

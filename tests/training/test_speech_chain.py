@@ -10,16 +10,20 @@ import pytest
 import torch
 from speech import write_speech
 
-from photophone import TextToSpeechPipeline
+from photophone import SeededNoise
 from photophone.codecs.hift.model import HiFT
 from photophone.codecs.speech_units.onnx_write import write_s3_onnx
 from photophone.codecs.speech_units.s3 import S3Tokenizer
 from photophone.data.speech import SpeechDataset, resample_prepared
+from photophone.data.speech_examples import SpeechExamples
+from photophone.generators.cosyvoice.qwen_lm import CosyVoiceQwenLM
 from photophone.loading.registry import find
 from photophone.text.phonemes import SYMBOLS
-from photophone.training.cosyvoice_chain import load_release_folder, make_vocabulary
+from photophone.training.cosyvoice_chain import CosyVoiceChain, make_vocabulary, write_lm_examples
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.trainer import Trainer
+from photophone.training.spark_chain import SparkChain
+from photophone.training.tasks.guided_lm import GuidedLMTask, guides_of
 from photophone.training.tasks.speech_units import SpeechUnitsTask, melody_at, pitch_at, sounds_of, unit_targets
 from photophone.training.tasks.vocoder import VocoderTask
 
@@ -123,21 +127,66 @@ def test_a_vocabulary_in_the_format_of_qwen(tmp_path):
     assert len(tokenizer("12")["input_ids"]) == 2  # Qwen2 splits numbers into digits
 
 
-def test_the_whole_chain_speaks_from_the_folder_of_a_release(tmp_path, monkeypatch):
+def test_the_guided_head_of_a_chain_is_shown_the_word_that_is_spoken(tmp_path):
+    """In both layouts; the model that writes down where it looks is the layout itself, on embeddings that are ids."""
+    text = "hi men"
+    fields = {**CLIP, "text": text}
+    make_vocabulary([text], tmp_path / "vocabulary", 257)  # letters alone
+    units, path = torch.arange(100, 125), tmp_path / "examples.safetensors"
+    write_lm_examples(path, [fields], [units], [slice(2, 22)], tmp_path / "vocabulary", seconds=0.04, copies=0)
+    data = SpeechExamples(path)
+    assert len(data.ids[0]) == 6 and data.tokens[0].tolist() == list(range(102, 122))
+    torch.manual_seed(0)
+    model = CosyVoiceQwenLM(vocab_size=300, num_tokens=729, width=32, depth=2, num_heads=2, num_kv_heads=1, hidden=64,
+                            max_length=400)
+    task = GuidedLMTask(model, data, guides=[guides_of(path)], guide_layer=1)
+    seen = set()
+    for seed in range(8):
+        batch = task.batch(np.arange(1), np.random.default_rng(seed))
+        (mixed,) = model.mixed_rows(1, SeededNoise.from_seeds(batch["seeds"].tolist()))
+        seen.add(mixed)
+        # start, 6 letters, task, 20 units; or start, 5 letters, 15 units, 1 letter, task, 5 units
+        letters = [1, 2, 3, 4, 5, 21] if mixed else [1, 2, 3, 4, 5, 6]
+        foretell = [*range(5, 20), *range(22, 27)] if mixed else range(7, 27)
+        inside = batch["inside"][0]
+        assert inside.sum(1).nonzero()[:, 0].tolist() == list(foretell)
+        for unit, place in enumerate(foretell, start=2):
+            word = letters[:2] if unit < 7 else letters[2:]  # "hi" ends at 0.3 s, in the middle of the eighth unit
+            assert set(word) - {letters[2]} <= set(inside[place].nonzero()[:, 0].tolist()) <= set(word)
+        loss, told = task.loss(model, batch, 0)
+        assert 0 < float(told["guided"]) < 1 and float(loss) > float(told["tokens"])
+    assert seen == {False, True}
+
+
+@pytest.fixture
+def sentences(tmp_path):
     texts = ("The men sat in the sun.", "She had ten hens.", "Go home now.")
     with (tmp_path / "sentences.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["text", "phonemes", "split"])
         rows.writerows([text, "", split] for split in ("train", "val", "test") for text in texts)
+    return tmp_path / "sentences.csv"
+
+
+@pytest.mark.parametrize("system", ["cosyvoice2", "spark-tts"])
+def test_a_whole_chain_speaks_from_the_folder_of_a_release(system, sentences, tmp_path, monkeypatch):
+    chain = {"cosyvoice2": CosyVoiceChain, "spark-tts": SparkChain}[system](tmp_path / "chain")
     small = ["steps=2", "warmup_steps=0", "validate_every=0", "checkpoint_every=0"]
-    stages = ["data", "units", "tokens", "frames", "llm", "flow", "hift", "folder"]
-    monkeypatch.setattr(sys, "argv", ["train", str(tmp_path / "sentences.csv"), "-o", str(tmp_path / "chain"),
-                                      "--stages", *stages, "--set", *small])
+    monkeypatch.setattr(sys, "argv", ["train", system, str(sentences), "-o", str(chain.folder),
+                                      "--stages", "data", *chain.stages, "folder", "--set", *small])
     runpy.run_path(str(SCRIPT), run_name="__main__")
-    release = tmp_path / "chain" / "release"
-    assert {"llm.pt", "flow.pt", "hift.pt", "speech_tokenizer_v2.onnx", "campplus.onnx", "CosyVoice-BlankEN"} <= {
-        path.name for path in release.iterdir()}
-    pipeline, recording = load_release_folder(release)
-    assert isinstance(pipeline, TextToSpeechPipeline)
-    (audio,) = pipeline("Go home.", voice=recording, generator=torch.Generator().manual_seed(0)).audio
-    assert np.isfinite(audio).all() and pipeline.sample_rate == 24000
+    files = {path.name for path in (chain.folder / "release").iterdir()}
+    assert files >= ({"LLM", "BiCodec", "wav2vec2-large-xlsr-53"} if system == "spark-tts" else
+                     {"llm.pt", "flow.pt", "hift.pt", "speech_tokenizer_v2.onnx", "campplus.onnx",
+                      "CosyVoice-BlankEN"})
+    audio, rate = chain.voice()("Go home.")
+    assert np.isfinite(audio).all() and rate == chain.rates[0]
+
+
+def test_stages_of_another_chain_are_refused(sentences, tmp_path, monkeypatch, capsys):
+    for wrong in (["--stages", "flow"], ["--transcript"]):
+        monkeypatch.setattr(sys, "argv", ["train", "spark-tts", str(sentences), "-o", str(tmp_path), *wrong])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        assert ended.value.code == 2
+    assert "units, tokens, llm, waves" in capsys.readouterr().err

@@ -65,6 +65,8 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         reseeded: it is drawn afresh for each number of frames instead, and there are as many as one likes.
         warped_times: the times of training are those of the cosine schedule too.
         max_prefix: largest part of a clip whose frames are given in training, as if they were a prompt.
+        mean_weight: in training, of the squared error of the mean frames themselves, as in Matcha-TTS (arXiv
+            2309.03199): a small model that begins from nothing then soon tells the sounds. The authors have none.
 
     Raises:
         ValueError: an unknown encoder, estimator or schedule.
@@ -80,7 +82,7 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
                  encoder_config: dict | None = None, estimator: str = "unet", estimator_config: dict | None = None,
                  time_schedule: str = "cosine", sigma_min: float = 1e-6, drop_rate: float = 0.2,
                  fixed_noise: bool = False, fixed_frames: int = 15000, reseeded: bool = False,
-                 warped_times: bool = False, max_prefix: float = 0.3) -> None:
+                 warped_times: bool = False, max_prefix: float = 0.3, mean_weight: float = 0.0) -> None:
         super().__init__()
         for name, known in ((encoder, ENCODERS), (estimator, ESTIMATORS), (time_schedule, GRIDS)):
             if name not in known:
@@ -91,6 +93,7 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         self.token_encoder = encoder_class(input_dim, mel_dim, rates[encoder_class.RATE], **(encoder_config or {}))
         self.velocity_net = ESTIMATORS[estimator](**(estimator_config or {}))
         self.path = linear_path(sigma_min)
+        self.mean_only = False  # in training: only the encoder learns
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
@@ -258,7 +261,7 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         return Tokens(result, lengths)
 
     def loss(self, tokens: Tokens, condition: SpeechTokens, *, noise: Noise | None = None) -> LossOutput:
-        """Error of the velocity of mel frames.
+        """Error of the velocity of mel frames, and with ``mean_weight`` that of the mean frames.
 
         Half of the clips give their first frames as a prompt, at most ``max_prefix`` of them. Models with attention by
         chunks see chunks in half of the batches.
@@ -281,9 +284,14 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
         prefix = torch.floor(part * (torch.floor(self.config.max_prefix * mask.sum(1)) + 1)) * (keep >= 0.5)
         cond = torch.where(torch.arange(size, device=mel.device) < prefix[:, None], 1, 0)[..., None] * mel
         mask = mask[:, None].to(mu.dtype)
-        loss, _ = self.matching_loss(mel.transpose(1, 2).to(mu), mask, mu.transpose(1, 2) * mask, speaker,
-                                     cond.transpose(1, 2).to(mu), noise, sights[1])
-        return LossOutput(loss)
+        mu, mel = mu.transpose(1, 2) * mask, mel.transpose(1, 2).to(mu)
+        mean = ((mu - mel) * mask).float().square().sum() / (mask.sum() * mel.shape[1])
+        if self.mean_only:
+            return LossOutput(mean)
+        loss, _ = self.matching_loss(mel, mask, mu, speaker, cond.transpose(1, 2).to(mu), noise, sights[1])
+        if not self.config.mean_weight:
+            return LossOutput(loss)
+        return LossOutput(loss + self.config.mean_weight * mean, {"velocity": loss.detach(), "mean": mean.detach()})
 
     def matching_loss(self, data: Tensor, mask: Tensor, mu: Tensor, speaker: Tensor, cond: Tensor, noise: Noise,
                       sight: Sight) -> tuple[Tensor, Tensor]:

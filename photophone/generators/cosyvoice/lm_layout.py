@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,19 +28,19 @@ class Layout:
     fill: int
     mix: tuple[int, int] = (5, 15)
 
-    def whole(self, text: Tensor, tokens: Tensor, embed: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def whole(self, text: Tensor, tokens: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (N, C) and targets Long (N,): all text, then all speech.
 
         Args:
             text: embedded ids (T, C), with all that stands in front of them.
             tokens: speech Long (S,).
-            embed: of speech tokens.
+            speech: the same, embedded (S, C).
         """
         known = tokens.new_full((1 + len(text),), IGNORED)
-        return (torch.cat([self.start, text, self.task, embed(tokens)]),
+        return (torch.cat([self.start, text, self.task, speech]),
                 torch.cat([known, tokens, tokens.new_tensor([self.end])]))
 
-    def mixed(self, text: Tensor, tokens: Tensor, embed: Callable[[Tensor], Tensor],
+    def mixed(self, text: Tensor, tokens: Tensor, speech: Tensor,
               instruction: int = 0) -> tuple[Tensor, Tensor]:
         """The same in turns; the first ``instruction`` ids stand in front of them.
 
@@ -52,12 +51,12 @@ class Layout:
         inputs, targets = [self.start, front], [tokens.new_full((1 + instruction,), IGNORED)]
         full = len(text) // width
         for group in range(full):
-            part = tokens[group * length:(group + 1) * length]
-            inputs += [text[group * width:(group + 1) * width], embed(part)]
-            targets += [tokens.new_full((width - 1,), IGNORED), part, tokens.new_tensor([self.fill])]
-        rest = tokens[full * length:]
-        inputs += [text[full * width:], self.task, embed(rest)]
-        targets += [tokens.new_full((len(text) - full * width,), IGNORED), rest, tokens.new_tensor([self.end])]
+            part = slice(group * length, (group + 1) * length)
+            inputs += [text[group * width:(group + 1) * width], speech[part]]
+            targets += [tokens.new_full((width - 1,), IGNORED), tokens[part], tokens.new_tensor([self.fill])]
+        rest = slice(full * length, None)
+        inputs += [text[full * width:], self.task, speech[rest]]
+        targets += [tokens.new_full((len(text) - full * width,), IGNORED), tokens[rest], tokens.new_tensor([self.end])]
         return torch.cat(inputs), torch.cat(targets)
 
     def can_mix(self, text: int, tokens: int) -> bool:

@@ -39,6 +39,8 @@ class CosyVoiceQwenLM(SpeechLM):
         eps, rotary_base: of Qwen2.
         max_length: positions of a sequence.
         smoothing, per_token: of the loss, see :func:`photophone.generators.cosyvoice.lm_layout.smoothed_loss`.
+        hidden_speech: in training, share of the speech tokens that the model does not see, so that it reads the text
+            and bears its own mistakes (as word dropout, arXiv 1511.06349); the authors see all.
     """
 
     mixes = True
@@ -49,7 +51,7 @@ class CosyVoiceQwenLM(SpeechLM):
                  num_heads: int = 14, num_kv_heads: int = 2, hidden: int = 4864, num_specials: int = 3,
                  own_specials: bool = True, mix: list[int] | tuple[int, ...] = (5, 15), eps: float = 1e-6,
                  rotary_base: float = 1_000_000.0, max_length: int = 32768, smoothing: float = 0.0,
-                 per_token: bool = True) -> None:
+                 per_token: bool = True, hidden_speech: float = 0.0) -> None:
         super().__init__()
         if len(mix) != 2 or min(mix) < 1 or num_specials < (3 if own_specials else 4):
             raise ValueError(f"mix must be two numbers of at least 1 and num_specials at least "

@@ -66,22 +66,31 @@ class SpeechLM(OriginalCheckpoint, Generator):
 
     # training ---------------------------------------------------------------------------------------------------
 
-    def sequences(self, tokens: Tokens, condition: SpokenText, mixed: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+    def mixed_rows(self, count: int, noise: Noise) -> list[bool]:
+        """Which of ``count`` rows are trained with text and speech in turns, by the first draws of noise."""
+        return (noise.uniform(count) < MIXED_SHARE).tolist() if self.mixes else [False] * count
+
+    def sequences(self, tokens: Tokens, condition: SpokenText, mixed: list[bool],
+                  hidden: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (B, N, C), targets Long (B, N) and mask bool (B, N) of training, padded on the right.
 
         Args:
             tokens: speech Long (B, S).
             condition: its text; a prompt counts as known speech and is not read here.
             mixed: rows whose text and speech take turns, where they can.
+            hidden: bool (B, S), speech that is foretold but not seen.
         """
         layout, inputs, targets = self.layout, [], []
+        embedded = self.speech_embedding(tokens.values)
+        if hidden is not None:
+            embedded = embedded.masked_fill(hidden[..., None], 0)
         front = [0] * len(tokens) if condition.instruction is None else condition.instruction.tolist()
         for row, text in enumerate(self.embed_texts(condition)):
-            speech = tokens.values[row][tokens.mask[row]]
+            speech, known = tokens.values[row][tokens.mask[row]], embedded[row][tokens.mask[row]]
             if mixed[row] and layout.can_mix(len(text) - front[row], len(speech)):
-                x, target = layout.mixed(text, speech, self.speech_embedding, front[row])
+                x, target = layout.mixed(text, speech, known, front[row])
             else:
-                x, target = layout.whole(text, speech, self.speech_embedding)
+                x, target = layout.whole(text, speech, known)
             inputs.append(x)
             targets.append(target)
         pad = nn.utils.rnn.pad_sequence
@@ -103,11 +112,12 @@ class SpeechLM(OriginalCheckpoint, Generator):
         if tokens.is_continuous or not len(values) or not 0 <= int(values.min()) <= int(values.max()) < \
                 self.config.num_tokens:
             raise ValueError(f"training needs speech tokens Long (B, N) in 0..{self.config.num_tokens - 1}")
-        mixed = [False] * len(tokens)
-        if self.mixes:
-            noise = noise or GlobalNoise(tokens.values.device)
-            mixed = (noise.uniform(len(tokens)) < MIXED_SHARE).tolist()
-        x, targets, mask = self.sequences(tokens, condition, mixed)
+        noise = noise or GlobalNoise(tokens.values.device)
+        mixed = self.mixed_rows(len(tokens), noise)
+        share, hidden = self.config.get("hidden_speech", 0.0), None
+        if share and self.training:
+            hidden = noise.uniform(*tokens.values.shape) < share
+        x, targets, mask = self.sequences(tokens, condition, mixed, hidden)
         learned = targets >= 0  # the vocabulary is large, so nothing is scored in vain
         logits, targets = self.token_head.logits(self.states(x, mask)[learned][None]), targets[learned][None]
         loss = smoothed_loss(logits, targets, self.config.smoothing, self.config.per_token)

@@ -26,23 +26,21 @@ class AttentionGuide:
         if torch.is_grad_enabled():
             self.seen = given[:3]
 
-    def loss(self, spans: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean of -log of the attention on spans of the last pass, and that share itself.
+    def loss(self, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of -log of the attention, in the last pass, on what should be seen, and that share itself.
 
         Args:
-            spans: Long (B, N, 2), first position and the one behind the last, for the positions that foretell the last
-                N; an empty span asks for nothing.
+            inside: bool (B, L, L), for each position those that it should look at; where none can be seen, nothing is
+                asked.
         """
         (x, mask, rotary), own = self.seen, self.attention
         self.seen = None
-        count = spans.shape[1]
         heads = own.to_qkv(x).unflatten(-1, (-1, own.head_dim)).transpose(1, 2)
         queries, keys = (rotate(heads[:, place:place + 1], rotary, own.rotary_halves)[:, 0].float()
                          for place in (0, own.num_heads))
-        scores = queries[:, -count - 1:-1] @ keys.transpose(1, 2) / math.sqrt(own.head_dim)
-        scores = scores.masked_fill(~mask[:, 0, -count - 1:-1], float("-inf"))
-        places = torch.arange(x.shape[1], device=x.device)
-        inside = (places >= spans[..., :1]) & (places < spans[..., 1:])
+        scores = queries @ keys.transpose(1, 2) / math.sqrt(own.head_dim)
+        scores = scores.masked_fill(~mask[:, 0], float("-inf"))
+        inside = inside & mask[:, 0]
         asked = inside.any(-1)
         looked = scores.masked_fill(~inside, float("-inf"))[asked].logsumexp(-1) - scores[asked].logsumexp(-1)
         return -looked.mean(), looked.exp().mean().detach()
