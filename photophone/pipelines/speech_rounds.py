@@ -31,8 +31,10 @@ from photophone.text.sparktts import VoiceAttributes
 MOST_AT_ONCE = 16
 """Sentences of a round."""
 FIRST_PATCHES = 2
-"""Of a streamed text, in its first chunk; each further chunk of a sentence has twice as many, up to the limit."""
-MOST_PATCHES = 16
+"""Of a streamed text, in its first chunk; each further chunk of a sentence has ``GROWTH`` times as many as came before,
+up to the limit: speech is made faster than it is heard, and few long parts are decoded faster than many short ones."""
+GROWTH = 4
+MOST_PATCHES = 32
 
 
 @dataclass(eq=False)
@@ -163,7 +165,7 @@ class SpeechRounds:
             for count, tokens in enumerate(pipeline.speech_generator.stream(condition, **options), 1):
                 _keep(rows, tokens)
                 if count == due:
-                    due += min(2 * count, MOST_PATCHES)
+                    due += min(GROWTH * count, MOST_PATCHES)
                     for row in live:
                         yield from self._speak(row)
         for index, row in enumerate(rows):
