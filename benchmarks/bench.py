@@ -1,6 +1,6 @@
 """The quick benchmarks, one after the other, into ``benchmarks/results.json``: all speeds that README and docs quote.
 
-    python benchmarks/bench.py                    all of them; some minutes on two cores
+    python benchmarks/bench.py                    all of them; half an hour on two cores
     python benchmarks/bench.py --part image       one; the others stay, if they are of this machine
 
 Each is a script of its own, in a process of its own. Run it on a machine that does nothing else, then
@@ -34,12 +34,13 @@ PARTS = {
     "codecs": ["codec_speed.py"],
     "resample": ["resample.py"],
     "cpu": ["cpu.py", "--repeats", "3"],
+    "generators": ["generators.py"],
     "training": ["training.py"],
     "growth": ["growth.py", "-o", str(PICTURES / "growth.png")],
     "decode-growth": ["decode_growth.py", "-o", str(PICTURES / "decoding.png"), "--repeats", "5"],
 }
 """Scripts and their arguments, by the name that ``--part`` takes."""
-THREADED = ("image", "speech", "cpu", "growth", "decode-growth")
+THREADED = ("image", "speech", "cpu", "generators", "growth", "decode-growth")
 """Parts that take ``--threads``; the others take one, or what torch takes."""
 SLOW = {"newcomer": ["newcomer.py", "my_images"]}
 """The same, of those that run only when they are asked for: this one installs the package, and reads your pictures."""

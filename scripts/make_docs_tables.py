@@ -2,7 +2,8 @@
 
 A document holds a table between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``. Systems come from the entries of the
 families, comparisons from ``tests/goldens``, forms of checkpoints from ``tests/wrappings.py``, speeds from
-``benchmarks/results.json``, which ``make bench`` writes. Nothing else in a document is touched.
+``benchmarks/results.json``, which ``make bench`` writes, passes of backbones from ``benchmarks/backbone_calls.json``.
+Nothing else in a document is touched.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ FAMILY = re.compile(r"photophone\.(tokenizers|codecs|generators)\.(\w+)")
 CLASS = re.compile(r"^from photophone\.(?:layers|tokenizers|codecs|generators)\.[\w.]+ import ([A-Z]\w+)", re.MULTILINE)
 GOLDENS = ROOT / "tests" / "goldens"
 RESULTS = ROOT / "benchmarks" / "results.json"
+CALLS = ROOT / "benchmarks" / "backbone_calls.json"
 KINDS = {"tokenizers": "image tokenizer", "codecs": "codec", "generators": "generator"}
 OWN_CONFIGS = {"latent1d": "tiny_image_tokenizer", "flow-ar": "tiny_image_generator", "stream-codec": "tiny_codec",
                "speech-ar": "tiny_speech_generator", "enhancer": "tiny_enhancer", "vocos": "tiny_vocoder"}
@@ -181,6 +183,14 @@ def wrappings() -> str:
                      [[words, "; ".join(report.lines).replace("|", " ")] for words, report in reports.items()]))
 
 
+def calls() -> str:
+    """One row a generator of images: passes of the backbone that ``benchmarks/backbone_calls.py`` counted for an image,
+    and those that its authors state."""
+    rows = [[f"`{row['name']}`", str(row["counted"]), str(row["published"]), row["source"]]
+            for row in json.loads(CALLS.read_text(encoding="utf-8"))]
+    return markdown((("generator", "counted here", "published", "source"), rows))
+
+
 def results() -> dict:
     """What ``make bench`` measured, or nothing."""
     return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"machine": {}, "tables": {}}
@@ -213,7 +223,8 @@ def content(name: str) -> str:
     if name.startswith("speed-"):
         return speed(name.removeprefix("speed-"))
     tables = {"systems": systems, "parity": parity, "machine": machine, "privacy": privacy, "wrappings": wrappings,
-              "audio-formats": audio_formats, "written-formats": written_formats, "image-modes": image_modes}
+              "calls": calls, "audio-formats": audio_formats, "written-formats": written_formats,
+              "image-modes": image_modes}
     if name not in tables:
         raise ValueError(f"no table is called {name!r}; known are {', '.join(tables)} and speed-NAME")
     return tables[name]()

@@ -45,6 +45,10 @@ TTS = {**COMMON, "dep_q": BOOKS, "delays": [0, 0, 2, 2, 2], "context": 20, "max_
                  "prepend": [], "cross": ["speaker_wavs"]},
        "tts_config": {"audio_delay": 0.4, "second_stream_ahead": 2}, "model_id": {"sig": "abc", "epoch": 3},
        "model_type": "tts", "moshi_name": "dsm_tts_abc@3.safetensors"}
+GOING_ON = {**{key: value for key, value in TTS.items() if key != "fuser"}, "conditioners": {},
+            "cross_attention": False, "demux_second_stream": False, "text_card_out": 5,
+            "tts_config": {"audio_delay": 0.4}}
+"""A model that knows voices by a recording in front of the speech."""
 LM_NAMES = [(r"^depth_blocks\.(\d+)\.norm", r"depformer.layers.\1.norm"),
             (r"^depth_blocks\.(\d+)\.(in|out)_projs\.", r"depformer.layers.\1.self_attn.\2_projs."),
             (r"^depth_blocks\.(\d+)\.feed_forwards\.", r"depformer.layers.\1.gating."),

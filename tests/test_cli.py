@@ -47,9 +47,9 @@ def test_help_is_fast():
                                                   "evaluate", "doctor")) and seconds < 1.0
 
 
-@pytest.mark.parametrize("command", [[], ["image"], ["class-image"], ["models"], ["convert"], ["tokenize"],
-                                     ["detokenize"], ["evaluate"], ["evaluate", "image"], ["evaluate", "codec"],
-                                     ["encode"], ["decode"], ["doctor"]], ids=" ".join)
+@pytest.mark.parametrize("command", [[], ["image"], ["class-image"], ["interleave"], ["models"], ["convert"],
+                                     ["tokenize"], ["detokenize"], ["evaluate"], ["evaluate", "image"],
+                                     ["evaluate", "codec"], ["encode"], ["decode"], ["doctor"]], ids=" ".join)
 def test_every_command_has_help(run, command):
     code, output, _ = run(*command, "--help")
     assert code == 0 and "Usage" in output

@@ -50,7 +50,7 @@ CASES = {
     "doctor": ([], {"packages", "devices", "threads", "kernels", "warnings"}),
 }
 TESTED_BELOW = {"detokenize", "decode", "evaluate image", "evaluate codec"}
-TESTED_ELSEWHERE = {"class-image", "convert", "evaluate speech", "evaluate enhance", "transcribe"}
+TESTED_ELSEWHERE = {"class-image", "convert", "evaluate speech", "evaluate enhance", "interleave", "transcribe"}
 
 
 def call(run, folder, saved, name, *more):

@@ -68,7 +68,7 @@ def test_the_header_of_a_stream_is_that_of_a_wav():
     (("--stdin",), b"x" * 1_000_000, "characters"), (("a", "--stream", "mp3"), None, "must be wav or pcm"),
     (("a", "b", "--stream", "wav"), None, "speaks one text"), (("a", "--seed", "-1"), None, "--seed must be"),
     (("a", "--stream", "wav", "-o", "a.wav"), None, "leave out --output"),
-    (("a", "--voice-text", "hello"), None, "give it with --voice"),
+    (("a", "--voice-text", "hello"), None, "belong to a recording"),
 ])
 def test_refusals_before_anything_loads(arguments, stdin, message):
     result = run(*arguments, stdin=stdin)

@@ -275,7 +275,7 @@ def test_guided_models_that_were_not_distilled_compute_each_frame_twice(releases
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({}, "needs a voice"), ({"text": "..."}, "no words"), ({"speed": 1.5}, "has no option speed"),
+    ({}, "needs a voice"), ({"text": "..."}, "no words"), ({"speed": 2.5}, "speed must be 0.5 to 2"),
     ({"text": 'a <break time="11s"/> b'}, "break of 11 s, the limit is 10"), ({"num_inference_steps": 3}, "no option"),
     ({"guidance_scale": 1.3}, "guidance_scale must be one of 1.0, 2.0"), ({"instruction": "softly"}, "no instruction"),
     ({"voice": Voice("reader.wav")}, "reader.wav is no published voice; recordings cannot be read"),

@@ -91,7 +91,9 @@ def test_it_speaks_as_its_parts_do(pipeline):
     tokens = model.generate(model.prepare([ids], [prompt]), noise=SeededNoise.from_seeds([seed]),
                             sampler=KallESampler(max_frames=9))
     np.testing.assert_allclose(result.audio[0], codec.decode(tokens)[0, 0].numpy(), atol=1e-5)
-    assert result.faults == [("stopped at the limit of 9 frames: 'a hen.'",)]
+    seconds = len(result.audio[0]) / RATE
+    assert result.faults == [("stopped at the limit of 9 frames: 'a hen.'", f"lasts {seconds:.2f} s, which cannot hold "
+                              "all words (0.16 s are the least): 'a hen.'")]
     assert result.settings["voice"] == "no." and result.settings["end_threshold"] == 0.5
     assert result.settings["voice_tokens"] == moments.shape[1] and result.model == "kalle"
 
@@ -121,8 +123,9 @@ def test_speech_that_is_too_short_is_reported(pipeline, monkeypatch):
     monkeypatch.setattr(type(pipeline), "published_sampler", {"end_threshold": 1000.0, "min_frames": 2})
     monkeypatch.setattr("photophone.pipelines.kalle_front.SPARE_FRAMES", 30)
     result = pipeline(TEXTS[1], generator=seeded(1)[0])
-    assert result.faults == [("ended after 2 frames, which cannot hold all words (8 are the least): "
-                              "'ten men led him.'",)]
+    (tokens, sound), = result.faults
+    assert tokens == "ended after 2 frames, which cannot hold all words (8 are the least): 'ten men led him.'"
+    assert sound.startswith("lasts 0.") and "(0.48 s are the least)" in sound
 
 
 def test_a_saved_pipeline_speaks_the_same(pipeline, tmp_path):
@@ -136,7 +139,7 @@ def test_a_saved_pipeline_speaks_the_same(pipeline, tmp_path):
     ({"text": "?"}, "no words"), ({"text": f"a {TEXT_END} b"}, "takes for one of its marks"),
     ({"voice": Voice(recording(), RATE)}, "needs the words"), ({"voice": VoiceAttributes("male")}, "recorded voices"),
     ({"voice": Voice(recording(), RATE, "?")}, "no words"), ({"instruction": "softly"}, "takes no instruction"),
-    ({"voice": Voice(torch.zeros(9), RATE, "no")}, "lasts 0.00 s; give"), ({"speed": 2.0}, "has no option speed"),
+    ({"voice": Voice(torch.zeros(9), RATE, "no")}, "lasts 0.00 s; give"), ({"speed": 2.5}, "speed must be 0.5 to 2"),
     ({"voice": Voice(recording(0.2), RATE, "no")}, "leave no room"), ({"output_type": "latent"}, "no latents")])
 def test_what_cannot_be_spoken_is_refused(pipeline, options, message):
     with pytest.raises(ValueError, match=message):

@@ -140,7 +140,7 @@ def test_the_command_line_speaks_with_a_voice(pipeline, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"text": ""}, "no words"), ({"text": " ?! "}, "no words"), ({"speed": 1.5}, "VoxCPM has no option speed"),
+    ({"text": ""}, "no words"), ({"text": " ?! "}, "no words"), ({"speed": 3}, "speed must be 0.5 to 2"),
     ({"voice": "voice.wav"}, r"must be a photophone.Voice\(audio"),
     ({"voice": Voice(torch.zeros(2, 100), 16000, "no")}, r"float \(T,\)"),
     ({"voice": Voice(torch.full((9,), torch.nan), 16000, "no")}, "without NaN"),
@@ -148,6 +148,9 @@ def test_the_command_line_speaks_with_a_voice(pipeline, tmp_path):
     ({"voice": Voice(torch.zeros(100), 16000, "")}, "no words"),
     ({"voice": Voice(torch.zeros(70 * 4000), 4000, "no")}, "70 s, over the limit of 60 s"),
     ({"voice": Voice(torch.zeros(6000), 16000, "no")}, "leave no room in the 400 positions"),
+    ({"instruction": "(low)"}, "brackets|from version 2 on"), ({"instruction": "?"}, "no words|from version 2 on"),
+    ({"instruction": "low", "voice": Voice(torch.zeros(100), 16000, "no")}, "own style|from version 2 on"),
+    ({"voice": Voice(torch.zeros(100), 16000, reference=torch.zeros(100))}, "where the recording's words are given"),
 ])
 def test_refusals(pipeline, options, message):
     with pytest.raises(ValueError, match=message):
@@ -186,4 +189,91 @@ def test_speech_that_is_cut_is_reported(pipeline, monkeypatch):
     result = pipeline(["a hen", "oh no"], generator=seeded(1, 2), **FAST)
     for text, audio, faults in zip(result.texts, result.audio, result.faults):
         cut = len(audio) >= 5 * pipeline.speech_generator.config.patch_size * pipeline.codec.hop_length
-        assert faults == ((f"stopped at the limit of 5 patches: {text!r}",) if cut else ())
+        told = tuple(fault for fault in faults if "which cannot hold all words" not in fault)
+        assert told == ((f"stopped at the limit of 5 patches: {text!r}",) if cut else ())
+        assert (told != faults) == (len(audio) / result.sample_rate < 4 / 25)  # four letters in each text
+
+
+def given_to(pipeline, monkeypatch):
+    """A list that gets what the generator is asked to read: text ids, prompts and references of each row."""
+    seen = []
+    prepare = pipeline.speech_generator.prepare
+    monkeypatch.setattr(pipeline.speech_generator, "prepare", lambda *rows: seen.append(rows) or prepare(*rows))
+    return seen
+
+
+def second(pipeline):
+    if not pipeline.speech_generator.reads_references:
+        pytest.skip("of version 2")
+    return pipeline.codec.sample_rate
+
+
+def test_style_words_stand_before_every_piece_of_a_long_text(pipeline, monkeypatch):
+    second(pipeline)
+    monkeypatch.setattr("photophone.text.voxcpm.written_pieces.__defaults__", (24,))
+    for text, options in ((LONG, {"instruction": "warm and low"}), (f"(warm and low){LONG}", {})):
+        seen = given_to(pipeline, monkeypatch)
+        chunks = list(pipeline.stream(text, generator=seeded(3)[0], **options, **FAST))
+        pieces = [piece.text for piece in pipeline.front.pieces(LONG)]
+        assert len(pieces) > 2 and len(seen) == len(pieces)
+        for words, ((ids,), (prompt,), (reference,)) in zip(pieces, seen):
+            assert ids == voxcpm_ids(pipeline.text_tokenizer, "(warm and low)" + words)
+            assert prompt is None and (reference is None) == (words == pieces[0])
+        (whole,) = pipeline(text, generator=seeded(3)[0], **options, **FAST).audio
+        np.testing.assert_allclose(np.concatenate([chunk.audio for chunk in chunks]), whole, atol=1e-4)
+
+
+def test_style_words_of_a_text_are_not_said_again_where_a_recording_is_continued(pipeline, monkeypatch):
+    rate = second(pipeline)
+    monkeypatch.setattr("photophone.text.voxcpm.written_pieces.__defaults__", (24,))
+    seen = given_to(pipeline, monkeypatch)
+    list(pipeline.stream(f"(warm) {LONG}", voice=Voice(recording(rate), rate, "no."), generator=seeded(3)[0], **FAST))
+    pieces = [piece.text for piece in pipeline.front.pieces(LONG)]
+    expected = [f"no.(warm) {pieces[0]}", *(f"no.{words}" for words in pieces[1:])]
+    assert [ids for (ids,), _, _ in seen] == [voxcpm_ids(pipeline.text_tokenizer, text) for text in expected]
+
+
+def test_a_reference_beside_a_recording_that_is_continued(pipeline, monkeypatch):
+    rate = second(pipeline)
+    other = recording(rate, 0.02).flip(0)
+    spoken = pipeline.read_voice(Voice(recording(rate), rate, "no.", reference=other))
+    torch.testing.assert_close(spoken.tokens, pipeline.read_voice(Voice(recording(rate), rate, "no.")).tokens)
+    torch.testing.assert_close(spoken.reference, pipeline.read_voice(Voice(other, rate)).tokens)
+    seen = given_to(pipeline, monkeypatch)
+    voice = Voice(recording(rate), rate, "no.", reference=other)
+    result = pipeline("a hen", voice=voice, generator=seeded(1)[0], **FAST)
+    ((ids,), (prompt,), (reference,)), = seen
+    assert ids == voxcpm_ids(pipeline.text_tokenizer, "no.a hen")
+    assert torch.equal(prompt, spoken.tokens) and torch.equal(reference, spoken.reference)
+    assert result.settings["reference_tokens"] == len(reference) and np.isfinite(result.audio[0]).all()
+
+
+def test_speech_is_stretched_where_the_model_knows_one_pace(pipeline):
+    usual = pipeline("a hen. oh no.", generator=seeded(1)[0], **FAST)
+    fast = pipeline("a hen. oh no.", generator=seeded(1)[0], speed=1.5, **FAST)
+    assert fast.settings["speed"] == 1.5 and "speed" not in usual.settings
+    assert len(fast.audio[0]) == pytest.approx(len(usual.audio[0]) / 1.5, abs=2)
+    chunks = [chunk.audio for chunk in pipeline.stream("a hen. oh no.", generator=seeded(1)[0], speed=1.5, **FAST)]
+    np.testing.assert_allclose(np.concatenate(chunks), fast.audio[0], atol=1e-4)
+    slow = pipeline("<speak>a hen. <prosody rate='50%'>oh no.</prosody></speak>", generator=seeded(1)[0], **FAST)
+    assert len(slow.audio[0]) > 1.2 * len(usual.audio[0])
+
+
+def test_pauses_and_volume_work_for_words_too(pipeline):
+    rate, options = pipeline.sample_rate, {"generator": seeded(1)[0], **FAST}
+    usual = pipeline("a hen.", **options).audio[0]
+    made = pipeline("a hen. [pause 0.5s]", **{**options, "generator": seeded(1)[0]}).audio[0]
+    assert len(made) - len(usual) == round(0.5 * pipeline.codec.frame_rate) * pipeline.codec.output_hop
+    soft = pipeline("<speak><prosody volume='-20dB'>a hen.</prosody></speak>",
+                    **{**options, "generator": seeded(1)[0]}).audio[0]
+    np.testing.assert_allclose(soft[rate // 100:], usual[rate // 100:] / 10, atol=1e-5)
+
+
+def test_times_and_phonemes_are_for_models_that_know_them(pipeline):
+    assert pipeline("a hen", generator=seeded(1)[0], **FAST).words is None
+    for options, message in (({"pronounce": {"hen": "hɛn"}}, "reads letters"),
+                             ({"text": "<speak><phoneme ph='hɛn'>hen</phoneme></speak>"}, "reads letters")):
+        with pytest.raises(ValueError, match=message):
+            pipeline(**{"text": "a hen", **options}, **FAST)
+    with pytest.raises(ValueError, match="does not tell when it says a word"):
+        pipeline.explain("a hen")

@@ -228,7 +228,7 @@ def test_an_instruction_stays_whole(pipeline, monkeypatch):
 @pytest.mark.parametrize(("options", "message"), [
     ({"text": "?"}, "no words"), ({"instruction": " "}, "no words"), ({"instruction": "very " * 40}, "at most 120 are"),
     ({"voice": VoiceAttributes("male")}, "recorded voices"), ({"voice": Voice(torch.zeros(9), RATE)}, "lasts 0.00 s"),
-    ({"voice": Voice("none.wav")}, "none.wav"), ({"speed": 2.0}, "has no option speed"),
+    ({"voice": Voice("none.wav")}, "none.wav"), ({"speed": 2.5}, "speed must be 0.5 to 2"),
     ({"output_type": "latent"}, "no latents")])
 def test_what_cannot_be_spoken_is_refused(pipeline, options, message):
     with pytest.raises((ValueError, OSError), match=message):

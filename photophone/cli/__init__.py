@@ -14,9 +14,11 @@ from photophone.cli import (  # noqa: F401
     enhance,
     evaluate,
     image,
+    interleave,
     models,
     serve,
     speech,
+    speech_times,
     tokens,
     transcribe,
 )

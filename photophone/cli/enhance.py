@@ -31,8 +31,8 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
                                                                                       "them.")] = None,
             output: Annotated[str | None, typer.Option("--output", "-o", help="A folder, or for one file a .wav, "
                                                        ".flac, .ogg, .opus or .mp3: the name says the format.")] = None,
-            mix: Annotated[float, typer.Option(help="Share of the clean speech, 0 to 1; the rest is the "
-                                                    "recording.")] = 1.0,
+            mix: Annotated[float, typer.Option("--mix", "--strength", help="Share of the clean speech, 0 to 1; the "
+                                                                           "rest is the recording.")] = 1.0,
             stdin: Annotated[bool, typer.Option("--stdin", help="Read one recording from stdin.")] = False,
             stdout: Annotated[bool, typer.Option("--stdout", help="Write WAV to stdout.")] = False,
             model: ModelOption = "photophone/tiny-enhance", device: DeviceOption = "cpu",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,13 +22,48 @@ from photophone.cli.common import (
     app,
     check_dtype,
     load_pipeline,
+    named_values,
 )
 from photophone.cli.evaluate import choose_peers, evaluate
+from photophone.cli.speakers import (
+    InstructionOption,
+    LanguageOption,
+    ReferenceOption,
+    SecondVoiceOption,
+    Speaker,
+    VoiceOption,
+    VoiceTextOption,
+    WeightsOption,
+    choose_model,
+)
 from photophone.core.command import silence_stdout
 from photophone.core.limits import MAX_TEXT_CHARACTERS
 
 if TYPE_CHECKING:
-    from photophone.pipelines.speech_fronts import Voice
+    from photophone.pipelines.speech_output import SpeechChunk
+    from photophone.pipelines.text_to_speech import TextToSpeechPipeline
+
+
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the command line asks for; see :func:`speak`."""
+
+    texts: list[str]
+    seed: int
+    output: str | None
+    stream: str | None
+    timestamps: Path | None
+    explain: bool
+    sample_rate: int | None
+    sampler: dict[str, Any]
+    script: dict[str, Any]
+    speaker: Speaker
+    quiet: bool
+    overwrite: bool
+    as_json: bool
+
 
 @app.command()
 def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; several texts make several files. Text "
@@ -37,54 +74,128 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
                                                      "given.")] = None,
           stream: Annotated[str | None, typer.Option(help="Write speech to standard output as it is made: 'wav' or "
                                                      "'pcm' (16-bit little-endian mono, no header).")] = None,
+          timestamps: Annotated[Path | None, typer.Option(help="Write when each word is said: .json, .srt or "
+                                                               ".vtt.")] = None,
+          explain: Annotated[bool, typer.Option("--explain", help="Print what is read, its phonemes and times, and "
+                                                                  "speak nothing.")] = False,
+          sample_rate: Annotated[int | None, typer.Option(help="Hz of what is written; the voice's own when not "
+                                                               "given.")] = None,
           speed: Annotated[float, typer.Option(help="0.5 to 2; 1 is the voice's own.")] = 1.0,
           pause: Annotated[float, typer.Option(help="Seconds of silence between sentences.")] = 0.15,
+          lexicon: Annotated[Path | None, typer.Option(help="Pronunciations: lines of a word, a tab and its phonemes, "
+                                                            "or a .json object.")] = None,
+          pronounce: Annotated[list[str] | None, typer.Option(metavar="WORD=PHONEMES", help="A pronunciation, such as "
+                                                              "GIF=dʒɪf; may be repeated.")] = None,
+          markup: Annotated[bool | None, typer.Option(help="Whether texts are SSML; those that begin with <speak are "
+                                                           "when not given.")] = None,
           seed: Annotated[int | None, typer.Option(help="Of the first text; the next take the next seeds. Random when "
                                                    "not given.")] = None,
           steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
           guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
           temperature: Annotated[float | None, typer.Option(help="Scale of the initial noise.")] = None,
-          voice: Annotated[Path | None, typer.Option(help="Recording of the voice to speak with, for models that take "
-                                                     "one, or the name of a voice that the model has.")] = None,
-          voice_text: Annotated[str | None, typer.Option(help="The words of that recording.")] = None,
+          voice: VoiceOption = None, voice_text: VoiceTextOption = None, voice_reference: ReferenceOption = None,
+          second_voice: SecondVoiceOption = None, instruction: InstructionOption = None,
+          language: LanguageOption = None, weights: WeightsOption = None,
           model: ModelOption = "photophone/tiny-speech", device: DeviceOption = "cpu", dtype: DtypeOption = "float32",
           quiet: QuietOption = False, overwrite: OverwriteOption = False,
           as_json: JsonOption = False) -> None:
-    """Read English text aloud; a JSON with all settings is written beside each file.
+    """Read text aloud; a JSON with all settings is written beside each file. The built-in voice speaks English.
 
     Files are written as the speech is made and take their name when they are complete. With --stream the seed goes to
     standard error.
     """
-    from photophone.text.speech_text import check_text
-
-    if stream and (output is not None or as_json):
-        raise ValueError("--stream writes speech to standard output; leave out --output and --json")
-    texts = gather_texts(text, stdin, stream)
-    for one in texts:
-        check_text(one)
-    if voice_text is not None and voice is None:
-        raise ValueError("--voice-text are the words of a recording; give it with --voice")
-    if seed is not None and not 0 <= seed < 2**63 - len(texts):
-        raise ValueError(f"--seed must be 0 to {2**63 - 1 - len(texts)}, got {seed}")
-    seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
+    order = Order(gather_texts(text, stdin, stream), int.from_bytes(os.urandom(4), "big") if seed is None else seed,
+                  output, stream, timestamps, explain, sample_rate,
+                  {"speed": speed, "pause": pause, "guidance_scale": guidance, "temperature": temperature,
+                   "num_inference_steps": steps},
+                  {"pronounce": pronunciations(lexicon, pronounce), "markup": markup},
+                  Speaker(choose_model(model, language), weights, voice, voice_text, voice_reference, second_voice,
+                          instruction), quiet, overwrite, as_json)
     check_dtype(dtype)
-    if not stream:
-        check_place(output or ".", texts, seed, overwrite)
+    carry_out(order, device, dtype)
 
-    from photophone.pipelines.speech_fronts import Voice
-    from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
-    pipeline = load_pipeline(TextToSpeechPipeline, model, device, dtype)
-    pipeline.set_progress_bar_config(disable=True if quiet or stream else None, unit="sentence", leave=False)
-    options = {"speed": speed, "pause": pause, "guidance_scale": guidance, "temperature": temperature,
-               "num_inference_steps": steps}
-    spoken = None if voice is None else Voice(voice, text=voice_text)
-    if voice is not None and pipeline.voices and not voice.is_file():
-        spoken = str(voice)
-    if stream:
-        _stream(pipeline, texts[0], seed, stream, quiet, {**options, "voice": spoken})
+def pronunciations(lexicon: Path | None, given: list[str] | None) -> dict[str, str] | None:
+    """Those of a file and those of the command line, which come first; None for none.
+
+    Raises:
+        ValueError, OSError: see :func:`photophone.text.lexicon.read_lexicon`.
+    """
+    if lexicon is None and not given:
+        return None
+    from photophone.text.lexicon import read_lexicon
+
+    return {**(read_lexicon(lexicon) if lexicon is not None else {}), **named_values("--pronounce", given)}
+
+
+def carry_out(order: Order, device: str, dtype: str) -> None:
+    """Speak, or tell what would be spoken; all that can be refused is refused before a model is loaded.
+
+    Raises:
+        ValueError, OSError: the order cannot be carried out.
+    """
+    check_order(order)
+
+    pipeline = order.speaker.load(device, dtype)
+    for one in order.texts:
+        pipeline.front.check(pipeline.front.script(one, order.script["markup"]).plain)
+    pipeline.set_progress_bar_config(disable=True if order.quiet or order.stream else None, unit="sentence",
+                                     leave=False)
+    if order.explain:
+        tell(pipeline, order)
+    elif order.stream:
+        _stream(pipeline, order)
     else:
-        _write(pipeline, texts, seed, output or ".", overwrite, quiet, as_json, options, spoken)
+        _write(pipeline, order)
+
+
+def check_order(order: Order) -> None:
+    """Refuse options that contradict each other, texts that cannot be read, and files that cannot be written.
+
+    Raises:
+        ValueError, OSError: one of these.
+    """
+    from photophone.data.audio_checks import check_rate
+    from photophone.pipelines.timestamps import check_timestamps
+    from photophone.text.script import read_script
+
+    if order.stream and (order.output is not None or order.as_json):
+        raise ValueError("--stream writes speech to standard output; leave out --output and --json")
+    if order.explain and (order.output is not None or order.stream or order.timestamps is not None):
+        raise ValueError("--explain speaks nothing; leave out --output, --stream and --timestamps")
+    order.speaker.check([read_script(one, order.script["markup"]).plain for one in order.texts])
+    if not 0 <= order.seed < 2**63 - len(order.texts):
+        raise ValueError(f"--seed must be 0 to {2**63 - 1 - len(order.texts)}, got {order.seed}")
+    if order.sample_rate is not None:
+        check_rate(order.sample_rate, "--sample-rate")
+    if order.timestamps is not None:
+        if len(order.texts) > 1:
+            raise ValueError(f"--timestamps tells the times of one text, got {len(order.texts)}")
+        check_timestamps(order.timestamps, order.overwrite)
+        if order.output is not None and Path(order.output).with_suffix(".json") == order.timestamps:
+            raise ValueError(f"{order.timestamps} is the name of what lies beside {order.output}; give --timestamps "
+                             "another name")
+    if not (order.stream or order.explain):
+        check_place(order.output or ".", order.texts, order.seed, order.overwrite)
+
+
+def tell(pipeline: TextToSpeechPipeline, order: Order) -> None:
+    """Print what is read of each text: as JSON, or sentence by sentence with the times of words."""
+    found = []
+    for text in order.texts:
+        pieces = pipeline.explain(text, speed=order.sampler["speed"], pause=order.sampler["pause"], **order.script)
+        unread = pipeline.front.unread(pipeline.front.script(text, order.script["markup"]).plain)
+        found.append({"text": text, "unread": list(unread), "sentences": [piece.facts() for piece in pieces]})
+        if order.as_json:
+            continue
+        for piece in pieces:
+            print(f"{piece.text}\n{piece.phonemes}")
+            for word in piece.words:
+                print(f"{word.start:9.3f} {word.end:9.3f}  {word.text}  {' '.join(one.text for one in word.phonemes)}")
+        if unread:
+            print(f"not read: {', '.join(unread)}")
+    if order.as_json:
+        print(json.dumps({"texts": found}, ensure_ascii=False))
 
 
 def gather_texts(given: list[str] | None, stdin: bool, stream: str | None) -> list[str]:
@@ -135,18 +246,41 @@ def read_stdin() -> str:
                          "convert it with iconv") from error
 
 
-def _stream(pipeline, text: str, seed: int, form: str, quiet: bool, options: dict) -> None:
+def _chunks(pipeline: TextToSpeechPipeline, order: Order, text: str, seed: int) -> Iterator[SpeechChunk]:
+    """Speech of a text at the rate that is asked for."""
     import torch
 
+    from photophone.pipelines.speech_output import at_rate
+
+    made = pipeline.stream(text, generator=torch.Generator().manual_seed(seed),
+                           voice=order.speaker.voice_for(pipeline), instruction=order.speaker.instruction,
+                           **order.script, **order.sampler)
+    return at_rate(made, pipeline.sample_rate, order.sample_rate)
+
+
+def _keep_times(pipeline: TextToSpeechPipeline, order: Order, facts: dict[str, Any]) -> None:
+    """Write when each word is said, where that is asked for; the times follow from the text alone."""
+    if order.timestamps is None:
+        return
+    from photophone.pipelines.timestamps import write_timestamps
+
+    (text,) = order.texts
+    pieces = pipeline.explain(text, speed=order.sampler["speed"], pause=order.sampler["pause"], **order.script)
+    write_timestamps(order.timestamps, pieces, facts, overwrite=order.overwrite)
+
+
+def _stream(pipeline: TextToSpeechPipeline, order: Order) -> None:
     from photophone.data.audio_write import pcm16, stream_header
 
-    chunks = pipeline.stream(text, generator=torch.Generator().manual_seed(seed), **options)
-    if not quiet:
-        print(f"seed {seed}, {pipeline.sample_rate} Hz", file=sys.stderr)
+    (text,), rate = order.texts, order.sample_rate or pipeline.sample_rate
+    chunks = _chunks(pipeline, order, text, order.seed)
+    _keep_times(pipeline, order, pipeline.facts(text, order.seed, **order.script, **order.sampler))
+    if not order.quiet:
+        print(f"seed {order.seed}, {rate} Hz", file=sys.stderr)
     out = sys.stdout.buffer
     try:
-        if form == "wav":
-            out.write(stream_header(pipeline.sample_rate))
+        if order.stream == "wav":
+            out.write(stream_header(rate))
         for chunk in chunks:
             out.write(pcm16(chunk.audio).tobytes())
             out.flush()
@@ -155,32 +289,28 @@ def _stream(pipeline, text: str, seed: int, form: str, quiet: bool, options: dic
         silence_stdout()
 
 
-def _write(pipeline, texts: list[str], seed: int, output: str, overwrite: bool, quiet: bool, as_json: bool,
-           options: dict, voice: Voice | str | None) -> None:
-    import torch
-
+def _write(pipeline: TextToSpeechPipeline, order: Order) -> None:
     from photophone.pipelines.speech_output import speech_file, speech_files
 
-    seeds = [seed + index for index in range(len(texts))]
-    seconds = []
-    files = speech_files(output, texts, seeds, pipeline.sample_rate, overwrite=overwrite)
-    for file, text, own in zip(files, texts, seeds):
-        chunks = pipeline.stream(text, generator=torch.Generator().manual_seed(own), voice=voice, **options)
-        facts = pipeline.facts(text, own, **options)
-        if voice is not None:
-            facts |= {"voice": voice} if isinstance(voice, str) else {"voice": str(voice.audio),
-                                                                      "voice_text": voice.text}
-        with speech_file(file, pipeline.sample_rate, facts, overwrite=overwrite) as writer:
+    rate, seconds = order.sample_rate or pipeline.sample_rate, []
+    seeds = [order.seed + index for index in range(len(order.texts))]
+    files = speech_files(order.output or ".", order.texts, seeds, rate, overwrite=order.overwrite)
+    for file, text, own in zip(files, order.texts, seeds):
+        chunks = _chunks(pipeline, order, text, own)
+        facts = {**pipeline.facts(text, own, **order.script, **order.sampler), "sample_rate": rate}
+        facts |= order.speaker.facts(pipeline)
+        with speech_file(file, rate, facts, overwrite=order.overwrite) as writer:
             for chunk in chunks:
                 writer.write(chunk.audio)
-        seconds.append(round(writer.samples / pipeline.sample_rate, 3))
-        if not (quiet or as_json):
+        _keep_times(pipeline, order, facts)
+        seconds.append(round(writer.samples / rate, 3))
+        if not (order.quiet or order.as_json):
             print(f"{file}  {seconds[-1]:.2f} s  (seed {own})")
             if facts.get("unread"):
                 print(f"not read: {', '.join(facts['unread'])}", file=sys.stderr)
-    if as_json:
+    if order.as_json:
         print(json.dumps({"files": [str(file) for file in files], "seeds": seeds, "seconds": seconds,
-                          "sample_rate": pipeline.sample_rate, **pipeline.settings(**options)}))
+                          "sample_rate": rate, **pipeline.settings(**order.sampler)}))
 
 
 @evaluate.command("speech")

@@ -4,6 +4,7 @@
 MAX_PROMPT_CHARACTERS = 1_000
 MAX_CAPTION_TOKENS = 10_000  # that a vocabulary of captions may be for
 MAX_IMAGES_PER_CALL = 64
+MAX_ANSWER_IDS = 8_192  # of text in one answer of text and images
 MAX_INFERENCE_STEPS = 1_000
 MAX_GUIDANCE_SCALE = 30.0
 MAX_TEMPERATURE = 2.0
@@ -13,6 +14,11 @@ MAX_TEXTS_PER_CALL = 64
 MAX_VOICE_SECONDS = 60  # of the recording of a voice to speak with
 SPEED_RANGE = (0.5, 2.0)
 MAX_PAUSE_SECONDS = 10.0
+MAX_MARKUP_ELEMENTS = 20_000  # of a text that is read aloud
+MAX_MARKUP_DEPTH = 32
+VOLUME_RANGE = (-40.0, 12.0)  # dB, of markup
+MAX_LEXICON_ENTRIES = 200_000
+MAX_LEXICON_BYTES = 20_000_000
 MAX_ENHANCEMENT_PASSES = 8
 
 # Files that are read.

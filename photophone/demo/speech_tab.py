@@ -16,6 +16,7 @@ from photophone.core.limits import (
     DEMO_GUIDANCE_SCALE,
     DEMO_SPEECH_STEPS,
     DEMO_TEXT_CHARACTERS,
+    MAX_VOICE_SECONDS,
     SPEED_RANGE,
 )
 from photophone.demo.events import connect, wait
@@ -34,8 +35,9 @@ from photophone.demo.parts import (
     to_pcm,
     whole,
 )
+from photophone.demo.uploads import decode_upload, take_bytes
+from photophone.pipelines.speech_fronts import Voice
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
-from photophone.text.speech_text import check_text
 
 EXAMPLES = ["Light carries sound.",
             "The photophone sent speech over two hundred meters on a beam of light. It was made in 1880.",
@@ -60,6 +62,7 @@ class SpeechParts(NamedTuple):
     picture: gr.Image
     facts: gr.HTML
     made: gr.JSON
+    cloning: tuple[gr.components.Component, ...]
 
 
 def build_speech_tab(demo: Demo) -> dict[str, Any]:
@@ -67,7 +70,8 @@ def build_speech_tab(demo: Demo) -> dict[str, Any]:
     pipeline = demo.shelf.pipeline(TextToSpeechPipeline, demo.choice.speech)
     parts = lay_out(demo, pipeline)
     run = connect(demo, parts.start, parts.stop, speaker(demo, pipeline),
-                  [parts.text, parts.speed, parts.seed, parts.random, parts.steps, parts.guidance, parts.temperature],
+                  [parts.text, parts.speed, parts.seed, parts.random, parts.steps, parts.guidance, parts.temperature,
+                   *parts.cloning],
                   [parts.live, parts.audio, parts.picture, parts.facts, parts.seed, parts.made], name="speech",
                   kind="speech", shown=parts.audio, facts=parts.facts, cleared=(parts.live,))
     return {"text": parts.text, "seed": parts.seed, "random": parts.random, "record": parts.made, "run": run}
@@ -78,8 +82,10 @@ def lay_out(demo: Demo, pipeline: TextToSpeechPipeline) -> SpeechParts:
     defaults = pipeline.settings(guidance_scale=None, temperature=None, num_inference_steps=None)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            text = gr.Textbox(EXAMPLES[0], label="Text, in English", lines=3, max_length=DEMO_TEXT_CHARACTERS,
+            language = ", in English" if pipeline.front.reads_phonemes else ""
+            text = gr.Textbox(EXAMPLES[0], label=f"Text{language}", lines=3, max_length=DEMO_TEXT_CHARACTERS,
                               elem_id="speech-text")
+            cloning = voice_parts() if clones(pipeline) else ()
             speed = gr.Slider(*SPEED_RANGE, 1, step=0.05, label="Speed")
             seed, random = seed_row()
             start, stop = buttons("Speak", "speech")
@@ -98,7 +104,39 @@ def lay_out(demo: Demo, pipeline: TextToSpeechPipeline) -> SpeechParts:
             gr.HTML(licence_line(pipeline))
     made = gr.JSON(visible=False)
     return SpeechParts(text, speed, seed, random, start, stop, steps, guidance, temperature, live, audio, picture,
-                       facts, made)
+                       facts, made, cloning)
+
+
+def clones(pipeline: TextToSpeechPipeline) -> bool:
+    """Whether visitors may bring a recording of a voice: it is read, and its generator does not need files instead."""
+    return pipeline.front.takes_voices and pipeline.front.reads_markup
+
+
+def voice_parts() -> tuple[gr.components.Component, ...]:
+    """A recording of the voice to speak with, its words, and how to speak."""
+    recording = gr.Audio(label=f"Voice to speak with, at most {MAX_VOICE_SECONDS} s; with the speaker's consent",
+                         type="filepath", sources=["upload", "microphone"], elem_id="speech-voice")
+    take_bytes(recording)
+    words = gr.Textbox("", label="Its words, to continue it", max_length=DEMO_TEXT_CHARACTERS, elem_id="speech-words")
+    style = gr.Textbox("", label="How to speak, in words", max_length=DEMO_TEXT_CHARACTERS, elem_id="speech-style")
+    return recording, words, style
+
+
+def given_voice(upload: Any, words: Any, style: Any) -> dict[str, Any]:
+    """The options of a call that a visitor's voice makes; none of them where nothing was given.
+
+    Raises:
+        ValueError: words of no recording, or an upload that is refused.
+    """
+    if not isinstance(words, str) or not isinstance(style, str):
+        raise ValueError("the words of the recording and how to speak must be text")
+    options: dict[str, Any] = {"instruction": style.strip()} if style.strip() else {}
+    if upload is None:
+        if words.strip():
+            raise ValueError("these are the words of no recording: upload or record one, or empty the field")
+        return options
+    samples, rate = decode_upload(upload, "audio")
+    return {**options, "voice": Voice(samples.mean(axis=0), rate, words.strip() or None)}
 
 
 def speaker(demo: Demo, pipeline: TextToSpeechPipeline) -> Callable[..., Iterator[Any]]:
@@ -106,7 +144,18 @@ def speaker(demo: Demo, pipeline: TextToSpeechPipeline) -> Callable[..., Iterato
     @for_visitors
     def speak(text: Any, speed: Any, seed: Any, random: Any, steps: Any, guidance: Any, temperature: Any,
               progress=gr.Progress()) -> Iterator[Any]:  # noqa: B008 (gradio finds it by its default)
-        check_words(text)
+        yield from spoken({}, text, speed, seed, random, steps, guidance, temperature, progress)
+
+    @for_visitors
+    def clone(text: Any, speed: Any, seed: Any, random: Any, steps: Any, guidance: Any, temperature: Any, upload: Any,
+              words: Any, style: Any,
+              progress=gr.Progress()) -> Iterator[Any]:  # noqa: B008
+        voice = given_voice(upload, words, style)
+        yield from spoken(voice, text, speed, seed, random, steps, guidance, temperature, progress)
+
+    def spoken(voice: dict[str, Any], text: Any, speed: Any, seed: Any, random: Any, steps: Any, guidance: Any,
+               temperature: Any, progress: gr.Progress) -> Iterator[Any]:
+        check_words(text, pipeline)
         used = choose_seed(seed, random)
         options = {"speed": number(speed, "speed", *SPEED_RANGE),
                    "num_inference_steps": whole(steps, "steps", 1, DEMO_SPEECH_STEPS),
@@ -116,7 +165,8 @@ def speaker(demo: Demo, pipeline: TextToSpeechPipeline) -> Callable[..., Iterato
 
         def work(emit: Emit) -> tuple:
             try:
-                return speak_aloud(pipeline, text, used, options, emit, lambda chunk: demo.live.write(name, chunk))
+                return speak_aloud(pipeline, text, used, {**options, **voice}, emit,
+                                   lambda chunk: demo.live.write(name, chunk))
             finally:
                 demo.live.close(name)
 
@@ -134,16 +184,16 @@ def speaker(demo: Demo, pipeline: TextToSpeechPipeline) -> Callable[..., Iterato
         finally:
             demo.live.close(name)  # also when the visitor leaves before the work begins
 
-    return speak
+    return clone if clones(pipeline) else speak
 
 
-def check_words(text: Any) -> None:
+def check_words(text: Any, pipeline: TextToSpeechPipeline) -> None:
     """Refuse what cannot be read aloud, or is too long here.
 
     Raises:
-        ValueError: see :func:`photophone.text.speech_text.check_text`.
+        ValueError: see :func:`photophone.text.speech_text.check_text` and :func:`photophone.text.script.read_script`.
     """
-    check_text(text)
+    pipeline.front.check(pipeline.front.script(text).plain)
     if len(text) > DEMO_TEXT_CHARACTERS:
         raise ValueError(f"the text has {len(text)} characters, the demo reads {DEMO_TEXT_CHARACTERS}; the command "
                          "line reads whole books")

@@ -131,6 +131,16 @@ def speech_table(result: dict) -> list[str]:
     return lines
 
 
+def times_table(result: dict) -> list[str]:
+    """How far the times of words lie from those that Whisper hears."""
+    lines = [f"{result['sentences']} sentences, {result['compared']} of {result['words']} words heard",
+             fixed_line("ms from Whisper's", ["median", "90 %", "shift"], 20, 9)]
+    for name, title in (("start", "start of a word"), ("end", "end of a word"), ("both", "both")):
+        found = {key: 1000 * value for key, value in result[name].items()}
+        lines.append(fixed_line(title, [cell(found, key, "{:.0f}") for key in ("median", "p90", "shift")], 20, 9))
+    return lines
+
+
 def image_table(result: dict) -> list[str]:
     """The tokenizer in words, then a line for each set of images."""
     tokenizer, settings = result["tokenizer"], result["settings"]
@@ -158,4 +168,5 @@ def image_table(result: dict) -> list[str]:
 
 
 TABLES: dict[str, Callable[[dict], list[str]]] = {"codec": codec_table, "enhance": enhance_table,
-                                                  "image": image_table, "speech": speech_table}
+                                                  "image": image_table, "speech": speech_table,
+                                                 "times": times_table}

@@ -9,7 +9,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from photophone.core.model import Model
 from photophone.core.noise import Noise
@@ -47,13 +47,22 @@ class Generator(Model):
             ``|``, and each model its own.
         Sampler: the options of its sampler.
         streams: True where :meth:`stream` yields tokens as they are made.
+        paces: True where the sampler has a ``speed`` and rows of a condition have speeds of their own.
         forms_prompts: True where captions get a form of their own, by a method ``encode_prompts(tokenizer, prompts)``.
     """
 
     Condition: ClassVar[type[Condition] | UnionType]
     Sampler: ClassVar[type[Sampler]]
     streams: ClassVar[bool] = False
+    paces: ClassVar[bool] = False
     forms_prompts: ClassVar[bool] = False
+    BACKBONE: ClassVar[str] = "blocks.0"
+    """Name of a module that runs once in each pass of the network, the heads apart."""
+
+    @property
+    def backbone_part(self) -> nn.Module:
+        """The module named by BACKBONE, for :func:`photophone.decoding.calls.count_calls`."""
+        return self.get_submodule(self.BACKBONE)
 
     @property
     def sampler_settings(self) -> dict[str, Any]:
@@ -81,6 +90,19 @@ class Generator(Model):
         """Set what the model normalises its tokens by; most keep none."""
 
     # sampling ---------------------------------------------------------------------------------------------------
+
+    def plan(self, condition: Condition, *, sampler: Sampler | None = None) -> Condition:
+        """The condition with what the family knows of its tokens before it makes them, such as how long each phoneme
+        lasts; most know nothing. :meth:`generate` and :meth:`stream` make the same tokens of it, and do not compute it
+        again.
+
+        Args:
+            condition, sampler: as of :meth:`generate`.
+
+        Raises:
+            ValueError: as :meth:`generate`.
+        """
+        return condition
 
     @torch.no_grad()
     def generate(self, condition: Condition, *, noise: Noise, sampler: Sampler | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from types import UnionType
 from typing import ClassVar, Self, get_args
@@ -31,6 +32,11 @@ class Condition:
     def __getitem__(self, rows: slice | list[int] | Tensor) -> Self:
         """Some rows as a batch of their own."""
         return replace(self, **{name: value[rows] for name, value in self._row_tensors().items()})
+
+    def read_by(self, options: Iterable[str]) -> dict[str, Tensor]:
+        """Those of the named tensors that the condition has: what an image tokenizer reads of it when it decodes."""
+        found = {name: getattr(self, name, None) for name in options}
+        return {name: value for name, value in found.items() if value is not None}
 
     def to(self, device: torch.device | str) -> Self:
         """The same on a device."""

@@ -6,12 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from photophone.layers.llama_block import LlamaStack, run_blocks
-from photophone.layers.rotary import sequence_rotary
-from photophone.layers.transformer import LayerCache
+from photophone.layers.placed_llama import PlacedLlama
 
-TABLE = 512
-"""Rotary tables are made for multiples of so many positions."""
 NORM_EPS = 1e-5
 
 
@@ -30,12 +26,12 @@ class HeadNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * weight + bias
 
 
-class Chameleon(LlamaStack):
+class Chameleon(PlacedLlama):
     """Embedded tokens (B, N, C) to normalised states (B, N, C).
 
     Args:
-        dim, num_heads, hidden, depth, eps, num_kv_heads: see :class:`photophone.layers.llama_block.LlamaBlock`.
-        rotary_base: of the rotary positions.
+        dim, num_heads, hidden, depth, eps, num_kv_heads, rotary_base: see
+            :class:`photophone.layers.placed_llama.PlacedLlama`.
         norm_rows: groups of heads that share a norm; None: each head has its own.
         post_norm: norms stand behind attention and feed-forward, as in the 34B model.
     """
@@ -43,25 +39,5 @@ class Chameleon(LlamaStack):
     def __init__(self, dim: int, num_heads: int, hidden: int, depth: int, eps: float = 1e-5, *,
                  num_kv_heads: int | None = None, rotary_base: float = 10_000.0, norm_rows: int | None = None,
                  post_norm: bool = False) -> None:
-        super().__init__(dim, num_heads, hidden, depth, eps, num_kv_heads=num_kv_heads, rotary_halves=True,
+        super().__init__(dim, num_heads, hidden, depth, eps, num_kv_heads=num_kv_heads, rotary_base=rotary_base,
                          qk_norm=lambda heads, width: HeadNorm(norm_rows or heads, width), post_norm=post_norm)
-        self.num_kv_heads, self.head_dim, self.rotary_base = num_kv_heads or num_heads, dim // num_heads, rotary_base
-
-    def at(self, x: Tensor, places: Tensor, seen: Tensor,
-           caches: list[LayerCache] | None = None, depth: int | None = None) -> Tensor:
-        """States of embedded tokens (B, n, C) at places Long (B, n), which see what bool (B, 1, n, M) says.
-
-        Args:
-            depth: only through so many blocks, and without the norm behind all.
-        """
-        length = -(-(int(places.max()) + 1) // TABLE) * TABLE
-        table = sequence_rotary(length, self.head_dim, self.rotary_base, device=x.device)
-        if depth is not None:
-            return run_blocks(self.blocks[:depth], x, seen, table[places][:, None])
-        return self(x, seen, table[places][:, None], caches)
-
-    def caches(self, rows: int, length: int) -> list[LayerCache]:
-        """An empty cache of each block."""
-        weight = self.norm.weight
-        return [LayerCache(rows, self.num_kv_heads, length, self.head_dim, weight.device, weight.dtype)
-                for _ in self.blocks]

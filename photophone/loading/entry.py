@@ -28,7 +28,8 @@ class Chain:
         tokenizer_config: settings of the tokenizer that differ from its entry's.
         pipeline: name of the class in :mod:`photophone`.
         text_encoder: hub id of the text encoder and its vocabulary, for generators that read captions.
-        text_tokenizer: hub id of the vocabulary, for speech generators that read ids of words.
+        text_tokenizer: hub id of the vocabulary, for generators that read ids of words.
+        image_decoder: hub id of the pipeline of diffusers that draws what the tokenizer makes of codes.
         within: checkpoints that lie in the file of another, and the name of that.
     """
 
@@ -39,6 +40,7 @@ class Chain:
     pipeline: str = "ClassToImagePipeline"
     text_encoder: str | None = None
     text_tokenizer: str | None = None
+    image_decoder: str | None = None
     within: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -67,6 +69,7 @@ class ModelEntry:
         chain: for generators that pipelines run.
         sampler: of a built-in pipeline: the settings that its numbers were measured with.
         parameters: of the model at its published size, None where no count is known.
+        languages: that text to speech reads, in English words; none where the authors name no few, or there is no text.
         training_name: what ``model.family`` of a training config calls the class; None: the name of the family's
             folder.
     """
@@ -88,6 +91,7 @@ class ModelEntry:
     sampler: dict[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     training_name: str | None = None
+    languages: tuple[str, ...] = ()
 
     @property
     def class_name(self) -> str:

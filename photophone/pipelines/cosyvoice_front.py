@@ -25,7 +25,7 @@ from photophone.loading.entry import Chain
 from photophone.loading.registry import find, load_original
 from photophone.pipelines.language_fronts import Made, PieceFront
 from photophone.pipelines.speech_chains import beside, vocabulary_place
-from photophone.pipelines.speech_faults import token_faults
+from photophone.pipelines.speech_faults import Limit, token_faults
 from photophone.pipelines.speech_fronts import Request, SpokenVoice, Voice, voice_samples
 from photophone.pipelines.token_to_speech import TokenToSpeechPipeline
 from photophone.text.cosyvoice import END_OF_PROMPT, SYSTEM, cosyvoice_ids, load_cosyvoice_tokenizer
@@ -79,13 +79,14 @@ def vocabulary_of(name: str, folder: str | Path | None, given: Mapping[str, Any]
 
 
 def whisper_vocabulary(name: str, folder: str | Path | None, given: Mapping[str, Any], vocab_size: int,
-                       hub: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    """The vocabulary of CosyVoice 1: the user's, that in the folder, or Whisper's from the hub.
+                       hub: Mapping[str, Any], option: str = "text_tokenizer") -> PreTrainedTokenizerBase:
+    """The vocabulary of CosyVoice 1: the user's under the name ``option``, that in the folder, or Whisper's from the
+    hub.
 
     Raises:
         ValueError: there is none, or one of another model; names the way out.
     """
-    source = given.get("text_tokenizer")
+    source = given.get(option)
     if source is None and folder is not None and any(Path(folder).glob(f"*{SUFFIX}")):
         source = folder
     if source is not None:
@@ -99,7 +100,7 @@ def whisper_vocabulary(name: str, folder: str | Path | None, given: Mapping[str,
     try:
         return load_whisper_tokenizer(source, vocab_size, **elsewhere)
     except ValueError as error:
-        raise ValueError(f"{name} reads text with Whisper's vocabulary; give text_tokenizer= multilingual.tiktoken of "
+        raise ValueError(f"{name} reads text with Whisper's vocabulary; give {option}= multilingual.tiktoken of "
                          f"openai-whisper, or a folder of whisper-large-v3 ({error})") from error
 
 
@@ -313,7 +314,7 @@ class CosyVoiceSpeech(PieceFront):
         least, most = (limit.tolist() for limit in self.generator.limits(condition, sampler))
         for index, (request, tokens) in enumerate(zip(requests, rows)):
             made[index].faults += token_faults(request.piece.text, tokens, rate=self.sound.flow.config.token_rate,
-                                               least=least[index], most=most[index])
+                                               limit=Limit(most[index]), least=least[index])
 
     # the sound ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from PIL import Image
 from torch import Tensor
@@ -97,32 +97,39 @@ class ImagePipeline(Pipeline):
             generator_config, tokenizer_config: replace settings of the registry's entries.
             **files: checkpoints by the names that the chain gives them, such as ``mar="mar_base.pth"``: a file, a
                 folder (also of ``photophone convert``), a hub id, or what a file holds. One that is not given comes
-                from the hub id of its entry. ``text_encoder`` and ``text_tokenizer``, where there is one: a
-                folder or hub id.
+                from the hub id of its entry. ``text_encoder``, ``text_tokenizer`` and ``image_decoder``, where there
+                is one: a folder or hub id.
 
         Raises:
             ValueError: an unknown name, or one for another pipeline; files that the chain does not have, that are
                 missing, or that do not fit.
         """
-        chain = check_chain(cls.__name__, name, files, ("text_encoder", "text_tokenizer") if cls.reads_captions else ())
+        chain = check_chain(cls.__name__, name, files, cls.OTHERS)
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         sources, commit = find_sources(chain, files, **hub)
         key, tokenizer = chain.tokenizer
-        image_tokenizer = load_original(tokenizer, sources.pop(key),
-                                        **{**chain.tokenizer_config, **(tokenizer_config or {})})
+        own = sources.pop(key)
+        image_tokenizer = load_original(tokenizer, own, **{
+            **chain.tokenizer_config, **official_settings(tokenizer, own), **(tokenizer_config or {})})
         source = sources if len(sources) > 1 else next(iter(sources.values()))
         settings = {**official_settings(name, source), **(generator_config or {})}
         components = {"token_generator": load_original(name, source, **settings),
                       "image_tokenizer": image_tokenizer}
-        components |= cls.load_text_parts(files.get("text_encoder") or chain.text_encoder, hub,
-                                          files.get("text_tokenizer") or chain.text_tokenizer)
+        others = {other: files.get(other) or getattr(chain, other) for other in cls.OTHERS}
+        components |= cls.load_other_parts(others, {**hub, "revision": None})  # that of the image model, not of these
         return cls(**components, published={"model": name, "revision": commit})
 
-    reads_captions = False
+    OTHERS: ClassVar[tuple[str, ...]] = ()
+    """Names of further parts, which other libraries load: attributes of the chain, and names of what users give."""
 
     @classmethod
-    def load_text_parts(cls, source: str | None, hub: dict[str, Any], vocabulary: str | None = None) -> dict[str, Any]:
-        """The components that read captions; none for classes."""
+    def load_other_parts(cls, sources: dict[str, Any], hub: dict[str, Any]) -> dict[str, Any]:
+        """The components of OTHERS; none for classes.
+
+        Args:
+            sources: folder or hub id of each, or None.
+            hub: options of hub downloads.
+        """
         return {}
 
     def sampler(self, given: dict[str, Any] | None = None) -> Sampler:
@@ -157,15 +164,14 @@ class ImagePipeline(Pipeline):
                                     callback=on_step)
         images: Any = tokens
         if output_type != "latent":
-            read = {name: getattr(condition, name, None) for name in self.image_tokenizer.decode_options}
-            read = {name: value for name, value in read.items() if value is not None}  # such as a caption's states
+            read = condition.read_by(self.image_tokenizer.decode_options)  # such as a caption's states
             images = convert_images(self.image_tokenizer.decode(tokens, **read), output_type)
         return ImageOutput(images, prompts, seeds, settings=sampler.settings(), **self.source,
                            weights_licence=self.weights_licence, class_labels=class_labels)
 
 
 def official_settings(name: str, source: Any) -> dict[str, Any]:
-    """Settings of a generator in the official ``config.json`` beside its local file, for families that read one.
+    """Settings of a model in the official ``config.json`` beside its local file, for families that read one.
 
     Raises:
         ValueError: see :func:`photophone.loading.chains.settings_of`.

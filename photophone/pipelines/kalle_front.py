@@ -22,6 +22,7 @@ from photophone.loading.entry import Chain
 from photophone.loading.registry import find, load_original
 from photophone.pipelines.language_fronts import Made, PieceFront
 from photophone.pipelines.speech_chains import vocabulary_place
+from photophone.pipelines.speech_faults import Limit, token_faults
 from photophone.pipelines.speech_fronts import Request, SpokenVoice, Voice, voice_samples
 from photophone.text.sparktts import VoiceAttributes
 from photophone.text.voxcpm import check_words, load_tokenizer
@@ -193,16 +194,12 @@ class KallESpeech(PieceFront):
         tokens = generator.generate(sequence, noise=SeededNoise.from_seeds(seeds, generator.device), sampler=sampler)
         rows = [values[mask] for values, mask in zip(tokens.values, tokens.mask)]
         for request, row, limit, note in zip(requests, rows, limits, made, strict=True):
-            self._judge(request, len(row), limit, note)
+            self._judge(request, row, limit, note)
         return rows
 
-    def _judge(self, request: Request, count: int, most: int, made: Made) -> None:
-        least, what = round(LEAST_FRAMES * self._size(request)), f"{request.piece.text!r:.40}"
-        if count >= most:
-            made.faults.append(f"stopped at the limit of {most} frames: {what}")
-        elif count < least:
-            made.faults.append(f"ended after {count} frames, which cannot hold all words ({least} are the least): "
-                               f"{what}")
+    def _judge(self, request: Request, frames: Tensor, most: int, made: Made) -> None:
+        made.faults += token_faults(request.piece.text, frames, rate=self.codec.frame_rate, limit=Limit(most),
+                                    least=round(LEAST_FRAMES * self._size(request)), unit="frames")
 
     def sound_of(self, request: Request, written: Tensor, seed: int, made: Made) -> Tensor:
         """A piece comes in one part: the codec sees all of it. Without a voice the first gives that of the rest."""

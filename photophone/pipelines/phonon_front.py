@@ -24,6 +24,7 @@ from photophone.loading.registry import find, load_original
 from photophone.pipelines.language_fronts import Made, PieceFront
 from photophone.pipelines.pocket_front import PocketSpeech
 from photophone.pipelines.speech_chains import beside
+from photophone.pipelines.speech_faults import Limit, token_faults
 from photophone.pipelines.speech_fronts import Request, SpokenVoice, Voice
 from photophone.text.pocket_tts import LANGUAGES, load_pocket_tokenizer
 from photophone.text.sparktts import VoiceAttributes
@@ -195,12 +196,12 @@ class PhononSpeech(PieceFront):
         tokens = self.generator.generate(condition, noise=noise, sampler=sampler)
         rows = [values[mask] for values, mask in zip(tokens.values, tokens.mask)]
         for request, row, most, note in zip(requests, rows, condition.max_patches.tolist(), made):
-            self._judge(request, len(row), most, note)
+            self._judge(request, row, most, note)
         return rows
 
-    def _judge(self, request: Request, count: int, most: int, made: Made) -> None:
-        if count >= most:
-            made.faults.append(f"stopped at the limit of {most} frames: {request.piece.text!r:.40}")
+    def _judge(self, request: Request, frames: Tensor, most: int, made: Made) -> None:
+        made.faults += token_faults(request.piece.text, frames, rate=self.codec.frame_rate, limit=Limit(most),
+                                    unit="frames")
 
     def sound_of(self, request: Request, written: Tensor, seed: int, made: Made) -> Tensor:
         """Speech (T,) of frames."""
@@ -208,14 +209,15 @@ class PhononSpeech(PieceFront):
 
     def stream(self, request: Request, seed: int, sampler: Sampler, made: Made) -> Iterator[Tensor]:
         """A frame at a time."""
-        condition, count = self.condition_of([request]), 0
+        condition, made_frames = self.condition_of([request]), []
         noise = SeededNoise.from_seeds([seed], self.generator.device)
         with self.codec.streaming(1):
             for part in self.generator.stream(condition, noise=noise, sampler=sampler):
                 audio = self.codec.decode(Tokens(part.values))[0, 0]
-                yield audio if count else self._faded(audio)
-                count += 1
-        self._judge(request, count, int(condition.max_patches[0]), made)
+                yield audio if made_frames else self._faded(audio)
+                made_frames.append(part.values[0])
+        frames = torch.cat(made_frames) if made_frames else torch.zeros(0)
+        self._judge(request, frames, int(condition.max_patches[0]), made)
 
     def _faded(self, audio: Tensor) -> Tensor:
         """The begin of a piece."""

@@ -162,8 +162,7 @@ class SparkSpeech(PieceFront):
         rate = self.codec.frame_rate
         if voice.attributes is not None and len(told) < self.codec.num_voice_tokens:
             spoken = []
-        faults = token_faults(text, torch.tensor(spoken, dtype=torch.long), rate=rate, least=LEAST_CODES * size,
-                              most=math.inf)
+        faults = token_faults(text, torch.tensor(spoken, dtype=torch.long), rate=rate, least=LEAST_CODES * size)
         return faults if limit == math.inf else [f"stopped at the limit of {limit} ids: {text!r:.40}", *faults]
 
     def sound_of(self, request: Request, written: tuple[list[int], list[int]], seed: int, made: Made) -> Tensor:

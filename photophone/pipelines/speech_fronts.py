@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -17,12 +19,11 @@ from photophone.data.resampling import resample_audio
 from photophone.generators.conditions import Condition
 from photophone.generators.speech_ar.model import Phonemes
 from photophone.layers.lengths import length_mask
+from photophone.pipelines.speech_faults import Limit
+from photophone.text.lexicon import Lexicon
+from photophone.text.script import Directed, Script, Span, Stop, direct, read_script
 from photophone.text.speech_text import PhonemeFront, SpeechPiece, check_text, unread_parts
 from photophone.text.voxcpm import WrittenPiece
-
-if TYPE_CHECKING:
-    pass
-
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,14 @@ class Voice:
         sampling_rate: of an array, in Hz; files know theirs.
         text: the words of the recording, which are then continued; None for a recording that only tells how the
             speaker sounds, which VoxCPM 2 understands.
+        reference: beside a recording that is continued, one that tells how the speaker sounds, a file or an array of
+            the same rate; it may be the same one. For VoxCPM 2.
     """
 
     audio: Any
     sampling_rate: int | None = None
     text: str | None = None
+    reference: Any = None
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,11 @@ class SpokenVoice:
 
 @dataclass(frozen=True)
 class Request:
-    """One piece to speak, and the voice to speak it with."""
+    """One piece to speak, the voice to speak it with, and how fast beside the speed of the call."""
 
     piece: SpeechPiece | WrittenPiece
     voice: SpokenVoice | None = None
+    rate: float = 1.0
 
 
 class SpeechFront(ABC):
@@ -66,11 +71,17 @@ class SpeechFront(ABC):
 
     Attributes:
         takes_voices: it reads recordings of voices.
+        takes_references: also one beside a recording that is continued.
         cut_frames: tokens at the beginning of a text whose sound is left out.
+        reads_phonemes: words may be given with their phonemes.
+        reads_markup: False where the generator has breaks of its own, and a text is one piece.
     """
 
     takes_voices: ClassVar[bool] = False
+    takes_references: ClassVar[bool] = False
     cut_frames: ClassVar[int] = 0
+    reads_phonemes: ClassVar[bool] = False
+    reads_markup: ClassVar[bool] = True
 
     @abstractmethod
     def check(self, text: str) -> None:
@@ -79,6 +90,51 @@ class SpeechFront(ABC):
     @abstractmethod
     def pieces(self, text: str) -> list[SpeechPiece] | list[WrittenPiece]:
         """The parts of a text that are generated one by one."""
+
+    def script(self, text: str, markup: bool | None = None) -> Script:
+        """What is to be said of a text; see :func:`photophone.text.script.read_script`.
+
+        Raises:
+            ValueError: it cannot be read, or asks for what the generator cannot do.
+        """
+        if not self.reads_markup:
+            if markup:
+                raise ValueError("this generator reads breaks in the text by itself and no other markup; leave markup "
+                                 "out")
+            return read_script(text, markup=False)
+        script = read_script(text, markup, self.reads_phonemes)
+        if not self.reads_phonemes and any(isinstance(item, Span) and item.phonemes is not None
+                                           for item in script.items):
+            raise ValueError("this generator reads letters, no phonemes; leave <phoneme> out")
+        return script
+
+    def script_pieces(self, script: Script, lexicon: Lexicon) -> list[Directed]:
+        """The pieces of a script and what is done around each.
+
+        Raises:
+            ValueError: a lexicon, for a generator that reads letters.
+        """
+        if lexicon.given:
+            raise ValueError("this generator reads letters, no phonemes; leave pronounce out")
+        return list(direct(self._directed(script)))
+
+    def _directed(self, script: Script) -> Iterator[Directed | Stop]:
+        """Each part of a script in pieces of its own."""
+        for manner, group in groupby(script.items, lambda item: item.manner if isinstance(item, Span) else None):
+            if manner is None:
+                yield from group
+                continue
+            text = "".join(item.text for item in group)
+            if not any(map(str.isalnum, text)):
+                continue
+            *pieces, last = self.pieces(text)
+            yield from (Directed(piece, manner) for piece in pieces)
+            # nothing says that a paragraph ends with a part
+            yield Directed(last if len(script.items) == 1 else replace(last, ends="clause"), manner)
+
+    def counts(self, condition: Condition, row: int) -> list[int] | None:
+        """Tokens that each symbol of a piece takes, where a planned condition tells them."""
+        return None
 
     @abstractmethod
     def condition(self, requests: list[Request]) -> Condition:
@@ -103,6 +159,21 @@ class SpeechFront(ABC):
             raise ValueError("this generator has no switch for written forms; leave normalize out")
         return self
 
+    def styled(self, instruction: str | None, voice: SpokenVoice | None) -> Self:
+        """The same, speaking as an instruction says.
+
+        Raises:
+            ValueError: it takes none, or not with this voice.
+        """
+        if instruction is not None:
+            raise ValueError("this generator takes no instruction; leave it out")
+        return self
+
+    def kept_voice(self, piece: SpeechPiece | WrittenPiece, tokens: Tensor) -> SpokenVoice:
+        """The voice of the first piece of a text (N, D), for the rest of it."""
+        words = piece.text
+        return SpokenVoice(tokens, words + " " if words[-1].isascii() else words)
+
     def settings(self, texts: list[str]) -> dict[str, Any]:
         """What was done to texts, for the facts beside their speech."""
         return {}
@@ -111,9 +182,17 @@ class SpeechFront(ABC):
         """Whether the first piece of a text finds the voice that speaks the others."""
         return self.takes_voices and voice is None
 
-    def faults(self, condition: Condition, row: int, text: str, count: int) -> list[str]:
-        """What went wrong with a piece that became ``count`` tokens, in words."""
-        return []
+    def limit(self, condition: Condition, row: int) -> Limit | None:
+        """Where a piece is cut that does not end by itself; None: nowhere."""
+        return None
+
+    def spoken_words(self, text: str) -> str:
+        """What of a piece is said."""
+        return text
+
+    def longest_pause(self, text: str) -> float:
+        """Seconds of silence that a piece asks for."""
+        return 0.0
 
     def limits(self, requests: list[Request]) -> list[int] | None:
         """How much each request speaks at most, in the generator's own measure; None where the text tells it."""
@@ -126,6 +205,14 @@ class SpeechFront(ABC):
             ValueError: the generator has one voice of its own, or cannot read this one.
         """
         raise ValueError("this generator has one voice of its own; leave voice out")
+
+    def read_turns(self, voices: Sequence[Voice]) -> SpokenVoice:
+        """Voices of several who speak in turns.
+
+        Raises:
+            ValueError: the generator speaks a text with one voice, or cannot read these.
+        """
+        raise ValueError("this generator speaks a text with one voice; give one, not several")
 
     def no_voice(self) -> SpokenVoice | None:
         """What stands for a voice where none is given.
@@ -147,6 +234,8 @@ class PhonemeSpeech(SpeechFront):
         front: text to pieces of phonemes and their ids.
     """
 
+    reads_phonemes = True
+
     def __init__(self, front: PhonemeFront | None = None) -> None:
         self.front = front or PhonemeFront()
 
@@ -158,6 +247,12 @@ class PhonemeSpeech(SpeechFront):
         """Sentences of a text."""
         return self.front.pieces(text)
 
+    def script_pieces(self, script: Script, lexicon: Lexicon) -> list[Directed]:
+        """Sentences, cut where the manner changes or speech stops."""
+        if script.is_plain and not lexicon.given:
+            return [Directed(piece) for piece in self.pieces(script.plain)]
+        return self.front.script_pieces(script, lexicon)
+
     def unread(self, text: str) -> tuple[str, ...]:
         """Such as the query of a web address; see :func:`photophone.text.speech_text.unread_parts`."""
         return unread_parts(text)
@@ -166,7 +261,15 @@ class PhonemeSpeech(SpeechFront):
         """Phonemes; how long each lasts the generator tells."""
         ids = [self.front.ids(request.piece) for request in requests]
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-        return Phonemes(padded, length_mask(torch.tensor([len(row) for row in ids]), padded.shape[1]))
+        rates = [request.rate for request in requests]
+        return Phonemes(padded, length_mask(torch.tensor([len(row) for row in ids]), padded.shape[1]),
+                        speeds=None if set(rates) == {1.0} else torch.tensor(rates))
+
+    def counts(self, condition: Phonemes, row: int) -> list[int] | None:
+        """Of the pause in front, each phoneme, and the pause behind."""
+        if condition.durations is None:
+            return None
+        return condition.durations[row, condition.mask[row]].tolist()
 
 
 def voice_samples(voice: Voice, rate: int) -> Tensor:

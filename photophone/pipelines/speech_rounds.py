@@ -21,12 +21,11 @@ from photophone.core.noise import SeededNoise
 from photophone.core.tokens import Tokens
 from photophone.generators.sampler import Sampler
 from photophone.layers.streaming import StreamMemory
-from photophone.pipelines.base import row_generators
 from photophone.pipelines.language_fronts import Made, PieceFront
-from photophone.pipelines.speech_fronts import Voice
+from photophone.pipelines.speech_pieces import PAUSE, Piece, Row, SpeechCall, count_of
 from photophone.pipelines.text_sound import TextSound, in_steps
-from photophone.pipelines.text_to_speech import PIECES_AT_ONCE, TextPiece, TextToSpeechPipeline
-from photophone.text.sparktts import VoiceAttributes
+from photophone.pipelines.text_to_speech import PIECES_AT_ONCE, GivenVoice, TextToSpeechPipeline
+from photophone.text.lexicon import Pronunciations
 
 MOST_AT_ONCE = 16
 """Sentences of a round."""
@@ -42,20 +41,35 @@ class Utterance:
     """A text that is being spoken.
 
     Attributes:
+        call: what is asked for.
         pieces: sentences that wait.
-        sampler: of all of them.
         sound: decodes their tokens, within ``memory``; None where pieces become sound on their own.
         memory: of the codec.
         is_streamed: chunks come while a sentence is made; else when it is complete.
-        faults: what went wrong so far, in words.
+        tokens: how many became sound.
     """
 
-    pieces: deque[TextPiece]
-    sampler: Sampler
+    call: SpeechCall
+    pieces: deque[Piece]
     sound: TextSound | None
     memory: StreamMemory | None
     is_streamed: bool
-    faults: list[str]
+    tokens: int = 0
+
+    @property
+    def row(self) -> Row:
+        """What its sentences share: their times and faults."""
+        return self.call.rows[0][0].row
+
+    @property
+    def faults(self) -> list[str]:
+        """What went wrong so far, in words."""
+        return self.row.faults
+
+    @property
+    def sampler(self) -> Sampler:
+        """Of all its sentences."""
+        return self.call.sampler
 
     @property
     def is_done(self) -> bool:
@@ -68,7 +82,7 @@ class _Row:
     """A sentence of a round: its tokens so far (1, n, ...) in parts, and how many parts became sound."""
 
     utterance: Utterance
-    piece: TextPiece
+    piece: Piece
     made: list[Tensor]
     spoken: int = 0
 
@@ -87,13 +101,14 @@ class SpeechRounds:
         self.active: list[Utterance] = []
 
     @torch.no_grad()
-    def join(self, text: str, *, generator: torch.Generator, voice: Voice | VoiceAttributes | str | None = None,
-             instruction: str | None = None, speed: float = 1.0, pause: float = 0.15, is_streamed: bool = False,
+    def join(self, text: str, *, generator: torch.Generator, is_streamed: bool = False, speed: float = 1.0,
+             pause: float = 0.15, voice: GivenVoice = None, instruction: str | None = None,
+             normalize: bool | None = None, pronounce: Pronunciations | None = None, markup: bool | None = None,
              **options: Any) -> Utterance:
         """Take in a text; the next rounds speak it.
 
         Args:
-            text, generator, voice, instruction, speed, pause, options: see
+            text, generator, speed, pause, voice, instruction, normalize, pronounce, markup, options: see
                 :meth:`photophone.TextToSpeechPipeline.stream`.
             is_streamed: give chunks while a sentence is made.
 
@@ -101,18 +116,14 @@ class SpeechRounds:
             ValueError: what :meth:`photophone.TextToSpeechPipeline.stream` refuses.
         """
         pipeline = self.pipeline
-        front = pipeline.front
-        front.check(text)
-        spoken = pipeline.read_voice(voice, instruction, front)
-        sampler = pipeline.sampler(speed, pause, **options)
-        (own,), _ = row_generators(generator, 1)
-        pieces = deque(pipeline.pieces_of(front, text, own, pause, spoken))
+        call = pipeline.call_of([text], generator, voice, instruction, normalize, pronounce, markup, speed, pause,
+                                **options)
         sound = memory = None
-        if not isinstance(front, PieceFront):
+        if not isinstance(pipeline.front, PieceFront):
             memory = StreamMemory(pipeline.codec, 1)
             with memory.resume():
-                sound = TextSound(pipeline, spoken)
-        utterance = Utterance(pieces, sampler, sound, memory, is_streamed, pieces[0].row.faults)
+                sound = TextSound(pipeline, call)
+        utterance = Utterance(call, deque(call.rows[0]), sound, memory, is_streamed)
         self.active.append(utterance)
         return utterance
 
@@ -132,6 +143,9 @@ class SpeechRounds:
         for utterance, audio in parts:
             if len(audio):
                 yield utterance, audio.float().cpu().numpy()
+        for utterance in {id(row.utterance): row.utterance for row in rows}.values():
+            if utterance.is_done:
+                utterance.row.close()
         self.active = [utterance for utterance in self.active if not utterance.is_done]
 
     def _next(self) -> list[_Row]:
@@ -153,7 +167,7 @@ class SpeechRounds:
     def _decoded(self, rows: list[_Row]) -> Iterator[tuple[Utterance, Tensor]]:
         """Speech of sentences whose tokens the codec decodes, those of one text in order."""
         pipeline = self.pipeline
-        condition = pipeline.front.condition([row.piece.request for row in rows])
+        condition = pipeline.condition_of([row.piece for row in rows], rows[0].utterance.sampler)
         options = {"noise": SeededNoise.from_seeds([row.piece.seed for row in rows], pipeline.speech_generator.device),
                    "sampler": rows[0].utterance.sampler}
         live = [row for index, row in enumerate(rows) if row.utterance.is_streamed and (
@@ -169,35 +183,42 @@ class SpeechRounds:
                     for row in live:
                         yield from self._speak(row)
         for index, row in enumerate(rows):
-            yield from self._speak(row)
+            yield from self._speak(row, is_complete=True)
             pipeline.end_piece(row.piece, condition, index, row.made)
-            if row.piece.pause:
-                row.made.append(pipeline.silence(row.piece.pause))
-                yield from self._speak(row)
 
-    def _speak(self, row: _Row) -> Iterator[tuple[Utterance, Tensor]]:
-        """What of a sentence is not sound yet."""
+    def _speak(self, row: _Row, is_complete: bool = False) -> Iterator[tuple[Utterance, Tensor]]:
+        """What of a sentence is not sound yet, and the silence in front of it and, if it is complete, behind it."""
+        utterance, piece, parts = row.utterance, row.piece, []
         new = row.made[row.spoken:]
-        if not new:
-            return
-        opened = None if row.spoken else row.piece.part
-        row.spoken = len(row.made)
-        values = torch.cat(new, dim=1 if new[0].is_floating_point() else -1)
-        for part, first in in_steps([(values, opened)]):
-            with row.utterance.memory.resume():
-                audio = row.utterance.sound(part, first)
-            yield row.utterance, audio
+        if new:
+            if piece.before and not row.spoken:
+                parts.append((self.pipeline.silence(piece.before), PAUSE))
+            parts.append((torch.cat(new, dim=1 if new[0].is_floating_point() else -1), None if row.spoken else piece))
+            row.spoken = len(row.made)
+        if is_complete and piece.pause:
+            parts.append((self.pipeline.silence(piece.pause), PAUSE))
+        for values, opened in parts:
+            if isinstance(opened, Piece):
+                opened.begin(utterance.tokens, *self.pipeline.clock)
+            utterance.tokens += count_of(values)
+            for part, first in in_steps([(values, opened)]):
+                with utterance.memory.resume():
+                    audio = utterance.sound(part, first)
+                yield utterance, audio
+        if is_complete and piece is utterance.call.rows[0][-1]:
+            yield utterance, utterance.sound.finish()
 
     def _sounds(self, rows: list[_Row]) -> Iterator[tuple[Utterance, Tensor]]:
         """Speech of sentences that become sound on their own."""
-        front, hop = self.pipeline.front, self.pipeline.codec.hop_length
+        front = self.pipeline.front
         requests, seeds = [row.piece.request for row in rows], [row.piece.seed for row in rows]
         made = [Made(row.utterance.faults) for row in rows]
         written = front.write(requests, seeds, rows[0].utterance.sampler, made)
         for row, request, seed, one, own in zip(rows, requests, seeds, written, made):
-            yield row.utterance, front.sound_of(request, one, seed, own)
+            parts = iter([front.sound_of(request, one, seed, own)])
+            for audio in self.pipeline.around(row.piece, parts, row.utterance.call):
+                yield row.utterance, audio
             row.piece.row.voice = own.voice or row.piece.row.voice
-            yield row.utterance, torch.zeros(row.piece.pause * hop)
 
 
 def _keep(rows: list[_Row], tokens: Tokens) -> None:

@@ -11,17 +11,11 @@ from photophone.generators.base import Generator
 from photophone.generators.conditions import CaptionFeatures, CaptionIds, CaptionStates
 from photophone.loading.registry import class_named
 from photophone.pipelines.base import GeneratorInput, StepCallback
+from photophone.pipelines.captions import caption_sizes, read_captions
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
 from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import check_characters, encode_captions, normalize_caption, shorten
-from photophone.text.clip import caption_ids, tower_states
-from photophone.text.features import (
-    LANGUAGE_MODELS,
-    encode_features,
-    encode_with_language_model,
-    load_text_encoder,
-    load_vocabulary,
-)
+from photophone.text.features import LANGUAGE_MODELS, load_text_encoder, load_vocabulary
 from photophone.tokenizers.base import ImageTokenizer
 
 if TYPE_CHECKING:
@@ -30,7 +24,7 @@ if TYPE_CHECKING:
 
 class TextToImagePipeline(ImagePipeline):
     """Captions to images: our own small models, LlamaGen and NAR with flan-t5, MaskGen with CLIP, HART with Qwen2-VL,
-    BitDance with Qwen3 inside.
+    BitDance with Qwen3 and ARRA with Chameleon inside.
 
     Args:
         text_tokenizer: caption vocabulary; the one of the text encoder where there is one.
@@ -42,7 +36,7 @@ class TextToImagePipeline(ImagePipeline):
     """
 
     _optional_components = ["text_encoder"]
-    reads_captions = True
+    OTHERS = ("text_encoder", "text_tokenizer")
 
     def __init__(self, text_tokenizer: CaptionTokenizer | PreTrainedTokenizerBase, token_generator: Generator,
                  image_tokenizer: ImageTokenizer, text_encoder: PreTrainedModel | None = None,
@@ -63,10 +57,10 @@ class TextToImagePipeline(ImagePipeline):
         return ["photophone", "CaptionTokenizer"] if generic and captions else named
 
     @classmethod
-    def load_text_parts(cls, source: str | None, hub: dict[str, Any], vocabulary: str | None = None) -> dict[str, Any]:
-        if source is None and vocabulary is not None:
-            return {"text_tokenizer": load_vocabulary(vocabulary, **{**hub, "revision": None})}
-        tokenizer, encoder = load_text_encoder(source, **{**hub, "revision": None})  # of the image model, not of this
+    def load_other_parts(cls, sources: dict[str, Any], hub: dict[str, Any]) -> dict[str, Any]:
+        if sources["text_encoder"] is None and sources["text_tokenizer"] is not None:
+            return {"text_tokenizer": load_vocabulary(sources["text_tokenizer"], **hub)}
+        tokenizer, encoder = load_text_encoder(sources["text_encoder"], **hub)
         return {"text_tokenizer": tokenizer, "text_encoder": encoder}
 
     @torch.no_grad()
@@ -136,13 +130,11 @@ class TextToImagePipeline(ImagePipeline):
         if kind is None:
             return CaptionIds(*encode_captions(tokenizer, prompts))
         config = self.token_generator.config
-        if kind in LANGUAGE_MODELS:
-            return CaptionFeatures(*encode_with_language_model(tokenizer, encoder, prompts, config.context_length,
-                                                               system_prompt))
-        if self.token_generator.Condition is CaptionStates:
-            made = tower_states(encoder, caption_ids(tokenizer, [*prompts, ""], config.text_length))
-            return CaptionStates(made.states[:-1], made.pooled[:-1], made.states[-1], made.pooled[-1], made.final[:-1])
-        return CaptionFeatures(*encode_features(tokenizer, encoder, prompts, config.caption_length))
+        (name,) = (name for name in caption_sizes(encoder, 0) if name.endswith("length"))
+        if name not in config:
+            raise ValueError(f"{type(self.token_generator).__name__} does not read captions of a text encoder of the "
+                             f"kind {kind}")
+        return read_captions(tokenizer, encoder, prompts, config[name], system_prompt)
 
 
 def check_prompt(text: str) -> None:

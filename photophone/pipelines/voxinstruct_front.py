@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,6 +154,10 @@ class VoxInstructSpeech(PieceFront):
         """Sentences of a text; one with quotation marks stays whole: it may be an instruction."""
         return super().pieces(text) if quoted_words(text) is None else [WrittenPiece(text, "paragraph")]
 
+    def spoken_words(self, text: str) -> str:
+        """Those between quotation marks, where there are any."""
+        return quoted_words(text) or text
+
     def whole_voice(self, voice: Voice | VoiceAttributes | None, instruction: str | None) -> VoxInstructVoice:
         if instruction is not None:
             check_words(instruction)
@@ -231,7 +234,7 @@ class VoxInstructSpeech(PieceFront):
             whole = WrittenSpeech(**vars(condition), ids=torch.cat([head, ids[None]], dim=1))
             codes = self.books.generate(whole, noise=noise).values[0, :, known:]
         made.faults += token_faults(request.piece.text, codes[0], rate=self.codec.frame_rate,
-                                    least=LEAST_CODES * size, most=math.inf)
+                                    least=LEAST_CODES * size)
         return units, codes
 
     def sound_of(self, request: Request, written: tuple[Tensor, Tensor], seed: int, made: Made) -> Tensor:

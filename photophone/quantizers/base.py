@@ -45,6 +45,11 @@ class Quantizer(nn.Module, ABC):
     decodes_fewer = False
     bypassed = False
 
+    @property
+    def has_codes(self) -> bool:
+        """Whether inputs are compared with codes, also where tokens are continuous."""
+        return self.codebook_size is not None
+
     def __init__(self, dim: int, *, token_dim: int | None = None, codebook_size: int | None = None,
                  num_codebooks: int = 1) -> None:
         super().__init__()

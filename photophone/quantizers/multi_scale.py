@@ -232,6 +232,14 @@ class HybridMultiScaleVQ(Quantizer):
         """L, tokens of all scales."""
         return self.codes.num_indices
 
+    @property
+    def has_codes(self) -> bool:
+        return True
+
+    def decode_codes(self, tokens: Tensor) -> Tensor:
+        """Values float32 (B, N, D) of the codes alone of tokens (B, L, D), without what they leave over."""
+        return self.codes.decode(self.indices(tokens))
+
     def indices(self, tokens: Tensor) -> Tensor:
         """The nearest codes Long (B, L) of tokens (B, L, D): those that :meth:`encode` found."""
         codebook, cosine = self.codes.codebook, self.codes.cosine

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NEW_WORD, MAIN_SPEAKER, END, PADDING = 0, 1, 2, 3
 """Text ids: a word begins, the main speaker begins, all is said, nothing is said."""
+SPEAKERS = (MAIN_SPEAKER, 2)
+"""Ids of the two who speak in turns: of text to speech, where nothing says that all is said."""
 BREAK = re.compile(r'<break\s+time="(\d+(?:\.\d*)?)s"\s*/?>')
 GAP = re.compile(rf"{BREAK.pattern}|\s+")
 MOST_IDS = 100
@@ -57,32 +59,47 @@ def check_script(text: str) -> None:
 
 
 def script_words(tokenizer: PreTrainedTokenizerBase, text: str, frame_rate: float, *, padding_between: int = 1,
-                 speakers: bool = True) -> list[ScriptWord]:
-    """The words of a text, one turn of the main speaker.
+                 speakers: bool = True, turns: bool = False) -> list[ScriptWord]:
+    """The words of a text.
 
     Args:
         tokenizer: of the model.
         text: ``<break time="0.5s"/>`` in it is a pause.
         frame_rate: frames a second.
         padding_between: frames that are forced between words, beside those of a word's ids; 0: none are forced.
-        speakers: the model knows several: the first word says which one speaks.
+        speakers: the model knows several: where another one begins, the first word says which.
+        turns: two speak in turns, a line each; blank lines count as nothing. Otherwise all is said by the main speaker.
 
     Raises:
         ValueError: see :func:`check_script`.
     """
     check_script(text)
+    lines = [line for line in text.splitlines() if line.strip()] if turns else [text]
     words: list[ScriptWord] = []
-    turned = not speakers
-    text, place = text.translate(CHARACTERS), 0
-    while place < len(text):
-        gap = GAP.search(text, place)
-        end, behind = (len(text), len(text)) if gap is None else gap.span()
+    last = None
+    for number, line in enumerate(lines):
+        speaker = SPEAKERS[number % 2]
+        begins = speaker if speakers and speaker != last else None
+        made = _line_words(tokenizer, line, frame_rate, padding_between, begins)
+        last = speaker if any(word.ids for word in made) else last
+        words += made
+    return words
+
+
+def _line_words(tokenizer: PreTrainedTokenizerBase, line: str, frame_rate: float, padding_between: int,
+                speaker: int | None) -> list[ScriptWord]:
+    """The words of a line, the first with the id of who speaks, if there is one."""
+    words: list[ScriptWord] = []
+    line, place = line.translate(CHARACTERS), 0
+    while place < len(line):
+        gap = GAP.search(line, place)
+        end, behind = (len(line), len(line)) if gap is None else gap.span()
         if end > place:
-            ids = list(tokenizer(text[place:end], add_special_tokens=False)["input_ids"])
-            if not turned:
-                ids, turned = [MAIN_SPEAKER, *ids], True
+            ids = list(tokenizer(line[place:end], add_special_tokens=False)["input_ids"])
+            if speaker is not None:
+                ids, speaker = [speaker, *ids], None
             padding = max(0, padding_between + len(ids) - 1) if padding_between > 0 else 0
-            words.append(ScriptWord(tuple(ids), text[place:end], padding))
+            words.append(ScriptWord(tuple(ids), line[place:end], padding))
         if gap is not None and gap[1] is not None:
             words.append(ScriptWord((), "", round(float(gap[1]) * frame_rate)))
         place = behind

@@ -58,6 +58,14 @@ def load_vocabulary(source: str | Path, **hub: Any) -> PreTrainedTokenizerBase:
         raise ValueError(f"the vocabulary {source} cannot be loaded: {reason}") from error
 
 
+def first_words(tokenizer: PreTrainedTokenizerBase, caption: str, length: int) -> str:
+    """The first words of a caption, as many as fit into so many tokens; at least one."""
+    words = caption.split()
+    while len(words) > 1 and len(tokenizer(" ".join(words).lower())["input_ids"]) > length:
+        words.pop()
+    return " ".join(words)
+
+
 @torch.no_grad()
 def encode_features(tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel, captions: list[str],
                     length: int) -> tuple[Tensor, Tensor]:

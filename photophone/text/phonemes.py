@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 import re
 import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -46,11 +48,41 @@ def phonemize(sentence: str) -> str:
     return "".join(symbol for symbol in phonemes if symbol in _IDS and symbol != PAUSE).strip()
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A word, or what stands between words, and how it is said.
+
+    Attributes:
+        text: as it stands.
+        phonemes: in the alphabet :data:`SYMBOLS`; of punctuation the mark itself, or nothing.
+        space: white space follows.
+    """
+
+    text: str
+    phonemes: str
+    space: bool
+
+
 def pronounce(words: str) -> str:
     """The phonemes of words as they stand: nothing is rewritten, homographs are told by :mod:`.homographs`.
 
     Args:
         words: a sentence of :func:`photophone.text.written_forms.rewrite`; an A before U+2060 is the letter.
+    """
+    return join_readings(read_words(words))
+
+
+def join_readings(readings: Iterable[Reading]) -> str:
+    """The phonemes of a sentence."""
+    return "".join(reading.phonemes + (" " if reading.space else "") for reading in readings).strip()
+
+
+def read_words(words: str, known: Mapping[str, str] | None = None) -> list[Reading]:
+    """How each word of a sentence is said; see :func:`pronounce`.
+
+    Args:
+        words: the sentence.
+        known: phonemes of words that the reader need not read.
     """
     with _LOCK:
         reader = _reader()
@@ -58,10 +90,12 @@ def pronounce(words: str) -> str:
         for token in tokens:
             if token.text.startswith("A\u2060"):
                 token.phonemes = "ˈA" + ("z" if token.text.endswith("s") else "")
+            elif known and token.text in known:
+                token.phonemes = known[token.text]
         correct(tokens, has_readings)
         said = reader.phonemize_tokens(tokens)
-    phonemes = "".join((token.phonemes or "") + (" " if token.whitespace else "") for token in said)
-    return "".join(symbol for symbol in phonemes if symbol in _IDS and symbol != PAUSE).strip()
+    return [Reading(token.text, "".join(symbol for symbol in token.phonemes or "" if symbol in _IDS
+                                        and symbol != PAUSE), bool(token.whitespace)) for token in said]
 
 
 def is_word(word: str) -> bool:

@@ -14,7 +14,11 @@ from photophone.text.captions import check_characters, shorten
 from photophone.text.forms.characters import plain_characters
 from photophone.text.forms.tables import GREEK
 from photophone.text.forms.words import STARTERS
-from photophone.text.phonemes import encode_phonemes, pronounce
+from photophone.text.lexicon import Lexicon
+from photophone.text.marked_text import MarkedText, mark_script, mark_words
+from photophone.text.phonemes import Reading, encode_phonemes, join_readings, read_words
+from photophone.text.script import Directed, Manner, Script, Stop, direct
+from photophone.text.spoken_words import NO_SOUND, PlacedWord, place_words
 from photophone.text.written_forms import read_written
 
 MAX_PIECE_PHONEMES = 120
@@ -23,6 +27,7 @@ MAX_PIECE_PHONEMES = 120
 _LETTERS = ("Lu", "Ll", "Lt", "Lo")
 _KNOWN = ("LATIN", "SUPERSCRIPT", "SUBSCRIPT", "MASCULINE", "FEMININE", "MICRO", "DIGIT", "FULLWIDTH")
 _END = re.compile(r"[.!?]+(?=\s+\S)")
+_PUNCTUATION = " ,.;:!?\"'-"
 _CONJUNCTION = re.compile(r" (?=(?:and|but|or|because|which|who|that|when|while|where|if|so|then|with|for|to|of|in|on)"
                           r"\b)")
 
@@ -35,11 +40,13 @@ class SpeechPiece:
         text: the words as they are read.
         phonemes: in the alphabet of :mod:`photophone.text.phonemes`, 1 to MAX_PIECE_PHONEMES of them.
         ends: what ends with this piece: "clause", "sentence" or "paragraph".
+        words: where the words stand in the phonemes.
     """
 
     text: str
     phonemes: str
     ends: str
+    words: tuple[PlacedWord, ...] = ()
 
 
 def check_text(text: str) -> None:
@@ -133,29 +140,80 @@ def speech_pieces(text: str, limit: int = MAX_PIECE_PHONEMES) -> Iterator[Speech
 
 
 def _speech_pieces(text: str, limit: int) -> Iterator[SpeechPiece]:
-    spoken = False
-    for sentence, ends in split_sentences(read_written(text).text):
-        pieces = list(_sentence_pieces(sentence, limit))
-        for index, (part, phonemes) in enumerate(pieces):
-            spoken = True
-            yield SpeechPiece(part, phonemes, ends if index == len(pieces) - 1 else "clause")
+    for item in direct(marked_pieces(MarkedText(text), limit)):
+        yield item.piece
+
+
+def script_pieces(script: Script, lexicon: Lexicon, limit: int = MAX_PIECE_PHONEMES) -> list[Directed]:
+    """What is spoken of a script, piece by piece.
+
+    Args:
+        script: of a text that :func:`check_text` accepts.
+        lexicon: pronunciations of words, both as they are written and as they are read.
+        limit: phonemes of a piece.
+
+    Raises:
+        ValueError: nothing can be read; or see :func:`photophone.text.marked_text.mark_script`.
+    """
+    return list(direct(marked_pieces(mark_script(script, lexicon), limit, lexicon)))
+
+
+def marked_pieces(marked: MarkedText, limit: int, lexicon: Lexicon | None = None) -> Iterator[Directed | Stop]:
+    """Pieces of a marked text and the stops between them, made as they are asked for.
+
+    Raises:
+        ValueError: nothing in the text can be read.
+    """
+    spoken, manner = False, Manner()
+    words = read_written(marked.text).text
+    if lexicon is not None:
+        words = mark_words(marked, words, lexicon)
+    for sentence, ends in split_sentences(words):
+        for part in marked.parts(sentence):
+            if isinstance(part, Manner):
+                manner = part
+            elif isinstance(part, Stop):
+                yield part
+            else:
+                for piece in _sentence_pieces(part, limit, marked):
+                    spoken = True
+                    yield Directed(piece, manner)
+        yield Stop(ends)
     if not spoken:
-        raise ValueError(f"nothing in the text {shorten(text, 30)!r} can be read; give words to say")
+        raise ValueError(f"nothing in the text {shorten(marked.restore(marked.text), 30)!r} can be read; give words to "
+                         "say")
 
 
-def _sentence_pieces(sentence: str, limit: int) -> Iterator[tuple[str, str]]:
-    """(words, phonemes) of a sentence, each of at most ``limit`` phonemes."""
+def _sentence_pieces(sentence: str, limit: int, marked: MarkedText) -> Iterator[SpeechPiece]:
+    """A sentence in pieces of at most ``limit`` phonemes, each of which ends a clause."""
     if len(sentence) <= 2 * limit or " " not in sentence:  # else it cannot fit: do not read all of it only to see that
-        phonemes = tidy_phonemes(pronounce(sentence))
+        readings = read_words(marked.apart(sentence), marked.phonemes)
+        phonemes = tidy_phonemes(join_readings(readings))
         if len(phonemes) <= limit:
             if any(map(str.isalpha, phonemes)):
-                yield sentence, phonemes
+                yield SpeechPiece(marked.restore(sentence), phonemes, "clause",
+                                  place_words(_counted(readings, marked), phonemes))
             return
         if " " not in sentence:  # one word, such as a long number
-            yield from ((sentence, part) for part in _cut_phonemes(phonemes, limit))
+            words, skipped = _counted(readings, marked), 0
+            for part in _cut_phonemes(phonemes, limit):
+                yield SpeechPiece(marked.restore(sentence), part, "clause", place_words(words, part, skipped))
+                skipped += sum(symbol not in NO_SOUND for symbol in part)
             return
     for part in _halves(sentence):
-        yield from _sentence_pieces(part, limit)
+        yield from _sentence_pieces(part, limit, marked)
+
+
+def _counted(readings: list[Reading], marked: MarkedText) -> list[tuple[str, int]]:
+    """Words as they are written, without punctuation at their ends, with the number of their sounds."""
+    words: list[tuple[str, int]] = []
+    text, sounds = "", 0
+    for reading in readings:
+        text, sounds = text + reading.text, sounds + sum(symbol not in NO_SOUND for symbol in reading.phonemes)
+        if reading.space or reading is readings[-1]:
+            words.append((marked.restore(text).replace("\u2060", "").strip(_PUNCTUATION), sounds))
+            text, sounds = "", 0
+    return words
 
 
 def _halves(sentence: str) -> tuple[str, str]:
@@ -212,6 +270,10 @@ class PhonemeFront:
     def pieces(self, text: str) -> list[SpeechPiece]:
         """All pieces of a text; see :func:`speech_pieces`."""
         return list(speech_pieces(text))
+
+    def script_pieces(self, script: Script, lexicon: Lexicon) -> list[Directed]:
+        """All pieces of a script; see :func:`script_pieces`."""
+        return script_pieces(script, lexicon)
 
     def ids(self, piece: SpeechPiece) -> Tensor:
         """Ids Long (L,) of a piece."""

@@ -28,10 +28,14 @@ class WrittenPiece:
     Attributes:
         text: its words.
         ends: what ends with this piece: "clause", "sentence" or "paragraph".
+        style: words in front of it that say how to speak and are not said.
+        begins: it is the first of its text.
     """
 
     text: str
     ends: str
+    style: str = ""
+    begins: bool = True
 
 
 def voxcpm_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -13,6 +13,7 @@ from photophone.core.noise import Noise
 from photophone.core.threads import fitting_threads
 from photophone.core.token_model import Reconstruction
 from photophone.core.tokens import Tokens
+from photophone.data.image_reading import ImageReading
 from photophone.quantizers.model import QuantizedModel
 
 
@@ -33,6 +34,9 @@ class ImageTokenizer(QuantizedModel):
     reads_captions: ClassVar[bool] = False
     """True where the model compares images with captions: it has ``caption_length`` and :meth:`match_captions`."""
 
+    reading: ClassVar[ImageReading] = ImageReading()
+    """How pictures become the images that :meth:`encode` takes."""
+
     @property
     def image_size(self) -> int:
         """Height and width of the images, in pixels."""
@@ -47,6 +51,12 @@ class ImageTokenizer(QuantizedModel):
     def fixed_length(self) -> int:
         """:attr:`num_tokens`."""
         return self.num_tokens
+
+    @property
+    def token_counts(self) -> tuple[int, ...]:
+        """Numbers of tokens that an image can have, rising; one where that is fixed, else :meth:`encode` takes it as
+        ``num_tokens``."""
+        return (self.num_tokens,)
 
     @torch.no_grad()
     def encode(self, images: Tensor, noise: Noise | None = None, **options: Any) -> Tokens:

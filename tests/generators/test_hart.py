@@ -8,7 +8,7 @@ from tiny import build, shake
 
 from photophone import SeededNoise
 from photophone.core.noise import GlobalNoise
-from photophone.generators.hart import sampling
+from photophone.decoding import next_scale
 from photophone.generators.hart.model import HART
 from photophone.kernels.sampling import draw
 from photophone.loading.registry import find
@@ -40,7 +40,7 @@ def test_the_sampler_agrees_with_one_pass(kind):
         seen.append(logits)
         return draw(logits, *arguments, **options)
 
-    with mock.patch.object(sampling, "draw", recording):
+    with mock.patch.object(next_scale, "draw", recording):
         tokens = model.generate(condition, noise=SeededNoise.from_seeds([1, 2, 3]), sampler=sampler)
     codes = model.quantizer.indices(tokens.values)
     assert torch.equal(torch.nn.functional.embedding(codes, model.quantizer.codes.codebook), tokens.values)

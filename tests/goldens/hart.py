@@ -13,8 +13,8 @@ from torch import Tensor
 
 from photophone.core.noise import ReplayNoise
 from photophone.core.tokens import Tokens
+from photophone.decoding import next_scale
 from photophone.generators.conditions import CaptionFeatures
-from photophone.generators.hart import sampling
 from photophone.generators.hart.keys import convert_config
 from photophone.generators.hart.model import HART, LEAST_MASK_RATIO, MASK_RATIO_STD
 from photophone.generators.hart.positions import cell_angles, cell_places, rotation
@@ -108,7 +108,7 @@ def head_loop(golden: Golden):
     noise = mar.replay_head(golden, "head_sample", len(hidden) // 2)
     drawn = head.sample(hidden[:, None], noise=noise, guidance=1 + HEAD_GUIDANCE)[:, 0]
     # the second half of the official sampler is thrown away by its caller: own noise, the same predicted start
-    return {"out_head_sample_cfg": sampling.RESIDUAL_SCALE * torch.cat([drawn, unused_half(golden, head)])}
+    return {"out_head_sample_cfg": next_scale.RESIDUAL_SCALE * torch.cat([drawn, unused_half(golden, head)])}
 
 
 def unused_half(golden: Golden, head) -> Tensor:
@@ -178,7 +178,7 @@ def generated(golden: Golden, name: str, rows: int | None = None, **options) -> 
         return codes[-1]
 
     noise = replay(golden, f"gen_{name}", len(condition), model.config.num_codes)
-    with mock.patch.object(sampling, "draw", recording):
+    with mock.patch.object(next_scale, "draw", recording):
         tokens = model.generate(condition, noise=noise, sampler=model.Sampler(**options))
     image = load_tokenizer(golden).decode(Tokens(tokens.values))
     return {f"mid_gen_{name}_logits_s1": logits[1][:, :2], f"mid_gen_{name}_logits_last": logits[-1][:, :2],

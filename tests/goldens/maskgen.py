@@ -26,31 +26,14 @@ PROGRESS = (0, 0.2, 0.5, 0.9, 1)
 """Of the recorded shares of masked tokens."""
 
 
-def shared_config(model: dict) -> dict:
-    """Our arguments of both generators of the official ``model`` settings."""
-    own, vq = model["maskgen"], model["vq_model"]
-    return {"num_tokens": vq["num_latent_tokens"], "width": own["decoder_embed_dim"], "depth": own["decoder_depth"],
-            "num_heads": own["decoder_num_heads"], "text_dim": vq.get("text_embed_dim", 768),
-            "aesthetic_dim": own["micro_condition_embed_dim"] if own["micro_condition"] else None,
-            "condition_drop": own["text_drop_prob"]}
-
-
 def load_vq(golden: Golden) -> MaskGenVQ:
-    model = golden.settings["maskgen_vq"]["model"]
-    own = model["maskgen"]
-    return golden.load(MaskGenVQ, "maskgen_vq", **shared_config(model), num_codes=model["vq_model"]["codebook_size"],
-                       text_length=length_of(golden), num_classes=own["condition_num_classes"],
-                       tied=own.get("weight_tying", True), mask_schedule=own.get("mask_schedule_strategy", "arccos"))
+    settings = MaskGenVQ.convert_config(golden.settings["maskgen_vq"])
+    return golden.load(MaskGenVQ, "maskgen_vq", **{**settings, "text_length": length_of(golden)})
 
 
 def load_kl(golden: Golden, **config) -> MaskGenKL:
-    settings = golden.settings["maskgen_kl"]
-    model, losses = settings["model"], settings["losses"]
-    return golden.load(MaskGenKL, "maskgen_kl", **{
-        **shared_config(model), "token_dim": model["vq_model"]["token_size"], "text_length": length_of(golden),
-        "head_width": losses["diffloss_w"], "head_depth": losses["diffloss_d"],
-        "respacing": losses.get("num_sampling_steps", "100"), "scaling": model["vq_model"]["scale_factor"],
-        "diffusion_batch_mul": model["maskgen"].get("diffusion_batch_mul", 4), **config})
+    settings = MaskGenKL.convert_config(golden.settings["maskgen_kl"])
+    return golden.load(MaskGenKL, "maskgen_kl", **{**settings, "text_length": length_of(golden), **config})
 
 
 def length_of(golden: Golden) -> int:

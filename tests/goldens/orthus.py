@@ -27,7 +27,7 @@ def load(golden: Golden) -> Orthus:
     return golden.load(
         Orthus, num_tokens=ids["n_tokens"], token_dim=ids["latent_dim"], num_codes=ids["n_codes"],
         first_code=ids["code0"], vocab_size=given["vocab_size"], image_id=ids["image_token"], image_start=ids["boi"],
-        image_end=ids["eoi"], width=given["hidden_size"], depth=given["num_hidden_layers"],
+        image_end=ids["eoi"], turn_end=ids["sep"], width=given["hidden_size"], depth=given["num_hidden_layers"],
         num_heads=given["num_attention_heads"], num_kv_heads=given["num_key_value_heads"],
         hidden=given["intermediate_size"], head_width=head["diffloss_w"], head_depth=head["num_res_blocks"],
         batch_mul=head["diffusion_batch_mul"])

@@ -1,5 +1,7 @@
 """MaskGen, HART, ELM and TokenSet from tiny official files to pictures."""
 
+import json
+import shutil
 from pathlib import Path
 
 import elm
@@ -14,7 +16,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
 
-from photophone import ClassToImagePipeline, SeededNoise, TextToImagePipeline
+from photophone import ClassToImagePipeline, SeededNoise, TATiTok, TextToImagePipeline
+from photophone.loading.registry import load_original
+from photophone.pipelines.images import official_settings
 from photophone.text.clip import PAD, caption_ids, tower_of_open_clip, tower_states
 
 DATA = Path(__file__).parent / "data"
@@ -67,7 +71,7 @@ def maskgen_pipeline(folder, kind):
     state[key] = torch.randn(len(state[key]), width, generator=torch.Generator().manual_seed(0))
     ours = (maskgen.load_vq if kind == "vq" else maskgen.load_kl)(golden).config
     return TextToImagePipeline.from_original(
-        f"maskgen-{kind}-l", generator=DATA / "maskgen" / f"maskgen_{kind}.safetensors", tokenizer=state,
+        f"maskgen-{kind}-l", generator=load_file(DATA / "maskgen" / f"maskgen_{kind}.safetensors"), tokenizer=state,
         text_encoder=clip_folder(folder), tokenizer_config={**config, "text_dim": width},
         generator_config={key: value for key, value in ours.items() if not key.startswith("_")})
 
@@ -96,6 +100,32 @@ def test_maskgen_runs_from_its_files(kind, tmp_path):
         pipeline("a red circle in the blue sun")
     with pytest.raises(ValueError, match="language models, not for clip"):
         pipeline("a circle", system_prompt="the")
+
+
+@pytest.mark.parametrize("kind", ["vq", "kl"])
+def test_settings_stand_in_the_official_config(kind, tmp_path):
+    """A folder as the hub has it: config.json beside the weights; only the golden's short captions are no setting."""
+    golden = Golden(DATA / "maskgen")
+    ours = (maskgen.load_vq if kind == "vq" else maskgen.load_kl)(golden).config
+    (tmp_path / "config.json").write_text(json.dumps(golden.settings[f"maskgen_{kind}"]))
+    shutil.copy(DATA / "maskgen" / f"maskgen_{kind}.safetensors", tmp_path / "model.safetensors")
+    settings = official_settings(f"maskgen-{kind}-l", tmp_path)
+    assert {**settings, "text_length": 7} == {key: ours[key] for key in settings}
+    model = load_original(f"maskgen-{kind}-l", tmp_path / "model.safetensors", **{**settings, "text_length": 7})
+    assert model.config.width == 32
+
+
+@pytest.mark.parametrize("name", ["vq", "vae"])
+def test_a_tokenizer_reads_its_official_config(name):
+    golden = Golden(DATA / "tatitok")
+    official, wanted = golden.settings[f"tatitok_{name}"], tatitok.tokenizer_config(golden, f"tatitok_{name}")
+    settings = TATiTok.convert_config(official)
+    assert settings["encoder_size"] == [768, 12, 12] and settings["decoder_size"] == [1024, 24, 16]
+    assert {key: wanted[key] for key in settings if not key.endswith("coder_size")} == {
+        key: value for key, value in settings.items() if not key.endswith("coder_size")}
+    official = {**official, "model": {"vq_model": {**official["model"]["vq_model"], "vit_enc_model_size": "huge"}}}
+    with pytest.raises(ValueError, match="must be one of small, base, large, got 'huge'"):
+        TATiTok.convert_config(official)
 
 
 def test_captions_end_with_zeros_as_the_tower_was_trained(tmp_path):

@@ -33,6 +33,9 @@ TOKENIZERS = {
                {"l2": 0.0, "l1": 1.0, "perceptual": 0.5, "networks": PATCH, "adaptive": True,
                 "adversarial": {"weight": 0.5, "start": 16, "warmup": 4}}),
     "var-vq": ({**CONV, "token_width": 8, "num_codes": 32, "scales": [1, 2, 4]}, {"perceptual": 0.5}),
+    "hart-vq": ({**CONV, "token_width": 8, "num_codes": 32, "scales": [1, 2, 4]},
+                {"perceptual": 0.5, "quantize_from": 8}),
+    "bitdance": ({**CONV, "token_dim": 8, "num_codebooks": 2}, {"perceptual": 0.5}),
     "titok": ({**VIT, "num_codes": 32, "proxy_codes": None, "proxy_decoder": None, "scrambles_latents": False},
               {"adversarial": {"weight": 0.05, "start": 8}, "networks": {"discriminator": {
                   "width": 8, "layers": 2, "lecam": 0.001}}}),
@@ -55,6 +58,9 @@ GENERATORS = {
     "xar": ("kl-vae", {"width": 32, "encoder_depth": 1, "encoder_heads": 2, "decoder_depth": 1, "decoder_heads": 2},
             {"num_inference_steps": 3}),
     "var": ("var-vq", {"width": 32, "depth": 1, "num_heads": 2}, {"top_k": 8}),
+    "nar": ("llamagen-vq", {"width": 32, "depth": 1, "num_heads": 2, "hidden_multiple": 32}, {"top_k": 8}),
+    "bitdance": ("bitdance", {"width": 32, "depth": 1, "num_heads": 2, "class_tokens": 2, "step_side": 2,
+                              "head_width": 64, "head_depth": 1, "head_modulations": 1}, {"num_inference_steps": 4}),
     "titok-bert": ("titok", {"width": 32, "depth": 1, "num_heads": 2, "hidden": 64}, {"num_order_steps": 2}),
     "sit": ("softvq", {"width": 32, "depth": 1, "num_heads": 2}, {"num_inference_steps": 4}),
 }

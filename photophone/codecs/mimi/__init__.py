@@ -15,6 +15,8 @@ MIMI = {"kind": "codec", "target": "photophone.codecs.mimi.model:Mimi", "paper":
 ENTRIES = [
     ModelEntry("mimi-8", summary="24 kHz speech to 12.5 frames of 8 codes of 2,048 a second, streaming", **MIMI,
                parameters=79_308_609),
+    ModelEntry("mimi-16", summary="24 kHz speech to 12.5 frames of 16 codes of 2,048 a second, streaming",
+               config={"num_codebooks": 16}, **MIMI, parameters=79_308_609),
     ModelEntry("mimi-32", summary="24 kHz speech to 12.5 frames of 32 codes of 2,048 a second, streaming",
                config={"num_codebooks": 32}, **MIMI, parameters=79_308_609),
 ]

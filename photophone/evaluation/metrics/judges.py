@@ -28,6 +28,7 @@ from torchaudio.functional import melscale_fbanks
 from photophone.data.mixing import power
 from photophone.data.resampling import resample_audio
 from photophone.evaluation.metrics.audio import optional_module, word_error_rate
+from photophone.text.delayed_streams import TimedWord
 
 JUDGE_RATE = 16_000
 LEVEL_DBFS = -26.0
@@ -157,6 +158,17 @@ class Transcriber:
         segments, _ = self._model.transcribe(clip, language="en", beam_size=5, temperature=0.0,
                                              condition_on_previous_text=False, without_timestamps=True)
         return " ".join(segment.text.strip() for segment in segments)
+
+
+    def words(self, audio: np.ndarray, sample_rate: int) -> list[TimedWord]:
+        """The words of a clip with the times at which they are heard, in seconds, by the attention of the decoder."""
+        clip = prepare(audio, sample_rate)
+        if not can_be_judged(clip):
+            return []
+        segments, _ = self._model.transcribe(clip, language="en", beam_size=5, temperature=0.0,
+                                             condition_on_previous_text=False, word_timestamps=True)
+        return [TimedWord(word.word.strip(), word.start, word.end) for segment in segments
+                for word in segment.words or ()]
 
 
 class SpeakerEncoder(nn.Module):

@@ -50,8 +50,7 @@ def read_test_sentences(path: Path, split: str | None = "test", limit: int | Non
     Raises:
         ValueError: no such file, not UTF-8, or without sentences.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit must be at least 1, got {limit}")
+    spread_evenly([], limit)
     try:
         with check_source(path).open(encoding="utf-8", newline="") as file:
             if path.suffix == ".csv":
@@ -65,8 +64,20 @@ def read_test_sentences(path: Path, split: str | None = "test", limit: int | Non
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not sentences:
         raise ValueError(f"{path} has no sentences" + (f" of split {split!r}" if path.suffix == ".csv" else ""))
-    places = np.linspace(0, len(sentences) - 1, min(limit or len(sentences), len(sentences))).round().astype(int)
-    return [sentences[place] for place in places]
+    return spread_evenly(sentences, limit)
+
+
+def spread_evenly(sentences: list[str], limit: int | None) -> list[str]:
+    """At most so many of them, None for all.
+
+    Raises:
+        ValueError: a limit under 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {limit}")
+    if limit is None or limit >= len(sentences):
+        return sentences
+    return [sentences[place] for place in np.linspace(0, len(sentences) - 1, limit).round().astype(int)]
 
 
 def our_voice(pipeline: TextToSpeechPipeline, seed: int, **options) -> Speak:

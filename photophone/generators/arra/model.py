@@ -6,8 +6,10 @@ behaviour of the published models. Weights: Chameleon research licence. The code
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +18,11 @@ from torch import Tensor, nn
 from photophone.core.noise import Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, autoregress, collect
-from photophone.generators.base import Generator, LossOutput
+from photophone.decoding.memory import Memory
+from photophone.generators.base import LossOutput
 from photophone.generators.classes import example_codes
 from photophone.generators.conditions import CaptionIds
-from photophone.generators.prompts import check_prompts, example_prompts, null_prompts
+from photophone.generators.prompts import PromptGenerator, append_ids, prompt_rows
 from photophone.generators.sampler import (
     Sampler,
     guidance_option,
@@ -30,14 +33,20 @@ from photophone.generators.sampler import (
 from photophone.heads.base import is_guided
 from photophone.kernels.sampling import draw
 from photophone.layers.chameleon import Chameleon
-from photophone.layers.left_padding import attention_mask, positions
+from photophone.layers.left_padding import attention_mask, pad_left, positions
 from photophone.layers.llama_block import convert_llama_keys
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TURN_END = "<reserved08706>"
+"""The word behind a turn of the user in the vocabulary of Chameleon."""
 
 
 @dataclass(frozen=True)
 class ARRASampler(Sampler):
-    """Options of :class:`ARRA`."""
+    """Options of :class:`ARRA`. Published: guidance 4.0, and draws from 2,000 codes."""
 
     guidance_scale: float = guidance_option(3.0)
     temperature: float = temperature_option()
@@ -45,40 +54,57 @@ class ARRASampler(Sampler):
     top_p: float = top_p_option()
 
 
-class ARRA(OriginalCheckpoint, Generator):
+class ARRA(OriginalCheckpoint, PromptGenerator):
     """Prompts to codes Long (B, N) of an image, row by row.
 
     A prompt is :class:`photophone.CaptionIds` with all ids in front of the image, padded on the left; its null prompt
-    may be shorter.
+    may be shorter, or nothing.
 
     Args:
         num_tokens, num_codes: N and K of the tokenizer.
         first_code: id of the first code in the vocabulary.
         vocab_size: ids.
         image_start, image_end: ids around an image.
+        image_head: ids behind its start, which tell its size.
+        row_end: the id behind each row of codes; None: there is none.
         width, depth, num_heads, num_kv_heads, hidden, eps, rotary_base, norm_rows, post_norm: of the transformer, see
             :class:`photophone.layers.chameleon.Chameleon`; published weights of 7B have one row of norms.
         hidden_ids: ids whose logits the losses leave out, as Chameleon does with those of images.
         z_weight: of the squared log-normaliser in the loss.
+        feature_dim, align_depth: of :class:`AlignedARRA`: width F of the features, and blocks behind which states are
+            read.
+
+    Raises:
+        ValueError: ids or depths that do not fit, or rows of codes that make no square.
     """
 
-    Condition = CaptionIds
     Sampler = ARRASampler
+    BACKBONE = "backbone.blocks.0"
+    forms_prompts = True
+    aligned = False
     DROPPED_KEYS = ("model.vqmodel.*", "adaptor.*")  # the tokenizer, and layers of AlignedARRA
 
     def __init__(self, num_tokens: int = 1024, num_codes: int = 8192, first_code: int = 4, vocab_size: int = 65536,
-                 image_start: int = 8197, image_end: int = 8196, width: int = 4096, depth: int = 32,
-                 num_heads: int = 32, num_kv_heads: int | None = None, hidden: int = 11008, eps: float = 1e-5,
+                 image_start: int = 8197, image_end: int = 8196, image_head: Sequence[int] = (),
+                 row_end: int | None = None, width: int = 4096, depth: int = 32, num_heads: int = 32,
+                 num_kv_heads: int | None = None, hidden: int = 11008, eps: float = 1e-5,
                  rotary_base: float = 10_000.0, norm_rows: int | None = 1, post_norm: bool = False,
-                 z_weight: float = 1e-5,
-                 hidden_ids: Sequence[int] = ()) -> None:
+                 z_weight: float = 1e-5, hidden_ids: Sequence[int] = (), feature_dim: int = 512,
+                 align_depth: int = 1) -> None:
         super().__init__()
-        if first_code + num_codes > vocab_size or max(image_start, image_end) >= vocab_size:
+        if first_code + num_codes > vocab_size or max(image_start, image_end, row_end or 0, *image_head) >= vocab_size:
             raise ValueError(f"codes and ids of images must lie below vocab_size {vocab_size}")
+        self.side = math.isqrt(num_tokens)
+        if row_end is not None and self.side**2 != num_tokens:
+            raise ValueError(f"rows of codes make a square, got num_tokens {num_tokens}; leave row_end out")
+        if not 1 <= align_depth <= depth:
+            raise ValueError(f"align_depth must lie in 1..{depth}, got {align_depth}")
         self.text_embedding = nn.Embedding(vocab_size, width)
         self.backbone = Chameleon(width, num_heads, hidden, depth, eps, num_kv_heads=num_kv_heads,
                                   rotary_base=rotary_base, norm_rows=norm_rows, post_norm=post_norm)
         self.text_head = nn.Linear(width, vocab_size, bias=False)
+        if self.aligned:
+            self.adaptor = nn.Sequential(nn.Linear(width, feature_dim), nn.GELU(), nn.Linear(feature_dim, feature_dim))
         nn.init.normal_(self.text_embedding.weight, std=0.02)
 
     @staticmethod
@@ -116,12 +142,14 @@ class ARRA(OriginalCheckpoint, Generator):
 
     def sequence(self, tokens: Tokens, condition: CaptionIds) -> tuple[Tensor, Tensor]:
         """Ids Long (B, L) of prompts, images and their ends, and a mask, False for padding."""
-        config, rows = self.config, len(tokens)
-        start, end = (torch.full((rows, 1), name, device=tokens.values.device)
-                      for name in (config.image_start, config.image_end))
-        ids = torch.cat([condition.ids, start, tokens.values + config.first_code, end], dim=1)
-        behind = torch.ones_like(ids[:, condition.ids.shape[1]:], dtype=torch.bool)
-        return ids, torch.cat([condition.mask, behind], dim=1)
+        config = self.config
+        image = tokens.values + config.first_code
+        if config.row_end is not None:
+            ends = torch.full((len(image), self.side, 1), config.row_end, device=image.device)
+            image = torch.cat([image.unflatten(1, (self.side, self.side)), ends], dim=2).flatten(1)
+        ids, mask = append_ids(condition.ids, condition.mask, [config.image_start, *config.image_head])
+        ids, mask = torch.cat([ids, image], dim=1), torch.cat([mask, torch.ones_like(image, dtype=torch.bool)], dim=1)
+        return append_ids(ids, mask, [config.image_end])
 
     def loss(self, tokens: Tokens, condition: CaptionIds, *, noise: Noise | None = None) -> LossOutput:
         """Cross-entropy of the prompts' ids and of codes Long (B, N), and ``z_weight`` times "z"."""
@@ -135,38 +163,31 @@ class ARRA(OriginalCheckpoint, Generator):
     def _generate(self, condition: CaptionIds, *, noise: Noise, sampler: ARRASampler,
                   callback: Callback | None) -> Tokens:
         """Codes Long (B, N)."""
-        config, rows, guided = self.config, len(condition), is_guided(sampler.guidance_scale)
-        ids, mask = condition.ids, condition.mask
-        if guided:
-            null_ids, null_mask = null_prompts(condition)
-            ids, mask = torch.cat([ids, null_ids]), torch.cat([mask, null_mask])
-        start = torch.full((len(ids), 1), config.image_start, device=ids.device)
-        ids, mask = torch.cat([ids, start], dim=1), torch.cat([mask, torch.ones_like(start, dtype=torch.bool)], dim=1)
-        caches = self.backbone.caches(len(ids), ids.shape[1] + config.num_tokens)
+        config, guided = self.config, is_guided(sampler.guidance_scale)
+        ids, mask = append_ids(*prompt_rows(condition, guided), [config.image_start, *config.image_head])
+        memory = Memory(self.backbone, len(ids), ids.shape[1] + config.num_tokens + self.side)
 
         def step(index: int, previous: Tensor | None) -> Tensor:
-            nonlocal mask
             if previous is None:
-                x, places, seen = self.text_embedding(ids), positions(mask), attention_mask(mask)
+                states = memory(self.text_embedding(ids), mask)
             else:
-                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-                x = self.text_embedding(previous + config.first_code).repeat(len(ids) // rows, 1, 1)
-                places, seen = positions(mask)[:, -1:], mask[:, None, None]
-            logits = self.text_head(self.backbone.at(x, places, seen, caches)[:, -1:])
-            logits = logits[..., config.first_code:config.first_code + config.num_codes]
+                read = previous + config.first_code
+                if config.row_end is not None and index % self.side == 0:
+                    read = F.pad(read, (0, 1), value=config.row_end)
+                states = memory(self.text_embedding(read).repeat(len(ids) // len(condition), 1, 1))
+            logits = self.text_head(states[:, -1:])[..., config.first_code:config.first_code + config.num_codes]
             cond, uncond = logits.chunk(2) if guided else (logits, None)
             return draw(cond, uncond, sampler.guidance_scale, noise, temperature=sampler.temperature,
                         top_k=sampler.top_k, top_p=sampler.top_p)
 
         return Tokens(collect(autoregress(step, config.num_tokens, callback=callback))[0])
 
+    def encode_prompts(self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> CaptionIds:
+        """Prompts and the end of the user's turn, as ids padded on the left; the null prompt is nothing."""
+        rows = [torch.tensor(tokenizer(prompt + TURN_END)["input_ids"], dtype=torch.long) for prompt in prompts]
+        return CaptionIds(*pad_left(rows), rows[0][:0])
+
     # what callers need to know ------------------------------------------------------------------------------------
-
-    def check_condition(self, condition: CaptionIds) -> None:
-        check_prompts(condition, self.config.vocab_size)
-
-    def example_condition(self, rows: int, seed: int = 0) -> CaptionIds:
-        return example_prompts(rows, self.config.vocab_size, seed)
 
     def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
         return example_codes(rows, self.config.num_tokens, self.config.num_codes, seed)
@@ -176,25 +197,10 @@ class AlignedARRA(ARRA):
     """With the layers that guess features of the whole image from the states of its tokens.
 
     With ``z_weight`` 0 the official training leaves the alignment out; here it is what its caller adds.
-
-    Args:
-        feature_dim: width F of the features.
-        align_depth: blocks behind which states are read.
-        sizes: those of :class:`ARRA`.
     """
 
     DROPPED_KEYS = ("model.vqmodel.*",)  # the tokenizer
-
-    def __init__(self, feature_dim: int = 512, align_depth: int = 1, num_tokens: int = 1024, num_codes: int = 8192,
-                 first_code: int = 4, vocab_size: int = 65536, image_start: int = 8197, image_end: int = 8196,
-                 width: int = 4096, depth: int = 32, num_heads: int = 32, num_kv_heads: int | None = None,
-                 hidden: int = 11008, eps: float = 1e-5, rotary_base: float = 10_000.0, norm_rows: int | None = 1,
-                 post_norm: bool = False, z_weight: float = 1e-5, hidden_ids: Sequence[int] = ()) -> None:
-        super().__init__(num_tokens, num_codes, first_code, vocab_size, image_start, image_end, width, depth,
-                         num_heads, num_kv_heads, hidden, eps, rotary_base, norm_rows, post_norm, z_weight, hidden_ids)
-        if not 1 <= align_depth <= depth:
-            raise ValueError(f"align_depth must lie in 1..{depth}, got {align_depth}")
-        self.adaptor = nn.Sequential(nn.Linear(width, feature_dim), nn.GELU(), nn.Linear(feature_dim, feature_dim))
+    aligned = True
 
     def early_states(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """States (B, N, C) of the image's tokens behind the first blocks; the sequences end with it and one id."""

@@ -31,7 +31,7 @@ def _text(side: int, parameters: int, pixels: int) -> ModelEntry:
     tokens = pixels // 16
     return ModelEntry(name, "generator", "photophone.generators.bitdance.text:BitDanceText",
                       f"captions to bitdance-d16c32's signs at {pixels} pixels, {side**2} tokens a step; Qwen3-14B",
-                      "2602.14041", "Apache-2.0", "Apache-2.0", hub_id=hub,
+                      "2602.14041", "Apache-2.0", "Apache-2.0", hub_id=hub, training_name="bitdance-text",
                       files=("model.safetensors.index.json", "vision_head.safetensors", "projector.safetensors"),
                       config={"step_side": side, "grid": [tokens, tokens]}, parameters=parameters,
                       tiny={"grid": [4, 4], "token_dim": 8, "num_codebooks": 2, "step_side": 2, "vocab_size": 24,

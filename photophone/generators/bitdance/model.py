@@ -76,6 +76,7 @@ class BitDance(OriginalCheckpoint, GridBits, ClassGenerator):
     """
 
     Sampler = BitDanceSampler
+    BACKBONE = "backbone.blocks.0"
     CONTAINERS = ("ema", "model")
     DROPPED_KEYS = ("vae.*",)  # the tokenizer
 

@@ -18,11 +18,11 @@ from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.core.weight_files import read_json_object
 from photophone.decoding.loop import Callback, KVCache, autoregress, collect
-from photophone.generators.base import Generator, LossOutput
+from photophone.generators.base import LossOutput
 from photophone.generators.bitdance.bits import GridBits
 from photophone.generators.bitdance.head import BinaryDiffusionHead, convert_head_keys
 from photophone.generators.conditions import CaptionIds
-from photophone.generators.prompts import check_prompts, example_prompts, null_prompts
+from photophone.generators.prompts import PromptGenerator, append_ids, drop_prompts, prompt_rows
 from photophone.generators.sampler import Sampler, guidance_option, steps_option, temperature_option
 from photophone.heads.base import is_guided
 from photophone.layers.embeddings import sinusoidal_embedding
@@ -65,7 +65,7 @@ class BitDanceTextSampler(Sampler):
     temperature: float = temperature_option()
 
 
-class BitDanceText(OriginalCheckpoint, GridBits, Generator):
+class BitDanceText(OriginalCheckpoint, GridBits, PromptGenerator):
     """Prompts to codes Long (B, Q, N) of a grid of tokens of signs.
 
     A prompt is :class:`photophone.CaptionIds` with all ids in front of the image, padded on the left; the ids of its
@@ -89,8 +89,8 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
         ValueError: tokens that do not divide into steps.
     """
 
-    Condition = CaptionIds
     Sampler = BitDanceTextSampler
+    BACKBONE = "backbone.blocks.0"
     forms_prompts = True
     DROPPED_KEYS = ("lm_head.weight",)  # of text, which is only read
 
@@ -159,9 +159,8 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
 
     def prompt(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings (B, L + 2 + P, C) of prompts Long (B, L) and of the image's ids, and bool (B, L + 2 + P)."""
-        behind = torch.tensor(self.image_ids, device=ids.device).expand(len(ids), -1)
-        ids = torch.cat([ids, behind], dim=1)
-        return self.text_embedding(ids), torch.cat([mask, torch.ones_like(behind, dtype=torch.bool)], dim=1)
+        ids, mask = append_ids(ids, mask, self.image_ids)
+        return self.text_embedding(ids), mask
 
     def visible(self, mask: Tensor, first: int) -> Tensor:
         """Bool (B, 1, M, M), True where a place may look: at all before it, and at its whole block.
@@ -195,22 +194,15 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
         noise = noise or GlobalNoise(tokens.values.device)
         bits = self.bits(tokens.values)
         read = self.flip_bits(bits, noise)
-        ids, mask = condition.ids, condition.mask
-        if self.training and self.config.text_drop:
-            drop = (noise.uniform(len(ids)) < self.config.text_drop)[:, None]
-            null_ids, null_mask = null_prompts(condition)
-            ids, mask = torch.where(drop, null_ids, ids), torch.where(drop, null_mask, mask)
+        ids, mask = drop_prompts(condition, self.config.text_drop if self.training else 0.0, noise)
         states = self.teacher_states(read, ids, mask) + self.grid_position().to(self.dtype)
         return LossOutput(self.token_head.loss(states, bits, noise=noise))
 
     def _generate(self, condition: CaptionIds, *, noise: Noise, sampler: BitDanceTextSampler,
                   callback: Callback | None) -> Tokens:
         """Codes Long (B, Q, N)."""
-        config, rows, guided = self.config, len(condition), is_guided(sampler.guidance_scale)
-        ids, mask = condition.ids, condition.mask
-        if guided:
-            null_ids, null_mask = null_prompts(condition)
-            ids, mask = torch.cat([ids, null_ids]), torch.cat([mask, null_mask])
+        config, rows = self.config, len(condition)
+        ids, mask = prompt_rows(condition, is_guided(sampler.guidance_scale))
         prompt, mask = self.prompt(ids, mask)
         first, position, total = prompt.shape[1] - self.block, self.grid_position(), self.num_tokens // self.block
         cache = KVCache(config.depth, len(ids), config.num_kv_heads, first + self.num_tokens, config.head_dim,
@@ -237,11 +229,3 @@ class BitDanceText(OriginalCheckpoint, GridBits, Generator):
 
         ids, mask = pad_left([ids_of(USER.format(prompt=prompt) + ASSISTANT) for prompt in prompts])
         return CaptionIds(ids, mask, ids_of(ASSISTANT))
-
-    # what callers need to know ------------------------------------------------------------------------------------
-
-    def check_condition(self, condition: CaptionIds) -> None:
-        check_prompts(condition, self.config.vocab_size)
-
-    def example_condition(self, rows: int, seed: int = 0) -> CaptionIds:
-        return example_prompts(rows, self.config.vocab_size, seed)

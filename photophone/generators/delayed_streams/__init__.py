@@ -26,6 +26,14 @@ SPEAKING = {"text_card": 8000, "books": 32, "spoken_books": 32, "delays": [0, 0,
                              "cfg": {"dim": 16, "words": STRENGTHS, "num_words": 7}},
             "sums": ["control", "cfg"], "crosses": ["speaker_wavs"], "cross_positions": 1.0, "speech_delay": 16,
             "words_ahead": 2, "signature": "1e68beda@240"}
+SMALL_SETS = [*range(8), *[8] * 8]
+SMALL_SPEAKING = {"text_card": 8000, "books": 16, "spoken_books": 16, "delays": [0, 0, *[2] * 15], "width": 1024,
+                  "depth": 24, "num_heads": 16, "hidden": 2816, "window": 500, "depth_layers": 4, "depth_hidden": 2048,
+                  "depth_rank": 128, "depth_sets": SMALL_SETS, "input_sets": SMALL_SETS, "speech_delay": 16}
+"""Books, delays, width and the size of the vocabulary are known; the other sizes are inferred from "300 M and 450 M
+parameters": the ``config.json`` of the release, without which none is loaded, says what they are."""
+TINY_GOING_ON = {**TINY, "books": 3, "spoken_books": 3, "delays": [0, 0, 2, 2], "depth_rank": 8,
+                 "depth_sets": [0, 1, 1], "input_sets": [0, 1, 1], "speech_delay": 3}
 
 
 def _entry(name: str, summary: str, paper: str, hub: str, file: str = "model.safetensors", *,
@@ -39,8 +47,8 @@ def _moshi(name: str, voice: str) -> ModelEntry:
                   f"{name}-pytorch-bf16", parameters=7_687_729_152, tiny=TINY)
 
 
-def _chain(name: str, pipeline: str, **sampler: float) -> Chain:
-    return Chain({"lm": name}, ("mimi", "mimi-32"), sampler=sampler, pipeline=pipeline)
+def _chain(name: str, pipeline: str, codec: str = "mimi-32", **sampler: float) -> Chain:
+    return Chain({"lm": name}, ("mimi", codec), sampler=sampler, pipeline=pipeline)
 
 
 def _writing(name: str, hub: str, languages: str, parameters: int, **config: Any) -> ModelEntry:
@@ -59,5 +67,11 @@ ENTRIES = [
     _entry("kyutai-tts-1.6b-en-fr", "English and French text to the codes of mimi-32, in voices that are published",
            "2509.08753", "tts-1.6b-en_fr", "dsm_tts_1e68beda@240.safetensors", model="speech:DelayedSpeech",
            config=SPEAKING, tiny=TINY_SPEAKING, training_name="delayed-speech", parameters=1_836_419_200,
+           languages=("english", "french"),
            chain=_chain("kyutai-tts-1.6b-en-fr", "TextToSpeechPipeline", temperature=0.6, guidance_scale=2.0)),
+    _entry("kyutai-tts-0.75b-en", "English text to the codes of mimi-16, in the voice of a recording in front",
+           "2509.08753", "tts-0.75b-en-public", model="speech:DelayedSpeech", config=SMALL_SPEAKING, tiny=TINY_GOING_ON,
+           training_name="delayed-speech", languages=("english",),
+           chain=_chain("kyutai-tts-0.75b-en", "TextToSpeechPipeline", "mimi-16", temperature=0.6,
+                        guidance_scale=2.0)),
 ]

@@ -26,21 +26,25 @@ class SpokenScript(Condition):
         padding: Long (B, W), frames after a word in which no other may begin; -1 behind the last word of a row.
         frames: float (B, M, D), of the voice.
         mask: bool (B, M), True for the frames that count.
+        prefix: Long (B, Q, P), codes of a recording that the speech goes on from, -1 behind the last frame of a row;
+            None: of models that know voices by ``frames``.
     """
 
     ids: Tensor
     padding: Tensor
     frames: Tensor
     mask: Tensor
+    prefix: Tensor | None = None
 
     @classmethod
     def of_rows(cls, rows: Sequence[Sequence[tuple[Sequence[int], int]]],
-                voices: Sequence[tuple[Tensor, Tensor]]) -> SpokenScript:
+                voices: Sequence[tuple[Tensor, Tensor]], prefixes: Sequence[Tensor] | None = None) -> SpokenScript:
         """A batch of texts.
 
         Args:
             rows: of each text the ids of its words and the frames after each.
             voices: of each text frames float (M, D), and which of them count, bool (M,).
+            prefixes: of each text codes Long (Q, P), or None.
         """
         words, longest = max(map(len, rows)), max((len(ids) for row in rows for ids, _ in row), default=0)
         made, padding = torch.full((len(rows), words, max(1, longest)), -1), torch.full((len(rows), words), -1)
@@ -50,13 +54,19 @@ class SpokenScript(Condition):
                 padding[index, place] = frames
         frames, masks = zip(*voices, strict=True)
         pad = torch.nn.utils.rnn.pad_sequence
-        return cls(made, padding, pad(frames, batch_first=True), pad(masks, batch_first=True))
+        prefix = None if prefixes is None else pad([codes.T for codes in prefixes], batch_first=True,
+                                                   padding_value=-1).transpose(1, 2)
+        return cls(made, padding, pad(frames, batch_first=True), pad(masks, batch_first=True), prefix)
 
     def words(self) -> list[list[Word]]:
         """The words of each row."""
         return [[Word(tuple(one for one in ids if one >= 0), "", frames)
                  for ids, frames in zip(row, padding) if frames >= 0]
                 for row, padding in zip(self.ids.tolist(), self.padding.tolist(), strict=True)]
+
+    def prefixes(self) -> list[Tensor] | None:
+        """Codes Long (Q, P) in front of each row, or None."""
+        return None if self.prefix is None else [codes[:, codes[0] >= 0] for codes in self.prefix]
 
     def check(self, text_card: int, dim: int) -> None:
         """Refuse what a model does not read.
@@ -78,6 +88,23 @@ class SpokenScript(Condition):
             raise ValueError(f"ids must lie in 0..{text_card - 1}, got {int(ids.min())}..{int(ids.max())}")
         if int(padding.max()) > MOST_PADDING:
             raise ValueError(f"a pause may last {MOST_PADDING} frames, got {int(padding.max())}")
+
+    def check_prefix(self, books: int, card: int) -> None:
+        """Refuse codes of a recording that are none of the model's.
+
+        Raises:
+            ValueError: another shape, codes outside 0..card - 1, or a row without any.
+        """
+        codes = self.prefix
+        if codes is None:
+            return
+        if codes.ndim != 3 or codes.shape[:2] != (len(self.ids), books) or codes.dtype != torch.long:
+            raise ValueError(f"prefix must be Long ({len(self.ids)}, {books}, P), got {codes.dtype} "
+                             f"{tuple(codes.shape)}")
+        held = codes >= 0
+        if not codes.shape[2] or not held[:, 0].any(dim=1).all() or (held != held[:, :1]).any() or \
+                int(codes.max()) >= card:
+            raise ValueError(f"prefix must hold codes in 0..{card - 1} of a frame at least in each row, -1 behind")
 
 
 @dataclass(frozen=True)

@@ -50,23 +50,25 @@ class Speaking:
     readings: list[Reading] = field(default_factory=list)
     said: list[list[tuple[int, int]]] = field(default_factory=list)
 
-    def frames(self, texts: Sequence[Sequence[Word]], conditions: Sequence[Attributes],
-               noise: Noise | None = None) -> Iterator[Tensor]:
+    def frames(self, texts: Sequence[Sequence[Word]], conditions: Sequence[Attributes], noise: Noise | None = None,
+               prefixes: Sequence[Tensor] | None = None) -> Iterator[Tensor]:
         """Text and codes Long (B, 1 + Q) of frames, those before the speech begins included.
 
         Args:
             texts: words of each row.
             conditions: of each row.
             noise: B rows; None takes the likeliest.
+            prefixes: codes Long (Q, P) of what was said before the text of each row, without its words; they come
+                first. With guidance, rows without conditions do not see them.
         """
-        rows = len(texts)
+        rows, heard = len(texts), [0 if prefixes is None else prefixes[row].shape[1] for row in range(len(texts))]
         self.readings = [self.machine.begin(words) for words in texts]
         self.said = [[] for _ in texts]
         step = 0
 
         def on_text(text: Tensor) -> None:
-            fed = [self.machine.feed(step, reading, token)[0]
-                   for reading, token in zip(self.readings, text.tolist(), strict=True)]
+            fed = [ZERO if step < count else self.machine.feed(step, reading, token)[0]
+                   for reading, token, count in zip(self.readings, text.tolist(), heard, strict=True)]
             for row, pair in enumerate(zip(text.tolist(), fed) if self.keeps_said else ()):
                 self.said[row].append(pair)
             text.copy_(torch.tensor(fed))
@@ -75,14 +77,19 @@ class Speaking:
             logits[:, PADDING] += self.padding_bonus
 
         def on_codes(codes: Tensor) -> None:
-            silent = step < session.delays[1:1 + codes.shape[1]] + self.delay
-            codes.masked_fill_(silent, ZERO)
+            begins = session.delays[1:1 + codes.shape[1]] + self.delay
+            codes.masked_fill_(step < begins, ZERO)
+            for row, prefix in enumerate(prefixes or ()):
+                known = (step >= begins) & (step < begins + heard[row])
+                books = known.nonzero()[:, 0]
+                codes[row, books] = prefix.to(codes)[books, step - begins[books]]
 
         with torch.no_grad():
             made = self.model.conditioners.conditions(conditions, with_null=self.guidance != 1)
         session = StreamSession(self.model, rows, made, noise=noise, temperature=self.temperature,
                                 text_temperature=self.temperature, guidance=self.guidance,
                                 without_text=self.guidance != 1, spoken_books=self.spoken_books,
+                                hidden_until=None if prefixes is None else [count + self.delay for count in heard],
                                 on_text_logits=on_text_logits, on_text=on_text, on_codes=on_codes)
         silence = torch.full((rows, session.spoken_books), ZERO, device=self.model.device)
         unheard = torch.full((rows, self.model.config.books - session.spoken_books), ZERO, device=self.model.device)

@@ -56,6 +56,7 @@ class DelayedSpeech(DelayedStreams):
     def check_condition(self, condition: SpokenScript) -> None:
         """Words of the vocabulary and frames of a voice."""
         condition.check(self.config.text_card, self.voice_dim)
+        condition.check_prefix(self.spoken_books, self.config.card)
 
     def check_guidance(self, scale: float) -> None:
         """Refuse a strength that a distilled model was not taught.
@@ -81,23 +82,28 @@ class DelayedSpeech(DelayedStreams):
                   callback: Callback | None) -> Tokens:
         """Codes Long (B, Q, T) of the longest row."""
         parts = list(self._stream(condition, noise=noise, sampler=sampler, callback=callback))
-        return Tokens(torch.cat([part.values for part in parts], dim=-1), sum(part.lengths for part in parts))
+        made, going = torch.cat([part.values for part in parts], dim=-1), torch.stack([part.lengths for part in parts])
+        rows = [row[:, keep].T for row, keep in zip(made, going.bool().T, strict=True)]
+        return Tokens(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2), going.sum(dim=0))
 
     def _stream(self, condition: SpokenScript, *, noise: Noise, sampler: SpeakingSampler,
                 callback: Callback | None) -> Iterator[Tokens]:
-        """Codes Long (B, Q, 1) with lengths 1, or 0 for rows that have ended; the callback counts words."""
-        run = self.speaking(sampler)
+        """Codes Long (B, Q, 1) with lengths 1, or 0 for rows that have ended or whose recording is still heard; the
+        callback counts words."""
+        run, prefixes = self.speaking(sampler), condition.prefixes()
+        heard = [0] * len(condition) if prefixes is None else [codes.shape[1] for codes in prefixes]
         words = condition.words()
         total, told = sum(map(len, words)), 0
         attributes = self.attributes(condition, sampler.guidance_scale)
         late = run.delay + sampler.final_padding - max(self.delays)
-        for index, frame in enumerate(run.frames(words, attributes, noise)):
+        for index, frame in enumerate(run.frames(words, attributes, noise, prefixes)):
             begun = sum(len(reading.begun) for reading in run.readings)
             for step in range(told + 1, begun + 1):
                 notify(callback, step, total)
             told = begun
-            if index >= run.delay:
-                going = [reading.end is None or index < reading.end + late for reading in run.readings]
+            if index >= run.delay + min(heard):
+                going = [index >= run.delay + count and (reading.end is None or index < reading.end + late)
+                         for count, reading in zip(heard, run.readings)]
                 yield Tokens(frame[:, 1:, None], torch.tensor(going, device=self.device).long())
 
     def speaking(self, sampler: SpeakingSampler) -> Speaking:
@@ -129,7 +135,7 @@ class DelayedSpeech(DelayedStreams):
         return torch.where(told == NEW_WORD, NEW_WORD, PADDING)
 
     def example_condition(self, rows: int, seed: int = 0) -> SpokenScript:
-        """Texts of different lengths, breaks and voices."""
+        """Texts of different lengths, breaks, and voices or what was said before."""
         generator = torch.Generator().manual_seed(seed)
         texts, voices = [], []
         for row in range(rows):
@@ -139,7 +145,10 @@ class DelayedSpeech(DelayedStreams):
             texts[-1].insert(1, ((), 2))
             mask = torch.arange(6) < 6 - row % 3
             voices.append((torch.randn(6, self.voice_dim, generator=generator) * mask[:, None], mask))
-        return SpokenScript.of_rows(texts, voices)
+        prefixes = None if self.voice_name is not None else [
+            torch.randint(self.config.card, (self.spoken_books, 3 + row % 2), generator=generator)
+            for row in range(rows)]
+        return SpokenScript.of_rows(texts, voices, prefixes)
 
     def example_tokens(self, rows: int, seed: int = 0) -> Tokens:
         """Text and codes, speech after its delay."""

@@ -24,6 +24,8 @@ class ELMGenerator(OriginalCheckpoint, ClassGenerator):
     ``rotary_base`` and ``label_drop``; its constructor calls :meth:`_build`.
     """
 
+    BACKBONE = "stack.blocks.0"
+
     def _build(self, num_classes: int, width: int, depth: int, num_heads: int, num_kv_heads: int | None,
                hidden_multiple: int, hidden_factor: float | None, eps: float) -> None:
         """The layers that both have."""

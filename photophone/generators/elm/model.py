@@ -50,12 +50,8 @@ class ELMAR(ELMGenerator):
         code_bits: bits of a code.
         num_codebooks: Q, codes of a cell.
         num_classes: classes; one more row is the null class.
-        width, depth, num_heads: sizes of the transformer.
-        num_kv_heads: heads of keys and values that groups of heads share; None: as many as heads, as published.
-        hidden_multiple: the hidden width of the feed-forwards is 8/3 of the width, raised to a multiple of this.
-        hidden_factor: on that width before it is raised; None: 1.
-        eps: of the RMS norms.
-        rotary_base: of the rotary positions.
+        width, depth, num_heads, num_kv_heads, hidden_multiple, hidden_factor, eps, rotary_base: of the transformer, see
+            :class:`photophone.generators.llamagen.model.LlamaGenGPT`.
         label_drop: share of training labels replaced by the null class.
     """
 

@@ -87,6 +87,7 @@ class FPDM(OriginalCheckpoint, ClassGenerator):
     """
 
     Sampler = FPDMSampler
+    BACKBONE = "block"
 
     def __init__(self, grid_size: int = 32, token_dim: int = 4, patch: int = 2, num_classes: int = 1000,
                  width: int = 1152, num_heads: int = 16, mlp_ratio: float = 4.0, before_depth: int = 1,

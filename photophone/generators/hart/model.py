@@ -19,18 +19,12 @@ from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.continuous import take_places
 from photophone.decoding.loop import Callback, KVCache
+from photophone.decoding.next_scale import RESIDUAL_SCALE, NextScaleDecoding
 from photophone.generators.base import Generator, LossOutput
 from photophone.generators.conditions import CaptionFeatures
 from photophone.generators.hart.block import HARTBlock
 from photophone.generators.hart.keys import KEYS, convert_config
 from photophone.generators.hart.positions import cell_angles, cell_places, rotation, word_angles
-from photophone.generators.hart.sampling import (
-    COARSE_SCALES,
-    COARSE_TOP_K,
-    FINE_TOP_K,
-    RESIDUAL_SCALE,
-    HARTDecoding,
-)
 from photophone.generators.sampler import (
     GuidedSampler,
     guidance_option,
@@ -41,6 +35,7 @@ from photophone.generators.sampler import (
     top_p_option,
 )
 from photophone.heads import DiffusionHead
+from photophone.heads.base import is_guided
 from photophone.heads.categorical import CategoricalHead
 from photophone.kernels.sampling import draw
 from photophone.layers.adaln import adaln_projection, modulated_norm
@@ -53,6 +48,8 @@ if TYPE_CHECKING:
     from photophone.tokenizers.base import ImageTokenizer
 
 TRAINING_TOP_K, TRAINING_TOP_P = 600, 0.96
+COARSE_SCALES, COARSE_TOP_K, FINE_TOP_K = 7, 600, 300
+"""The first scales draw from more codes, where users do not choose."""
 MASK_RATIO_STD, LEAST_MASK_RATIO, LEAST_KEPT = 0.25, 0.5, 32
 """Training sees a part of the last scale, at least so many cells."""
 
@@ -315,4 +312,9 @@ class HART(OriginalCheckpoint, Generator):
         Raises:
             ValueError: the model knows no tokenizer.
         """
-        return Tokens(HARTDecoding(self, condition, noise, sampler, callback).run())
+        features, mask = condition.features, self.words(condition)
+        if is_guided(sampler.guidance_scale):  # the null prompt is zeros, of one word
+            features = torch.cat([features, torch.zeros_like(features)])
+            mask = torch.cat([mask, (torch.arange(mask.shape[1], device=mask.device) == 0).expand_as(mask)])
+        context = self.context(CaptionFeatures(features))
+        return Tokens(NextScaleDecoding(self, context, mask, len(condition), noise, sampler, callback).run())

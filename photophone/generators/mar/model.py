@@ -79,6 +79,7 @@ class MAR(OriginalCheckpoint, ClassGenerator):
     """
 
     Sampler = MARSampler
+    BACKBONE = "decoder_blocks.0"
     CONTAINERS = ("model_ema", "model")
 
     def __init__(self, num_tokens: int = 256, token_dim: int = 16, num_classes: int = 1000, encoder_width: int = 768,

@@ -1,8 +1,14 @@
-"""What MaskGen's two generators share: captions as states of CLIP's text tower, an aesthetic score, joint blocks."""
+"""What MaskGen's two generators share: captions as states of CLIP's text tower, an aesthetic score, joint blocks.
+
+Paper: arXiv 2501.07730. Official code: bytedance/1d-tokenizer, Apache-2.0. Weights: Apache-2.0 in the hub
+repositories, trained on open image-text data. The tokens are those of
+:class:`photophone.tokenizers.titok.text_aware.TATiTok`.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,8 +35,31 @@ def score_option() -> Any:
                          "given; read by models that were told it", low=0, high=10)
 
 
+def official_sizes(official: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that both generators have, from the official ``config.json``.
+
+    Raises:
+        KeyError: a setting is missing.
+    """
+    own, tokens = official["model"]["maskgen"], official["model"]["vq_model"]
+    return {"num_tokens": tokens["num_latent_tokens"], "width": own["decoder_embed_dim"], "depth": own["decoder_depth"],
+            "num_heads": own["decoder_num_heads"], "text_dim": tokens.get("text_embed_dim", 768),
+            "text_length": tokens.get("text_context_length", 77),
+            "aesthetic_dim": own["micro_condition_embed_dim"] if own["micro_condition"] else None,
+            "condition_drop": own.get("text_drop_prob", 0.1)}
+
+
 class MaskGenerator(OriginalCheckpoint, Generator):
     """Captions to the tokens of TA-TiTok by a transformer with joint blocks.
+
+    Both kinds have these arguments:
+
+    Args:
+        num_tokens: N, of the tokenizer.
+        width, depth, num_heads: sizes of the transformer.
+        text_dim, text_length: of the states of the text tower.
+        aesthetic_dim: width of the embedded aesthetic score; None: the model is told none.
+        condition_drop: share of training captions replaced by the empty one.
 
     A family's config has ``num_tokens``, ``width``, ``depth``, ``num_heads``, ``text_dim``, ``text_length``,
     ``aesthetic_dim`` and ``condition_drop``; its constructor calls :meth:`_build`.
@@ -85,6 +114,12 @@ class MaskGenerator(OriginalCheckpoint, Generator):
         scores = self.scores_of(condition, score)
         both = [self.pooled(vectors, scores) for vectors in (condition.pooled, null_pooled)]
         return torch.cat([condition.states, null_states]), torch.cat(both)
+
+    def read(self, condition: CaptionStates, score: float, guided: bool) -> tuple[Tensor, Tensor]:
+        """States and :meth:`pooled` of the captions; with guidance :meth:`with_null`."""
+        if guided:
+            return self.with_null(condition, score)
+        return condition.states, self.pooled(condition.pooled, self.scores_of(condition, score))
 
     def drop_condition(self, condition: CaptionStates, noise: Noise) -> CaptionStates:
         """A condition of a training pass: a share of ``condition_drop`` becomes empty. No draw otherwise."""

@@ -1,14 +1,14 @@
 """MaskGen-KL: captions to TA-TiTok's Gaussian tokens, masked and in random order, each drawn by a diffusion head.
 
-Paper: arXiv 2501.07730. Official code: bytedance/1d-tokenizer, Apache-2.0. Weights: Apache-2.0 in the hub
-repositories, trained on open image-text data. The tokens are those of
-:class:`photophone.tokenizers.titok.text_aware.TATiTok`.
+Paper, code and licences: see :mod:`photophone.generators.maskgen.base`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from photophone.decoding.masked import masked_share
 from photophone.generators.base import LossOutput
 from photophone.generators.classes import example_values
 from photophone.generators.conditions import CaptionStates
-from photophone.generators.maskgen.base import MaskGenerator, score_option
+from photophone.generators.maskgen.base import MaskGenerator, official_sizes, score_option
 from photophone.generators.maskgen.blocks import convert_joint_keys
 from photophone.generators.sampler import (
     GuidedSampler,
@@ -61,14 +61,11 @@ class MaskGenKL(MaskGenerator):
 
     Args:
         num_tokens, token_dim: N and D, of the tokenizer.
-        width, depth, num_heads: sizes of the transformer.
-        text_dim, text_length: of the states of the text tower.
-        aesthetic_dim: width of the embedded aesthetic score; None: the model is told none.
+        width, depth, num_heads, text_dim, text_length, aesthetic_dim, condition_drop: see :class:`MaskGenerator`.
         head_width, head_depth: of the diffusion MLP.
         respacing: solver steps of the head; see :func:`photophone.layers.gaussian_diffusion.space_timesteps`.
         diffusion_batch_mul: diffusion steps drawn for each token in training.
         scaling: the network works on tokens times this.
-        condition_drop: share of training captions replaced by the empty one.
 
     Raises:
         ValueError: for a scaling that is not above 0.
@@ -91,6 +88,15 @@ class MaskGenKL(MaskGenerator):
         self.head_positions = nn.Parameter(0.02 * torch.randn(num_tokens, width))
         self.diffusion_head = DiffusionHead(width, token_dim, head_width, head_depth, respacing=respacing,
                                             diffusion_batch_mul=diffusion_batch_mul)
+
+    @staticmethod
+    def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the class from the official ``config.json``; see :func:`official_sizes`."""
+        tokens, losses = official["model"]["vq_model"], official["losses"]
+        return {**official_sizes(official), "token_dim": tokens["token_size"], "head_width": losses["diffloss_w"],
+                "head_depth": losses["diffloss_d"], "respacing": str(losses.get("num_sampling_steps", "100")),
+                "scaling": tokens.get("scale_factor", 0.7525),
+                "diffusion_batch_mul": official["model"]["maskgen"].get("diffusion_batch_mul", 4)}
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
@@ -134,8 +140,7 @@ class MaskGenKL(MaskGenerator):
     def _generate(self, condition: CaptionStates, *, noise: Noise, sampler: MaskGenKLSampler,
                   callback: Callback | None) -> Tokens:
         config, guided = self.config, is_guided(sampler.guidance_scale)
-        states, pooled = self.with_null(condition, sampler.aesthetic_score) if guided else (
-            condition.states, self.pooled(condition.pooled, self.scores_of(condition, sampler.aesthetic_score)))
+        states, pooled = self.read(condition, sampler.aesthetic_score, guided)
         counts = cosine_reveal_counts(config.num_tokens, sampler.num_order_steps or config.num_tokens)
         steps = sampler.num_inference_steps
         respacing = config.respacing if steps is None else str(steps)

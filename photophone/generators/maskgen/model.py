@@ -1,8 +1,6 @@
 """MaskGen-VQ: captions to TA-TiTok's codes by masked decoding.
 
-Paper: arXiv 2501.07730. Official code: bytedance/1d-tokenizer, Apache-2.0. Weights: Apache-2.0 in the hub
-repositories, trained on open image-text data. The tokens are those of
-:class:`photophone.tokenizers.titok.text_aware.TATiTok`.
+Paper, code and licences: see :mod:`photophone.generators.maskgen.base`.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from photophone.decoding.masked import decode_masked, mask_counts, masked_share
 from photophone.generators.base import LossOutput
 from photophone.generators.classes import example_codes
 from photophone.generators.conditions import CaptionStates
-from photophone.generators.maskgen.base import MaskGenerator, score_option
+from photophone.generators.maskgen.base import MaskGenerator, official_sizes, score_option
 from photophone.generators.maskgen.blocks import convert_joint_keys
 from photophone.generators.masking import mask_tokens, masked_token_loss
 from photophone.generators.sampler import (
@@ -79,13 +77,10 @@ class MaskGenVQ(MaskGenerator):
 
     Args:
         num_tokens, num_codes: of the tokenizer.
-        width, depth, num_heads: sizes of the transformer.
-        text_dim, text_length: of the states of the text tower.
-        aesthetic_dim: width of the embedded aesthetic score; None: the model is told none.
+        width, depth, num_heads, text_dim, text_length, aesthetic_dim, condition_drop: see :class:`MaskGenerator`.
         num_classes: see above.
         tied: logits are products with the embeddings; else a layer of its own makes them.
         mask_schedule: how the share of masked tokens falls; see :func:`photophone.decoding.masked.masked_share`.
-        condition_drop: share of training captions replaced by the empty one.
     """
 
     Sampler = MaskGenVQSampler
@@ -108,6 +103,14 @@ class MaskGenVQ(MaskGenerator):
     def mask_id(self) -> int:
         """The token that stands for "masked"."""
         return self.config.num_codes
+
+    @staticmethod
+    def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the class from the official ``config.json``; see :func:`official_sizes`."""
+        own = official["model"]["maskgen"]
+        return {**official_sizes(official), "num_codes": official["model"]["vq_model"]["codebook_size"],
+                "num_classes": own.get("condition_num_classes", 1000), "tied": own.get("weight_tying", True),
+                "mask_schedule": own.get("mask_schedule_strategy", "arccos")}
 
     @classmethod
     def prepare_state_dict(cls, state: State, config: Mapping[str, Any]) -> State:
@@ -155,8 +158,7 @@ class MaskGenVQ(MaskGenerator):
     def _generate(self, condition: CaptionStates, *, noise: Noise, sampler: MaskGenVQSampler,
                   callback: Callback | None) -> Tokens:
         config, rows, steps = self.config, len(condition), sampler.num_order_steps
-        states, pooled = self.with_null(condition, sampler.aesthetic_score) if is_guided(sampler.guidance_scale) else (
-            condition.states, self.pooled(condition.pooled, self.scores_of(condition, sampler.aesthetic_score)))
+        states, pooled = self.read(condition, sampler.aesthetic_score, is_guided(sampler.guidance_scale))
 
         def logits(ids: Tensor, guided: bool) -> Tensor:
             copies = 2 if guided else 1

@@ -18,6 +18,8 @@ TINY_HEAD = {"width": 24, "depth": 2, "num_negatives": 4, "batch_mul": 2, "weigh
 TINY = {"vocab_size": 40, "width": 32, "depth": 2, "num_heads": 4, "head_dim": 8, "hidden": 48, "token_dim": 6,
         "max_length": 64}
 LANGUAGES = ("dutch", "french", "german", "italian", "portuguese", "spanish")
+PHONON_CODES = {"en": ("english",), "fr": ("french",), "de": ("german",), "es": ("spanish",), "pt": ("portuguese",)}
+ALL_PHONON = tuple(language for (language,) in PHONON_CODES.values())
 
 
 def _pocket(name: str, folder: str, codec: str, summary: str, parameters: int, config: dict[str, Any],
@@ -35,7 +37,8 @@ def _pocket(name: str, folder: str, codec: str, summary: str, parameters: int, c
                       "MIT", "CC BY 4.0", config=config, hub_id="kyutai/pocket-tts",
                       files=tuple(files), chain=chain, parameters=parameters,
                       tiny={**TINY, "head": head, **({"depth": 1} if config.get("num_kv_heads") else {})},
-                      tiny_sampler={"max_frames": 4, "min_frames": 4})
+                      tiny_sampler={"max_frames": 4, "min_frames": 4},
+                      languages=(next((one for one in LANGUAGES if one in name), "english"),))
 
 
 def _phonon(name: str, summary: str, licence: str, depth: int, parameters: int) -> ModelEntry:
@@ -48,7 +51,7 @@ def _phonon(name: str, summary: str, licence: str, depth: int, parameters: int) 
                       files=("model.safetensors", "tokenizer.json"), chain=chain, parameters=parameters,
                       tiny={**TINY, "head": TINY_HEAD, "voice_dim": 10, "speaker_width": 4, "duration_width": 8,
                             "voice_frames": 3}, tiny_sampler={"max_frames": 4, "min_frames": 4},
-                      training_name="phonon")
+                      training_name="phonon", languages=PHONON_CODES.get(name.rpartition("-")[2], ALL_PHONON))
 
 
 PHONON_LANGUAGES = {"en": "English", "fr": "French", "de": "German", "es": "Spanish", "pt": "Portuguese",

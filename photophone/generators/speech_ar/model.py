@@ -11,7 +11,7 @@ Code and weights: Apache-2.0.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from photophone.core.limits import SPEED_RANGE
 from photophone.core.noise import GlobalNoise, Noise
+from photophone.core.threads import fitting_threads
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, KVCache, collect, notify
 from photophone.generators.base import Generator, LossOutput
@@ -42,11 +43,15 @@ class Phonemes(Condition):
         mask: bool (B, L), True for phonemes: each row from its first place to its own end.
         durations: Long (B, L), tokens that each phoneme takes, 0 behind the mask; each row sums to whole patches.
             Training needs them; in sampling None lets the model tell them from the text.
+        speeds: float (B,), of each row beside that of the sampler; None: 1. Given durations stay.
+        states: float (B, L, C), what :meth:`SpeechFlowAR.encode_text` makes of the row, where it is known already.
     """
 
     ids: Tensor
     mask: Tensor
     durations: Tensor | None = None
+    speeds: Tensor | None = None
+    states: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class SpeechFlowAR(Generator):
     Condition = Phonemes
     Sampler = SpeechSampler
     streams = True
+    paces = True
 
     def __init__(self, num_symbols: int = 115, token_dim: int = 24, patch_size: int = 4, text_width: int = 192,
                  text_depth: int = 3, aligned_depth: int = 2, width: int = 224, depth: int = 2, num_heads: int = 4,
@@ -192,7 +198,7 @@ class SpeechFlowAR(Generator):
         """
         return self._round_durations(self.log_durations(self.encode_text(ids, mask)), mask, speed)
 
-    def _round_durations(self, logs: Tensor, mask: Tensor, speed: float) -> Tensor:
+    def _round_durations(self, logs: Tensor, mask: Tensor, speed: float | Tensor) -> Tensor:
         exact = (logs.double().exp() / speed).clamp(1, self.config.max_duration) * mask
         ends = exact.cumsum(dim=1).round().long()
         counts = ends.diff(dim=1, prepend=torch.zeros_like(ends[:, :1])).clamp(min=1) * mask
@@ -277,6 +283,8 @@ class SpeechFlowAR(Generator):
 
     def check_condition(self, condition: Phonemes) -> None:
         """Phonemes of the table, each row from its first place on; durations of whole patches, where given."""
+        if condition.states is not None:  # it is planned, and was checked then
+            return
         ids, mask, durations = condition.ids, condition.mask, condition.durations
         if ids.ndim != 2 or ids.dtype != torch.long or not ids.numel():
             raise ValueError(f"phonemes must be Long (B, L), got {ids.dtype} {tuple(ids.shape)}")
@@ -286,6 +294,9 @@ class SpeechFlowAR(Generator):
         if mask.shape != ids.shape or mask.dtype != torch.bool or not mask[:, 0].all() or (mask[:, 1:] > mask[:, :-1]
                                                                                           ).any():
             raise ValueError(f"the mask must be bool {tuple(ids.shape)}, each row True up to its own end")
+        speeds = condition.speeds
+        if speeds is not None and (speeds.shape != ids.shape[:1] or not (speeds > 0).all()):
+            raise ValueError(f"speeds must be float ({len(ids)},) over 0, got {tuple(speeds.shape)}")
         if durations is None:
             return
         if durations.shape != ids.shape or durations.dtype != torch.long or int(durations.min()) < 0:
@@ -294,6 +305,26 @@ class SpeechFlowAR(Generator):
         if durations[~mask].any() or (totals % self.config.patch_size).any() or not totals.all():
             raise ValueError(f"durations must be 0 behind the mask and sum to whole patches of "
                              f"{self.config.patch_size}, got sums of {totals.tolist()}")
+
+    @torch.no_grad()
+    def plan(self, condition: Phonemes, *, sampler: SpeechSampler | None = None) -> Phonemes:
+        """With durations, and the states of the text that they are told from."""
+        condition, sampler = self._prepare(condition, sampler)
+        with fitting_threads(self, self.places_at_once(len(condition))):
+            return self._planned(condition, sampler)
+
+    def _planned(self, condition: Phonemes, sampler: SpeechSampler) -> Phonemes:
+        """Durations, and the states of the text that they were told from."""
+        text = condition.states
+        if text is None:
+            text = self.encode_text(condition.ids, condition.mask)
+        durations = condition.durations
+        if durations is None:
+            speed = sampler.speed
+            if condition.speeds is not None:
+                speed = speed * condition.speeds.double()[:, None]
+            durations = self._round_durations(self.log_durations(text), condition.mask, speed)
+        return replace(condition, durations=durations, states=text)
 
     def _generate(self, condition: Phonemes, *, noise: Noise, sampler: SpeechSampler,
                   callback: Callback | None) -> Tokens:
@@ -313,11 +344,9 @@ class SpeechFlowAR(Generator):
             ValueError: a text of more than MAX_PATCHES patches.
         """
         config, rows = self.config, len(condition)
-        text = self.encode_text(condition.ids, condition.mask)
+        condition = self._planned(condition, sampler)
         durations = condition.durations
-        if durations is None:
-            durations = self._round_durations(self.log_durations(text), condition.mask, sampler.speed)
-        aligned = self.align(text, durations)
+        aligned = self.align(condition.states, durations)
         ends = durations.sum(dim=1) // config.patch_size  # patches of each row
         total = int(ends.max())
         if total > MAX_PATCHES:

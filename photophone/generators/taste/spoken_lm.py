@@ -5,7 +5,9 @@ Paper: TASTE (arXiv 2504.07053). Origin: github.com/mtkresearch/TASTE-SpokenLM, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, notify
 from photophone.generators.base import Generator, LossOutput
+from photophone.generators.taste.config import spoken_lm_config
 from photophone.generators.taste.fusion import WeightedFusion
 from photophone.generators.taste.layout import (
     IGNORED,
@@ -79,6 +82,11 @@ class TasteSpokenLM(OriginalCheckpoint, Generator):
         self.to_code = nn.Linear(width, code_dim)
         self.code_log_var = nn.Parameter(torch.zeros(code_dim))
         self.quantizer = WordQuantizer(unit_dim, code_dim, codebook_size, num_levels).requires_grad_(False)
+
+    @staticmethod
+    def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
+        """See :func:`photophone.generators.taste.config.spoken_lm_config`."""
+        return spoken_lm_config(official)
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
@@ -211,15 +219,15 @@ class TasteSpokenLM(OriginalCheckpoint, Generator):
         return [row[:1 + count] for row, count in zip(rows, lengths)]
 
     def known_codes(self, condition: SpokenPrompt) -> list[list[Tensor | None]]:
-        """Codes (Q,) of the last words of each prompt, which are late by ``delay`` words; None: unknown."""
-        delay, made = self.config.delay, []
-        for row, count in enumerate(condition.lengths.tolist()):
-            known: list[Tensor | None] = [None] * delay
-            if condition.codes is not None:
-                codes = condition.codes[row, :count]
-                known += list(codes[codes[:, 0] >= 0])
-            made.append(known[len(known) - delay:])
-        return made
+        """Codes (Q,) that are still to come behind each prompt, as they are held at the ``delay`` places behind it;
+        None: unknown."""
+        delay = self.config.delay
+        if condition.codes is None:
+            return [[None] * delay for _ in range(len(condition))]
+        late = late_codes(condition.codes, condition.lengths, delay, self.config.by_word)
+        last = last_before(late).tolist()
+        return [[None if last[row][place] < 0 else late[row, last[row][place]] for place in range(count, count + delay)]
+                for row, count in enumerate(condition.lengths.tolist())]
 
     def filtered(self, logits: Tensor, history: list[list[int]], banned: Tensor, sampler: ContinuationSampler
                  ) -> Tensor:
@@ -246,7 +254,7 @@ class TasteSpokenLM(OriginalCheckpoint, Generator):
                              f"{self.config.max_length}; shorten the text, or lower max_ids")
         cache = self.llama.cache(len(x), x.shape[1] + steps)
         counts = condition.lengths.tolist()
-        rows = [_Row(self.config.delay, condition.ids[row, :count].tolist(), known, sampler)
+        rows = [_Row(self.config.delay, self.config.by_word, condition.ids[row, :count].tolist(), known, sampler)
                 for row, (count, known) in enumerate(zip(counts, self.known_codes(condition)))]
         for step in range(steps):
             states = self.llama.states(x, mask, cache)[:, -1]
@@ -290,23 +298,28 @@ class _Row:
     """One row being continued.
 
     Args:
-        delay: words by which codes are late.
+        delay, by_word: words, or ids, by which codes are late.
         history: ids so far, those of the prompt too.
-        known: codes (Q,) of the words that are late when the text goes on.
+        known: codes (Q,) that are still to come when the text goes on.
         sampler: says when the text ends.
 
     Attributes:
         ids, codes: of the new text.
+        places: of the ids that codes are told of, at each word or step so far; None: of none.
+        words: that have begun.
         held: codes that the next input has; None: a learned unit.
+        late: steps behind the text that are left; None: it goes on.
     """
 
     delay: int
+    by_word: bool
     history: list[int]
     known: list[Tensor | None]
     sampler: ContinuationSampler
     ids: list[int] = field(default_factory=list)
     codes: list[Tensor | None] = field(default_factory=list)
-    begins: list[int] = field(default_factory=list)
+    places: list[int | None] = field(default_factory=list)
+    words: int = 0
     held: Tensor | None = None
     late: int | None = None
 
@@ -319,25 +332,32 @@ class _Row:
         """What a step picked."""
         if self.done:
             return
-        words, most = len(self.begins), self.sampler.extra_words
+        words, most = self.words, self.sampler.extra_words
         self.history.append(pick)
-        if self.late is None:
+        goes_on, begins = self.late is None, opens or not words or self.late is not None
+        if goes_on:
             self.ids.append(pick)
             self.codes.append(None)
-        if opens or not words or self.late is not None:
-            self.open_word(codes)
+        self.words += begins
+        if begins or not self.by_word:
+            self.tell(len(self.ids) - 1 if begins and goes_on else None, codes)
         if self.late is not None:
             self.late -= 1
         elif words >= 3 * most or words >= most and stops or len(self.ids) >= self.sampler.max_ids:
             self.late = self.delay
 
-    def open_word(self, codes: Tensor) -> None:
-        """A word begins, or what is late goes on behind the text: the codes (Q,) are those of an earlier word."""
-        told = len(self.begins) - self.delay
-        self.begins.append(len(self.ids) - 1)
-        self.held = codes if told >= 0 else self.known[len(self.begins) - 1]
-        if told >= 0:
-            self.codes[self.begins[told]] = codes
+    def tell(self, place: int | None, codes: Tensor) -> None:
+        """A word or step comes, or what is late goes on behind the text: the codes (Q,) are those of an earlier one.
+
+        Args:
+            place: of the id that begins a word here; None: none does.
+        """
+        told = len(self.places) - self.delay
+        self.places.append(place)
+        if told < 0:
+            self.held = self.known[len(self.places) - 1]
+        elif self.places[told] is not None:
+            self.codes[self.places[told]] = self.held = codes
 
 
 def joined(rows: list[_Row], num_levels: int, device: torch.device) -> Tokens:

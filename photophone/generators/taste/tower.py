@@ -5,11 +5,15 @@ Paper: TASTE (arXiv 2504.07053). Origin: github.com/mtkresearch/TASTE-SpokenLM, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from photophone.core.model import Model
 from photophone.core.noise import Noise
+from photophone.generators.taste.config import tower_config
 from photophone.generators.taste.quantizer import WordCodes, WordQuantizer, convert_quantizer
 from photophone.generators.taste.whisper import WhisperDecoder, WhisperEncoder, convert_whisper_keys
 from photophone.layers.lengths import length_mask
@@ -43,6 +47,11 @@ class TasteTower(OriginalCheckpoint, Model):
         self.encoder = WhisperEncoder(num_mels, max_frames, width, depth, num_heads, hidden, value_layer)
         self.aligner = WhisperDecoder(vocab_size, max_text, width, decoder_depth, num_heads, decoder_hidden or hidden)
         self.quantizer = WordQuantizer(width, code_dim, codebook_size, num_levels, decay)
+
+    @staticmethod
+    def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
+        """See :func:`photophone.generators.taste.config.tower_config`."""
+        return tower_config(official)
 
     @staticmethod
     def convert_state_dict(state: State) -> State:

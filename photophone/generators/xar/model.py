@@ -76,6 +76,7 @@ class XAR(OriginalCheckpoint, ClassGenerator):
     """
 
     Sampler = XARSampler
+    BACKBONE = "decoder_blocks.0"
     DROPPED_KEYS = ("mask", "*.attn.rope.*")  # tables that follow from the sizes
 
     def __init__(self, grid_size: int = 16, token_dim: int = 16, cells_per_side: int = 2, num_classes: int = 1000,

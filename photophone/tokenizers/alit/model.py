@@ -136,6 +136,10 @@ class ALIT(OriginalCheckpoint, ImageTokenizer):
     def num_tokens(self) -> int:
         return self.config.pass_tokens * self.config.iterations
 
+    @property
+    def token_counts(self) -> tuple[int, ...]:
+        return tuple(self.config.pass_tokens * (step + 1) for step in range(self.config.iterations))
+
     @staticmethod
     def convert_state_dict(state: State) -> State:
         """Official keys to ours; those of the other tokenizer by its own rules."""
@@ -322,7 +326,7 @@ def build_base(base: str, image_size: int, config: dict[str, Any]) -> MaskGITVQG
         ValueError: an unknown name.
     """
     if base == "vqgan":
-        return MaskGITVQGAN(image_size=image_size, mid_blocks=2, **config)
+        return MaskGITVQGAN(image_size=image_size, **{"mid_blocks": 2, **config})
     if base == "kl":
         return KLVAE(image_size=image_size, **config)
     raise ValueError(f"base must be 'vqgan' or 'kl', got {base!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from photophone.data.image_reading import ImageReading
 from photophone.layers.vqgan import Decoder, Encoder
 from photophone.loading.checkpoints import State, rename_keys
 from photophone.quantizers.gaussian import NoQuantizer
@@ -21,6 +22,8 @@ LANGUAGE_MODEL = ("lm_head.*", "mlp_head.*", "adaptor.*", "model.layers.*", "mod
 
 class VQGAN512(GridTokenizer):
     """The networks of both; attention stands between the levels alone. The bottleneck is the families'."""
+
+    reading = ImageReading("lanczos", scale=(0.0078,))  # so white is 0.989, as in the training
 
     def _build(self, channels: int, multipliers: list[int], blocks: int, latent_channels: int,
                token_width: int) -> None:

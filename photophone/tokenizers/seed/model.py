@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from photophone.core.threads import fitting_threads
 from photophone.core.tokens import Tokens
+from photophone.data.image_reading import CLIP_READING
 from photophone.layers.transformer import TransformerBlock
 from photophone.layers.vit_keys import convert_vit_keys, drop_leading_axes
 from photophone.loading.checkpoints import OriginalCheckpoint, State, rename_keys
@@ -54,6 +55,7 @@ class SEEDTokenizer(OriginalCheckpoint, QuantizedModel):
     """
 
     DROPPED_KEYS = ("*.bert.embeddings.position_ids",)  # whole numbers in order
+    reading = CLIP_READING
 
     def __init__(self, image_size: int = 224, patch: int = 14, vision_width: int = 1408, vision_depth: int = 39,
                  vision_heads: int = 16, vision_hidden: int = 6144, width: int = 768, depth: int = 12,
@@ -100,6 +102,11 @@ class SEEDTokenizer(OriginalCheckpoint, QuantizedModel):
     def fixed_length(self) -> int:
         """32."""
         return NUM_TOKENS
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+        return self.config.image_size
 
     def see(self, images: Tensor) -> Tensor:
         """Features (B, 1 + N, W) of class token and patches, without a norm behind them."""

@@ -23,6 +23,8 @@ from photophone.quantizers.vq import VectorQuantizer
 from photophone.tokenizers.titok import VIT_SIZES
 from photophone.tokenizers.titok.model import TiTok
 
+VIT_WORDS = {"small": "s", "base": "b", "large": "l"}
+"""Official words and those of VIT_SIZES."""
 USAGE = "quantize.embed_prob"
 """Official key of the average use of each code; files of models that are not trained further leave it out."""
 
@@ -93,6 +95,30 @@ class TATiTok(TiTok):
 
     def _decode(self, tokens: Tokens, text_states: Tensor | None = None) -> Tensor:
         return self.reconstruct(self.bottleneck.decode(tokens.values).to(self.dtype), text_states)
+
+    @staticmethod
+    def convert_config(official: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the class from the official ``config.json``; the average use of codes, of the training, stays
+        out.
+
+        Raises:
+            KeyError: a setting is missing.
+            ValueError: a size that no published model has.
+        """
+        model = official["model"]["vq_model"]
+        sizes = {}
+        for part in ("encoder", "decoder"):
+            word = model[f"vit_{part[:3]}_model_size"]
+            if word not in VIT_WORDS:
+                raise ValueError(f"vit_{part[:3]}_model_size must be one of {', '.join(VIT_WORDS)}, got {word!r}")
+            sizes[f"{part}_size"] = VIT_SIZES[VIT_WORDS[word]]
+            sizes[f"{part}_patch"] = model[f"vit_{part[:3]}_patch_size"]
+        codes = None if model.get("quantize_mode", "vq") == "vae" else model["codebook_size"]
+        return {"image_size": official["dataset"]["preprocessing"]["crop_size"], "token_width": model["token_size"],
+                "num_tokens": model["num_latent_tokens"], "num_codes": codes,
+                "l2_norm": model.get("use_l2_norm", False), "commitment": model.get("commitment_cost", 0.25),
+                "text_dim": model.get("text_embed_dim", 768), "text_length": model.get("text_context_length", 77),
+                **sizes}
 
     @classmethod
     def prepare_state_dict(cls, state: State, config: Mapping[str, Any]) -> State:

@@ -28,6 +28,7 @@ class HARTTokenizer(VARTokenizer):
     """
 
     DROPPED_KEYS = ("disc.*",)  # the published file holds the discriminator too
+    decode_options = ("residual",)
 
     def __init__(self, image_size: int = 1024, channels: int = 160, multipliers: list[int] = (1, 1, 2, 2, 4),
                  blocks: int = 2, token_width: int = 32, num_codes: int = 4096,
@@ -41,6 +42,11 @@ class HARTTokenizer(VARTokenizer):
     def _encode(self, images: Tensor, noise: Noise | None) -> Tokens:
         """There is nothing to draw: the values of a training pass are one grid, tokens are all scales."""
         return Tokens(self.bottleneck.encode(self.latents(images)))
+
+    def _decode(self, tokens: Tokens, residual: bool = True) -> Tensor:
+        """``residual`` False draws the codes alone, as the decoder learned to do too."""
+        decode = self.bottleneck.decode if residual else self.bottleneck.decode_codes
+        return self.reconstruct(decode(tokens.values).to(self.dtype))
 
     @staticmethod
     def convert_state_dict(state: State) -> State:

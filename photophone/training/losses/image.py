@@ -84,6 +84,22 @@ class PerceptualLoss:
         return total
 
 
+class WeightedSum:
+    """Several losses of the same two images, added up: TA-TiTok's perceptual loss is LPIPS and a tenth of the distance
+    of class logits.
+
+    Args:
+        parts: weights and losses.
+    """
+
+    def __init__(self, parts: list[tuple[float, PerceptualLoss]]) -> None:
+        self.parts = parts
+
+    def __call__(self, made: Tensor, real: Tensor) -> Tensor:
+        """As :meth:`PerceptualLoss.__call__`."""
+        return sum(weight * loss(made, real) for weight, loss in self.parts)
+
+
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: nn.Parameter, *, eps: float = 1e-6,
                     least: float = 0.0) -> Tensor:
     """How many times the reconstruction's gradient at the last layer is as long as the adversarial one's.

@@ -13,11 +13,20 @@ import torch
 from photophone.core.files import atomic_write
 from photophone.data.images import FIELDS, ImageDataset
 from photophone.generators.base import Generator
-from photophone.generators.conditions import CaptionFeatures, CaptionIds, ClassLabels, Condition, condition_kinds
+from photophone.generators.conditions import (
+    CaptionFeatures,
+    CaptionIds,
+    CaptionStates,
+    ClassLabels,
+    Condition,
+    condition_kinds,
+)
+from photophone.pipelines.captions import caption_sizes, read_captions
 from photophone.pipelines.class_to_image import ClassToImagePipeline
+from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import encode_captions, vary_caption
-from photophone.text.features import encode_features, load_text_encoder
+from photophone.text.features import first_words, load_text_encoder
 from photophone.tokenizers.base import ImageTokenizer
 
 if TYPE_CHECKING:
@@ -126,7 +135,8 @@ class Classes(TrainingCondition):
 
 
 class EncodedCaptions(TrainingCondition):
-    """Features of a frozen T5 encoder: :class:`photophone.CaptionFeatures`.
+    """What a frozen text encoder makes of captions, see :func:`photophone.pipelines.captions.read_captions`: features
+    of T5 or a language model, or states of CLIP's text tower.
 
     Args:
         text_tokenizer, encoder: see :func:`photophone.text.features.load_text_encoder`.
@@ -137,29 +147,43 @@ class EncodedCaptions(TrainingCondition):
     def __init__(self, text_tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel, length: int = 120,
                  keep: float = 0.6) -> None:
         self.text_tokenizer, self.encoder, self.length, self.keep = text_tokenizer, encoder, length, keep
-        self.sizes = {"caption_dim": encoder.config.d_model, "caption_length": length}
+        self.sizes = caption_sizes(encoder, length)
+        self.kind = CaptionStates if "text_dim" in self.sizes else CaptionFeatures
 
-    def features(self, captions: list[str]) -> CaptionFeatures:
-        """Features (B, T, C) and mask (B, T)."""
-        texts = [self.cut(text) for text in captions]
-        return CaptionFeatures(*encode_features(self.text_tokenizer, self.encoder, texts, self.length))
+    def read(self, captions: list[str]) -> CaptionFeatures | CaptionStates:
+        """The condition of captions, of which the first words count."""
+        texts = [first_words(self.text_tokenizer, text, self.length) for text in captions]
+        return read_captions(self.text_tokenizer, self.encoder, texts, self.length)
 
-    def cut(self, caption: str) -> str:
-        """The first words of a caption, as many as fit."""
-        words = caption.split()
-        while len(words) > 1 and len(self.text_tokenizer(" ".join(words).lower())["input_ids"]) > self.length:
-            words.pop()
-        return " ".join(words)
+    def train(self, rows: Fields, rng: np.random.Generator) -> CaptionFeatures | CaptionStates:
+        return self.read([vary_caption(fields, rng, self.keep) for fields in rows])
 
-    def train(self, rows: Fields, rng: np.random.Generator) -> CaptionFeatures:
-        return self.features([vary_caption(fields, rng, self.keep) for fields in rows])
-
-    def plain(self, rows: Fields) -> CaptionFeatures:
-        return self.features([fields["caption"] for fields in rows])
+    def plain(self, rows: Fields) -> CaptionFeatures | CaptionStates:
+        return self.read([fields["caption"] for fields in rows])
 
     def save(self, folder: Path) -> None:
         self.text_tokenizer.save_pretrained(folder / "text_tokenizer")
         self.encoder.save_pretrained(folder / "text_encoder")
+
+    def export(self, model: Generator, tokenizer: ImageTokenizer | None, folder: Path) -> None:
+        """A whole pipeline where there is a tokenizer."""
+        if tokenizer is None:
+            super().export(model, tokenizer, folder)
+            return
+        TextToImagePipeline(self.text_tokenizer, model, tokenizer, self.encoder).save_pretrained(folder)
+
+
+def load_captions(settings: dict[str, Any]) -> EncodedCaptions:
+    """A frozen text encoder from ``text_encoder`` (a folder or hub id), ``length`` and ``keep``.
+
+    Raises:
+        ValueError: unknown settings, or an encoder that cannot be loaded.
+    """
+    options = dict(settings)
+    if unknown := set(options) - {"text_encoder", "length", "keep"} or {"text_encoder"} - set(options):
+        raise ValueError(f"condition: {sorted(unknown)} is unknown or missing; give field, or text_encoder with length "
+                         "and keep")
+    return EncodedCaptions(*load_text_encoder(options.pop("text_encoder")), **options)
 
 
 def build_condition(settings: dict[str, Any], model_class: type[Generator], data: ImageDataset) -> TrainingCondition:
@@ -174,16 +198,18 @@ def build_condition(settings: dict[str, Any], model_class: type[Generator], data
     Raises:
         ValueError: unknown settings, or a generator that does not read captions.
     """
-    options = dict(settings)
-    allowed = {"text_encoder", "length", "keep"} if "text_encoder" in options else {"field"}
-    if set(options) - allowed:
-        raise ValueError(f"condition: unknown settings {sorted(set(options) - allowed)}; give field, or text_encoder "
-                         "with length and keep")
-    if "text_encoder" not in options:
-        return Classes(data, **options)
-    if CaptionFeatures not in condition_kinds(model_class.Condition):
+    if "text_encoder" not in settings:
+        if set(settings) - {"field"}:
+            raise ValueError(f"condition: unknown settings {sorted(set(settings) - {'field'})}; give field, or "
+                             "text_encoder with length and keep")
+        if ClassLabels not in condition_kinds(model_class.Condition):
+            raise ValueError(f"condition: {model_class.__name__} reads captions, not classes; give text_encoder")
+        return Classes(data, **settings)
+    kinds = condition_kinds(model_class.Condition)
+    if not {CaptionFeatures, CaptionStates} & set(kinds):
         raise ValueError(f"condition: {model_class.__name__} reads classes, not captions; give field")
-    tokenizer, encoder = load_text_encoder(options.pop("text_encoder"))
-    if encoder.config.model_type != "t5":
-        raise ValueError(f"condition: captions are encoded by T5 here, the text_encoder is {encoder.config.model_type}")
-    return EncodedCaptions(tokenizer, encoder, **options)
+    condition = load_captions(settings)
+    if condition.kind not in kinds or not set(condition.sizes) <= model_class.config_keys():
+        raise ValueError(f"condition: {model_class.__name__} does not read captions of a text encoder of the kind "
+                         f"{condition.encoder.config.model_type!r}")
+    return condition

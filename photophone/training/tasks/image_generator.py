@@ -17,6 +17,8 @@ from photophone.core.tokens import Tokens
 from photophone.data.images import ImageDataset
 from photophone.generators.base import Generator
 from photophone.generators.conditions import Condition
+from photophone.quantizers.binary import GFQ
+from photophone.quantizers.multi_scale import HybridMultiScaleVQ
 from photophone.tokenizers.base import ImageTokenizer
 from photophone.training.loop.task import Task
 from photophone.training.tasks.image_conditions import TrainingCondition
@@ -25,22 +27,31 @@ PREVIEW = {"guidance_scale": 3.0, "num_inference_steps": 20}
 """Options of previews, where the generator has them."""
 
 
-def token_sizes(tokenizer: ImageTokenizer) -> dict[str, Any]:
-    """Arguments of generators that follow from the tokenizer: numbers of tokens and codes, widths, scales.
+def token_sizes(tokenizer: ImageTokenizer, model_class: type[Generator]) -> dict[str, Any]:
+    """Arguments of a generator that follow from the tokenizer: numbers of tokens, codes and bits, widths, scales.
 
     Raises:
-        ValueError: tokens of several codebooks, which no image generator here reads.
+        ValueError: tokens of several codebooks for a generator that reads one, or codes for one that reads signs.
     """
-    if tokenizer.num_codebooks > 1 and tokenizer.codebook_size is not None:
-        raise ValueError(f"{type(tokenizer).__name__} makes {tokenizer.num_codebooks} codes a token; the generators "
-                         "here read one")
+    quantizer, keys = tokenizer.bottleneck, model_class.config_keys()
+    signs = {"num_codebooks", "token_dim"} <= keys
+    if signs and not isinstance(quantizer, GFQ):
+        raise ValueError(f"{model_class.__name__} reads signs, those of a BitDanceTokenizer; "
+                         f"{type(tokenizer).__name__} makes none")
+    if "num_codebooks" not in keys and tokenizer.num_codebooks > 1 and tokenizer.codebook_size is not None:
+        raise ValueError(f"{type(tokenizer).__name__} makes {tokenizer.num_codebooks} codes a token, "
+                         f"{model_class.__name__} reads one")
     sizes: dict[str, Any] = {"num_tokens": tokenizer.num_tokens}
     if math.isqrt(tokenizer.num_tokens) ** 2 == tokenizer.num_tokens:
         sizes["grid_size"] = math.isqrt(tokenizer.num_tokens)
-    if tokenizer.codebook_size is None:
+    if signs:
+        return {**sizes, "token_dim": quantizer.dim, "num_codebooks": quantizer.num_codebooks}
+    if "scales" in tokenizer.config:
+        sizes["scales"] = list(tokenizer.config.scales)
+    if not quantizer.has_codes:
         return {**sizes, "token_dim": tokenizer.token_dim}
-    sizes |= {"num_codes": tokenizer.codebook_size, "token_width": tokenizer.bottleneck.dim}
-    return sizes | ({"scales": list(tokenizer.config.scales)} if "scales" in tokenizer.config else {})
+    books = quantizer.codes if isinstance(quantizer, HybridMultiScaleVQ) else quantizer
+    return sizes | {"num_codes": books.codebook_size, "token_width": quantizer.dim}
 
 
 class ImageGeneratorTask(Task):
@@ -133,8 +144,9 @@ class ImageGeneratorTask(Task):
         """Images (B, 3, H, W) for the conditions of these fields, row i with seed i."""
         self.place_tokenizer(model.device)
         noise = SeededNoise.from_seeds(range(len(rows)), model.device)
-        tokens = model.generate(self.condition.plain(rows), noise=noise, sampler=self.preview_sampler)
-        return self.image_tokenizer.decode(tokens)
+        condition = self.condition.plain(rows)
+        tokens = model.generate(condition, noise=noise, sampler=self.preview_sampler)
+        return self.image_tokenizer.decode(tokens, **condition.read_by(self.image_tokenizer.decode_options))
 
     def export(self, model: Generator, folder: Path) -> None:
         """The generator and its condition; a whole pipeline where classes and a tokenizer make one."""

@@ -12,7 +12,9 @@ from photophone.generators.few_steps import without_flow_map
 from photophone.loading.saved import open_saved
 from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import train_caption_tokenizer
+from photophone.tokenizers.alit.model import ALIT
 from photophone.tokenizers.base import ImageTokenizer
+from photophone.tokenizers.kl_vae.model import KLVAE
 from photophone.tokenizers.maskgit_vqgan.model import MaskGITVQGAN
 from photophone.tokenizers.titok.model import TiTok
 from photophone.training.loop.config import TrainConfig
@@ -20,16 +22,21 @@ from photophone.training.losses.adversary import Adversary
 from photophone.training.losses.alignment import Alignment
 from photophone.training.losses.discriminators import augment, build_discriminator
 from photophone.training.losses.feature_networks import build_feature_network
-from photophone.training.losses.image import PerceptualLoss
-from photophone.training.tasks.image_conditions import Captions, build_condition
+from photophone.training.losses.image import PerceptualLoss, WeightedSum
+from photophone.training.tasks.alit_distillation import DistillationTask, teacher_sizes
+from photophone.training.tasks.image_conditions import Captions, build_condition, load_captions
 from photophone.training.tasks.image_generator import ImageGeneratorTask, token_sizes
 from photophone.training.tasks.image_tokenizer import ImageTokenizerTask, ReconstructionWeights
 from photophone.training.tasks.models import GENERATORS, TOKENIZERS, build_model, choose_class
 from photophone.training.tasks.titok_stage_one import StageOneTask
 
 
-def build_perceptual(settings: Any) -> PerceptualLoss:
-    """From ``network`` (a name, or a mapping of it) and ``compare``, or from the name alone."""
+def build_perceptual(settings: Any) -> PerceptualLoss | WeightedSum:
+    """From ``network`` (a name, or a mapping of it) and ``compare``, or from the name alone; or from a list of such
+    mappings with a ``weight`` each."""
+    if isinstance(settings, list):
+        return WeightedSum([(float(dict(part).get("weight", 1.0)), build_perceptual(
+            {key: value for key, value in dict(part).items() if key != "weight"})) for part in settings])
     options = {"network": settings} if isinstance(settings, str) else dict(settings)
     network = options.pop("network", "efficientnet_lite0")
     chosen = {"name": network} if isinstance(network, str) else network
@@ -67,8 +74,9 @@ def image_tokenizer_task(config: TrainConfig) -> ImageTokenizerTask | StageOneTa
     """The task of ``train_image_tokenizer.py``.
 
     ``task`` holds the fields of :class:`ReconstructionWeights`, and beside them: ``networks`` with ``perceptual``,
-    ``discriminator`` and ``alignment``; ``freeze_encoder``; ``teacher`` (folder of a VQGAN: TiTok's stage 1);
-    ``pixel_decoder`` (folder of the same: stage 2).
+    ``discriminator`` and ``alignment``; ``freeze_encoder``; ``condition`` with ``text_encoder`` and ``length``, the
+    captions that TA-TiTok's decoder reads; ``teacher`` (folder of the tokenizer that stage 1 of TiTok or ALIT learns
+    from); ``pixel_decoder`` (folder of TiTok's teacher: stage 2).
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
@@ -78,20 +86,25 @@ def image_tokenizer_task(config: TrainConfig) -> ImageTokenizerTask | StageOneTa
     freeze, teacher, pixels = (settings.pop(name, None) for name in ("freeze_encoder", "teacher", "pixel_decoder"))
     if unknown := set(networks) - {"perceptual", "discriminator", "alignment"}:
         raise ValueError(f"networks: unknown {sorted(unknown)}; known are perceptual, discriminator and alignment")
+    condition = load_captions(settings.pop("condition")) if "condition" in settings else None
+    taught = open_teacher(teacher, config) if teacher else None
     data = ImageDataset(config.data)
     validation = ImageDataset(config.validation) if config.validation else None
-    model = build_model(config.model, TOKENIZERS, "latent1d", init_from=config.init_from)
+    sizes = {} if condition is None else condition.sizes
+    if isinstance(taught, MaskGITVQGAN | KLVAE):
+        sizes |= teacher_sizes(taught)
+    model = build_model(config.model, TOKENIZERS, "latent1d", init_from=config.init_from, sizes=sizes)
     if data.images.shape[1] != model.image_size:
         raise ValueError(f"{config.data} holds images of {data.images.shape[1]} pixels, the model takes "
                          f"{model.image_size}; prepare the data with --size {model.image_size}")
-    if (teacher or pixels) and not isinstance(model, TiTok):
-        raise ValueError(f"teacher and pixel_decoder belong to TiTok, the model is a {type(model).__name__}")
-    if teacher:
-        return StageOneTask(model, open_saved(teacher, MaskGITVQGAN), data, validation, **settings)
+    if taught is not None:
+        return stage_one_task(model, taught, data, validation, settings)
     if pixels:
+        if not isinstance(model, TiTok):
+            raise ValueError(f"pixel_decoder belongs to TiTok, the model is a {type(model).__name__}")
         model = model.with_pixel_decoder(open_saved(pixels, MaskGITVQGAN))
     weights = ReconstructionWeights(**settings)
-    parts: dict[str, Any] = {}
+    parts: dict[str, Any] = {} if condition is None else {"condition": condition}
     if weights.perceptual.weight:
         parts["perceptual"] = build_perceptual(networks.get("perceptual", "efficientnet_lite0"))
     if weights.adversarial.weight or weights.features.weight:
@@ -101,6 +114,35 @@ def image_tokenizer_task(config: TrainConfig) -> ImageTokenizerTask | StageOneTa
     if weights.contrastive.weight:
         parts["text_tokenizer"] = contrastive_vocabulary(model, data)
     return ImageTokenizerTask(model, data, validation, weights, bool(freeze), **parts)
+
+
+def open_teacher(folder: str, config: TrainConfig) -> ImageTokenizer:
+    """The saved tokenizer that a first stage learns from.
+
+    Raises:
+        ValueError: a model that has no such stage, or no tokenizer there.
+    """
+    if config.init_from is None:
+        model_class, _ = choose_class(config.model, TOKENIZERS, "latent1d")
+        if not issubclass(model_class, TiTok | ALIT):
+            raise ValueError(f"teacher and pixel_decoder belong to TiTok, a teacher also to ALIT; the model is a "
+                             f"{model_class.__name__}")
+    return open_saved(folder, ImageTokenizer)
+
+
+def stage_one_task(model: ImageTokenizer, teacher: ImageTokenizer, data: ImageDataset, validation: ImageDataset | None,
+                   settings: dict[str, Any]) -> ImageTokenizerTask | StageOneTask:
+    """The first stage of TiTok or of ALIT; ``settings`` are further arguments of its task.
+
+    Raises:
+        ValueError: a model that has no such stage, or another teacher than it learns from.
+    """
+    if isinstance(model, ALIT) and isinstance(teacher, MaskGITVQGAN | KLVAE):
+        return DistillationTask(model, teacher, data, validation, **settings)
+    if isinstance(model, TiTok) and "proxy_codes" in model.config and isinstance(teacher, MaskGITVQGAN):
+        return StageOneTask(model, teacher, data, validation, **settings)
+    raise ValueError(f"teacher: a MaskGITVQGAN teaches TiTok and ALIT, and a KLVAE teaches ALIT, not a "
+                     f"{type(teacher).__name__} a {type(model).__name__}")
 
 
 def contrastive_vocabulary(model: ImageTokenizer, data: ImageDataset) -> CaptionTokenizer:
@@ -137,7 +179,7 @@ def image_generator_task(config: TrainConfig) -> ImageGeneratorTask:
     learns_vocabulary = CaptionIds in condition_kinds(model_class.Condition)  # of a size that the model has
     condition = None if learns_vocabulary else build_condition(chosen, model_class, data)
     if folder is None:
-        sizes = token_sizes(tokenizer) | (condition.sizes if condition else {})
+        sizes = token_sizes(tokenizer, model_class) | (condition.sizes if condition else {})
         model = build_model(config.model, GENERATORS, "flow-ar", sizes=sizes)
         model.fit_statistics(tokens)
     if condition is None:

@@ -20,7 +20,8 @@ from photophone.tokenizers.base import ImageTokenizer
 from photophone.training.loop.task import Task
 from photophone.training.losses.adversary import Adversary
 from photophone.training.losses.alignment import Alignment
-from photophone.training.losses.image import PerceptualLoss, Ramp, adaptive_weight, contrastive_loss
+from photophone.training.losses.image import PerceptualLoss, Ramp, WeightedSum, adaptive_weight, contrastive_loss
+from photophone.training.tasks.image_conditions import EncodedCaptions
 
 
 @dataclass
@@ -96,14 +97,16 @@ class TokenizerInTraining(nn.Module):
         super().__init__()
         self.tokenizer, self.adversary, self.alignment = tokenizer, adversary, alignment
 
-    def forward(self, images: Tensor, features: Tensor | None = None, captions: Tensor | None = None) -> Reconstruction:
+    def forward(self, images: Tensor, features: Tensor | None = None, captions: Tensor | None = None,
+                **read: Tensor) -> Reconstruction:
         """As the tokenizer's own forward; the metrics hold the losses ``alignment`` and ``contrastive`` too.
 
         Args:
             features: (B, L, C) of :meth:`photophone.training.losses.alignment.Alignment.teach`, or None.
-            captions: Long (B, T), for tokenizers that read captions, or None.
+            captions: Long (B, T), for tokenizers that are compared with captions, or None.
+            read: what else the tokenizer reads, such as ``text_states``.
         """
-        output = self.tokenizer(images)
+        output = self.tokenizer(images, **read)
         extra: dict[str, Tensor] = {}
         if features is not None:
             extra["alignment"] = self.alignment(output.values, features)
@@ -126,6 +129,7 @@ class ImageTokenizerTask(Task):
         alignment: see :class:`photophone.training.losses.alignment.Alignment`, where it has a weight.
         text_tokenizer: vocabulary of the captions for the contrastive loss; its last id, which the model's vocabulary
             must hold beside it, ends a caption.
+        condition: captions as states of CLIP's text tower, which TA-TiTok's decoder reads.
 
     Raises:
         ValueError: a weight without the part it belongs to.
@@ -133,8 +137,9 @@ class ImageTokenizerTask(Task):
 
     def __init__(self, model: ImageTokenizer, data: ImageDataset, validation: ImageDataset | None = None,
                  weights: ReconstructionWeights | None = None, freeze_encoder: bool = False, *,
-                 perceptual: PerceptualLoss | None = None, adversary: Adversary | None = None,
-                 alignment: Alignment | None = None, text_tokenizer: CaptionTokenizer | None = None) -> None:
+                 perceptual: PerceptualLoss | WeightedSum | None = None, adversary: Adversary | None = None,
+                 alignment: Alignment | None = None, text_tokenizer: CaptionTokenizer | None = None,
+                 condition: EncodedCaptions | None = None) -> None:
         self.weights = weights or ReconstructionWeights()
         parts = {"perceptual": perceptual, "adversarial": adversary, "features": adversary, "alignment": alignment,
                  "contrastive": text_tokenizer}
@@ -143,7 +148,9 @@ class ImageTokenizerTask(Task):
             raise ValueError(f"the losses {', '.join(missing)} have a weight, but their networks are not given")
         if text_tokenizer is not None and not model.reads_captions:
             raise ValueError(f"contrastive: {type(model).__name__} reads no captions; use the family unitok-clip")
-        if self.weights.quantize_from is not None and model.codebook_size is None:
+        if condition is not None and "text_states" not in model.decode_options:
+            raise ValueError(f"condition: the decoder of {type(model).__name__} reads no captions; leave it out")
+        if self.weights.quantize_from is not None and not model.bottleneck.has_codes:
             raise ValueError(f"quantize_from: {type(model).__name__} has continuous tokens; leave it out")
         if self.weights.crop is not None:
             check_crop(model, self.weights.crop)
@@ -152,7 +159,7 @@ class ImageTokenizerTask(Task):
         self.model = TokenizerInTraining(model, adversary, alignment) if extra else model
         self.tokenizer, self.adversary, self.alignment = model, adversary, alignment
         self.data, self.validation = data, validation
-        self.perceptual, self.text_tokenizer = perceptual, text_tokenizer
+        self.perceptual, self.text_tokenizer, self.condition = perceptual, text_tokenizer, condition
         self.num_examples = len(data)
         if freeze_encoder:
             model.freeze_encoder()
@@ -163,10 +170,16 @@ class ImageTokenizerTask(Task):
         images[flip] = images[flip].flip(-1)
         if self.weights.crop is not None:
             images = random_crops(images, self.weights.crop, rng)
-        batch = {"images": images}
+        batch = {"images": images, **self.read_beside(self.data, indices)}
         if self.text_tokenizer is not None:
             batch["captions"] = self.caption_ids([self.data.fields[i]["caption"] for i in indices])
         return batch
+
+    def read_beside(self, data: ImageDataset, indices: np.ndarray) -> dict[str, Tensor]:
+        """What the decoder reads beside tokens, by the name of its argument."""
+        if self.condition is None:
+            return {}
+        return {"text_states": self.condition.plain([data.fields[i] for i in indices]).text_states}
 
     def caption_ids(self, captions: list[str]) -> Tensor:
         """Long (B, T): ids, then the end, which is the highest id, then padding."""
@@ -180,11 +193,9 @@ class ImageTokenizerTask(Task):
         images, weights = batch["images"], self.weights
         if weights.quantize_from is not None:
             self.start_quantizing(images, step)
-        extra: dict[str, Tensor] = {}
+        extra = {name: part for name, part in batch.items() if name != "images"}
         if self.alignment is not None:
             extra["features"] = self.alignment.teach(images)
-        if "captions" in batch:
-            extra["captions"] = batch["captions"]
         output = model(images, **extra)
         made, metrics = output.media.float(), output.metrics
         error = made - images
@@ -235,24 +246,44 @@ class ImageTokenizerTask(Task):
                 + weights.features.at(step) * game["features"])
         return loss, game
 
+    def views(self) -> dict[str, tuple[dict, dict]]:
+        """Ways to use the tokenizer that validation tells apart: options of ``encode`` and of ``decode``, by the end of
+        the metrics' names."""
+        tokenizer = self.tokenizer
+        found: dict[str, tuple[dict, dict]] = {"": ({}, {})}
+        found |= {f"_{count}_tokens": ({"num_tokens": count}, {}) for count in tokenizer.token_counts[:-1]}
+        if "residual" in tokenizer.decode_options:
+            found["_codes_alone"] = ({}, {"residual": False})
+        if self.condition is not None:
+            found["_without_captions"] = ({}, {"text_states": None})
+        return found
+
+    def made_of(self, indices: np.ndarray, encode: dict, decode: dict) -> tuple[Tensor, Tensor]:
+        """Held-apart images (B, 3, H, W), and what the tokenizer makes of them with options of both directions."""
+        images = self.validation.batch(indices)
+        read = {**self.read_beside(self.validation, indices), **decode}
+        return images, self.tokenizer.decode(self.tokenizer.encode(images, **encode), **read).cpu()
+
     def validate(self, model: nn.Module) -> dict[str, float]:
+        """PSNR in dB: the mean over images, and that of the mean error; for each of :meth:`views`."""
         if self.validation is None:
             return {}
-        tokenizer, errors = self.tokenizer, []
-        for start in range(0, len(self.validation), 64):
-            images = self.validation.batch(np.arange(start, min(start + 64, len(self.validation))))
-            error = tokenizer.decode(tokenizer.encode(images)).cpu() - images
-            errors.append(error.square().mean(dim=(1, 2, 3)))
-        mse = torch.cat(errors) / 4  # of pixels in [0, 1]
-        return {"validation_psnr": float((-10 * mse.clamp(min=1e-10).log10()).mean()),
-                "validation_psnr_of_mean": float(-10 * mse.mean().log10())}
+        found = {}
+        for ending, options in self.views().items():
+            errors = []
+            for start in range(0, len(self.validation), 64):
+                images, made = self.made_of(np.arange(start, min(start + 64, len(self.validation))), *options)
+                errors.append((made - images).square().mean(dim=(1, 2, 3)))
+            mse = torch.cat(errors) / 4  # of pixels in [0, 1]
+            found[f"validation_psnr{ending}"] = float((-10 * mse.clamp(min=1e-10).log10()).mean())
+            found[f"validation_psnr{ending}_of_mean"] = float(-10 * mse.mean().log10())
+        return found
 
     def preview(self, model: nn.Module) -> Image.Image | None:
         if self.validation is None:
             return None
-        images = self.validation.batch(np.arange(min(32, len(self.validation))))
-        pairs = zip(to_pil(images), to_pil(self.tokenizer.decode(self.tokenizer.encode(images))))
-        return grid([image for pair in pairs for image in pair], columns=8)
+        images, made = self.made_of(np.arange(min(32, len(self.validation))), {}, {})
+        return grid([image for pair in zip(to_pil(images), to_pil(made)) for image in pair], columns=8)
 
     def export(self, model: nn.Module, folder: Path) -> None:
         self.tokenizer.fit_statistics(self.data.batch(np.arange(min(256, len(self.data)))))

@@ -1,8 +1,9 @@
-"""HART's sampler: scale by scale with a cache, the cells of the last scale in one or several steps."""
+"""Next-scale decoding with a rest (HART, arXiv 2410.10812): scale by scale with a cache, the cells of the last scale in
+one or several steps, and what diffusion makes of what their codes leave over."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,18 +12,12 @@ from torch.nn import functional
 from photophone.core.noise import Noise
 from photophone.decoding.continuous import put_places, take_places
 from photophone.decoding.loop import Callback, KVCache, cosine_reveal_counts, notify, reveal_order
-from photophone.generators.conditions import CaptionFeatures
 from photophone.heads.base import is_guided
 from photophone.kernels.sampling import draw, filter_logits
 from photophone.kernels.solver import combine_guidance
 
-if TYPE_CHECKING:
-    from photophone.generators.hart.model import HART, HARTSampler
-
 RESIDUAL_SCALE = 0.6
 """The head works on rests over this."""
-COARSE_SCALES, COARSE_TOP_K, FINE_TOP_K = 7, 600, 300
-"""The first scales draw from more codes, where users do not choose."""
 HEAT, LEAST_HEAT = 0.27, 0.005
 """Temperature of the mixture of codes at the first scale, and at the last."""
 
@@ -39,28 +34,65 @@ def soft_vectors(logits: Tensor, codebook: Tensor, progress: float, noise: Noise
     return ((logits * (1 + progress) + gumbel) / heat).softmax(dim=-1) @ codebook.float()
 
 
-class HARTDecoding:
-    """What one call of the sampler keeps between its steps; see :class:`photophone.generators.hart.model.HART`."""
+class HybridScales(Protocol):
+    """A generator of codes on several scales and of what they leave over, such as :class:`photophone.HART`, which says
+    what these do."""
 
-    def __init__(self, model: HART, condition: CaptionFeatures, noise: Noise, sampler: HARTSampler,
+    config: Any
+    sizes: list[int]
+    quantizer: Any
+    start_positions: Tensor | None
+    token_in: Any
+    diffusion_head: Any
+    device: torch.device
+    dtype: torch.dtype
+
+    def pool(self, context: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What modulates the blocks and the head, (B, 1, C) each."""
+
+    def angles(self, mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Angles of words and cells, or None."""
+
+    def level_vectors(self) -> Tensor:
+        """What places are told of their scale, (N, C)."""
+
+    def transform(self, x: Tensor, pooled: Tensor, angles: Tensor | None, mask: Tensor | None = None,
+                  cache: KVCache | None = None) -> Tensor:
+        """Embedded places to states (B, n, C)."""
+
+    def logits(self, x: Tensor, most: Tensor) -> Tensor:
+        """States to logits float32 (B, n, V)."""
+
+    def rest_condition(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """What the diffusion head reads, (B, n, C)."""
+
+
+class NextScaleDecoding:
+    """What one call of the sampler keeps between its steps.
+
+    Args:
+        model: whose tokens are decoded.
+        context: prompts (B, T, C), with guidance the null prompts behind them.
+        mask: bool (B, T), True for words.
+        rows: prompts without those of guidance.
+        noise: of ``rows`` rows.
+        sampler: of the family, see :class:`photophone.generators.hart.model.HARTSampler`.
+        callback: called after each scale, and after each step of the last one.
+    """
+
+    def __init__(self, model: HybridScales, context: Tensor, mask: Tensor, rows: int, noise: Noise, sampler: Any,
                  callback: Callback | None) -> None:
         self.model, self.noise, self.sampler, self.callback = model, noise, sampler, callback
         self.codes = model.quantizer.codes
-        self.rows, self.copies = len(condition), 2 if is_guided(sampler.guidance_scale) else 1
-        features, mask = condition.features, model.words(condition)
-        if self.copies == 2:  # the null prompt is zeros, of one word
-            features = torch.cat([features, torch.zeros_like(features)])
-            alone = torch.zeros_like(mask)
-            alone[:, 0] = True
-            mask = torch.cat([mask, alone])
-        self.context = model.context(CaptionFeatures(features))
+        self.rows, self.copies = rows, len(context) // rows
+        self.context = context
         self.pooled, self.most = model.pool(self.context, mask)
         self.word_angles, self.cell_angles = model.angles(mask)
         self.level = model.level_vectors()
         config = model.config
         heads, largest = config.num_heads, max(1, sampler.num_order_steps)
         self.counts = cosine_reveal_counts(model.sizes[-1], largest)
-        self.cache = KVCache(config.depth, len(features), heads, len(self.level), config.width // heads, model.device,
+        self.cache = KVCache(config.depth, len(context), heads, len(self.level), config.width // heads, model.device,
                              model.dtype)
 
     def run(self) -> Tensor:
