@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -11,6 +12,7 @@ from photophone.core.noise import SeededNoise
 from photophone.core.tokens import Tokens
 from photophone.data.speech import prepare_speech
 from photophone.generators.speech_ar.model import SpeechFlowAR
+from photophone.pipelines.speech_rounds import SpeechRounds
 
 SENTENCES = (("Light carries sound.", "lˈIt kˈɛɹiz sˈWnd."), ("The sun is warm.", "ðə sˈʌn ɪz wˈɔɹm."),
              ("Who goes there?", "hˌu ɡˈOz ðˈɛɹ?"), ("She sells sea shells.", "ʃi sˈɛlz sˈi ʃˈɛlz."),
@@ -92,3 +94,15 @@ def word_tokenizer():
     backend = Tokenizer(models.Unigram([(piece, -len(pieces) / len(piece)) for piece in pieces], unk_id=0))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+
+
+def in_rounds(pipeline, texts, most=4, is_streamed=False, **options):
+    """Speech of texts that are spoken together, with their numbers as seeds."""
+    rounds = SpeechRounds(pipeline, most)
+    ours = [rounds.join(text, generator=torch.Generator().manual_seed(seed), is_streamed=is_streamed, **options)
+            for seed, text in enumerate(texts)]
+    made = {utterance: [] for utterance in ours}
+    while rounds.active:
+        for utterance, audio in rounds.step():
+            made[utterance].append(audio)
+    return [np.concatenate(made[utterance]) for utterance in ours]

@@ -61,7 +61,7 @@ def call(run, folder, saved, name, *more):
 def test_every_command_with_json_has_a_case():
     with_json = {name for name, command in commands() if any("--json" in part.opts for part in command.params)}
     assert with_json == CASES.keys() | TESTED_BELOW | TESTED_ELSEWHERE
-    assert {name for name, _ in commands()} == with_json | {"demo"}
+    assert {name for name, _ in commands()} == with_json | {"demo", "serve"}
 
 
 @pytest.mark.parametrize("name", CASES)

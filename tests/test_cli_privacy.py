@@ -65,7 +65,7 @@ SLOW = [
       "--limit", "4", "-o", "image.json"], ["image.json"]),
     (["make_samples.py", "-n", "1", "-o", "samples"], ["samples/"]),
 ]
-ELSEWHERE = {"demo": "tests/demo/test_demo_ending.py"}
+ELSEWHERE = {"demo": "tests/demo/test_demo_ending.py", "serve": "tests/server/test_server_process.py"}
 ALIKE = {"train_codec.py", "train_enhancer.py", "train_image_generator.py", "train_tts.py", "build_pretrained.py",
          "build_speech.py", "train_few_steps.py", "train_speech_chain.py"}
 """The command of train_image_tokenizer.py and of build_enhancer.py with other parts."""

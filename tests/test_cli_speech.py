@@ -12,7 +12,8 @@ from speech import small_codec, small_speech
 from typer.testing import CliRunner
 
 from photophone import TextToSpeechPipeline
-from photophone.cli import app, speech
+from photophone.cli import app
+from photophone.data.audio_write import stream_header
 from photophone.pipelines.speech_output import speech_file
 
 TEXT = "Light carries sound. Who goes there?"
@@ -47,14 +48,14 @@ def test_streams_hold_the_samples_of_the_file(folder, tmp_path):
     options = ("-m", folder, "--steps", 2, "--seed", 7)
     raw = run("--stdin", "--stream", "pcm", *options, stdin=TEXT.encode()).stdout_bytes
     streamed = run(TEXT, "--stream", "wav", *options).stdout_bytes
-    assert streamed[:44] == speech.stream_header(16000) and streamed[44:] == raw and len(raw) > 10_000
+    assert streamed[:44] == stream_header(16000) and streamed[44:] == raw and len(raw) > 10_000
     run(TEXT, "-o", tmp_path / "a.wav", *options)
     with wave.open(str(tmp_path / "a.wav")) as file:
         assert file.readframes(file.getnframes()) == raw
 
 
 def test_the_header_of_a_stream_is_that_of_a_wav():
-    made, expected = speech.stream_header(16000), io.BytesIO()
+    made, expected = stream_header(16000), io.BytesIO()
     with wave.open(expected, "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
     reference = expected.getvalue()

@@ -17,6 +17,7 @@ COMMANDS = {
     "version": (["--version"], set()),
     "wrong arguments": (["image"], set()),
     "unknown command": (["imagine", "a cat"], set()),
+    "help of the server": (["serve", "--help"], set()),
     "models": (["models"], set()),
     "speak": (["speak", "Hi there, 42.", "-o", "speech.wav"], PIPELINE),
     "image": (["image", "a red apple", "-o", "apple.png"], PIPELINE | {"PIL"}),

@@ -236,7 +236,7 @@ def test_long_texts_are_decoded_in_parts(speaker, voice, monkeypatch):
     """What is decoded at once stays small, and the sound is that of the whole."""
     whole = speaker(TEXTS[1], voice=voice, generator=seeded(3)).audio[0]
     seen, decode = [], speaker.codec.decode
-    monkeypatch.setattr("photophone.pipelines.text_to_speech.DECODED_TOKENS", 10)
+    monkeypatch.setattr("photophone.pipelines.text_sound.DECODED_TOKENS", 10)
     monkeypatch.setattr(speaker.codec, "decode", lambda tokens: seen.append(tokens.num_tokens) or decode(tokens))
     np.testing.assert_allclose(speaker(TEXTS[1], voice=voice, generator=seeded(3)).audio[0], whole, atol=1e-5)
     assert len(seen) > 3 and max(seen) == 10

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from speech import word_tokenizer
+from speech import in_rounds, word_tokenizer
 
 from photophone import SeededNoise, TextToSpeechPipeline, Voice
 from photophone.core.noise import draw_seed
@@ -82,6 +82,15 @@ def test_a_batch_equals_its_texts(pipeline):
     batch = pipeline(texts, generator=[seeded(seed) for seed in (1, 2, 3)]).audio
     for row, (text, seed) in enumerate(zip(texts, (1, 2, 3))):
         np.testing.assert_allclose(batch[row], pipeline(text, generator=seeded(seed)).audio[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_texts_in_rounds_equal_single_ones(pipeline, spoken):
+    """Without a voice, the first piece of a text decides the one of the others."""
+    voice = Voice(recording(4800), 4800) if spoken else None
+    texts = ["a hen", LONG, "oh no. he is on it."]
+    for seed, (text, audio) in enumerate(zip(texts, in_rounds(pipeline, texts, is_streamed=spoken, voice=voice))):
+        np.testing.assert_allclose(audio, pipeline(text, voice=voice, generator=seeded(seed)).audio[0], atol=1e-4)
 
 
 def test_a_saved_pipeline_speaks_the_same(pipeline, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cosyvoice_folders import byte_vocabulary, load_cosyvoice, recording, seeded, write_cosyvoice
+from speech import in_rounds
 from speech_folders import write_spark
 
 from photophone import TextToSpeechPipeline, Voice, VoiceAttributes
@@ -72,6 +73,13 @@ def test_a_batch_of_cosyvoice_equals_its_texts(cosyvoice):
     batch = cosyvoice(TEXTS, voice=voice, generator=seeded(1, 2))
     for text, seed, audio in zip(TEXTS, (1, 2), batch.audio):
         np.testing.assert_allclose(cosyvoice(text, voice=voice, generator=seeded(seed)[0]).audio[0], audio, atol=1e-6)
+
+
+def test_cosyvoice_in_rounds_equals_its_texts(cosyvoice):
+    voice = Voice(recording(16000), 16000, None)
+    for seed, (text, audio) in enumerate(zip(TEXTS, in_rounds(cosyvoice, TEXTS, voice=voice))):
+        alone = cosyvoice(text, voice=voice, generator=seeded(seed)[0]).audio[0]
+        np.testing.assert_allclose(audio, alone, atol=1e-6)
 
 
 def test_endless_speech_is_bounded_and_reported(cosyvoice, monkeypatch):

@@ -16,6 +16,7 @@ from photophone.cli import (  # noqa: F401
     image,
     interleave,
     models,
+    serve,
     speech,
     speech_times,
     tokens,

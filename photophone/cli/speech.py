@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,9 +43,7 @@ if TYPE_CHECKING:
     from photophone.pipelines.speech_output import SpeechChunk
     from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 
-BUILT_IN = "photophone/tiny-speech"
-UNKNOWN_SIZE = 0xFFFFFFFF
-"""In the header of a stream, whose length nobody knows yet."""
+
 
 
 @dataclass(frozen=True)
@@ -249,12 +246,6 @@ def read_stdin() -> str:
                          "convert it with iconv") from error
 
 
-def stream_header(sample_rate: int) -> bytes:
-    """44 bytes of a WAV of 16-bit mono whose length is not known: the sizes are 0xFFFFFFFF, as players expect."""
-    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", UNKNOWN_SIZE, b"WAVE", b"fmt ", 16, 1, 1, sample_rate,
-                       2 * sample_rate, 2, 16, b"data", UNKNOWN_SIZE)
-
-
 def _chunks(pipeline: TextToSpeechPipeline, order: Order, text: str, seed: int) -> Iterator[SpeechChunk]:
     """Speech of a text at the rate that is asked for."""
     import torch
@@ -279,7 +270,7 @@ def _keep_times(pipeline: TextToSpeechPipeline, order: Order, facts: dict[str, A
 
 
 def _stream(pipeline: TextToSpeechPipeline, order: Order) -> None:
-    from photophone.data.audio_write import pcm16
+    from photophone.data.audio_write import pcm16, stream_header
 
     (text,), rate = order.texts, order.sample_rate or pipeline.sample_rate
     chunks = _chunks(pipeline, order, text, order.seed)

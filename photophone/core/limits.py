@@ -53,7 +53,24 @@ DEMO_REQUEST_BYTES = 200_000  # of any request that is not an upload
 DEMO_DISK_BYTES = 1_000_000_000  # of all uploads and results that are held; uploads beyond are refused
 DEMO_KEEP_SECONDS = 600.0  # after so long uploads and results are deleted
 
-# The process that decodes an upload of the demo.
+# The server.
+SERVER_QUEUE = 32  # requests of one kind that wait, beside those that are worked on; others get 429
+SERVER_BATCH = 16  # sentences or images that are made together
+SERVER_SECONDS = 120.0  # from a request to its result
+SERVER_BODY_SECONDS = 30.0  # until a request has arrived whole
+SERVER_SEND_SECONDS = 60.0  # until a client takes the next part of an answer
+SERVER_CONNECTIONS = 512  # at a time
+SERVER_HEADER_BYTES = 32_000  # of all headers of a request
+SERVER_REQUEST_BYTES = 200_000  # of a request that is not an upload
+SERVER_UPLOAD_BYTES = DEMO_UPLOAD_BYTES + 20_000  # of an upload, with what surrounds the file
+SERVER_NAME_CHARACTERS = 200  # of a model or a voice
+SERVER_TEXT_CHARACTERS = 4_096  # that are read aloud: about five minutes
+SERVER_INSTRUCTION_CHARACTERS = 1_000
+SERVER_IMAGES = 10  # of one request
+SERVER_STEPS = 100  # of a sampler
+SERVER_SEED = 2**62  # the largest seed; those of further images follow it
+
+# The process that decodes an upload of the demo or the server.
 DECODER_WALL_SECONDS = 4.0
 DECODER_CPU_SECONDS = 4
 DECODER_MEMORY_BYTES = 1_200_000_000  # address space

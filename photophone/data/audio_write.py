@@ -6,6 +6,7 @@ No torch here: the demo's decoding processes start quickly.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ from photophone.data.audio_checks import (
     check_samples,
 )
 
+UNKNOWN_SIZE = 0xFFFFFFFF
+"""In the header of a stream, whose length nobody knows yet."""
 WRITE_FRAMES = 1 << 14
 """Frames handed to an encoder at a time: libsndfile's Vorbis encoder puts a whole call on the stack."""
 
@@ -60,6 +63,12 @@ def to_whole(audio: np.ndarray, bits: int = 16, dither: np.random.Generator | No
 def pcm16(audio: np.ndarray) -> np.ndarray:
     """Float (T,) in [-1, 1] as little-endian 16-bit samples."""
     return to_whole(audio).astype("<i2")
+
+
+def stream_header(sample_rate: int) -> bytes:
+    """44 bytes of a WAV of 16-bit mono whose length is not known: the sizes are 0xFFFFFFFF, as players expect."""
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", UNKNOWN_SIZE, b"WAVE", b"fmt ", 16, 1, 1, sample_rate,
+                       2 * sample_rate, 2, 16, b"data", UNKNOWN_SIZE)
 
 
 def check_format(name: str | Path, sample_rate: int, channels: int) -> str:
@@ -126,6 +135,8 @@ class AudioWriter:
         subtype: of an input, kept where the format has it.
         dither: see :func:`to_whole`; the noise is always the same.
         name: for messages.
+        is_stream: nothing is written twice: an MP3 has a constant rate of bits, because its header, which would tell
+            the length, cannot be completed at the end, and readers tell the length from the rate.
 
     Attributes:
         samples: of each channel, written so far.
@@ -134,8 +145,9 @@ class AudioWriter:
     """
 
     def __init__(self, file: BinaryIO, suffix: str, sample_rate: int, channels: int = 1, *, subtype: str | None = None,
-                 dither: bool = False, name: str = "the audio") -> None:
+                 dither: bool = False, name: str = "the audio", is_stream: bool = False) -> None:
         kind, own = WRITE_FORMATS[suffix]
+        coding = {"bitrate_mode": "CONSTANT", "compression_level": 0.5} if is_stream and kind == "MP3" else {}
         self.subtype = subtype if subtype in KEPT_SUBTYPES.get(suffix, ()) else own
         self.name = name
         self.samples = 0
@@ -143,7 +155,8 @@ class AudioWriter:
         self.sink = Sink(file)
         self.noise = np.random.default_rng(0) if dither else None
         try:
-            self.sound = soundfile.SoundFile(self.sink, "w", sample_rate, channels, self.subtype, format=kind)
+            self.sound = soundfile.SoundFile(self.sink, "w", sample_rate, channels, self.subtype, format=kind,
+                                             **coding)
         except soundfile.SoundFileError as error:
             self.check_disk()
             raise ValueError(f"{name} cannot be written: {getattr(error, 'error_string', error)}") from error

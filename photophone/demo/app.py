@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from photophone.core.limits import DEMO_KEEP_SECONDS, DEMO_QUEUE, DEMO_UPLOAD_BYTES
@@ -103,6 +104,27 @@ def serving(choice: Choice, settings: Settings) -> Iterator[str]:
     Raises:
         ValueError: a chosen model cannot be loaded, or the port is taken.
     """
+    with prepared(choice, settings) as (page, folder, ending):
+        yield launch(page, settings, folder, ending)
+
+
+@contextmanager
+def mounted(app: FastAPI, path: str, choice: Choice, settings: Settings) -> Iterator[Ending]:
+    """The demo as a part of another app, under a path, while the context lasts; gives what ends it.
+
+    It ends as in :func:`serving`.
+
+    Raises:
+        ValueError: a chosen model cannot be loaded.
+    """
+    with prepared(choice, settings) as (page, folder, ending):
+        gr.mount_gradio_app(app, page, path, **look(), **guarded(page, folder, ending))
+        yield ending
+
+
+@contextmanager
+def prepared(choice: Choice, settings: Settings) -> Iterator[tuple[gr.Blocks, Path, Ending]]:
+    """The page, its folder and its end, while the context lasts; see :func:`serving`."""
     with own_folder() as folder:
         ending = Ending()
         shelf = Shelf(choice.device, ending)
@@ -112,7 +134,7 @@ def serving(choice: Choice, settings: Settings) -> Iterator[str]:
             page = build_page(Demo(choice, shelf, LiveAudio(), settings.jobs))
             page.queue(max_size=settings.queue, default_concurrency_limit=settings.jobs, api_open=False)
             threading.Thread(target=sweep, args=(folder, settings.keep_seconds, done), daemon=True).start()
-            yield launch(page, settings, folder, ending)
+            yield page, folder, ending
         finally:
             ending.wait()
             done.set()
@@ -149,23 +171,33 @@ def launch(page: gr.Blocks, settings: Settings, folder: Path, ending: Ending) ->
     Raises:
         ValueError: the port is taken, or the host is none of this computer.
     """
-    theme = gr.themes.Base(primary_hue="indigo", neutral_hue="slate", radius_size="md", font=FONT, font_mono=MONO)
-    inputs = {handler.api_name: len(handler.inputs) for handler in page.fns.values()
-              if handler.api_name and handler.api_visibility != "private"}
-    functions = {function.__name__ for part in page.blocks.values() if isinstance(part, gr.HTML)
-                 for function in part.server_fns}
     try:
         _, local, public = page.launch(
-            server_name=settings.host, server_port=settings.port or None, share=settings.share, theme=theme, css=STYLE,
-            quiet=True, prevent_thread_lock=True, inbrowser=False, show_error=False, ssr_mode=False, footer_links=[],
-            run_history=False, enable_monitoring=False, mcp_server=False, max_file_size=DEMO_UPLOAD_BYTES,
-            allowed_paths=[], state_session_capacity=SESSIONS,
-            app_kwargs={"middleware": [Middleware(Guard, folder=folder, inputs=inputs, functions=functions,
-                                                  ending=ending)]})
+            server_name=settings.host, server_port=settings.port or None, share=settings.share, quiet=True,
+            prevent_thread_lock=True, inbrowser=False, state_session_capacity=SESSIONS, **look(),
+            **guarded(page, folder, ending))
     except OSError as error:
         raise ValueError(f"the demo cannot listen on {settings.host}, port {settings.port or 'any'}: {error}; choose "
                          "another --host or --port") from error
     return public or local
+
+
+def look() -> dict[str, Any]:
+    """Options of gradio for how the page looks."""
+    theme = gr.themes.Base(primary_hue="indigo", neutral_hue="slate", radius_size="md", font=FONT, font_mono=MONO)
+    return {"theme": theme, "css": STYLE, "footer_links": []}
+
+
+def guarded(page: gr.Blocks, folder: Path, ending: Ending) -> dict[str, Any]:
+    """Options of gradio for what it must not do, and the guard before it."""
+    inputs = {handler.api_name: len(handler.inputs) for handler in page.fns.values()
+              if handler.api_name and handler.api_visibility != "private"}
+    functions = {function.__name__ for part in page.blocks.values() if isinstance(part, gr.HTML)
+                 for function in part.server_fns}
+    guard = Middleware(Guard, folder=folder, inputs=inputs, functions=functions, ending=ending)
+    return {"show_error": False, "ssr_mode": False, "run_history": False, "enable_monitoring": False,
+            "mcp_server": False, "max_file_size": DEMO_UPLOAD_BYTES, "allowed_paths": [],
+            "app_kwargs": {"middleware": [guard]}}
 
 
 def sweep(folder: Path, keep_seconds: float, done: threading.Event) -> None:

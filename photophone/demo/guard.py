@@ -112,7 +112,7 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 
-        if scope["path"].startswith(HEARTBEAT_ROUTE):  # open as long as a page is
+        if HEARTBEAT_ROUTE in scope["path"]:  # open as long as a page is
             await self.app(scope, receive, send_with_headers)
             return
         with self.ending.request():
@@ -124,7 +124,7 @@ class Guard:
         Raises:
             Refused: the route, the size or the content is not allowed.
         """
-        path, method = scope["path"], scope["method"]
+        path, method = scope["path"].removeprefix(scope.get("root_path", "")), scope["method"]
         if method in ("GET", "HEAD"):
             asked = unquote_plus(scope.get("query_string", b"").decode("latin-1"))
             if not self.is_readable(path) or "deep_link" in asked:  # which would show a state that gradio saved

@@ -21,6 +21,7 @@ from photophone.data.audio_levels import Levels
 from photophone.data.audio_stream import ArrayReader, AudioReader, overlapping
 from photophone.data.audio_write import AudioWriter, check_format, write_pieces
 from photophone.data.resampling import reach_seconds, resample_audio
+from photophone.decoding.loop import DecodingStopped
 from photophone.generators.enhancement import LEVEL, Enhancer
 from photophone.generators.gense.enhancer import GenSEEnhancer
 from photophone.generators.llase_g1.enhancer import LLaSEEnhancer
@@ -146,12 +147,14 @@ class SpeechEnhancementPipeline(Pipeline):
                 over 1 are kept: what is made stays within the largest of 1 and the peak.
             sampling_rate: of all of them, in Hz.
             mix: share of the clean speech in the output, 0 to 1; the rest is the recording itself.
-            callback_on_step_end: ``callback(pipeline, step, total, {})`` after each piece.
+            callback_on_step_end: ``callback(pipeline, step, total, {})`` after each piece; set ``pipeline._interrupt``
+                to stop.
             return_dict: False gives a tuple with the recordings alone.
 
         Raises:
             ValueError: an argument outside its limits, another shape, no samples, NaN, infinity or samples that are
                 no sound, see ``MAX_SAMPLE`` of ``photophone.core.limits``.
+            DecodingStopped: the callback set ``_interrupt``.
         """
         check_mix(mix)
         given = list(audio) if isinstance(audio, list | tuple) else [audio]
@@ -169,7 +172,8 @@ class SpeechEnhancementPipeline(Pipeline):
                 for piece in self.pieces(reader, level, mix):
                     pieces.append(piece)
                     step += 1
-                    on_step(step, total)
+                    if on_step(step, total):
+                        raise DecodingStopped(f"stopped by the callback after piece {step} of {total}")
                 whole = np.concatenate(pieces, axis=1)
                 made.append(whole if np.ndim(recording) == 2 else whole[0])
         if not return_dict:

@@ -11,17 +11,16 @@ from torch import Tensor
 
 from photophone.core.limits import SPEED_RANGE
 from photophone.data.time_stretch import TimeStretch
+from photophone.generators.sampler import Sampler
 from photophone.pipelines.speech_attack import SharpAttack
 from photophone.pipelines.speech_faults import Listener, hurried_pieces
-from photophone.pipelines.speech_fronts import Request, SpokenVoice
+from photophone.pipelines.speech_fronts import Request, SpeechFront, SpokenVoice
 from photophone.text.lexicon import Lexicon
 from photophone.text.script import Manner, Script
 from photophone.text.speech_text import SpeechPiece
 from photophone.text.spoken_words import SpokenPiece, SpokenWord, time_piece
 from photophone.text.voxcpm import WrittenPiece
 
-DECODED_TOKENS = 500
-"""Of a text that are decoded at once."""
 SOUND_LEADS = {"photophone/tiny-speech": 0.05}
 """Seconds by which a voice makes sounds before the tokens that are laid out for them, as it learned it from a teacher
 who does so: log spectra of its speech are explained best by phonemes that are moved by so much."""
@@ -93,6 +92,21 @@ class Piece:
                                               first, rate, lead))
 
 
+@dataclass(frozen=True)
+class SpeechCall:
+    """What a call asks for, checked: a row of pieces for each text."""
+
+    front: SpeechFront
+    rows: list[list[Piece]]
+    sampler: Sampler
+    stretch: float
+    voice: SpokenVoice | None
+    seeds: list[int]
+    scripts: list[Script]
+    lexicon: Lexicon
+    options: dict[str, Any]
+
+
 PAUSE = "pause"
 Part = tuple[Tensor, Piece | str | None]
 """Tokens, and the piece that begins with them; of silence around a piece, PAUSE."""
@@ -111,13 +125,6 @@ def keep_times(parts: Iterable[Part], rate: float, lead: float) -> Iterator[Part
             opened.begin(done, rate, lead)
         done += count_of(values)
         yield values, opened
-
-
-def in_steps(parts: Iterable[Part]) -> Iterator[Part]:
-    """The same tokens in parts of at most ``DECODED_TOKENS``, so that memory does not grow with a text."""
-    for values, opened in parts:
-        for index, part in enumerate(values.split(DECODED_TOKENS, dim=1 if values.is_floating_point() else -1)):
-            yield part, opened if not index or opened == PAUSE else None
 
 
 class Effects:

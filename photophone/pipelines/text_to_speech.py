@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -36,14 +35,15 @@ from photophone.pipelines.speech_pieces import (
     Part,
     Piece,
     Row,
+    SpeechCall,
     WordClock,
     check_pace,
-    in_steps,
     keep_times,
     script_settings,
 )
-from photophone.text.lexicon import Lexicon, Pronunciations, make_lexicon
-from photophone.text.script import Directed, Script
+from photophone.pipelines.text_sound import TextSound, in_steps
+from photophone.text.lexicon import Pronunciations, make_lexicon
+from photophone.text.script import Directed
 from photophone.text.sparktts import VoiceAttributes
 from photophone.text.spoken_words import SpokenPiece
 
@@ -64,21 +64,6 @@ SILENCE_TOKENS = 16
 """Tokens of digital silence that are encoded to find out how the codec writes it."""
 PARAGRAPH_PAUSES = 2
 """Pauses of a sentence that one of a paragraph is."""
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What a call asks for, checked: a row of pieces for each text."""
-
-    front: SpeechFront
-    rows: list[list[Piece]]
-    sampler: Sampler
-    stretch: float
-    voice: SpokenVoice | None
-    seeds: list[int]
-    scripts: list[Script]
-    lexicon: Lexicon
-    options: dict[str, Any]
 
 
 class TextToSpeechPipeline(Pipeline):
@@ -174,7 +159,7 @@ class TextToSpeechPipeline(Pipeline):
         return module.front(self)
 
     @property
-    def _clock(self) -> tuple[float, float]:
+    def clock(self) -> tuple[float, float]:
         """Tokens a second, and by how many seconds sounds come before them."""
         return self.codec.frame_rate, SOUND_LEADS.get(self.source["model"], 0.0)
 
@@ -223,7 +208,7 @@ class TextToSpeechPipeline(Pipeline):
             raise ValueError(f"{len(texts)} texts given; one call speaks 1 to {MAX_TEXTS_PER_CALL}")
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
-        call = self._call(texts, generator, voice, instruction, normalize, pronounce, markup, speed, pause,
+        call = self.call_of(texts, generator, voice, instruction, normalize, pronounce, markup, speed, pause,
                           guidance_scale=guidance_scale, temperature=temperature,
                           num_inference_steps=num_inference_steps)
         with self.watch(callback_on_step_end) as on_step:
@@ -251,7 +236,7 @@ class TextToSpeechPipeline(Pipeline):
                 num_inference_steps, pause: see :meth:`__call__`.
             callback_on_step_end: called after each sentence.
         """
-        call = self._call([text], generator, voice, instruction, normalize, pronounce, markup, speed, pause,
+        call = self.call_of([text], generator, voice, instruction, normalize, pronounce, markup, speed, pause,
                           guidance_scale=guidance_scale, temperature=temperature,
                           num_inference_steps=num_inference_steps)
         return self._stream(call, callback_on_step_end)
@@ -267,21 +252,21 @@ class TextToSpeechPipeline(Pipeline):
         Raises:
             ValueError: as of a call; or the generator reads letters, and tells no times.
         """
-        call = self._call([text], torch.Generator(), None, None, None, pronounce, markup, speed, pause)
+        call = self.call_of([text], torch.Generator(), None, None, None, pronounce, markup, speed, pause)
         (pieces,), done = call.rows, 0
         for piece in pieces:
-            self._condition([piece], call.sampler)
+            self.condition_of([piece], call.sampler)
             if piece.counts is None:
                 raise ValueError(f"{type(self.speech_generator).__name__} reads letters by itself, and does not tell "
                                  "when it says a word")
             done += piece.before
-            piece.begin(done, *self._clock)
+            piece.begin(done, *self.clock)
             done += sum(piece.counts) + piece.pause
         return pieces[0].row.spoken
 
-    def _call(self, texts: list[str], generator: GeneratorInput, voice: GivenVoice,
+    def call_of(self, texts: list[str], generator: GeneratorInput, voice: GivenVoice,
               instruction: str | None, normalize: bool | None, pronounce: Pronunciations | None, markup: bool | None,
-              speed: float, pause: float, **options: Any) -> _Call:
+              speed: float, pause: float, **options: Any) -> SpeechCall:
         """All that is asked for, checked."""
         front, lexicon = self.front.normalizing(normalize), make_lexicon(pronounce)
         scripts = [front.script(one, markup) for one in texts]
@@ -295,10 +280,10 @@ class TextToSpeechPipeline(Pipeline):
         generators, seeds = row_generators(generator, len(texts))
         rows = [self._pieces(front.script_pieces(script, lexicon), own, speed, pause, spoken)
                 for script, own in zip(scripts, generators)]
-        return _Call(front, rows, sampler, stretch, spoken, seeds, scripts, lexicon,
+        return SpeechCall(front, rows, sampler, stretch, spoken, seeds, scripts, lexicon,
                      {"speed": speed, "pause": pause, "markup": markup, **options})
 
-    def _output(self, texts: list[str], call: _Call, audio: list[Any]) -> SpeechOutput:
+    def _output(self, texts: list[str], call: SpeechCall, audio: list[Any]) -> SpeechOutput:
         rows = [pieces[0].row for pieces in call.rows]
         plain, options = [script.plain for script in call.scripts], dict(call.options)
         markup = options.pop("markup")
@@ -331,7 +316,7 @@ class TextToSpeechPipeline(Pipeline):
             return front.whole_voice(voice, instruction)
         return front.no_voice() if voice is None else front.read_voice(voice)
 
-    def _speak(self, call: _Call, on_step: Callback, output_type: str) -> list[Any]:
+    def _speak(self, call: SpeechCall, on_step: Callback, output_type: str) -> list[Any]:
         """The output of each text."""
         pieces = [piece for row in call.rows for piece in row]
         if not isinstance(self.front, PieceFront):
@@ -351,19 +336,19 @@ class TextToSpeechPipeline(Pipeline):
         for piece in row:
             values = next(made)
             if piece.before:
-                yield self._silence(piece.before).to(values), PAUSE
+                yield self.silence(piece.before).to(values), PAUSE
             yield values, piece
             if piece.pause:
-                yield self._silence(piece.pause).to(values), PAUSE
+                yield self.silence(piece.pause).to(values), PAUSE
 
     @torch.no_grad()
-    def _sound(self, pieces: list[Piece], call: _Call, on_step: Callback,
+    def _sound(self, pieces: list[Piece], call: SpeechCall, on_step: Callback,
                stream: bool = False) -> Iterator[tuple[Piece, Tensor]]:
         """Speech (T,) of pieces that become sound on their own, each part with its piece. A few are written at once; a
         stream writes one after the other."""
         front, done, sampler = self.front, 0, call.sampler
         while done < len(pieces):
-            group = pieces[done:done + 1] if stream else self._group(pieces[done:])
+            group = pieces[done:done + 1] if stream else self.group(pieces[done:])
             made, requests = [Made(piece.row.faults) for piece in group], [piece.request for piece in group]
             written = None if stream else front.write(requests, [piece.seed for piece in group], sampler, made)
             for index, piece in enumerate(group):
@@ -371,29 +356,29 @@ class TextToSpeechPipeline(Pipeline):
                     parts = front.stream(requests[0], piece.seed, sampler, made[0])
                 else:
                     parts = iter([front.sound_of(requests[index], written[index], piece.seed, made[index])])
-                yield from ((piece, audio) for audio in self._around(piece, parts, call) if len(audio))
+                yield from ((piece, audio) for audio in self.around(piece, parts, call) if len(audio))
                 piece.row.voice = made[index].voice or piece.row.voice
             done += len(group)
             if on_step(done, len(pieces)):
                 raise DecodingStopped(f"stopped by the callback after sentence {done} of {len(pieces)}")
 
-    def _around(self, piece: Piece, parts: Iterator[Tensor], call: _Call) -> Iterator[Tensor]:
+    def around(self, piece: Piece, parts: Iterator[Tensor], call: SpeechCall) -> Iterator[Tensor]:
         """The sound of a piece with its effects, and the silence in front of it and behind it."""
         yield torch.zeros(piece.before * self.codec.hop_length)
-        effects, listener = self._effects(piece, call), self._listener(piece, call)
+        effects, listener = self.effects_of(piece, call), self.listener_of(piece, call)
         for audio in filter(len, parts):
             listener.hear(audio)
             yield effects(audio)
         yield effects.finish()
         yield torch.zeros(piece.pause * self.codec.hop_length)
 
-    def _effects(self, piece: Piece, call: _Call) -> Effects:
+    def effects_of(self, piece: Piece, call: SpeechCall) -> Effects:
         """What is done to the sound of a piece."""
         soft = self.source["model"] in MURMURING and begins_softly(piece.part)
         stretch = 1.0 if self.speech_generator.paces else call.stretch * piece.manner.rate
         return Effects(self.sample_rate, soft, piece.manner.volume, stretch)
 
-    def _stream(self, call: _Call, callback: StepCallback | None) -> Iterator[SpeechChunk]:
+    def _stream(self, call: SpeechCall, callback: StepCallback | None) -> Iterator[SpeechChunk]:
         (pieces,) = call.rows
         clock = WordClock(pieces[0].row, self.sample_rate)
         with self.watch(callback) as on_step:
@@ -412,18 +397,17 @@ class TextToSpeechPipeline(Pipeline):
         """Tokens (1, n, ...) of each patch and pause, in order, the first of a piece with it."""
         for index, piece in enumerate(pieces):
             if piece.before:
-                yield self._silence(piece.before), PAUSE
-            condition = self._condition([piece], sampler)
+                yield self.silence(piece.before), PAUSE
+            condition = self.condition_of([piece], sampler)
             noise, made = SeededNoise.from_seeds([piece.seed], self.speech_generator.device), []
             for patch in self.speech_generator.stream(condition, noise=noise, sampler=sampler):
                 count = int(patch.mask.sum())
                 if count:
                     made.append(patch.values[..., :count, :] if patch.is_continuous else patch.values[..., :count])
                     yield made[-1], piece if len(made) == 1 else None
-            self._judge(piece, condition, 0, made)
-            self._keep_voice(piece, made)
+            self.end_piece(piece, condition, 0, made)
             if piece.pause:
-                yield self._silence(piece.pause), PAUSE
+                yield self.silence(piece.pause), PAUSE
             if on_step(index + 1, len(pieces)):
                 raise DecodingStopped(f"stopped by the callback after sentence {index + 1} of {len(pieces)}")
 
@@ -431,8 +415,8 @@ class TextToSpeechPipeline(Pipeline):
         """Tokens (1, n, ...) of each piece, a few pieces at once."""
         done = 0
         while done < len(pieces):
-            group = self._group(pieces[done:])
-            condition = self._condition(group, sampler)
+            group = self.group(pieces[done:])
+            condition = self.condition_of(group, sampler)
             noise = SeededNoise.from_seeds([piece.seed for piece in group], self.speech_generator.device)
             tokens = self.speech_generator.generate(condition, noise=noise, sampler=sampler)
             done += len(group)
@@ -442,18 +426,25 @@ class TextToSpeechPipeline(Pipeline):
                 values = tokens.values[row:row + 1]
                 axis = 1 if tokens.is_continuous else -1
                 values = values.narrow(axis, 0, count)
-                self._judge(piece, condition, row, [values])
-                self._keep_voice(piece, [values])
+                self.end_piece(piece, condition, row, [values])
                 yield values
 
-    def _judge(self, piece: Piece, condition: Condition, row: int, made: list[Tensor]) -> None:
-        """Take down what the tokens (1, n, D) or codes (1, Q, n) of a piece tell."""
+    def end_piece(self, piece: Piece, condition: Condition, row: int, made: list[Tensor]) -> None:
+        """Note what went wrong with a piece; the rest of a text without a voice is spoken with that of its first.
+
+        Args:
+            piece: that is complete.
+            condition, row: what it was made from, and its row there.
+            made: its tokens (1, n, D) or codes (1, Q, n), in parts.
+        """
         values = torch.cat(made, 1 if made[0].is_floating_point() else -1)[0] if made else torch.zeros(0)
         tokens = values if values.is_floating_point() or values.ndim == 1 else values[0]
         piece.row.faults += token_faults(self.front.spoken_words(piece.part.text), tokens, rate=self.codec.frame_rate,
                                          limit=self.front.limit(condition, row))
+        if self.front.takes_voices and piece.row.voice is None and made:
+            piece.row.voice = self.front.kept_voice(piece.part, torch.cat(made, dim=1)[0])
 
-    def _listener(self, piece: Piece, call: _Call) -> Listener:
+    def listener_of(self, piece: Piece, call: SpeechCall) -> Listener:
         """Who hears a piece as the generator says it, among those of its text."""
         text = piece.part.text
         pace = piece.manner.rate * call.sampler.speed if self.speech_generator.paces else 1.0
@@ -461,7 +452,7 @@ class TextToSpeechPipeline(Pipeline):
         piece.row.heard.append(made)
         return made
 
-    def _condition(self, pieces: list[Piece], sampler: Sampler) -> Condition:
+    def condition_of(self, pieces: list[Piece], sampler: Sampler) -> Condition:
         """What the generator reads of pieces, which learn how long it will speak them where it tells."""
         condition = self.speech_generator.plan(self.front.condition([piece.request for piece in pieces]),
                                                sampler=sampler)
@@ -469,7 +460,7 @@ class TextToSpeechPipeline(Pipeline):
             piece.counts = self.front.counts(condition, row)
         return condition
 
-    def _group(self, pieces: list[Piece]) -> list[Piece]:
+    def group(self, pieces: list[Piece]) -> list[Piece]:
         """The pieces to generate next together: none whose voice will be that of another one among them."""
         group = pieces[:1]
         for piece in pieces[1:PIECES_AT_ONCE]:
@@ -478,41 +469,24 @@ class TextToSpeechPipeline(Pipeline):
             group.append(piece)
         return group
 
-    def _keep_voice(self, piece: Piece, made: list[Tensor]) -> None:
-        """Let the rest of a text without a voice be spoken with that of its first piece."""
-        if self.front.takes_voices and piece.row.voice is None and made:
-            piece.row.voice = self.front.kept_voice(piece.part, torch.cat(made, dim=1)[0])
-
-    def _decode(self, parts: Iterable[Part], call: _Call) -> Iterator[Tensor]:
+    def _decode(self, parts: Iterable[Part], call: SpeechCall) -> Iterator[Tensor]:
         """Speech (T,) of each part, the codec going on from part to part, and from the end of a voice's recording."""
         with self.codec.streaming(1):
-            lead_in = None if call.voice is None else self.front.lead_in(call.voice)
-            if lead_in is not None:
-                self.codec.decode(Tokens(lead_in))
-            effects, listener, cut = None, None, self.front.cut_frames * self.codec.hop_length
-            for part, opened in in_steps(keep_times(parts, *self._clock)):
-                if isinstance(opened, Piece):
-                    if effects is not None:
-                        yield effects.finish()
-                    effects, listener = self._effects(opened, call), self._listener(opened, call)
-                audio = self.codec.decode(Tokens(part))[0, 0]
-                audio, cut = audio[cut:], max(0, cut - len(audio))
-                if opened != PAUSE and listener is not None:
-                    listener.hear(audio)
-                yield audio if effects is None else effects(audio)
-            if effects is not None:
-                yield effects.finish()
+            sound = TextSound(self, call)
+            for part, opened in in_steps(keep_times(parts, *self.clock)):
+                yield sound(part, opened)
+            yield sound.finish()
 
-    def _finish(self, parts: Iterable[Part], output_type: str, call: _Call) -> Any:
+    def _finish(self, parts: Iterable[Part], output_type: str, call: SpeechCall) -> Any:
         """The output of one text."""
         if output_type == "latent":
-            values = [part for part, _ in keep_times(parts, *self._clock)]
+            values = [part for part, _ in keep_times(parts, *self.clock)]
             return Tokens(torch.cat(values, 1 if values[0].is_floating_point() else -1),
                           model=self.codec.published_name)
         audio = torch.cat([part.float().cpu() for part in self._decode(parts, call)])
         return audio if output_type == "pt" else audio.numpy()
 
-    def _silence(self, count: int) -> Tensor:
+    def silence(self, count: int) -> Tensor:
         """``count`` tokens (1, count, ...) as the codec writes silence."""
         zeros = torch.zeros(1, 1, SILENCE_TOKENS * self.codec.hop_length, device=self.codec.device)
         values = self.codec.encode(zeros).values

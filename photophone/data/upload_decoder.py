@@ -1,4 +1,4 @@
-"""``python -m photophone.demo.decoder``: decodes one upload from standard input, under limits, and prints the samples.
+"""``python -m photophone.data.upload_decoder``: decodes an upload from standard input under limits, prints the samples.
 
 A process of its own, because decoders of images and audio read what strangers made. It takes bytes, no paths, and
 gives bytes: four of the sample rate (0 for an image) and a NumPy array. Exit code 2 means that the upload was refused;
