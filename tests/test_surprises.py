@@ -3,6 +3,7 @@
 A library test is skipped in another version than the one that was looked at: the table then has to be looked at again.
 """
 
+import io
 import re
 import warnings
 from importlib import metadata
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import torch.nn.functional as F
 import transformers
 
+from photophone.data.audio import read_audio
 from photophone.demo.parts import to_pcm
 from photophone.kernels.few_rows import quantize_rows
 from photophone.layers import flow
@@ -279,3 +282,35 @@ def test_our_int8_weights_have_a_scale_for_each_output():
     values, scale = quantize_rows(weight)
     error = (values * scale[:, None] - weight).abs().amax(1) / weight.abs().amax(1)
     assert scale.shape == (32,) and error.max() < 0.005
+
+
+class Pipe:
+    """What can only be written on."""
+
+    def __init__(self):
+        self.content = b""
+
+    def write(self, part):
+        self.content += bytes(part)
+        return len(part)
+
+
+@pytest.mark.parametrize("form, codec, options", [("mp3", "libmp3lame", {"q": "4", "flags": "+qscale"}),
+                                                  ("flac", "flac", {})])
+def test_files_that_were_written_into_pipes_are_read_to_their_end(form, codec, options):
+    av = pytest.importorskip("av")
+    tone = (8000 * np.sin(2 * np.pi * 220 * np.arange(72000) / 24000)).astype(np.int16)
+    pipe = Pipe()
+    with av.open(pipe, "w", format=form) as file:
+        stream = file.add_stream(codec, rate=24000, layout="mono", options=options)
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=24000, frame_size=1152)
+        frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+        frame.rate = 24000
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            for packet in stream.encode(part):
+                file.mux(packet)
+        for packet in stream.encode(None):
+            file.mux(packet)
+    assert soundfile.info(io.BytesIO(pipe.content)).frames != len(tone)  # what it says of itself
+    audio, rate = read_audio(pipe.content)
+    assert rate == 24000 and len(tone) <= len(audio) < len(tone) + 4 * 1152
