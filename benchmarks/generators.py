@@ -54,17 +54,19 @@ def counted(name: str, depth: int, solver_steps: int) -> list[int]:
 
 
 def counts(name: str) -> list[list[int]]:
-    """The same of the least model, with one block more, and with one solver step more."""
-    least = counted(name, 1, LEAST_STEPS)
-    return [least, counted(name, 2, LEAST_STEPS),
-            counted(name, 1, LEAST_STEPS + 1) if SYSTEMS[name].solver_steps else least]
+    """The same of the least model, with one block more, with one solver step more, and with both more."""
+    least, deeper = counted(name, 1, LEAST_STEPS), counted(name, 2, LEAST_STEPS)
+    if not SYSTEMS[name].solver_steps:
+        return [least, deeper, least, deeper]
+    return [least, deeper, counted(name, 1, LEAST_STEPS + 1), counted(name, 2, LEAST_STEPS + 1)]
 
 
 def flops(name: str, parts: list[list[int]], solver_steps: int | None) -> list[int]:
     """The same of the whole model with so many solver steps, of :func:`counts`: each block costs as much as any other,
-    and so does each solver step."""
+    and so does each solver step, be it one of a head or one through all blocks."""
     blocks, steps = SYSTEMS[name].depth - 1, (solver_steps or LEAST_STEPS) - LEAST_STEPS
-    return [base + (block - base) * blocks + (step - base) * steps for base, block, step in zip(*parts, strict=True)]
+    return [base + (block - base) * blocks + (step - base) * steps + (both - block - step + base) * blocks * steps
+            for base, block, step, both in zip(*parts, strict=True)]
 
 
 @torch.no_grad()

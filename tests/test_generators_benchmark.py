@@ -10,6 +10,7 @@ from photophone.generators.bitdance.model import BitDance
 from photophone.generators.llamagen.model import LlamaGenGPT
 from photophone.generators.mar.model import MAR
 from photophone.generators.nar.model import NAR
+from photophone.generators.xar.model import XAR
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # behind: names of theirs are in use here
 
@@ -36,6 +37,9 @@ TINY = {
     "bitdance-4": generator_systems.System("BitDance", lambda depth: BitDance(
         grid_size=4, token_dim=8, num_codebooks=1, num_classes=5, class_tokens=2, step_side=2, width=32, depth=depth,
         num_heads=2, head_width=64, head_depth=2).eval(), 3, solver_steps=4, timed_steps=2),
+    "xar": generator_systems.System("xAR", lambda depth: XAR(
+        grid_size=4, token_dim=4, num_classes=5, width=32, encoder_depth=depth, encoder_heads=2, decoder_depth=depth,
+        decoder_heads=2).eval(), 3, solver_steps=5, timed_steps=3),
     "dit": generator_systems.System("DiT", tiny_dit, 3, solver_steps=5, timed_steps=3,
                                     make=generator_systems.denoise),
 }
@@ -55,7 +59,7 @@ def test_flops_of_one_and_two_blocks_tell_those_of_all(systems, name):
     whole = generators.counted(name, system.depth, system.solver_steps or 2)
     assert generators.flops(name, generators.counts(name), system.solver_steps) == whole
     assert whole == sorted(whole) and whole[0] > 0
-    assert len(whole) == {"ar": 16, "nar": 7, "mar": 4, "bitdance-4": 4, "dit": 1}[name]
+    assert len(whole) == {"ar": 16, "nar": 7, "mar": 4, "bitdance-4": 4, "xar": 4, "dit": 1}[name]
 
 
 def test_a_run_that_is_cut_short_is_projected_by_flops(systems):

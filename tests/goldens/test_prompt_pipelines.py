@@ -65,6 +65,18 @@ def test_rows_of_arra_end_with_their_id(tmp_path):
     assert torch.equal(predicted[wanted != 43], wanted[wanted != 43])
 
 
+def parting(pipeline, **options):
+    """How far a row of a batch is from the same row alone, as a share of the largest latent.
+
+    Rows know nothing of each other: in float64 they are equal to the last bit of their float32 latents. In float32 a
+    batch rounds otherwise than a row, and every iteration with these untrained weights doubles that: 2.6e-6 to 1.3e-5
+    of the largest latent, which is about 1,400, over seven seeds. From float64 it is as far: 4.3e-6 with this seed.
+    """
+    both = pipeline([1, 3], generator=seeded(1, 2), output_type="latent", **options).images.values[1]
+    alone = pipeline(3, generator=seeded(2)[0], output_type="latent", **options).images.values[0]
+    return float((both - alone).abs().max() / alone.abs().max())
+
+
 def test_fpdm_runs_from_its_file(tmp_path):
     golden = Golden(f"{DATA}/fpdm")
     model = fpdm.load(golden)
@@ -77,10 +89,10 @@ def test_fpdm_runs_from_its_file(tmp_path):
                                                   vae=tmp_path / "vae", generator_config=dict(model.config))
     pipeline.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": 3, "num_iterations": 2}
-    both = pipeline([1, 3], generator=seeded(1, 2), output_type="latent", **options).images
-    alone = pipeline(3, generator=seeded(2)[0], output_type="latent", **options).images
-    # an untrained network doubles what was rounded in each iteration, see the adaptor of its tensors
-    torch.testing.assert_close(alone.values[0], both.values[1], rtol=2e-3, atol=1e-2)
+    assert parting(pipeline, **options) < 2e-5
+    pipeline.token_generator.double()
+    assert parting(pipeline, **options) < 1e-6
+    pipeline.token_generator.float()
     (image,) = pipeline(1, generator=seeded(1)[0], **options).images
     assert image.size == (config["image_size"],) * 2
     with pytest.raises(ValueError, match=r"the weights of fpdm-xl are on no hub; give their file"):
