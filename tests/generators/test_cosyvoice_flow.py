@@ -6,7 +6,7 @@ import torch
 from tiny import shake
 from torch.utils.flop_counter import FlopCounterMode
 
-from photophone import SeededNoise, TokenToSpeechPipeline, create_model
+from photophone import SeededNoise, Tokens, TokenToSpeechPipeline, create_model
 from photophone.generators.cosyvoice.condition import FlowSampler, SpeechTokens
 from photophone.generators.cosyvoice.stream import stream_mel
 from photophone.loading.registry import find
@@ -94,6 +94,39 @@ def test_rows_of_different_length_equal_single_runs(name):
         alone = generate(model, tokens[row:row + 1, :length], *(part[row:row + 1] for part in voice), seeds=[row + 1],
                          num_inference_steps=2).values
         torch.testing.assert_close(batch.values[row:row + 1, :model.frames(length)], alone, **CLOSE)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_mean_frames_are_learned_alone_or_too(name):
+    plain, both = build(f"{name}-flow"), build(f"{name}-flow", mean_weight=0.5)
+    condition, mel = plain.example_condition(1), plain.example_tokens(1)
+    for seed in (1, 5):
+        chunked = plain.has_chunks and float(SeededNoise.from_seeds([seed]).uniform(1)[0]) < 0.5
+        mean = plain.encode(condition.tokens, 0, 0, plain.sights(0, chunked)[0])  # of generation
+        expected = (mean.transpose(1, 2) - mel.values).square().mean().detach()
+        velocity, told = (model.loss(mel, condition, noise=SeededNoise.from_seeds([seed])) for model in (plain, both))
+        assert not velocity.metrics and float(expected) > 0.1
+        torch.testing.assert_close(told.loss, velocity.loss + 0.5 * expected, **CLOSE)
+        assert torch.equal(told.metrics["velocity"], velocity.loss.detach())
+        torch.testing.assert_close(told.metrics["mean"], expected, **CLOSE)
+        plain.mean_only = True
+        alone = plain.loss(mel, condition, noise=SeededNoise.from_seeds([seed])).loss
+        plain.mean_only = False
+        torch.testing.assert_close(alone, expected, check_dtype=False, **CLOSE)
+        alone.backward()
+    learned = {key.split(".")[0] for key, weight in plain.named_parameters() if weight.grad is not None}
+    assert learned == {"speech_embedding", "token_encoder"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_mean_frames_are_not_learned_from_padding(name):
+    model = build(f"{name}-flow")
+    model.mean_only = True
+    condition, mel = model.example_condition(2), model.example_tokens(2)
+    values = torch.where(mel.mask[..., None], mel.values, 100.0)
+    one, two, other = (model.loss(Tokens(given, mel.lengths), condition, noise=SeededNoise.from_seeds([1, 2])).loss
+                       for given in (mel.values, values, mel.values + 1))
+    assert not mel.mask.all() and torch.equal(one, two) and not torch.equal(one, other)
 
 
 def test_the_fixed_noise_is_that_of_seed_0():

@@ -9,6 +9,7 @@ from photophone.generators.cosyvoice.lm_layout import Layout
 from photophone.generators.cosyvoice.spoken_text import SpeechLMSampler, SpokenText
 from photophone.generators.cosyvoice.text_stream import TextStream, speak_pieces
 from photophone.generators.sparktts.model import PromptIds, SparkTTS
+from photophone.loading.registry import find
 
 LMS = ("cosyvoice-300m", "cosyvoice2-0.5b", "cosyvoice3-0.5b")
 TINY_LAYOUT = Layout(torch.zeros(1, 2), torch.ones(1, 2), 90, 92, (2, 3))
@@ -20,15 +21,51 @@ def embed(tokens):
 
 def test_text_and_speech_take_turns():
     text, tokens = embed(torch.arange(10, 15)), torch.arange(50, 59)
-    x, targets = TINY_LAYOUT.mixed(text, tokens, embed)
+    x, targets = TINY_LAYOUT.mixed(text, tokens, embed(tokens))
     assert x[:, 0].tolist() == [0, 10, 11, 50, 51, 52, 12, 13, 53, 54, 55, 14, 1, 56, 57, 58]
     assert targets.tolist() == [-1, -1, 50, 51, 52, 92, -1, 53, 54, 55, 92, -1, 56, 57, 58, 90]
-    x, targets = TINY_LAYOUT.mixed(text[:3], tokens[:5], embed, instruction=1)
+    x, targets = TINY_LAYOUT.mixed(text[:3], tokens[:5], embed(tokens[:5]), instruction=1)
     assert x[:, 0].tolist() == [0, 10, 11, 12, 50, 51, 52, 1, 53, 54]
     assert targets.tolist() == [-1, -1, -1, 50, 51, 52, 92, 53, 54, 90]
-    x, targets = TINY_LAYOUT.whole(text, tokens[:2], embed)
+    x, targets = TINY_LAYOUT.whole(text, tokens[:2], embed(tokens[:2]))
     assert targets.tolist() == [-1] * 6 + [50, 51, 90] and x[:, 0].tolist() == [0, 10, 11, 12, 13, 14, 1, 50, 51]
     assert TINY_LAYOUT.can_mix(4, 7) and not TINY_LAYOUT.can_mix(4, 6) and not TINY_LAYOUT.can_mix(0, 6)
+
+
+@pytest.mark.parametrize("name", LMS)
+def test_hidden_speech_is_foretold_but_not_seen(name):
+    model, text = build(name), SpokenText(torch.tensor([[1, 2, 3]] * 2))
+    mixed, hidden = [False, model.mixes], torch.tensor([[i in (1, 4, 8) for i in range(9)]] * 2)
+    values = torch.arange(9).expand(2, -1)
+    x, targets, mask = model.sequences(Tokens(values), text, mixed)
+    covered, same, kept = model.sequences(Tokens(values), text, mixed, hidden)
+    assert torch.equal(same, targets) and torch.equal(kept, mask)
+    changed = (covered != x).any(dim=2)
+    assert changed.sum(dim=1).tolist() == [3, 3] and not covered[changed].any()
+    others, told, _ = model.sequences(Tokens(values + 20 * hidden), text, mixed, hidden)
+    assert torch.equal(others, covered)  # the model cannot know
+    assert (told - targets)[told != targets].tolist() == [20] * 6
+
+
+@pytest.mark.parametrize("name", LMS[1:])
+def test_speech_is_hidden_in_training_alone(name):
+    plain, hiding = (create_model(name, **{**find(name).tiny, "hidden_speech": share}).eval() for share in (0.0, 0.5))
+    hiding.load_state_dict(plain.state_dict())
+    tokens, text = Tokens(torch.arange(9).expand(2, -1)), SpokenText(torch.tensor([[1, 2, 3]] * 2))
+
+    def loss(model):
+        return model.loss(tokens, text, noise=SeededNoise.from_seeds([1, 2])).loss
+
+    torch.testing.assert_close(loss(hiding), loss(plain))
+    plain.train()
+    hiding.train()
+    noise = SeededNoise.from_seeds([1, 2])
+    mixed, hidden = plain.mixed_rows(2, noise), noise.uniform(2, 9) < 0.5
+    x, targets, mask = plain.sequences(tokens, text, mixed, hidden)
+    logs = plain.token_head.logits(plain.states(x, mask))[targets >= 0].log_softmax(dim=-1)
+    expected = -logs.gather(1, targets[targets >= 0][:, None]).mean()
+    torch.testing.assert_close(loss(hiding), expected)
+    assert 0 < int(hidden.sum()) < 18 and float((loss(plain) - expected).detach().abs()) > 1e-4
 
 
 @pytest.mark.parametrize("name", LMS)

@@ -168,13 +168,22 @@ def sentences(tmp_path):
     return tmp_path / "sentences.csv"
 
 
+SMALL = {"spark-tts": {
+    "units": ["batch_size=2", "task.crop_seconds=0.5", "model.features.hidden_size=32", "model.wave.channels=32",
+              "model.features.intermediate_size=64", "model.features.conv_dim=[16, 16, 16, 16, 16, 16, 32]",
+              "model.semantic.in_channels=32", "model.postnet_config.out_channels=32"],
+    "llm": ["model.width=64", "model.depth=3", "model.hidden=128"], "waves": ["batch_size=2", "task.crop_seconds=0.5"]}}
+"""Settings of the stages of a chain, so that they take seconds."""
+
+
 @pytest.mark.parametrize("system", ["cosyvoice2", "spark-tts"])
 def test_a_whole_chain_speaks_from_the_folder_of_a_release(system, sentences, tmp_path, monkeypatch):
     chain = {"cosyvoice2": CosyVoiceChain, "spark-tts": SparkChain}[system](tmp_path / "chain")
     small = ["steps=2", "warmup_steps=0", "validate_every=0", "checkpoint_every=0"]
-    monkeypatch.setattr(sys, "argv", ["train", system, str(sentences), "-o", str(chain.folder),
-                                      "--stages", "data", *chain.stages, "folder", "--set", *small])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    for stage in ("data", *chain.stages, "folder"):
+        monkeypatch.setattr(sys, "argv", ["train", system, str(sentences), "-o", str(chain.folder), "--stages", stage,
+                                          "--set", *small, *SMALL.get(system, {}).get(stage, [])])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
     files = {path.name for path in (chain.folder / "release").iterdir()}
     assert files >= ({"LLM", "BiCodec", "wav2vec2-large-xlsr-53"} if system == "spark-tts" else
                      {"llm.pt", "flow.pt", "hift.pt", "speech_tokenizer_v2.onnx", "campplus.onnx",

@@ -30,8 +30,8 @@ SMALL_SETS = [*range(8), *[8] * 8]
 SMALL_SPEAKING = {"text_card": 8000, "books": 16, "spoken_books": 16, "delays": [0, 0, *[2] * 15], "width": 1024,
                   "depth": 24, "num_heads": 16, "hidden": 2816, "window": 500, "depth_layers": 4, "depth_hidden": 2048,
                   "depth_rank": 128, "depth_sets": SMALL_SETS, "input_sets": SMALL_SETS, "speech_delay": 16}
-"""Books, delays, width and the size of the vocabulary are known; the other sizes are inferred from "300 M and 450 M
-parameters": the ``config.json`` of the release, without which none is loaded, says what they are."""
+"""Books and delays are told by the release's page; all other sizes, width and vocabulary too, are inferred from its
+"300 M and 450 M parameters": the ``config.json`` of the release, without which none is loaded, says what they are."""
 TINY_GOING_ON = {**TINY, "books": 3, "spoken_books": 3, "delays": [0, 0, 2, 2], "depth_rank": 8,
                  "depth_sets": [0, 1, 1], "input_sets": [0, 1, 1], "speech_delay": 3}
 
