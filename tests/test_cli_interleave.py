@@ -3,28 +3,14 @@
 import json
 
 import pytest
-from tiny import build, draw_icon
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
-
-from photophone import InterleavedPipeline
+from tiny import draw_icon, small_interleaved
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A saved Orthus whose vocabulary has a word for each id; its tokenizer draws 4 tokens of 8 channels."""
-    from photophone.loading.registry import create_model
-
+    """A saved pipeline, and a picture."""
     folder = tmp_path_factory.mktemp("interleaved")
-    table = {"what": 3, "is": 4, "<image>": 20, "<boi>": 21, "<eoi>": 22, "<end>": 23}
-    table |= {f"w{number}": number for number in range(24) if number not in table.values()}
-    words = Tokenizer(models.WordLevel(table, unk_token="w0"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    vocabulary = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0",
-                                         additional_special_tokens=["<image>", "<boi>", "<eoi>", "<end>"])
-    vae = create_model("orthus-vae", image_size=4, channels=32, multipliers=[1, 1], blocks=1, latent_channels=16,
-                       token_width=8).eval()
-    InterleavedPipeline(vocabulary, build("orthus-7b-base"), vae).save_pretrained(folder / "model")
+    small_interleaved().save_pretrained(folder / "model")
     draw_icon("red", "circle").save(folder / "red.png")
     return folder
 

@@ -14,7 +14,7 @@ import yaml
 from official_streams import STT, tiny_lm, tiny_mimi, tiny_vocabulary
 from speech import small_codec, small_speech
 from test_cli_options import commands
-from tiny import SMALL_TOKENIZER, draw_icon, small_chain, small_pipeline, write_prepared
+from tiny import SMALL_TOKENIZER, draw_icon, small_chain, small_interleaved, small_pipeline, write_prepared
 from visitors import small_enhancer
 
 from photophone import ClassToImagePipeline, SpeechToTextPipeline, TextToSpeechPipeline
@@ -32,6 +32,8 @@ STEPS = [  # arguments, and the files that they name, below {work}
     (["photophone", "models"], []), (["photophone", "doctor"], []),
     (["photophone", "image", "red ring", "-m", "{models}/image", "-o", "ring.png"], ["ring.png", "ring.json"]),
     (["photophone", "class-image", "3", "-m", "{models}/classes", "-o", "three.webp"], ["three.webp", "three.json"]),
+    (["photophone", "interleave", "what <image> is", "-p", "{models}/icons/a.png", "-m", "{models}/interleaved",
+      "--kind", "image", "--option", "num_inference_steps=2", "-o", "answer.html"], ["answer.html", "answer.json"]),
     (["photophone", "speak", "Light carries sound.", "-o", "light.mp3"], ["light.mp3", "light.json"]),
     (["photophone", "enhance", "{models}/hum.mp3", "-m", "{models}/enhancer", "-o", "clean.flac"], ["clean.flac"]),
     (["photophone", "transcribe", "{models}/hum.mp3", "-m", "{models}/writer", "-o", "said.txt"],
@@ -67,7 +69,7 @@ SLOW = [
 ]
 ELSEWHERE = {"demo": "tests/demo/test_demo_ending.py", "serve": "tests/server/test_server_process.py"}
 ALIKE = {"train_codec.py", "train_enhancer.py", "train_image_generator.py", "train_tts.py", "build_pretrained.py",
-         "build_speech.py", "train_few_steps.py", "train_speech_chain.py"}
+         "build_speech.py", "train_few_steps.py", "train_speech_chain.py", "train_text_encoder.py"}
 """The command of train_image_tokenizer.py and of build_enhancer.py with other parts."""
 ASKED_FOR = {"fetch_icons.py", "make_docs_tables.py", "make_docs_media.py"}
 """Downloads, and rewrites the documents of this repository."""
@@ -79,6 +81,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     small_pipeline().save_pretrained(folder / "image")
     ClassToImagePipeline(*small_chain("llamagen-b-256")).save_pretrained(folder / "classes")
+    small_interleaved().save_pretrained(folder / "interleaved")
     TextToSpeechPipeline(small_speech(), small_codec()).save_pretrained(folder / "speaker")
     SpeechToTextPipeline(tiny_lm(STT), tiny_mimi(), tiny_vocabulary()).save_pretrained(folder / "writer")
     small_codec().save_pretrained(folder / "codec")

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from photophone import create_model, list_models
 from photophone.generators.flow_ar.model import FlowARGenerator
 from photophone.loading.registry import find
+from photophone.pipelines.interleaved import InterleavedPipeline
 from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.text.captions import train_caption_tokenizer
 from photophone.tokenizers.latent1d.model import Latent1DTokenizer
@@ -121,6 +122,22 @@ CHAINS = ("mar-base", "mar-huge-cspd-base", "xar-base", "var-d16", "llamagen-b-2
 def small_chain(name):
     """A registered generator and its tokenizer, tiny, with random weights."""
     return build(name), build(find(name).chain.tokenizer[1])
+
+
+def small_interleaved():
+    """An Orthus whose vocabulary has a word for each id; its tokenizer draws 4 tokens of 8 channels."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    table = {"what": 3, "is": 4, "<image>": 20, "<boi>": 21, "<eoi>": 22, "<end>": 23}
+    table |= {f"w{number}": number for number in range(24) if number not in table.values()}
+    words = Tokenizer(models.WordLevel(table, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    vocabulary = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0",
+                                         additional_special_tokens=["<image>", "<boi>", "<eoi>", "<end>"])
+    vae = create_model("orthus-vae", image_size=4, channels=32, multipliers=[1, 1], blocks=1, latent_channels=16,
+                       token_width=8).eval()
+    return InterleavedPipeline(vocabulary, build("orthus-7b-base"), vae)
 
 
 class Hostile:
