@@ -71,7 +71,8 @@ ENTRIES = [
            chain=_chain("kyutai-tts-1.6b-en-fr", "TextToSpeechPipeline", temperature=0.6, guidance_scale=2.0)),
     _entry("kyutai-tts-0.75b-en", "English text to the codes of mimi-16, in the voice of a recording in front",
            "2509.08753", "tts-0.75b-en-public", model="speech:DelayedSpeech", config=SMALL_SPEAKING, tiny=TINY_GOING_ON,
-           training_name="delayed-speech", languages=("english",),
+           training_name="delayed-speech", parameters=785_829_888,  # of the inferred sizes
+           languages=("english",),
            chain=_chain("kyutai-tts-0.75b-en", "TextToSpeechPipeline", "mimi-16", temperature=0.6,
                         guidance_scale=2.0)),
 ]
