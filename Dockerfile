@@ -2,7 +2,7 @@
 #   docker build -t photophone .
 #   docker run --rm -p 8000:8000 -e PHOTOPHONE_TOKEN=... photophone
 # For NVIDIA GPUs, with the drivers and the container toolkit on the host:
-#   docker build -t photophone:cuda --build-arg TORCH=https://pypi.org/simple .
+#   docker build -t photophone:cuda --build-arg TORCH= .
 #   docker run --rm --gpus all -p 8000:8000 photophone:cuda --device cuda
 FROM python:3.12-slim AS build
 ARG TORCH=https://download.pytorch.org/whl/cpu
@@ -10,7 +10,7 @@ ARG TORCH=https://download.pytorch.org/whl/cpu
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends g++
 RUN python -m venv /opt/photophone
 ENV PATH=/opt/photophone/bin:$PATH
-RUN pip install --no-cache-dir torch torchaudio --index-url "$TORCH"
+RUN pip install --no-cache-dir torch torchaudio ${TORCH:+--index-url "$TORCH"}
 COPY . /source
 RUN pip install --no-cache-dir "/source[serve]"
 
