@@ -51,11 +51,12 @@ async def _departure(receive: Receive) -> None:
 
 
 class WatchedStream(StreamingResponse):
-    """A streamed answer that stops at once when its client leaves, not with the next part."""
+    """A streamed answer that stops at once when its client leaves, not with the next part, and breaks off where its time
+    is over."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI asks."""
-        with suppress(HTTPException):
+        with suppress(HTTPException, TooLate, Refused):  # of an answer that has begun: uvicorn breaks it off
             await while_connected(receive, self.stream_response(send))
 
 

@@ -87,7 +87,7 @@ def test_a_full_line_is_told_with_a_time(serve):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_deadline_ends_the_work(serve, stream):
-    app = serve(seconds=0.05, batch=1)
+    app = serve(seconds=0.001, batch=1)  # no part is made within
     answer = ask(app, "POST", SPEECH, json=fields(LONG, stream=stream))
     assert answer.status_code == 504 and answer.json()["error"]["type"] == "timeout_error"
 
