@@ -63,6 +63,8 @@ SLOW = [
     (["photophone", "evaluate", "enhance", "--speech", "{models}/data.safetensors", "--noise",
       "{models}/data.safetensors", "--limit", "1", "--snr", "5", "-o", "enhance.json"], ["enhance.json"]),
     (["photophone", "evaluate", "speech", "--data", "{models}/lines.txt", "--limit", "1", "-o", "spoken"], ["spoken/"]),
+    (["photophone", "evaluate", "times", "--data", "{models}/lines.txt", "--limit", "1", "-o", "times.json"],
+     ["times.json"]),
     (["photophone", "evaluate", "image", "--data", "{models}/icons.safetensors", "-m", "{models}/image", "--steps", "2",
       "--limit", "4", "-o", "image.json"], ["image.json"]),
     (["make_samples.py", "-n", "1", "-o", "samples"], ["samples/"]),

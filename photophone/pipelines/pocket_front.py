@@ -68,6 +68,8 @@ class PocketSpeech(PromptedSpeech):
         rules: what its training text did not have.
     """
 
+    takes_references = False
+
     def __init__(self, generator: PocketTTS, codec: AudioCodec, tokenizer: PreTrainedTokenizerBase,
                  rules: PocketRules) -> None:
         super().__init__(generator, codec, tokenizer)

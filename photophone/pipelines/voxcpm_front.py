@@ -104,7 +104,8 @@ class PromptedSpeech(SpeechFront):
         if instruction is None:
             return self
         if not self.generator.reads_references:
-            raise ValueError("VoxCPM takes an instruction from version 2 on; leave it out")
+            raise ValueError(f"{type(self.generator).__name__} takes no instruction (VoxCPM does from version 2 on); "
+                             "leave it out")
         if voice is not None and voice.text is not None:
             raise ValueError("a recording that is continued has its own style: leave out the instruction, or the words "
                              "of the recording")

@@ -104,7 +104,8 @@ class DelayedSpeech(DelayedStreams):
             if index >= run.delay + min(heard):
                 going = [index >= run.delay + count and (reading.end is None or index < reading.end + late)
                          for count, reading in zip(heard, run.readings)]
-                yield Tokens(frame[:, 1:, None], torch.tensor(going, device=self.device).long())
+                lengths = torch.tensor(going, device=self.device).long()
+                yield Tokens(frame[:, 1:, None] * lengths[:, None, None], lengths)  # padding is 0, as in a call
 
     def speaking(self, sampler: SpeakingSampler) -> Speaking:
         """A run with these options."""

@@ -62,6 +62,8 @@ class PocketTTS(OriginalCheckpoint, Generator):
     Condition = VoicedText
     Sampler = PocketTTSSampler
     streams = True
+    reads_references = False
+    """A second recording, and words that tell how to speak, are VoxCPM's."""
     CONTAINERS = ("model",)
     DROPPED_KEYS = ("mimi.*", "*.freqs", "*.learnt_padding", "num_ema_updates")  # the codec, tables, and leftovers
 
