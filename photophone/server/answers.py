@@ -51,7 +51,7 @@ async def _departure(receive: Receive) -> None:
 
 
 class WatchedStream(StreamingResponse):
-    """A streamed answer that stops at once when its client leaves, not with the next part, and that breaks off where its
+    """A streamed answer that stops at once when its client leaves, not with the next part, and that breaks off when its
     time is over."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
