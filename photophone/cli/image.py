@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 SeedOption = Annotated[int | None, typer.Option(help="First seed; the next images take the next seeds.")]
 FolderOption = Annotated[str, typer.Option("--output", "-o", help="A folder, or one .png, .jpg, .webp, .bmp or .tif: "
                                                                   "the name says the format.")]
+CheckpointsOption = Annotated[list[str] | None, typer.Option(
+    "--weights", help="Official checkpoint of a registered generator: PART=FILE; `photophone models NAME` shows the "
+                      "parts under `chain`. May be repeated.")]
+SettingsOption = Annotated[list[str] | None, typer.Option(
+    "--option", help="Further setting of the generator's sampler, such as top_k=100. May be repeated.")]
 StepsOption = Annotated[int | None, typer.Option(help="Solver steps.")]
 GuidanceOption = Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")]
 TemperatureOption = Annotated[float | None, typer.Option(help="Scale of the initial noise.")]
@@ -55,32 +60,39 @@ def image(prompt: Annotated[list[str], typer.Argument(help="What the picture sho
     save(result, output, overwrite, quiet, as_json)
 
 
+def load_generator(pipeline_class: type, model: str, device: str, dtype: str, files: dict[str, str]):
+    """The pipeline of a folder or hub id, or of a registered generator with its official checkpoints.
+
+    Raises:
+        ValueError: checkpoints for what is not registered; see :func:`photophone.cli.common.load_pipeline`.
+    """
+    from photophone.loading.registry import REGISTRY
+
+    if files and model not in REGISTRY:
+        raise ValueError(f"--weights belongs to registered generators; {model} is not one")
+    return load_pipeline(pipeline_class, model, device, dtype, files if model in REGISTRY else None)
+
+
 @app.command("class-image")
 def class_image(label: Annotated[list[int], typer.Argument(help="Number of a class, for published weights of ImageNet; "
                                                                 "several make several pictures.")],
                 model: Annotated[str, typer.Option("--model", "-m", help="Folder or hub id of a class-to-image "
                                                    "pipeline, or a registered generator such as mar-base.")],
-                weights: Annotated[list[str] | None, typer.Option(help="Official checkpoint of a registered generator: "
-                                                                  "PART=FILE; `photophone models NAME` shows the "
-                                                                  "parts under `chain`. May be repeated.")] = None,
+                weights: CheckpointsOption = None,
                 number: Annotated[int, typer.Option("--number", "-n", help="Images for each class.")] = 1,
                 seed: SeedOption = None, output: FolderOption = ".", steps: StepsOption = None,
                 guidance: GuidanceOption = None, temperature: TemperatureOption = None,
-                option: Annotated[list[str] | None, typer.Option(help="Further setting of the generator's sampler, "
-                                                                 "such as top_k=100. May be repeated.")] = None,
+                option: SettingsOption = None,
                 device: DeviceOption = "cpu", dtype: DtypeOption = "float32", quiet: QuietOption = False,
                 overwrite: OverwriteOption = False, as_json: JsonOption = False) -> None:
     """Make images of classes; a JSON with all settings is written beside each."""
-    from photophone.loading.registry import REGISTRY
     from photophone.pipelines.class_to_image import ClassToImagePipeline
 
     check_count(number, seed)
     files, further = named_values("--weights", weights), named_values("--option", option)
     check_dtype(dtype)
     check_place(output, [f"class {one}" for one in label for _ in range(number)], seed, overwrite)
-    if files and model not in REGISTRY:
-        raise ValueError(f"--weights belongs to registered generators; {model} is not one")
-    pipeline = load_pipeline(ClassToImagePipeline, model, device, dtype, files if model in REGISTRY else None)
+    pipeline = load_generator(ClassToImagePipeline, model, device, dtype, files)
     pipeline.set_progress_bar_config(disable=quiet or as_json or None)
     result = pipeline(label, num_images_per_class=number, generator=seeded(seed, len(label) * number),
                       num_inference_steps=steps, guidance_scale=guidance, temperature=temperature,

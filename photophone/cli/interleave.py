@@ -16,10 +16,17 @@ from photophone.cli.common import (
     QuietOption,
     app,
     check_dtype,
-    load_pipeline,
     named_values,
 )
-from photophone.cli.image import SeedOption, check_count, read_value, seeded
+from photophone.cli.image import (
+    CheckpointsOption,
+    SeedOption,
+    SettingsOption,
+    check_count,
+    load_generator,
+    read_value,
+    seeded,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,22 +39,18 @@ def interleave(text: Annotated[str, typer.Argument(help="What is asked; <image> 
                                                   "or a registered generator such as orthus-7b-instruct.")],
                picture: Annotated[list[Path] | None, typer.Option("--picture", "-p", help="A picture of the request. "
                                                                   "May be repeated.")] = None,
-               weights: Annotated[list[str] | None, typer.Option(help="Official checkpoint of a registered generator: "
-                                                                 "PART=FILE; `photophone models NAME` shows the parts "
-                                                                 "under `chain`. May be repeated.")] = None,
+               weights: CheckpointsOption = None,
                kind: Annotated[str, typer.Option(help="any: text and images as the model decides; image: one; text: "
                                                       "none.")] = "any",
                number: Annotated[int, typer.Option("--number", "-n", help="Answers.")] = 1, seed: SeedOption = None,
                output: Annotated[str, typer.Option("--output", "-o", help="A folder, or one .html.")] = ".",
                length: Annotated[int, typer.Option(help="Most ids of text.")] = 512,
                images: Annotated[int, typer.Option(help="Most images of an answer.")] = 4,
-               option: Annotated[list[str] | None, typer.Option(help="Setting of the generator's sampler, such as "
-                                                                "guidance_scale=3. May be repeated.")] = None,
-               device: DeviceOption = "cpu", dtype: DtypeOption = "float32", quiet: QuietOption = False,
+               option: SettingsOption = None, device: DeviceOption = "cpu", dtype: DtypeOption = "float32",
+               quiet: QuietOption = False,
                overwrite: OverwriteOption = False, as_json: JsonOption = False) -> None:
     """Answer a request of text and pictures by text and images; each answer is a page beside a JSON of all settings."""
     from photophone.data.image_reading import open_picture
-    from photophone.loading.registry import REGISTRY
     from photophone.pipelines.interleaved import InterleavedPipeline, read_requests
     from photophone.pipelines.interleaved_output import InterleavedOutput
     from photophone.pipelines.output import names_folder, target_files, unique_names
@@ -61,9 +64,7 @@ def interleave(text: Annotated[str, typer.Argument(help="What is asked; <image> 
     words = [" ".join(part for part in request if isinstance(part, str))] * number
     target_files(output, unique_names(words, list(range(first, first + number)), "answer"), InterleavedOutput.SUFFIXES,
                  InterleavedOutput.NOUN, overwrite=overwrite or (seed is None and names_folder(output)))
-    if files and model not in REGISTRY:
-        raise ValueError(f"--weights belongs to registered generators; {model} is not one")
-    pipeline = load_pipeline(InterleavedPipeline, model, device, dtype, files if model in REGISTRY else None)
+    pipeline = load_generator(InterleavedPipeline, model, device, dtype, files)
     pipeline.set_progress_bar_config(disable=quiet or as_json or None)
     result = pipeline([request], kind=kind, num_answers_per_request=number, generator=seeded(seed, number),
                       max_new_tokens=length, max_images=images,
