@@ -13,6 +13,7 @@ from photophone.cli import (  # noqa: F401
     doctor,
     enhance,
     evaluate,
+    export,
     image,
     interleave,
     models,
