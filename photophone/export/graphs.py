@@ -68,6 +68,11 @@ def whole_steps(audio: Tensor, step: int) -> Tensor:
     return functional.pad(audio, (0, (audio.shape[-1] + step - 1) // step * step - audio.shape[-1]))
 
 
+def values_of(model: StreamCodec | Latent1DTokenizer, tokens: Tensor) -> Tensor:
+    """What the bottleneck makes of tokens; the public call looks at the codes first, which a graph cannot."""
+    return model.bottleneck._decode(tokens)
+
+
 class RealMel(nn.Module):
     """A :class:`MelSpectrogram` that assumes silence after the end, (B, T) to (B, num_mels, F), in real numbers."""
 
@@ -141,7 +146,7 @@ class CodecDecode(Graph):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Samples in [-1, 1]."""
-        x = self.model.decoder(self.model.bottleneck.decode(tokens).transpose(1, 2))
+        x = self.model.decoder(values_of(self.model, tokens).transpose(1, 2))
         return self.head(self.model.decoder_norm(x.transpose(1, 2)))[:, None].clamp(-1, 1)
 
     def example(self, audio: Tensor) -> Tensor:
@@ -224,7 +229,7 @@ class ImageDecode(Graph):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Pixels."""
-        return self.model.reconstruct(self.model.bottleneck.decode(tokens)).clamp(-1, 1)
+        return self.model.reconstruct(values_of(self.model, tokens)).clamp(-1, 1)
 
     def example(self, audio: Tensor) -> Tensor:
         """Tokens of smooth random pictures, as many as there are rows."""

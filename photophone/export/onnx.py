@@ -155,13 +155,22 @@ def free_axes(graph: Graph, x: Tensor) -> dict[int, str]:
 
 
 def write_graph(graph: Graph, name: str, file: Path) -> None:
-    """Write a graph with dynamic sizes; what a reader must know of the model lies in the metadata of the file."""
+    """Write a graph with dynamic sizes; what a reader must know of the model lies in the metadata of the file.
+
+    Raises:
+        ValueError: the exporter cannot follow the model.
+    """
     x = example_input(graph, 2, 1.0)
     lowest = {"batch": 1, "length": graph.shortest}
     shapes = {axis: torch.export.Dim(word, min=lowest[word]) for axis, word in free_axes(graph, x).items()}
-    with torch.no_grad(), quiet_exporter():
-        program = torch.onnx.export(graph, (x,), dynamo=True, dynamic_shapes=(shapes,), input_names=[graph.reads],
-                                    output_names=[graph.makes], verbose=False)
+    try:
+        with torch.no_grad(), quiet_exporter():
+            program = torch.onnx.export(graph, (x,), dynamo=True, dynamic_shapes=(shapes,), input_names=[graph.reads],
+                                        output_names=[graph.makes], verbose=False)
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ValueError(f"{graph.part} of {name} cannot be exported with these settings ({reason}); those of "
+                         "the built-in models can") from error
     facts = {"model": name, "part": graph.part, "class": type(graph.model).__name__, "photophone": __version__,
              "sample_rate": getattr(graph.model, "sample_rate", None)}
     program.model.metadata_props.update({f"photophone.{key}": str(value) for key, value in facts.items()
