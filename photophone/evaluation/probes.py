@@ -77,8 +77,11 @@ def probe_codec(model: AudioCodec) -> dict[str, Any]:
         made = model.decode(tokens).cpu()
     except ValueError as error:  # a model that only reads speech
         return {**facts, "no_quality": str(error)}
+    facts["output"] = statistics(made)
+    if not made.isfinite().all():
+        return facts
     quality, missing = sound_quality(audio[0, 0], made[0, 0], model)
-    return {**facts, "output": statistics(made), "quality": quality, "missing": missing}
+    return {**facts, "quality": quality, "missing": missing}
 
 
 def sound_quality(audio: Tensor, made: Tensor, model: AudioCodec) -> tuple[dict[str, float], dict[str, str]]:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_second_implementations import spread_codes
 from transformers import (
     AutoConfig,
     AutoModelForAudioTokenization,
@@ -17,14 +18,12 @@ from photophone.codecs.transformers_codec import NEUCODEC_TINY, POCKET_TINY, VIB
 from photophone.codecs.transformers_codec.model import CALLS
 from photophone.loading.registry import find
 
-XCODEC2_TINY = {key: value for key, value in NEUCODEC_TINY.items()}
-HIGGS_TINY = {"codebook_size": 32, "codebook_dim": 8, "target_bandwidths": [10.0], "downsample_factor": 8,
-              "acoustic_model_config": {"model_type": "dac", "encoder_hidden_size": 4, "hidden_size": 16,
-                                        "downsampling_ratios": [4, 3], "upsampling_ratios": [4, 3],
-                                        "decoder_hidden_size": 16},
+HIGGS_TINY = {"codebook_size": 32, "codebook_dim": 8, "target_bandwidths": [0.5],
+              "acoustic_model_config": {"model_type": "dac", "encoder_hidden_size": 2, "hidden_size": 32,
+                                        "downsampling_ratios": [8, 5, 4, 6], "upsampling_ratios": [8, 5, 4, 6],
+                                        "decoder_hidden_size": 32},
               "semantic_model_config": {"model_type": "hubert", "hidden_size": 16, "num_hidden_layers": 1,
-                                        "num_attention_heads": 2, "intermediate_size": 16, "conv_dim": [8, 8],
-                                        "conv_kernel": [4, 2], "conv_stride": [4, 2],
+                                        "num_attention_heads": 2, "intermediate_size": 16, "conv_dim": [4] * 7,
                                         "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}}
 WAVTOKENIZER_TINY = {"num_filters": 4, "upsampling_ratios": [4, 3, 2], "hidden_size": 16, "codebook_dim": 16,
                      "codebook_size": 64, "num_lstm_layers": 1, "decoder_hidden_size": 32,
@@ -32,7 +31,7 @@ WAVTOKENIZER_TINY = {"num_filters": 4, "upsampling_ratios": [4, 3, 2], "hidden_s
 TINY = {"dac": {"encoder_hidden_size": 4, "decoder_hidden_size": 24, "n_codebooks": 3, "codebook_size": 32,
                 "downsampling_ratios": [2, 4], "upsampling_ratios": [4, 2], "sampling_rate": 16_000},
         "neucodec": NEUCODEC_TINY, "pocket_tts_audio_tokenizer": POCKET_TINY, "wavtokenizer": WAVTOKENIZER_TINY,
-        "vibevoice_acoustic_tokenizer": VIBEVOICE_TINY, "xcodec2": XCODEC2_TINY}
+        "vibevoice_acoustic_tokenizer": VIBEVOICE_TINY, "xcodec2": NEUCODEC_TINY, "higgs_audio_v2_tokenizer": HIGGS_TINY}
 RATES = {"neucodec": (16_000, 24_000), "xcodec2": (16_000, 16_000), "dac": (16_000, 16_000)}
 
 
@@ -45,8 +44,9 @@ def network(model_type):
         if name.endswith(("embed", "embed_avg")):
             value.data.copy_(torch.randn(value.shape, generator=generator))
         elif isinstance(value, torch.nn.Parameter):
-            value.data.add_(0.03 * torch.randn(value.shape, generator=generator))
-    return model.eval()
+            scale = 0.3 if value.dim() > 1 else 0.03
+            value.data.add_(scale * torch.randn(value.shape, generator=generator))
+    return spread_codes(model.eval()) if model_type == "wavtokenizer" else model.eval()
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,9 @@ def own_calls(model_type, model, audio):
     if model_type == "dac":
         codes = model.encode(audio).audio_codes
         return codes, model.decode(audio_codes=codes).audio_values[:, None]
+    if model_type == "higgs_audio_v2_tokenizer":
+        codes = model.encode(audio).audio_codes
+        return codes, model.decode(codes).audio_values
     if model_type == "wavtokenizer":
         codes = model.encode(audio).audio_codes
         return codes[:, 0], model.decode(codes).audio_values
@@ -123,7 +126,7 @@ def test_our_own_folder_of_it_opens_too(saved, tmp_path):
 
 
 def test_the_types_are_those_that_transformers_knows():
-    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_TOKENIZATION_MAPPING_NAMES as NAMES
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_TOKENIZATION_NAMES as NAMES
 
     assert set(CALLS) == set(NAMES)
     assert {find(name).config["model_type"] for name in ("neucodec", "pocket-tts-audio-tokenizer",
