@@ -14,8 +14,8 @@ FORMATS = ("onnx",)
 
 
 @app.command()
-def export(name: Annotated[str, typer.Argument(help="Built-in model, or the folder of a saved enhancer, vocoder, codec or "
-                                                    "image tokenizer of ours.")],
+def export(name: Annotated[str, typer.Argument(help="Built-in model, or the folder of a saved enhancer, vocoder, "
+                                                    "codec or image tokenizer of ours.")],
            output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files; it is made.")],
            to: Annotated[str, typer.Option(help="Format: onnx.")] = "onnx",
            quiet: QuietOption = False, overwrite: OverwriteOption = False, as_json: JsonOption = False) -> None:

@@ -1,4 +1,4 @@
-"""Fixed inputs of models, the same on every machine: a stretch of the bundled recording, a drawn picture, drawn tokens."""
+"""Fixed inputs of models, the same everywhere: a stretch of the bundled recording, a drawn picture, drawn tokens."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The calls of a model as modules without complex numbers: what is written to a file.
 
-Each module reads and returns plain tensors with any number of rows and any length, full rows only. Its ``example`` is an
-input of it, made of the bundled recording or at random, and its ``reference`` is the model's own call, with which the
-file is compared.
+Each module reads and returns plain tensors with any number of rows and any length, full rows only. Its ``example`` is
+an input of it, made of the bundled recording or at random, and its ``reference`` is the model's own call, with which
+the file is compared.
 """
 
 from __future__ import annotations

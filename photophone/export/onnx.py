@@ -130,8 +130,8 @@ def load_exportable(name: str) -> Model:
     entry = find(name)
     if entry.folder is None:
         raise ValueError(f"{name} is not built in; exported are built-in models (photophone/tiny-enhance, "
-                         "photophone/tiny-vocoder, photophone/tiny-speech, photophone/tiny-image) and folders that such "
-                         "models were saved to")
+                         "photophone/tiny-vocoder, photophone/tiny-speech, photophone/tiny-image) and folders that "
+                         "such models were saved to")
     if entry.class_name == "SpeechEnhancementPipeline":
         return SpeechEnhancementPipeline.from_pretrained(name).enhancer
     return load_part("image_tokenizer" if entry.class_name == "TextToImagePipeline" else "codec", name)
@@ -219,8 +219,8 @@ def check_graph(graph: Graph, written: Path, file: Path, runtime: Any, tolerance
 
     errors = [difference(run(x), graph.reference(x).numpy()) for x in inputs]
     if not max(errors) <= tolerance:
-        raise ValueError(f"{file.name} differs from torch by {max(errors):.3g}, the limit is {tolerance:g}; nothing was "
-                         "written. Please report the versions of `photophone doctor`")
+        raise ValueError(f"{file.name} differs from torch by {max(errors):.3g}, the limit is {tolerance:g}; nothing "
+                         "was written. Please report the versions of `photophone doctor`")
     largest = max(inputs, key=Tensor.numel)
     with threads_for(1):  # one thread
         slow, fast = in_turns(lambda: graph.reference(largest), lambda: run(largest))

@@ -1,8 +1,8 @@
 """Short-time Fourier transforms as real convolutions.
 
-ONNX has no complex numbers, and onnxruntime's own STFT and DFT are inexact for lengths that are no power of two. A frame's
-transform is a product with a fixed matrix, so frames of all times are one convolution, whose stride is the hop. Real
-parts stand before imaginary parts in the channels.
+ONNX has no complex numbers, and onnxruntime's own STFT and DFT are inexact for lengths that are no power of two. The
+transform of a frame is a product with a fixed matrix, so frames of all times are one convolution, whose stride is the
+hop. Real parts stand before imaginary parts in the channels.
 """
 
 from __future__ import annotations

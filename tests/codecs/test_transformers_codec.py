@@ -31,7 +31,8 @@ WAVTOKENIZER_TINY = {"num_filters": 4, "upsampling_ratios": [4, 3, 2], "hidden_s
 TINY = {"dac": {"encoder_hidden_size": 4, "decoder_hidden_size": 24, "n_codebooks": 3, "codebook_size": 32,
                 "downsampling_ratios": [2, 4], "upsampling_ratios": [4, 2], "sampling_rate": 16_000},
         "neucodec": NEUCODEC_TINY, "pocket_tts_audio_tokenizer": POCKET_TINY, "wavtokenizer": WAVTOKENIZER_TINY,
-        "vibevoice_acoustic_tokenizer": VIBEVOICE_TINY, "xcodec2": NEUCODEC_TINY, "higgs_audio_v2_tokenizer": HIGGS_TINY}
+        "vibevoice_acoustic_tokenizer": VIBEVOICE_TINY, "xcodec2": NEUCODEC_TINY,
+        "higgs_audio_v2_tokenizer": HIGGS_TINY}
 RATES = {"neucodec": (16_000, 24_000), "xcodec2": (16_000, 16_000), "dac": (16_000, 16_000)}
 
 
@@ -144,7 +145,7 @@ def test_tokens_of_another_rate_and_shape_are_refused(saved):
 def test_folders_that_do_not_fit_are_users_errors(run, saved, tmp_path):
     _, folder = saved["vibevoice_acoustic_tokenizer"]
     config = json.loads((folder / "config.json").read_text())
-    for changed, message in (({"model_type": "bert"}, "'bert' is no audio tokenizer of transformers that is known here"),
+    for changed, message in (({"model_type": "bert"}, "'bert' is no audio tokenizer of transformers that is known"),
                              ({"hidden_size": 7}, "does not fit TransformersCodec"),
                              ({"model_type": 3}, "model_type")):
         place = tmp_path / str(len(list(tmp_path.iterdir())))

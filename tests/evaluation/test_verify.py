@@ -68,7 +68,8 @@ def test_a_codec_from_a_torch_file_and_from_shards(run, encodec, place):
 def test_the_report_for_people_says_what_was_not_compared(run, encodec):
     _, folder = encodec
     _, output, _ = run("verify", CODEC, folder / "encodec.pt", "--config", folder / "tiny.json")
-    for words in (f"{CODEC}  EnCodec of {folder / 'encodec.pt'}: every tensor fits", "weights  ", "different codes of 32",
+    for words in (f"{CODEC}  EnCodec of {folder / 'encodec.pt'}: every tensor fits", "weights  ",
+                  "different codes of 32",
                   "quality  snr", "not compared: number of parameters", "no figure of this model is recorded",
                   "licence of the weights: CC BY-NC 4.0"):
         assert words in output

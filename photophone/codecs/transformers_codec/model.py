@@ -1,8 +1,8 @@
 """What transformers' ``AutoModelForAudioTokenization`` knows, as a codec of ours.
 
-The networks are transformers' own; which of them a checkpoint holds, the ``model_type`` of its config says. Here they read
-batches of rows of different length, each as if it were alone, give back whole hops, and load strictly. Codes come out as
-the most codebooks that the model has.
+The networks are transformers' own; which of them a checkpoint holds, the ``model_type`` of its config says. Here they
+read batches of rows of different length, each as if it were alone, give back whole hops, and load strictly. Codes are of
+all codebooks that the model has.
 
 Code: transformers, Apache-2.0. Weights: as the hub page of each model states.
 """
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from photophone.codecs.wrapped import WrappedCodec, to_books, to_values

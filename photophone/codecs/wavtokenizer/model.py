@@ -27,7 +27,8 @@ from photophone.quantizers.model import QuantizedModel
 from photophone.quantizers.vq import VectorQuantizer
 
 OF_TRANSFORMERS = (
-    (r"^encoder_model\.encoder\.layers\.(\d+\.(?:.*\.)?)conv\.", r"feature_extractor.encodec.encoder.model.\1conv.conv."),
+    (r"^encoder_model\.encoder\.layers\.(\d+\.(?:.*\.)?)conv\.",
+     r"feature_extractor.encodec.encoder.model.\1conv.conv."),
     (r"^encoder_model\.encoder\.layers\.", "feature_extractor.encodec.encoder.model."),
     (r"^encoder_model\.quantizer\.codebook\.", "feature_extractor.encodec.quantizer.vq.layers.0._codebook."),
     (r"^head\.linear\.", "head.out."))

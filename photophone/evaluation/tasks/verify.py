@@ -20,7 +20,7 @@ from photophone.loading.registry import find, load_original
 MEASURE = {"codec": "`photophone evaluate codec NAME=PATH --data FOLDER` measures it on a test set of yours",
            "image_tokenizer": "a test set of pictures is needed"}
 
-YARDSTICKS = (("psnr", "psnr_of_its_mean_colour", "PSNR of the drawn picture, more than", "a picture of its mean colour", 1),
+YARDSTICKS = (("psnr", "psnr_of_its_mean_colour", "PSNR of the drawn picture, more than", "its mean colour alone", 1),
               ("mel_distance", "mel_distance_of_silence", "mel distance of the recording, less than", "silence", -1))
 """Measures of the fixed input, what any trained model is better than, and the direction that is better."""
 
@@ -48,8 +48,8 @@ def verify_checkpoint(name: str, weights: str | Path, *, device: str = "cpu", se
     """
     entry = find(name)
     if entry.kind == "pipeline":
-        raise ValueError(f"{name} is a pipeline of several models that ships with photophone; verify single models, which "
-                         "have checkpoints of their own: `photophone models` lists them")
+        raise ValueError(f"{name} is a pipeline of several models that ships with photophone; verify single models, "
+                         "which have checkpoints of their own: `photophone models` lists them")
     check_device(device)
     path, commit = find_checkpoint(entry, weights)
     own = dict(settings or {})
