@@ -176,29 +176,23 @@ class SpeechEnhancer(Enhancer):
 
     # the way through -------------------------------------------------------------------------------------------
 
-    def features(self, spectrum: Tensor) -> Tensor:
-        """Compressed spectrum of neighbouring frames, (B, 6 * (2 context + 1), F, bins / 2)."""
+    def compressed(self, spectrum: Tensor) -> Tensor:
+        """Features (B, 6, F, bins / 2) of the frames of a spectrum (B, bins, F), each by itself."""
         magnitude = spectrum.abs().clamp(min=SMALLEST)
         scaled = spectrum * magnitude ** (self.config.compression - 1)
-        return self.with_neighbours(torch.stack(
-            [scaled.real, scaled.imag, magnitude ** self.config.compression], dim=1))
+        return pairs_of_bins(scaled.real, scaled.imag, magnitude ** self.config.compression)
 
-    def with_neighbours(self, parts: Tensor) -> Tensor:
-        """Parts (B, 3, bins, F) with pairs of bins and neighbouring frames as channels; see :meth:`features`."""
-        rows, _, bins, frames = parts.shape
-        parts = parts.reshape(rows, 3, bins // 2, 2, frames).permute(0, 1, 3, 4, 2).reshape(rows, 6, frames, bins // 2)
+    def features(self, spectrum: Tensor) -> Tensor:
+        """Compressed spectrum of neighbouring frames, (B, 6 * (2 context + 1), F, bins / 2)."""
+        parts = self.compressed(spectrum)
+        frames = parts.shape[2]
         side = self.config.context
         padded = functional.pad(parts, (0, 0, side, side))  # over frames
         return torch.cat([padded[:, :, i:i + frames] for i in range(2 * side + 1)], dim=1).to(self.dtype)
 
     def run(self, spectrum: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """Spectrum (B, bins, F) of ``length`` samples to the clean spectrum and normalised clean tokens (B, N, D)."""
-        raw, tokens = self.predict(self.features(spectrum), length)
-        return self.filtered(spectrum, raw), tokens
-
-    def predict(self, features: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Features of ``length`` samples to the unbounded taps (B, 2 taps, F, bins) and normalised clean tokens."""
-        x = features.contiguous(memory_format=torch.channels_last)
+        x = self.features(spectrum).contiguous(memory_format=torch.channels_last)
         skips = []
         for block in self.down:
             x = block(x)
@@ -223,7 +217,7 @@ class SpeechEnhancer(Enhancer):
         y = y.unflatten(-1, (skips[-1].shape[1], -1)).transpose(1, 2)  # (B, channels, F, low bins)
         for block in self.up:
             y = block((y + skips.pop()).contiguous(memory_format=torch.channels_last))
-        return self.to_taps(y + skips.pop()), tokens.float()
+        return self.filtered(spectrum, self.to_taps(y + skips.pop())), tokens.float()
 
     def filtered(self, spectrum: Tensor, raw: Tensor) -> Tensor:
         """Spectrum (B, bins, F) through complex taps, of which ``raw`` (B, 2 taps, F, bins) is the unbounded form."""
@@ -279,6 +273,14 @@ class SpeechEnhancer(Enhancer):
     def example_tokens(self, audio: Tensor, seed: int = 0) -> Tokens:
         shape = len(audio), -(-audio.shape[-1] // self.config.token_hop), self.config.token_dim
         return Tokens(torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
+
+
+def pairs_of_bins(*parts: Tensor) -> Tensor:
+    """Parts (B, bins, F) as channels (B, 2 parts, F, bins / 2), neighbouring bins apart."""
+    joined = torch.stack(parts, dim=1)
+    rows, count, bins, frames = joined.shape
+    joined = joined.reshape(rows, count, bins // 2, 2, frames).permute(0, 1, 3, 4, 2)
+    return joined.reshape(rows, 2 * count, frames, bins // 2)
 
 
 def resample_frames(x: Tensor, count: int, ratio: float, offset: float) -> Tensor:
