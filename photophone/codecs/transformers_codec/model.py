@@ -1,8 +1,8 @@
 """What transformers' ``AutoModelForAudioTokenization`` knows, as a codec of ours.
 
 The networks are transformers' own; which of them a checkpoint holds, the ``model_type`` of its config says. Here they
-read batches of rows of different length, each as if it were alone, give back whole hops, and load strictly. Codes are of
-all codebooks that the model has.
+read batches of rows of different length, each as if it were alone, give back whole hops, and load strictly. Codes are
+of all codebooks that the model has.
 
 Code: transformers, Apache-2.0. Weights: as the hub page of each model states.
 """
