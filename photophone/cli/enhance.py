@@ -24,6 +24,9 @@ from photophone.cli.common import (
     load_pipeline,
 )
 from photophone.cli.evaluate import choose_peers, evaluate
+from photophone.core.command import silence_stdout
+
+MODEL = "photophone/tiny-enhance"
 
 
 @app.command()
@@ -35,18 +38,31 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
                                                                            "rest is the recording.")] = 1.0,
             stdin: Annotated[bool, typer.Option("--stdin", help="Read one recording from stdin.")] = False,
             stdout: Annotated[bool, typer.Option("--stdout", help="Write WAV to stdout.")] = False,
-            model: ModelOption = "photophone/tiny-enhance", device: DeviceOption = "cpu",
+            live: Annotated[bool, typer.Option("--live", help="From stdin to stdout while the sound comes in: WAV to "
+                                               "WAV, raw 16-bit mono to the same.")] = False,
+            sample_rate: Annotated[int, typer.Option(help="Of raw sound of --live, in Hz.")] = 16000,
+            model: Annotated[str | None, typer.Option("--model", "-m", help=f"Built-in name, folder or hub id "
+                                                      f"(default {MODEL}, with --live {MODEL}-live).")] = None,
+            device: DeviceOption = "cpu",
             dtype: DtypeOption = "float32", quiet: QuietOption = False, overwrite: OverwriteOption = False,
             as_json: JsonOption = False) -> None:
     """Make noisy speech clean; length, rate and channels stay. Inputs are never changed.
 
-    All inputs are checked before anything is written.
+    All inputs are checked before anything is written. With --live speech comes out at most 40 ms after it came in.
     """
     from photophone.data.audio_stream import AudioReader
     from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline, check_mix
 
     check_mix(mix)
     check_dtype(dtype)
+    if live:
+        if inputs or stdin or stdout or output is not None or as_json or overwrite:
+            raise ValueError("--live goes from stdin to stdout; leave out files, --stdin, --stdout, --output, "
+                             "--overwrite and --json")
+        _live(model or f"{MODEL}-live", device, dtype, sample_rate, mix)
+        return
+    if sample_rate != 16000:
+        raise ValueError("--sample-rate is that of raw sound of --live; files keep their own")
     if stdin == bool(inputs):
         raise ValueError("give files or folders, or --stdin" if not stdin else "give either files or --stdin, not both")
     if stdout == (output is not None):
@@ -60,7 +76,7 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
     targets = [None] if stdout else find_targets(sources, output, overwrite)
     for reader, _ in sources:
         reader.levels()
-    pipeline = load_pipeline(SpeechEnhancementPipeline, model, device, dtype)
+    pipeline = load_pipeline(SpeechEnhancementPipeline, model or MODEL, device, dtype)
     results = []
     for (reader, _), target in zip(sources, targets):
         place = target or io.BytesIO()
@@ -78,6 +94,28 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
     if as_json:
         print(json.dumps({"files": results, "mix": mix, **pipeline.source,
                           "weights_licence": pipeline.weights_licence}))
+
+
+def _live(model: str, device: str, dtype: str, sample_rate: int, mix: float) -> None:
+    """Sound of standard input to standard output, chunk by chunk, until it ends."""
+    from photophone.data.audio_checks import check_rate
+    from photophone.data.audio_write import pcm16, stream_header
+    from photophone.data.sound_stream import SoundStream
+    from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
+
+    check_rate(sample_rate, "--sample-rate")
+    pipeline = load_pipeline(SpeechEnhancementPipeline, model, device, dtype)  # before it waits for sound
+    pipeline.live(sample_rate)  # refuses a model that does not stream
+    sound, out = SoundStream(sys.stdin.buffer, sample_rate), sys.stdout.buffer
+    try:
+        if sound.is_wav:
+            out.write(stream_header(sound.sample_rate, sound.channels))
+            out.flush()
+        for made in pipeline.stream(sound.chunks(), sound.sample_rate, mix=mix):
+            out.write(pcm16(made.T).tobytes())
+            out.flush()
+    except BrokenPipeError:  # who listened has left: nothing is wrong
+        silence_stdout()
 
 
 def find_inputs(inputs: list[Path]) -> list[tuple[Path, Path]]:

@@ -107,6 +107,8 @@ class LiveEnhancer(BandFilter):
         taps: frames that the filter combines, up to the present one.
     """
 
+    streams = True
+
     def __init__(self, sample_rate: int = 16000, n_fft: int = 512, hop_length: int = 256, compression: float = 0.3,
                  context: int = 2, channels: list[int] = [16, 32, 48], squeeze: int = 16,  # noqa: B006 (config)
                  width: int = 192, hidden: int = 576, depth: int = 8, waist: int = 24, waist_depth: int = 4,
@@ -164,6 +166,11 @@ class LiveEnhancer(BandFilter):
         frames = sum((config.kernel_size - 1) * config.dilations[i % len(config.dilations)]
                      for i in range(config.depth))
         return (frames + config.context + config.taps + 2) * config.hop_length
+
+    @property
+    def fade_seconds(self) -> float:
+        """Pieces that are made apart have levels of their own."""
+        return 0.02
 
     @property
     def alignment(self) -> int:
