@@ -24,6 +24,7 @@ from photophone.demo.guard import Guard, stored_files
 from photophone.demo.history import build_history
 from photophone.demo.image_tab import build_image_tab
 from photophone.demo.live import LiveAudio
+from photophone.demo.microphone_tab import build_microphone_tab
 from photophone.demo.models import Choice, Shelf, installed, sort_tokenizers
 from photophone.demo.parts import Demo
 from photophone.demo.speech_tab import build_speech_tab
@@ -82,6 +83,9 @@ def build_page(demo: Demo) -> gr.Blocks:
                 if installed(getattr(choice, name)):
                     with gr.Tab(label, id=name):
                         parts[name] = [build(demo)]
+            if installed(choice.live):
+                with gr.Tab("Microphone", id="microphone"):
+                    build_microphone_tab(demo)
             with gr.Tab("Tokens", id="tokens"), gr.Tabs():
                 parts["tokens"] = []
                 if images:
