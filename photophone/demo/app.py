@@ -78,14 +78,18 @@ def build_page(demo: Demo) -> gr.Blocks:
         gr.HTML(MASTHEAD)
         parts: dict[str, list[dict[str, Any]]] = {}
         with gr.Tabs() as tabs:
-            for name, label, build in (("image", "Image", build_image_tab), ("speech", "Speech", build_speech_tab),
-                                       ("enhance", "Enhancement", build_enhance_tab)):
+            for name, label, build in (("image", "Image", build_image_tab), ("speech", "Speech", build_speech_tab)):
                 if installed(getattr(choice, name)):
                     with gr.Tab(label, id=name):
                         parts[name] = [build(demo)]
-            if installed(choice.live):
-                with gr.Tab("Microphone", id="microphone"):
-                    build_microphone_tab(demo)
+            if installed(choice.enhance) or installed(choice.live):
+                with gr.Tab("Enhancement", id="enhance"), gr.Tabs():
+                    if installed(choice.enhance):
+                        with gr.Tab("File", id="file"):
+                            parts["enhance"] = [build_enhance_tab(demo)]
+                    if installed(choice.live):
+                        with gr.Tab("Microphone", id="microphone"):
+                            build_microphone_tab(demo)
             with gr.Tab("Tokens", id="tokens"), gr.Tabs():
                 parts["tokens"] = []
                 if images:

@@ -97,7 +97,7 @@ class Microphones:
         return "", words
 
 
-def build_microphone_tab(demo: Demo) -> dict[str, Any]:
+def build_microphone_tab(demo: Demo) -> None:
     """Add the tab; its recordings stay in the browser and are no part of the history."""
     pipeline = demo.shelf.pipeline(SpeechEnhancementPipeline, demo.choice.live)
     microphones = Microphones(pipeline)
@@ -114,4 +114,3 @@ def build_microphone_tab(demo: Demo) -> dict[str, Any]:
 
     gr.HTML("", html_template=PAGE, js_on_load=RECORDER, server_functions=[begin, hear], elem_id="microphone")
     gr.HTML(licence_line(pipeline))
-    return {}

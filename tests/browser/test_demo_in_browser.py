@@ -174,7 +174,7 @@ def test_a_recording_is_enhanced(page):
 
 @pytest.mark.skipif(not installed("photophone/tiny-enhance-live"), reason="its weights are not in this installation")
 def test_the_microphone_is_made_clean_while_it_is_heard(page):
-    open_tab(page, "Microphone")
+    open_tab(page, "Enhancement", "Microphone")
     page.click(".mic-go")
     page.wait_for_function("Number(document.querySelector('.mic-state').innerText.split(' ')[0]) > 1", timeout=WAIT)
     page.click(".mic-go")
@@ -235,7 +235,7 @@ def test_a_full_queue_is_told(browser):
         page.close()
 
 
-@pytest.mark.parametrize("tab", ["Image", "Speech", "Enhancement", "Microphone", "Tokens", "History"])
+@pytest.mark.parametrize("tab", ["Image", "Speech", "Enhancement", "Tokens", "History"])
 def test_a_narrow_screen_shows_all_of(page, tab):
     open_tab(page, tab) if tab in ("Image", "Speech") else page.evaluate(
         "(name) => [...document.querySelectorAll('[role=tab], .overflow-dropdown button')]"
