@@ -181,6 +181,9 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
                      noise: Annotated[Path | None, typer.Option(help="Prepared test noises to mix it with.")] = None,
                      snr: Annotated[list[float] | None, typer.Option(help="Only mixtures at these dB; `inf` for clean "
                                                                           "speech.")] = None,
+                     condition: Annotated[list[str] | None, typer.Option(
+                         help="Mixtures at 10 dB in a `room`, or over a `telephone`; both where neither this nor --snr "
+                              "is given.")] = None,
                      limit: Annotated[int, typer.Option(help="Clips of each set at most.")] = 12,
                      peer: Annotated[list[str] | None, typer.Option(help="Only these peers; `none` for none.")] = None,
                      mix: Annotated[float, typer.Option(help="Share of the clean speech.")] = 1.0,
@@ -190,19 +193,12 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
                      output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
                      overwrite: OverwriteOption = False, as_json: JsonOption = False) -> None:
     """Quality of an enhancer beside its input, the clean speech, and other enhancers, on pairs and on mixtures at -5,
-    0, 5, 10 and 15 dB, and on clean speech."""
+    0, 5, 10 and 15 dB, on clean speech, in rooms and over the telephone."""
     import torch
 
-    from photophone.data.speech import SpeechDataset
     from photophone.evaluation.peers.enhancement import ENHANCERS
     from photophone.evaluation.report import format_report, write_json
-    from photophone.evaluation.tasks.enhancement import (
-        SNRS_DB,
-        evaluate_enhancers,
-        mixed_pairs,
-        our_system,
-        read_pairs,
-    )
+    from photophone.evaluation.tasks.enhancement import evaluate_enhancers, our_system, read_pairs
     from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 
     if limit < 1:
@@ -215,12 +211,25 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
     pipeline.set_progress_bar_config(disable=True)
     sets = {} if pairs is None else {"pairs": read_pairs(pairs, limit)}
     if speech is not None:
-        data = SpeechDataset(speech), SpeechDataset(noise)
-        sets |= {f"mixed at {level:g} dB" if math.isfinite(level) else "clean speech":
-                 mixed_pairs(*data, level, limit, seed) for level in snr or SNRS_DB}
+        sets |= _mixtures(speech, noise, snr, condition, limit, seed)
     peers = choose_peers(ENHANCERS, peer)
     result = evaluate_enhancers({"photophone": our_system(pipeline, mix), **peers}, sets, judges=judges,
                                 progress=sys.stderr.isatty())
     if output is not None:
         write_json(result, output)
     print(json.dumps(result) if as_json else format_report("enhance", result))
+
+
+def _mixtures(speech: Path, noise: Path, snr: list[float] | None, condition: list[str] | None, limit: int,
+              seed: int) -> dict[str, list]:
+    """The sets of pairs that are mixed of prepared files; all of them where nothing is chosen."""
+    from photophone.data.speech import SpeechDataset
+    from photophone.evaluation.tasks.enhancement import CONDITION_SNR_DB, CONDITIONS, SNRS_DB, mixed_pairs
+
+    if snr is None and condition is None:
+        snr, condition = SNRS_DB, CONDITIONS
+    data = SpeechDataset(speech), SpeechDataset(noise)
+    sets = {f"mixed at {level:g} dB" if math.isfinite(level) else "clean speech":
+            mixed_pairs(*data, level, limit, seed) for level in snr or ()}
+    return sets | {f"{name} at {CONDITION_SNR_DB:g} dB": mixed_pairs(*data, CONDITION_SNR_DB, limit, seed, name)
+                   for name in condition or ()}
