@@ -106,6 +106,6 @@ class SoundStream:
         if kind == EXTENSIBLE and len(body) >= 26:
             kind = struct.unpack("<H", body[24:26])[0]
         if (kind, bits) not in FORMS or not 1 <= channels <= MAX_CHANNELS:
-            raise ValueError(f"the stream is a WAV of kind {kind} with {bits} bits and {channels} channels; read are 16 "
-                             f"bits and 32-bit floats, at most {MAX_CHANNELS} channels")
+            raise ValueError(f"the stream is a WAV of kind {kind} with {bits} bits and {channels} channels; read are "
+                             f"16 bits and 32-bit floats, at most {MAX_CHANNELS} channels")
         self.form, self.channels, self.sample_rate = FORMS[kind, bits], channels, rate

@@ -5,8 +5,8 @@ the backbone and the taps see the frame that has just ended and those before it.
 narrow waist is left of them. A frame is 32 ms and begins 16 ms after the one before it, so a sample goes out 32 ms
 after it came in, at most.
 
-A recording that is still going on has no level of its own yet. So the features are brought to one level by a follower of
-the loud parts so far; the taps filter the spectrum as it came, and its level stays.
+A recording that is still going on has no level of its own yet. So the features are brought to one level by a follower
+of the loud parts so far; the taps filter the spectrum as it came, and its level stays.
 
 Code and weights: Apache-2.0.
 """
@@ -14,6 +14,7 @@ Code and weights: Apache-2.0.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Self
 
@@ -146,11 +147,10 @@ class LiveEnhancer(BandFilter):
                    waist_depth=config.token_depth)
         state = {}
         for key, weight in model.state_dict().items():
-            if key.startswith("token_m") or key.startswith("token_s"):  # statistics
+            if key in ("token_mean", "token_std"):  # they are of the tokens alone
                 continue
-            key = key.replace("token_norm", "waist_norm").replace("to_token", "to_waist").replace(
-                "from_token", "from_waist")
-            state[key] = _without_later_frames(key, weight)
+            own = re.sub(r"token(_norm)?(?=\.)", r"waist\1", key)
+            state[own] = _without_later_frames(key, weight)
         made.load_state_dict(state)
         return made
 

@@ -97,9 +97,9 @@ def enhancer_task(config: TrainConfig) -> EnhancerTask:
     """The task of ``train_enhancer.py``.
 
     ``task`` holds the fields of :class:`EnhancerWeights`, and beside them: ``codec`` (folder of the codec that makes
-    the clean tokens), or ``live: true`` for a :class:`LiveEnhancer`, which has none; ``noise`` and ``validation_noise`` (prepared files); ``mixing`` (fields of
-    :class:`photophone.data.mixing.MixingConfig`); ``more_data`` and ``more_share`` (files of a further voice, and their
-    share); ``recogniser`` (of the loss ``words``).
+    the clean tokens), or ``live: true`` for a :class:`LiveEnhancer`, which has none; ``noise`` and ``validation_noise``
+    (prepared files); ``mixing`` (fields of :class:`photophone.data.mixing.MixingConfig`); ``more_data`` and
+    ``more_share`` (files of a further voice, and their share); ``recogniser`` (of the loss ``words``).
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
