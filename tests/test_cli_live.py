@@ -117,8 +117,8 @@ def test_damaged_streams_are_refused(run, saved, given, words):
 def test_wrong_options_are_refused(run, saved, tmp_path):
     offline = small_enhancer(tmp_path / "offline")
     for arguments, words in [(["in.wav"], "leave out files"), (["--stdin"], "leave out"),
-                             (["-o", "x.wav"], "leave out"), (["--json"], "leave out"), (["--mix", "2"], "mix"), (["--sample-rate", "1"], "1 Hz"),
-                             (["-m", offline], "needs the whole recording")]:
+                             (["-o", "x.wav"], "leave out"), (["--json"], "leave out"), (["--mix", "2"], "mix"),
+                             (["--sample-rate", "1"], "1 Hz"), (["-m", offline], "needs the whole recording")]:
         code, made, errors = run("enhance", "--live", *([] if "-m" in arguments else ["-m", saved]), *arguments)
         assert (code, made) == (2, b"") and words in errors, arguments
     code, _, errors = run("enhance", "--stdin", "--stdout", "--sample-rate", "8000", "-m", saved)

@@ -1,7 +1,7 @@
 """Changes of rate for signals that must not wait: a short filter, and no blocks.
 
-:class:`photophone.data.resampling.ResamplingStream` waits for 8 ms of what follows, at 44.1 kHz for up to 10 ms more. Here
-it is 2 ms at 16 kHz and above, for which the uppermost fifth of the band is weakened.
+:class:`photophone.data.resampling.ResamplingStream` waits for 8 ms of what follows, at 44.1 kHz for up to 10 ms more.
+Here it is 2 ms at 16 kHz and above, for which the uppermost fifth of the band is weakened.
 """
 
 from __future__ import annotations
