@@ -63,12 +63,7 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
         return
     if sample_rate != 16000:
         raise ValueError("--sample-rate is that of raw sound of --live; files keep their own")
-    if stdin == bool(inputs):
-        raise ValueError("give files or folders, or --stdin" if not stdin else "give either files or --stdin, not both")
-    if stdout == (output is not None):
-        raise ValueError("give either --output or --stdout")
-    if stdout and as_json:
-        raise ValueError("--stdout carries audio; --json cannot be printed there")
+    _check_ways(inputs, stdin, output, stdout, as_json)
     sources = [(AudioReader(sys.stdin.buffer.read()), Path("stdin.wav"))] if stdin else [
         (AudioReader(path), relative) for path, relative in find_inputs(inputs)]
     if stdout and len(sources) != 1:
@@ -94,6 +89,16 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
     if as_json:
         print(json.dumps({"files": results, "mix": mix, **pipeline.source,
                           "weights_licence": pipeline.weights_licence}))
+
+
+def _check_ways(inputs: list[Path] | None, stdin: bool, output: str | None, stdout: bool, as_json: bool) -> None:
+    """Refuse what does not say in one way where the sound comes from and goes to."""
+    if stdin == bool(inputs):
+        raise ValueError("give files or folders, or --stdin" if not stdin else "give either files or --stdin, not both")
+    if stdout == (output is not None):
+        raise ValueError("give either --output or --stdout")
+    if stdout and as_json:
+        raise ValueError("--stdout carries audio; --json cannot be printed there")
 
 
 def _live(model: str, device: str, dtype: str, sample_rate: int, mix: float) -> None:
