@@ -31,6 +31,8 @@ from photophone.layers.streaming import StreamingLayer, StreamMemory
 
 ATTACK_SECONDS, RELEASE_SECONDS = 0.2, 4.0
 """In which the follower of the level goes most of the way to louder and to quieter frames."""
+START_FRAMES, START_POWER = 31, 3
+"""At first it goes faster to quieter frames: after n frames its rate is at least START_POWER / (START_FRAMES + n)."""
 LOUD_SHARE = 0.7
 """Level of the loud parts of speech, as enhancers mean it, in what the follower finds in it."""
 LARGEST_GAIN = 30.0
@@ -48,20 +50,22 @@ class LevelFollower(StreamingLayer):
         self.rates = [1 - math.exp(-frame_seconds / seconds) for seconds in (ATTACK_SECONDS, RELEASE_SECONDS)]
 
     def initial_state(self, batch_size: int) -> np.ndarray:
-        """Power of the level, float64 (batch_size,)."""
-        return np.full(batch_size, (LEVEL / LOUD_SHARE) ** 2)
+        """Power of the level, and frames so far, float64 (2, batch_size)."""
+        return np.stack([np.full(batch_size, (LEVEL / LOUD_SHARE) ** 2), np.zeros(batch_size)])
 
     @torch.no_grad()
     def forward(self, powers: Tensor) -> Tensor:
         """Float (B, F) to gains float32 (B, F)."""
-        follows = self.initial_state(len(powers)) if self.stream_state is None else self.stream_state
-        rise, fall = self.rates
+        level, age = self.initial_state(len(powers)) if self.stream_state is None else self.stream_state
+        rise, slow = self.rates
         levels = np.empty(tuple(powers.shape))
         for index, power in enumerate(powers.double().cpu().numpy().T):
-            follows = follows + np.where(power > follows, rise, fall) * (power - follows)
-            levels[:, index] = follows
+            fall = np.clip(START_POWER / (START_FRAMES + age), slow, rise)
+            level = level + np.where(power > level, rise, fall) * (power - level)
+            age = age + 1
+            levels[:, index] = level
         if self.stream_state is not None:
-            self.stream_state = follows
+            self.stream_state = np.stack([level, age])
         gains = (LEVEL / LOUD_SHARE / np.sqrt(levels.clip(min=1e-12))).clip(max=LARGEST_GAIN)
         return torch.from_numpy(gains.astype(np.float32)).to(powers.device)
 
