@@ -193,6 +193,8 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
                      peer: Annotated[list[str] | None, typer.Option(help="Only these peers; `none` for none.")] = None,
                      mix: Annotated[float, typer.Option(help="Share of the clean speech.")] = 1.0,
                      judges: Annotated[bool, typer.Option(help="DNSMOS, PLCMOS, Whisper, speakers.")] = True,
+                     words: Annotated[bool, typer.Option(help="Word errors by Whisper, which take most of the "
+                                                              "time.")] = True,
                      seed: Annotated[int, typer.Option(help="Of the mixtures.")] = 0,
                      model: ModelOption = "photophone/tiny-enhance", device: DeviceOption = "cpu",
                      output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
@@ -219,7 +221,7 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
         sets |= _mixtures(speech, noise, snr, condition, limit, seed)
     peers = choose_peers(ENHANCERS, peer)
     result = evaluate_enhancers({"photophone": our_system(pipeline, mix), **peers}, sets, judges=judges,
-                                progress=sys.stderr.isatty())
+                                words=words, progress=sys.stderr.isatty())
     if output is not None:
         write_json(result, output)
     print(json.dumps(result) if as_json else format_report("enhance", result))

@@ -119,13 +119,15 @@ def measure(panel: Panel, pair: Pair, made: np.ndarray) -> dict[str, float]:
 
 
 def evaluate_enhancers(systems: dict[str, Callable[[np.ndarray], np.ndarray]], sets: dict[str, list[Pair]], *,
-                       judges: bool = True, progress: bool = False) -> dict[str, dict[str, dict[str, float]]]:
+                       judges: bool = True, words: bool = True,
+                       progress: bool = False) -> dict[str, dict[str, dict[str, float]]]:
     """Measure enhancers, the noisy input and the clean reference on the same pairs.
 
     Args:
         systems: by name, functions of float32 (T,) at 16 kHz to the same.
         sets: pairs by the name of the set.
         judges: also DNSMOS, PLCMOS, words by Whisper base, and speaker similarity.
+        words: those of Whisper among them, which take most of the time.
         progress: show a bar.
 
     Returns:
@@ -135,7 +137,7 @@ def evaluate_enhancers(systems: dict[str, Callable[[np.ndarray], np.ndarray]], s
         made nothing that can be measured, with the reason; neither enters a mean. ``rtf`` is processor seconds for a
         second of audio, which on one thread of a free core is the time it takes.
     """
-    panel, result = Panel(judges), {}
+    panel, result = Panel(judges, words), {}
     for name, pairs in sets.items():
         truths = [pair.text or panel.hear(pair.clean) for pair in pairs]
         ways = {"noisy": lambda pair: pair.noisy, "clean": lambda pair: pair.clean,
@@ -166,7 +168,7 @@ def evaluate_way(panel: Panel, way: Callable[[Pair], np.ndarray], pairs: list[Pa
         heard.append(panel.hear(made))
     means = mean_scores(rows, [name for name in names if name not in failed])
     means["destroyed"] = sum(row["destroyed"] == 1 for row in rows)
-    if panel.present:
+    if panel.hears:
         means["wer"] = word_error_rate(said, heard)
     seconds = sum(len(pair.noisy) for pair in pairs) / JUDGE_RATE
     return means | {"failed": failed, "rtf": spent / seconds, "clips": len(pairs)}
