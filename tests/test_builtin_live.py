@@ -46,12 +46,14 @@ def test_the_weights_fit_the_wheel_and_are_16_bit(pipeline):
 
 
 def test_noise_goes_and_speech_stays_at_any_level(pipeline, mixtures):
-    for level in (0.03, 1.0):
+    """Said three times, of which the last is measured: a quiet recording is found out in its first seconds."""
+    for level in (0.03, 0.3, 3.0):
         gains, kept = [], []
         for clean, noisy in mixtures:
-            (made,) = pipeline(level * noisy, RATE).audio
-            gains.append(si_sdr(clean, made) - si_sdr(clean, noisy))
-            kept.append(10 * np.log10(power(made) / power(level * clean)))
+            (made,) = pipeline(level * np.tile(noisy, 3), RATE).audio
+            last = made[-len(noisy):]
+            gains.append(si_sdr(clean, last) - si_sdr(clean, noisy))
+            kept.append(10 * np.log10(power(last) / power(level * clean)))
         assert np.mean(gains) > 3 and min(gains) > 0, level
         assert max(map(abs, kept)) < 3, level
 
