@@ -124,20 +124,27 @@ class BandFilter(Enhancer):
         return self.config.sample_rate
 
     def compressed(self, spectrum: Tensor) -> Tensor:
-        """Features (B, KINDS, F, bins / 2) of the frames of a spectrum (B, bins, F), each by itself."""
+        """A spectrum (B, bins, F) with compressed magnitude: real and imaginary part, magnitude, (B, 3, bins, F)."""
         magnitude = spectrum.abs().clamp(min=SMALLEST)
         scaled = spectrum * magnitude ** (self.config.compression - 1)
-        parts = torch.stack([scaled.real, scaled.imag, magnitude ** self.config.compression], dim=1)  # (B, 3, bins, F)
+        return torch.stack([scaled.real, scaled.imag, magnitude ** self.config.compression], dim=1)
+
+    @staticmethod
+    def in_pairs(parts: Tensor) -> Tensor:
+        """Parts (B, 3, bins, F) with pairs of bins as channels: (B, KINDS, F, bins / 2)."""
         rows, _, bins, frames = parts.shape
         parts = parts.reshape(rows, 3, bins // 2, 2, frames).permute(0, 1, 3, 4, 2)
         return parts.reshape(rows, KINDS, frames, bins // 2)
 
-    def read_bands(self, padded: Tensor, count: int) -> tuple[Tensor, list[Tensor]]:
-        """Features (B, KINDS, F + count - 1, bins / 2) to vectors (B, width, F), each of ``count`` frames, and what the
-        way out needs."""
+    def together(self, padded: Tensor, count: int) -> Tensor:
+        """Frames (B, KINDS, F + count - 1, bins / 2), ``count`` of them as the channels of one: (B, KINDS * count, F,
+        bins / 2)."""
         frames = padded.shape[2] - count + 1
-        x = torch.cat([padded[:, :, i:i + frames] for i in range(count)], dim=1).to(self.dtype)
-        x = x.contiguous(memory_format=torch.channels_last)
+        return torch.cat([padded[:, :, i:i + frames] for i in range(count)], dim=1).to(self.dtype)
+
+    def read_bands(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features of :meth:`together` to vectors (B, width, F), and what the way out needs."""
+        x = features.contiguous(memory_format=torch.channels_last)
         skips = []
         for block in self.down:
             x = block(x)

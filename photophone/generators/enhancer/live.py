@@ -185,8 +185,8 @@ class LiveEnhancer(BandFilter):
         """Spectrum (B, bins, F) of the next frames to the clean one."""
         powers = spectrum.detach().abs().square().sum(dim=1) * (4 / self.config.n_fft ** 2)  # (B, F), of samples
         gains = self.level(powers)
-        features = self.past_features(self.compressed(spectrum * gains[:, None]))
-        x, skips = self.read_bands(features, self.config.context + 1)
+        features = self.past_features(self.in_pairs(self.compressed(spectrum * gains[:, None])))
+        x, skips = self.read_bands(self.together(features, self.config.context + 1))
         depth = self.config.waist_depth
         for block in self.blocks[:depth]:
             x = block(x)

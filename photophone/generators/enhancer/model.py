@@ -94,25 +94,39 @@ class SpeechEnhancer(BandFilter):
 
     # the way through -------------------------------------------------------------------------------------------
 
+    def features(self, spectrum: Tensor) -> Tensor:
+        """Compressed spectrum of neighbouring frames, (B, 6 * (2 context + 1), F, bins / 2)."""
+        return self.with_neighbours(self.compressed(spectrum))
+
+    def with_neighbours(self, parts: Tensor) -> Tensor:
+        """Parts (B, 3, bins, F) with pairs of bins and neighbouring frames as channels; see :meth:`features`."""
+        side = self.config.context
+        return self.together(functional.pad(self.in_pairs(parts), (0, 0, side, side)), 2 * side + 1)
+
     def run(self, spectrum: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """Spectrum (B, bins, F) of ``length`` samples to the clean spectrum and normalised clean tokens (B, N, D)."""
-        side, taps_side = self.config.context, self.config.taps // 2
-        x, skips = self.read_bands(functional.pad(self.compressed(spectrum), (0, 0, side, side)), 2 * side + 1)
+        raw, tokens = self.predict(self.features(spectrum), length)
+        side = self.config.taps // 2
+        return self.filtered(functional.pad(spectrum, (side, side)), raw), tokens
+
+    def predict(self, features: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Features of ``length`` samples to the unbounded taps (B, 2 taps, F, bins) and normalised clean tokens."""
+        x, skips = self.read_bands(features)
         depth = self.config.token_depth
         for block in self.blocks[:depth]:
             x = block(x)
         # Frame f is centred on sample f * hop, token n on sample (n + TOKEN_CENTRE) * token_hop. So token n lies at
         # frame (n + TOKEN_CENTRE) * token_hop / hop, and frame f at token f * hop / token_hop - TOKEN_CENTRE.
         hop, token_hop = self.config.hop_length, self.config.token_hop
-        num_tokens, tokens_per_frame, frames_per_token = -(-length // token_hop), hop / token_hop, token_hop / hop
+        num_tokens = (length + token_hop - 1) // token_hop  # ONNX's division of negative numbers rounds towards zero
+        tokens_per_frame, frames_per_token = hop / token_hop, token_hop / hop
         at_tokens = resample_frames(x, num_tokens, frames_per_token, TOKEN_CENTRE * token_hop / hop)
         tokens = self.to_token(self.token_norm(at_tokens.transpose(1, 2)))  # (B, N, D)
         known = self.from_token(tokens).transpose(1, 2)  # (B, width, N)
         x = x + resample_frames(known, x.shape[-1], tokens_per_frame, -TOKEN_CENTRE)
         for block in self.blocks[depth:]:
             x = block(x)
-        taps = self.write_taps(x, skips)
-        return self.filtered(functional.pad(spectrum, (taps_side, taps_side)), taps), tokens.float()
+        return self.write_taps(x, skips), tokens.float()
 
     def enhance_with_tokens(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
         """Noisy speech (B, 1, T) to clean speech (B, 1, T) and normalised clean tokens (B, N, token_dim)."""
