@@ -21,7 +21,8 @@ from photophone.codecs.vocos.model import Vocos
 from photophone.core.model import Model
 from photophone.core.tokens import Tokens
 from photophone.export.spectra import Analysis, Synthesis
-from photophone.generators.enhancer.model import LARGEST_TAP, SMALLEST, SpeechEnhancer
+from photophone.generators.enhancer.band_filter import LARGEST_TAP, SMALLEST
+from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.layers.frames import convolve
 from photophone.layers.istft import ISTFTHead
 from photophone.layers.mel import LOGS, MelSpectrogram
