@@ -45,6 +45,7 @@ DEMO_SPEECH_STEPS = 32
 DEMO_GUIDANCE_SCALE = 10.0
 DEMO_TEXT_CHARACTERS = 800  # of a text that is read aloud: about a minute
 DEMO_CLIP_SECONDS = 60.0  # of a recording that comes in, and of speech that is made
+DEMO_MICROPHONES = 4  # that are made clean at a time
 DEMO_JOB_SECONDS = 120.0  # after so long a job is stopped
 DEMO_SEED = 2**32 - 1  # the largest seed
 DEMO_UPLOAD_BYTES = 24_000_000  # of one upload: a minute of 48 kHz stereo with 32 bits

@@ -21,7 +21,8 @@ from photophone.codecs.vocos.model import Vocos
 from photophone.core.model import Model
 from photophone.core.tokens import Tokens
 from photophone.export.spectra import Analysis, Synthesis
-from photophone.generators.enhancer.model import LARGEST_TAP, SMALLEST, SpeechEnhancer, pairs_of_bins
+from photophone.generators.enhancer.band_filter import LARGEST_TAP, SMALLEST
+from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.layers.frames import convolve
 from photophone.layers.istft import ISTFTHead
 from photophone.layers.mel import LOGS, MelSpectrogram
@@ -179,13 +180,13 @@ class RealEnhancer(SpeechEnhancer):
         power = self.config.compression
         magnitude = spectrum.square().sum(1).sqrt().clamp(min=SMALLEST)
         real, imaginary = (spectrum * magnitude[:, None] ** (power - 1)).unbind(1)
-        return pairs_of_bins(real, imaginary, magnitude ** power)
+        return torch.stack([real, imaginary, magnitude ** power], dim=1)
 
-    def filtered(self, spectrum: Tensor, raw: Tensor) -> Tensor:
+    def filtered(self, padded: Tensor, raw: Tensor) -> Tensor:
         taps, frames = self.config.taps, raw.shape[2]
         weights = LARGEST_TAP * torch.tanh(raw).transpose(2, 3)  # (B, 2 taps, bins, F)
-        real, imaginary = functional.pad(spectrum, (taps // 2, taps // 2)).unbind(1)
-        made = torch.zeros_like(spectrum)
+        real, imaginary = padded.unbind(1)
+        made = torch.zeros_like(padded[..., :frames])
         for tap in range(taps):
             a, b = weights[:, tap], weights[:, taps + tap]
             x, y = real[..., tap:tap + frames], imaginary[..., tap:tap + frames]
