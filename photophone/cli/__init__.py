@@ -20,6 +20,7 @@ from photophone.cli import (  # noqa: F401
     speech,
     speech_times,
     tokens,
+    train,
     transcribe,
 )
 from photophone.cli.common import app
