@@ -95,7 +95,7 @@ class VoicePlan:
         codec_steps = max(1, round(CODEC_SHARE * steps))
         return TrainConfig(str(self.work / "train.safetensors"), str(self.work / "val.safetensors"), steps=codec_steps,
                            init_from=str(self.base_folder / "codec"), task={"freeze_encoder": True},
-                           batch_size=CODEC_BATCH_SIZE, learning_rate=5e-4, ema_decay=0.99,
+                           batch_size=CODEC_BATCH_SIZE, learning_rate=1e-3, ema_decay=0.99,
                            **self._common(codec_steps, previews=0))
 
     def generator_config(self, steps: int) -> TrainConfig:
@@ -105,7 +105,7 @@ class VoicePlan:
         return TrainConfig(str(self.work / "train.safetensors"), str(self.work / "val.safetensors"), steps=steps,
                            init_from=str(self.base_folder / "speech_generator"),
                            task={"codec": str(self.work / "codec" / "export"), **tokens}, batch_size=BATCH_SIZE,
-                           learning_rate=4e-4, ema_decay=0.98, **self._common(steps, previews=WATCHED))
+                           learning_rate=1e-3, ema_decay=0.98, **self._common(steps, previews=WATCHED))
 
     def _common(self, steps: int, previews: int) -> dict:
         every = max(1, steps // WATCHED)
