@@ -14,7 +14,7 @@ from photophone.core.command import run_command
 from photophone.core.files import atomic_write, check_targets
 from photophone.data.speech import SpeechDataset
 from photophone.loading.registry import PRETRAINED
-from photophone.training.alignment.clips import WORST_FIT, align_prepared, alignment_picture
+from photophone.training.alignment.clips import align_prepared, alignment_picture
 from photophone.training.alignment.measure import boundary_report
 from photophone.training.alignment.model import PhonemeAligner
 
@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="the .safetensors file to write")
     parser.add_argument("-a", "--aligner", type=Path, default=PRETRAINED / "tiny-aligner",
                         help="folder of train_aligner.py (default: the one in the package)")
-    parser.add_argument("--worst", type=float, default=WORST_FIT, help="smallest fit of a clip that stays (default "
-                                                                       f"{WORST_FIT}; 0 is best)")
+    parser.add_argument("--worst", type=float, help="smallest fit of a clip that stays, 0 is best (default: a little "
+                                                    "under the median of all)")
     parser.add_argument("--picture", type=Path, help="PNG of the first clips, with a line where each phoneme ends")
     parser.add_argument("--check", action="store_true", help="print errors against the times that the data knows")
     parser.add_argument("--noise", type=Path, help="with --check: prepared noises to add")

@@ -51,7 +51,7 @@ CASES = {
 }
 TESTED_BELOW = {"detokenize", "decode", "evaluate image", "evaluate codec"}
 TESTED_ELSEWHERE = {"class-image", "convert", "evaluate speech", "evaluate enhance", "evaluate times", "interleave",
-                    "transcribe"}
+                    "train voice", "transcribe"}
 
 
 def call(run, folder, saved, name, *more):

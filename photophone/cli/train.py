@@ -22,8 +22,8 @@ def group() -> None:
 
 
 @train.command("voice")
-def train_own_voice(recordings: Annotated[list[Path], typer.Argument(help="Recordings of one person with their words: a "
-                                          "folder (LJSpeech, LibriTTS, or audio files with a .txt each), a .csv that "
+def train_own_voice(recordings: Annotated[list[Path], typer.Argument(help="Recordings of one person with their words: "
+                                          "a folder (LJSpeech, LibriTTS, or audio files with a .txt each), a .csv that "
                                           "names files, a .parquet or a .tar.")],
                     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make; the same command "
                                                          "goes on where it ended.")],

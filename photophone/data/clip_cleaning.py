@@ -1,4 +1,4 @@
-"""Recordings of a voice made ready to learn from: refused when damaged, trimmed at the ends, brought to one loudness."""
+"""Recordings of a voice made ready to learn from: refused when damaged, trimmed at the ends, of one loudness."""
 
 from __future__ import annotations
 

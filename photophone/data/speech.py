@@ -1,8 +1,8 @@
 """Speech for training: a prepared file, how it is made, how it is read.
 
 The prepared format is ``NAME.safetensors`` with ``audio`` int16 (all samples of all clips), ``offsets`` int64
-(clips + 1) and ``sample_rate`` int64 (), and beside it ``NAME.jsonl`` with one object a clip: clip (its name), text, speaker, source,
-licence, and for aligned speech phonemes, seconds_per_phoneme and pitch (Hz, 80 values a second, 0 without voice).
+(clips + 1) and ``sample_rate`` int64 (), and beside it ``NAME.jsonl`` with one object a clip: clip (its name), text, speaker,
+source, licence, and for aligned speech phonemes, seconds_per_phoneme and pitch (Hz, 80 values a second, 0 without voice).
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def prepare_speech(sources: list[Path], output: Path, sample_rate: int, split: s
         try:
             if isinstance(clip, ValueError):
                 raise clip
-            clip = clean(clip) if clean else clip
+            made = clean(clip) if clean else clip
         except ValueError as error:
             refused[name] = str(error)
             continue
-        if clip is None:
+        if made is None:
             continue
-        audio.append(to_whole(clip.at(sample_rate)))
-        lines.append({field: clip.fields[field] for field in FIELDS if clip.fields.get(field)})
+        audio.append(to_whole(made.at(sample_rate)))
+        lines.append({field: made.fields[field] for field in FIELDS if made.fields.get(field)})
     if not audio:
         raise ValueError(f"no readable clip in {', '.join(map(str, sources))} ({len(refused)} corrupt)"
                          + "".join(f"; {name}: {reason}" for name, reason in list(refused.items())[:1]))

@@ -43,7 +43,8 @@ def write(path, audio=None):
 
 def test_tables_name_recordings_beside_them(tmp_path):
     write(tmp_path / "takes" / "a.wav")
-    (tmp_path / "list.csv").write_text("\ufeffpath,sentence,client_id,mood\ntakes/a.wav,Hello there.,mia,glad\n", "utf-8")
+    (tmp_path / "list.csv").write_text("\ufeffpath,sentence,client_id,mood\ntakes/a.wav,Hello there.,mia,glad\n",
+                                       "utf-8")
     (tmp_path / "list.tsv").write_text("path\tsentence\ntakes/a.wav\tHello there.\n", "utf-8")
     (tmp_path / "list.jsonl").write_text(json.dumps({"audio": "takes/a.wav", "text": "Hello there."}) + "\n", "utf-8")
     assert found(tmp_path / "list.csv") == [("Hello there.", "mia", "takes/a.wav")]
@@ -124,9 +125,10 @@ def test_one_speaker_is_chosen_and_all_are_counted(tmp_path):
         write(tmp_path / "in" / name)
         (tmp_path / "in" / name).with_suffix(".txt").write_text("Hello." if name != "mia/2.wav" else "")
     refused, chooser = {}, VoiceClips("mia")
-    assert prepare_speech([tmp_path / "in"], tmp_path / "out.safetensors", RATE, clean=chooser, refused=refused) == (1, 1)
+    output = tmp_path / "out.safetensors"
+    assert prepare_speech([tmp_path / "in"], output, RATE, clean=chooser, refused=refused) == (1, 1)
     assert list(refused) == ["mia/2.wav"] and "no text" in refused["mia/2.wav"]
     assert chooser.seen == {"mia": 4.0, "tom": 2.0}
-    data = SpeechDataset(tmp_path / "out.safetensors")
+    data = SpeechDataset(output)
     (clips, seconds), = speakers_of(data.fields, data.lengths, RATE).values()
     assert clips == 1 and seconds == pytest.approx(1 + BEFORE_SECONDS + AFTER_SECONDS, abs=0.15)

@@ -13,7 +13,7 @@ from speech import SENTENCES, write_speech
 
 from photophone.data.speech import SpeechDataset, write_prepared
 from photophone.text.phonemes import encode_phonemes
-from photophone.training.alignment.clips import align_clip, align_prepared, text_phonemes
+from photophone.training.alignment.clips import align_clip, align_prepared, text_phonemes, worst_fit
 from photophone.training.alignment.measure import boundary_report
 from photophone.training.alignment.model import PhonemeAligner
 from photophone.training.alignment.paths import TooShort, best_path, ctc_path
@@ -97,6 +97,12 @@ def test_times_add_up_and_words_of_another_clip_do_not_fit(aligner, prepared, tm
     kept = SpeechDataset(tmp_path / "aligned.safetensors")
     assert len(kept) == len(SENTENCES) - 2 and all(one["fit"] > -1 for one in kept.fields)
     assert torch.equal(kept.samples(0), data.samples(0))
+
+
+def test_a_reader_is_measured_by_herself():
+    assert worst_fit([-0.2, -0.3, -5.0]) == -1.2  # clear speech: nothing is left out for being a bit worse
+    assert worst_fit([-1.4, -1.3, -9.0]) == pytest.approx(-2.2)
+    assert worst_fit([-4.0, -3.0]) == worst_fit([]) == -2.5  # none of them fits
 
 
 @pytest.mark.parametrize("objective", ["frames", "ctc"])

@@ -4,31 +4,22 @@ import json
 import shutil
 
 import pytest
-import soundfile
-from speech import SENTENCES, small_codec, small_speech
+from speech import SENTENCES, small_codec, small_speech, write_recordings
 
 from photophone import TextToSpeechPipeline
 from photophone.core.command import Stop
 from photophone.data.speech import SpeechDataset
-from photophone.data.speech_sources import TeacherVoice
 from photophone.loading.registry import builtin_folder
 from photophone.training.voice.plan import STEPS, VoicePlan
 from photophone.training.voice.run import Ended, train_voice
 
 REPEATS = 7
-"""A voice needs a minute of speech."""
 
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
     """Sentences of the teacher as files, one with the words of another, one without any."""
-    folder, teacher = tmp_path_factory.mktemp("mine"), TeacherVoice()
-    for seed in range(REPEATS):
-        for row, (text, phonemes) in enumerate(SENTENCES):
-            clip = teacher.speak(text, phonemes, seed)
-            file = folder / f"{seed}-{row}.wav"
-            soundfile.write(file, clip.audio, clip.sample_rate)
-            file.with_suffix(".txt").write_text(text)
+    folder = write_recordings(tmp_path_factory.mktemp("mine"), REPEATS)
     (folder / "0-1.txt").write_text("Somebody said nothing like that to us.")
     (folder / "0-2.txt").unlink()
     return folder
@@ -86,7 +77,7 @@ def test_what_is_said_and_listed(made):
 
 def test_samples_are_written_while_it_trains(made):
     files = sorted(path.name for path in (made[0].output / "samples").iterdir())
-    assert files[0] == "step-00001-1.wav" and files[-1] == "step-00004-3.wav"
+    assert files[0] == "step-00002-1.wav" and files[-1] == "step-00004-3.wav"
 
 
 def test_the_codec_keeps_its_tokens(made, base):

@@ -2,7 +2,8 @@
 
 WER is that of Whisper base, both sides as the words that are spoken; so it holds the recogniser's own errors, which
 the row of hibari-tts shows. Similarity is the cosine between a clip's vector and the mean vector of the training
-voice saying VOICE_SENTENCES, or that of recordings of a reader. Defects are those of :mod:`photophone.evaluation.metrics.speech_defects`.
+voice saying VOICE_SENTENCES, or that of recordings of a reader. Defects are those of
+:mod:`photophone.evaluation.metrics.speech_defects`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,10 @@ from photophone.training.alignment.paths import best_path
 
 LONGEST_SENTENCE = 2_000
 """Phonemes; nothing of a clip is cut."""
-WORST_FIT = -1.5
-"""Of :attr:`Alignment.fit`: a clip below it does not say its text. docs/own-voice.md says how it was found."""
+UNDER_MEDIAN = 0.8
+"""A clip does not say its text if its :attr:`Alignment.fit` is so much under the median of all clips of the reader,"""
+WORST_FIT = (-2.5, -1.2)
+"""but in any case under the first of these, and never over the second. docs/own-voice.md has the numbers."""
 SOUNDS = torch.tensor([symbol.isalpha() and symbol not in "ˈˌːʰʲ" for symbol in SYMBOLS])
 """Which of the symbols are heard by themselves."""
 
@@ -82,14 +84,20 @@ def align_all(aligner: PhonemeAligner, data: SpeechDataset, name: str = "align"
             yield index, error
 
 
-def align_prepared(aligner: PhonemeAligner, source: Path, output: Path, worst: float = WORST_FIT
+def worst_fit(fits: Sequence[float]) -> float:
+    """The smallest fit of a clip that says its text, for one reader."""
+    low, high = WORST_FIT
+    return min(max(float(np.median(fits)) - UNDER_MEDIAN, low), high) if len(fits) else low
+
+
+def align_prepared(aligner: PhonemeAligner, source: Path, output: Path, worst: float | None = None
                    ) -> dict[str, tuple[float | None, str]]:
     """Write a prepared file again, with the times of its phonemes and without the clips that do not fit their text.
 
     Args:
         aligner: trained.
         source, output: prepared files.
-        worst: smallest fit of a clip that stays.
+        worst: smallest fit of a clip that stays; None: that of :func:`worst_fit`.
 
     Returns:
         By the name of each clip that is left out: its fit or None, and why, the worst first.
@@ -98,7 +106,10 @@ def align_prepared(aligner: PhonemeAligner, source: Path, output: Path, worst: f
         ValueError: no clip fits.
     """
     data, audio, fields, left_out = SpeechDataset(source), [], [], {}
-    for index, found in align_all(aligner, data, output.stem):
+    made = dict(align_all(aligner, data, output.stem))
+    if worst is None:
+        worst = worst_fit([found.fit for found in made.values() if isinstance(found, Alignment)])
+    for index, found in made.items():
         name = clip_name(data.fields, index)
         if isinstance(found, ValueError):
             left_out[name] = None, str(found)

@@ -75,9 +75,9 @@ def ctc_path(log_probs: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         warnings.simplefilter("ignore")
         labels, _ = forced_align(log_probs[None].float(), ids[None], blank=blank)
     labels = labels[0].numpy()
-    starts = [frame for frame, label in enumerate(labels) if label != blank and (frame == 0 or labels[frame - 1] != label)]
-    lasts = [frame for frame, label in enumerate(labels)
-             if label != blank and (frame + 1 == len(labels) or labels[frame + 1] != label)]
+    spoken = np.flatnonzero(labels != blank)
+    changes = np.concatenate([[True], labels[1:] != labels[:-1], [True]])  # between frames, and at both ends
+    starts, lasts = spoken[changes[spoken]], spoken[changes[spoken + 1]]
     borders = [(last + start) // 2 + 1 for last, start in zip(lasts, starts[1:])]
     path = np.searchsorted(borders, np.arange(len(labels)), side="right")
     return _counted(path, log_probs[:, ids].cpu().numpy(), len(ids))

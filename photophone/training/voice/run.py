@@ -135,8 +135,8 @@ def align(plan: VoicePlan, say: Say) -> None:
     data = SpeechDataset(target)
     seconds = len(data.audio) / data.sample_rate
     if seconds < LEAST_SECONDS:
-        raise ValueError(f"{seconds:.0f} s of speech fit their texts; a voice needs at least {LEAST_SECONDS:.0f} s, and "
-                         "five minutes to sound well")
+        raise ValueError(f"{seconds:.0f} s of speech fit their texts; a voice needs at least {LEAST_SECONDS:.0f} s, "
+                         "and five minutes to sound well")
     try:
         alignment_picture(data, plan.work / "alignment.png")
     except ValueError as error:
