@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("--sample-rate", type=int, default=16000, help="in Hz (default 16000)")
     parser.add_argument("--split", help="rows of a .csv to take (train, val, test); default all")
     parser.add_argument("--voice", action="store_true", help="for training a voice: trim silence at the ends, bring "
-                                                             "all to one loudness, refuse clips without text, too long, "
-                                                             "silent or clipped")
+                                                             "all to one loudness, refuse clips without text, "
+                                                             "too long, silent or clipped")
     parser.add_argument("--speaker", help="with --voice: only the clips of this speaker")
     parser.add_argument("--refused", type=Path, help="file to write: each clip that was skipped, a tab, and why")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")

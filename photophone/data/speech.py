@@ -1,8 +1,9 @@
 """Speech for training: a prepared file, how it is made, how it is read.
 
 The prepared format is ``NAME.safetensors`` with ``audio`` int16 (all samples of all clips), ``offsets`` int64
-(clips + 1) and ``sample_rate`` int64 (), and beside it ``NAME.jsonl`` with one object a clip: clip (its name), text, speaker,
-source, licence, and for aligned speech phonemes, seconds_per_phoneme and pitch (Hz, 80 values a second, 0 without voice).
+(clips + 1) and ``sample_rate`` int64 (), and beside it ``NAME.jsonl`` with one object a clip: clip (its name), text,
+speaker, source, licence, and for aligned speech phonemes, seconds_per_phoneme and pitch (Hz, 80 values a second, 0
+without voice).
 """
 
 from __future__ import annotations
