@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,12 @@ from photophone.cli.common import (
     ModelOption,
     OverwriteOption,
     QuietOption,
+    SettingsOption,
     app,
     check_dtype,
     load_pipeline,
     named_values,
+    read_settings,
 )
 
 if TYPE_CHECKING:
@@ -29,8 +31,6 @@ FolderOption = Annotated[str, typer.Option("--output", "-o", help="A folder, or 
 CheckpointsOption = Annotated[list[str] | None, typer.Option(
     "--weights", help="Official checkpoint of a registered generator: PART=FILE; `photophone models NAME` shows the "
                       "parts under `chain`. May be repeated.")]
-SettingsOption = Annotated[list[str] | None, typer.Option(
-    "--option", help="Further setting of the generator's sampler, such as top_k=100. May be repeated.")]
 StepsOption = Annotated[int | None, typer.Option(help="Solver steps.")]
 GuidanceOption = Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")]
 TemperatureOption = Annotated[float | None, typer.Option(help="Scale of the initial noise.")]
@@ -89,14 +89,14 @@ def class_image(label: Annotated[list[int], typer.Argument(help="Number of a cla
     from photophone.pipelines.class_to_image import ClassToImagePipeline
 
     check_count(number, seed)
-    files, further = named_values("--weights", weights), named_values("--option", option)
+    files, further = named_values("--weights", weights), read_settings(option, ClassToImagePipeline.__call__)
     check_dtype(dtype)
     check_place(output, [f"class {one}" for one in label for _ in range(number)], seed, overwrite)
     pipeline = load_generator(ClassToImagePipeline, model, device, dtype, files)
     pipeline.set_progress_bar_config(disable=quiet or as_json or None)
     result = pipeline(label, num_images_per_class=number, generator=seeded(seed, len(label) * number),
-                      num_inference_steps=steps, guidance_scale=guidance, temperature=temperature,
-                      **{name: read_value(value) for name, value in further.items()})
+                      **{"num_inference_steps": steps, "guidance_scale": guidance, "temperature": temperature,
+                         **further})
     save(result, output, overwrite, quiet, as_json)
 
 
@@ -138,14 +138,6 @@ def seeded(seed: int | None, count: int) -> list | None:
     import torch
 
     return None if seed is None else [torch.Generator().manual_seed(seed + index) for index in range(count)]
-
-
-def read_value(text: str) -> Any:
-    """A number, true or false as JSON has them, or else a word."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def save(result: ImageOutput, output: str, overwrite: bool, quiet: bool, as_json: bool) -> None:
