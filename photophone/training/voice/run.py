@@ -62,8 +62,10 @@ def train_voice(plan: VoicePlan, say: Say = print, stop: Stop | None = None) -> 
         return plan.output
     say("1 of 5: the recordings")
     prepare(plan, say)
+    _go_on(stop)
     say("2 of 5: when each phoneme is said")
     align(plan, say)
+    _go_on(stop)
     data = SpeechDataset(plan.work / "train.safetensors")
     steps = plan.generator_steps(data)
     minutes = len(data.audio) / data.sample_rate / 60
@@ -78,6 +80,11 @@ def train_voice(plan: VoicePlan, say: Say = print, stop: Stop | None = None) -> 
     say("5 of 5: putting it together")
     release(plan)
     return plan.output
+
+
+def _go_on(stop: Stop | None) -> None:
+    if stop:
+        raise Ended
 
 
 def prepare(plan: VoicePlan, say: Say) -> None:
