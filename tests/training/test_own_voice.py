@@ -4,6 +4,8 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from speech import SENTENCES, small_codec, small_speech, write_recordings
 
 from photophone import TextToSpeechPipeline
@@ -78,6 +80,19 @@ def test_what_is_said_and_listed(made):
 def test_samples_are_written_while_it_trains(made):
     files = sorted(path.name for path in (made[0].output / "samples").iterdir())
     assert files[0] == "step-00002-1.wav" and files[-1] == "step-00004-3.wav"
+
+
+def test_the_weights_with_the_lowest_validation_loss_are_taken(made):
+    plan, said = made
+    lines = [json.loads(line) for line in (plan.work / "generator" / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["validation_flow_loss"] + line["validation_duration_loss"]
+              for line in lines if "validation_flow_loss" in line}
+    told = json.loads((plan.work / "best" / "validation.json").read_text())
+    assert told["step"] == min(losses, key=losses.get) and told["loss"] == pytest.approx(min(losses.values()), rel=1e-4)
+    assert f"the weights of step {told['step']}," in said[-1]
+    kept = load_file(plan.work / "best" / "diffusion_pytorch_model.safetensors")
+    taken = load_file(plan.output / "speech_generator" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(kept[name].half(), taken[name]) for name in kept)
 
 
 def test_the_codec_keeps_its_tokens(made, base):

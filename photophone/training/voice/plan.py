@@ -13,9 +13,9 @@ from photophone.loading.registry import PRETRAINED, builtin_folder
 from photophone.training.loop.config import TrainConfig
 
 ALIGNER = PRETRAINED / "tiny-aligner"
-STEPS = (200, 1500)
+STEPS = (150, 1200)
 """Of the generator: at least and at most."""
-STEPS_PER_MINUTE = 40
+STEPS_PER_MINUTE = 25
 CODEC_SHARE = 0.8
 """Steps of the codec's decoder for each of the generator's."""
 BATCH_SIZE = 8

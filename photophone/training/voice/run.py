@@ -77,7 +77,7 @@ def train_voice(plan: VoicePlan, say: Say = print, stop: Stop | None = None) -> 
                  plan.work / f"{part}-tokens.safetensors")
     say(f"4 of 5: how the voice speaks: {steps} steps of the generator; samples in {plan.output / 'samples'}")
     train(lambda config: voice_task(config, plan), plan.generator_config(steps), plan.work / "generator", stop)
-    say("5 of 5: putting it together")
+    say(f"5 of 5: putting it together, with the weights of step {best_step(plan)}, which held-apart clips fit best")
     release(plan)
     return plan.output
 
@@ -176,7 +176,7 @@ def train(build: Callable[[TrainConfig], Task], config: TrainConfig, folder: Pat
 def voice_task(config: TrainConfig, plan: VoicePlan) -> VoiceTask:
     """The task of the generator."""
     codec = StreamCodec.from_pretrained(plan.work / "codec" / "export").eval()
-    return VoiceTask(aligned_speech_task(config), codec, plan.output / "samples")
+    return VoiceTask(aligned_speech_task(config), codec, plan.output / "samples", plan.work / "best")
 
 
 def tokenize(source: Path, codec: Path, output: Path) -> None:
@@ -185,9 +185,14 @@ def tokenize(source: Path, codec: Path, output: Path) -> None:
         tokens_of(SpeechDataset(source), StreamCodec.from_pretrained(codec).eval(), BATCH_SIZE).save(output)
 
 
+def best_step(plan: VoicePlan) -> int:
+    """Of the generator's weights that are taken."""
+    return int(read_json_object(plan.work / "best" / "validation.json")["step"])
+
+
 def release(plan: VoicePlan) -> None:
     """Put codec and generator together in the folder; ``model_index.json`` comes last, so that half a voice is none."""
-    pipeline = speech_pipeline(plan.work / "codec" / "export", plan.work / "generator" / "export")
+    pipeline = speech_pipeline(plan.work / "codec" / "export", plan.work / "best")
     with atomic_folder(plan.work / "release", overwrite=True) as partial:
         write_release(pipeline, partial, plan.output.name, "1.0")
     parts = sorted((plan.work / "release").iterdir(), key=lambda part: part.name == "model_index.json")
