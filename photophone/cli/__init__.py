@@ -13,6 +13,7 @@ from photophone.cli import (  # noqa: F401
     doctor,
     enhance,
     evaluate,
+    export,
     image,
     interleave,
     models,
@@ -22,6 +23,7 @@ from photophone.cli import (  # noqa: F401
     tokens,
     train,
     transcribe,
+    verify,
 )
 from photophone.cli.common import app
 from photophone.core.command import as_command
