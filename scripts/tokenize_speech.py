@@ -9,17 +9,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from photophone.codecs.stream_codec.model import StreamCodec
 from photophone.core.command import run_command
 from photophone.core.files import check_target
-from photophone.core.tokens import Tokens
 from photophone.data.speech import SpeechDataset
 from photophone.loading.auto import read_settings
 from photophone.training.speech_shards import recordings, shard_maker, write_shard
+from photophone.training.tokenizing import tokens_of
 
 TOLD = 3
 """Recordings that were left out and are named."""
@@ -29,19 +27,9 @@ def encode(arguments: argparse.Namespace) -> None:
     """Tokens of a prepared file."""
     data = SpeechDataset(arguments.data)
     codec = StreamCodec.from_pretrained(arguments.codec).to(arguments.device).eval()
-    if codec.sample_rate != data.sample_rate:
-        raise ValueError(f"the data is at {data.sample_rate} Hz, the codec at {codec.sample_rate} Hz")
-    order = data.lengths.argsort()
-    rows: list[torch.Tensor] = [torch.empty(0)] * len(data)
-    for part in tqdm(order.split(arguments.batch_size), unit="batch"):
-        clips = [data.clip(int(i)) for i in part]
-        lengths = torch.tensor([len(clip) for clip in clips])
-        tokens = codec.encode(pad_sequence(clips, batch_first=True)[:, None], lengths)
-        for i, values, count in zip(part.tolist(), tokens.values.cpu(), tokens.lengths.tolist()):
-            rows[i] = values[:count]
-    tokens = Tokens(pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows]))
+    tokens = tokens_of(data, codec, arguments.batch_size)
     tokens.save(arguments.output, overwrite=arguments.overwrite)
-    print(f"{sum(map(len, rows))} tokens of {len(rows)} clips in {arguments.output}")
+    print(f"{int(tokens.lengths.sum())} tokens of {len(tokens)} clips in {arguments.output}")
 
 
 def write_published(arguments: argparse.Namespace) -> None:

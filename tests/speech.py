@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 from safetensors.torch import save_file
 
@@ -11,6 +12,7 @@ from photophone.codecs.stream_codec.model import StreamCodec
 from photophone.core.noise import SeededNoise
 from photophone.core.tokens import Tokens
 from photophone.data.speech import prepare_speech
+from photophone.data.speech_sources import TeacherVoice
 from photophone.generators.speech_ar.model import SpeechFlowAR
 from photophone.pipelines.speech_rounds import SpeechRounds
 
@@ -36,6 +38,19 @@ def write_speech(path: Path) -> Path:
     """A prepared file of the sentences at 16 kHz with phoneme times."""
     prepare_speech([write_sentences(path.with_suffix(".csv"))], path, 16000, "train")
     return path
+
+
+def write_recordings(folder: Path, repeats: int = 7) -> Path:
+    """A folder of the sentences as a person might record them: WAV files, each with its words in a .txt. Seven rounds
+    make a bit more than a minute, which a voice needs."""
+    teacher = TeacherVoice()
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(repeats):
+        for row, (text, phonemes) in enumerate(SENTENCES):
+            clip = teacher.speak(text, phonemes, seed)
+            soundfile.write(folder / f"{seed}-{row}.wav", clip.audio, clip.sample_rate)
+            (folder / f"{seed}-{row}.txt").write_text(text)
+    return folder
 
 
 @cache

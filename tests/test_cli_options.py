@@ -51,7 +51,7 @@ CASES = {
 }
 TESTED_BELOW = {"detokenize", "decode", "evaluate image", "evaluate codec"}
 TESTED_ELSEWHERE = {"class-image", "convert", "evaluate speech", "evaluate enhance", "evaluate times", "export",
-                    "interleave", "transcribe", "verify"}
+                    "interleave", "train voice", "transcribe", "verify"}
 
 
 def call(run, folder, saved, name, *more):

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import yaml
 from official_streams import STT, tiny_lm, tiny_mimi, tiny_vocabulary
-from speech import small_codec, small_speech
+from speech import small_codec, small_speech, write_recordings
 from test_cli_options import commands
 from tiny import SMALL_TOKENIZER, draw_icon, small_chain, small_interleaved, small_pipeline, write_prepared
 from visitors import small_enhancer
@@ -52,6 +52,8 @@ STEPS = [  # arguments, and the files that they name, below {work}
     (["prepare_images.py", "{models}/icons", "-o", "i.safetensors", "--size", "16"], ["i.safetensors", "i.jsonl"]),
     (["prepare_noise.py", "{models}/speech", "-o", "n.safetensors"], ["n.safetensors", "n.jsonl"]),
     (["prepare_speech.py", "{models}/speech", "-o", "s.safetensors"], ["s.safetensors", "s.jsonl"]),
+    (["align_speech.py", "s.safetensors", "-o", "a.safetensors", "--worst", "-100", "--picture", "a.png"],
+     ["a.safetensors", "a.jsonl", "a.left_out.tsv", "a.png"]),
     (["tokenize_dataset.py", "i.safetensors", "-t", "{models}/image/image_tokenizer", "-o", "it.safetensors"],
      ["it.safetensors"]),
     (["tokenize_speech.py", "s.safetensors", "-c", "{models}/codec", "-o", "st.safetensors"], ["st.safetensors"]),
@@ -70,11 +72,13 @@ SLOW = [
      ["times.json"]),
     (["photophone", "evaluate", "image", "--data", "{models}/icons.safetensors", "-m", "{models}/image", "--steps", "2",
       "--limit", "4", "-o", "image.json"], ["image.json"]),
+    (["photophone", "train", "voice", "{models}/mine", "-m", "{models}/speaker", "--steps", "1", "-o", "my-voice"],
+     ["my-voice/"]),
     (["make_samples.py", "-n", "1", "-o", "samples"], ["samples/"]),
 ]
 ELSEWHERE = {"demo": "tests/demo/test_demo_ending.py", "serve": "tests/server/test_server_process.py"}
 ALIKE = {"train_codec.py", "train_enhancer.py", "train_image_generator.py", "train_tts.py", "build_pretrained.py",
-         "build_speech.py", "train_few_steps.py", "train_speech_chain.py", "train_text_encoder.py"}
+         "build_speech.py", "train_aligner.py", "train_few_steps.py", "train_speech_chain.py", "train_text_encoder.py"}
 """The command of train_image_tokenizer.py and of build_enhancer.py with other parts."""
 ASKED_FOR = {"fetch_icons.py", "make_docs_tables.py", "make_docs_media.py"}
 """Downloads, and rewrites the documents of this repository."""
@@ -101,6 +105,7 @@ def models(tmp_path_factory):
         soundfile.write(folder / "speech" / f"{name}.wav", hum, 16_000)
         (folder / "speech" / f"{name}.txt").write_text("light carries sound")
     (folder / "lines.txt").write_text("Light carries sound.\n")
+    write_recordings(folder / "mine")
     official = json.loads((FOCAL / "config.json").read_text())["offline"]
     (folder / "focal.json").write_text(json.dumps(FocalCodec.convert_config(official)))
     data = write_prepared(folder / "icons.safetensors")
@@ -152,7 +157,8 @@ def check_steps(folder, steps, models, **environment):
 
 def test_all_commands_and_scripts_are_watched():
     told = [step[0] for step in (*STEPS, *SLOW)]
-    ours = {" ".join(line[1:3] if line[1] == "evaluate" else line[1:2]) for line in told if line[0] == "photophone"}
+    groups = ("evaluate", "train")
+    ours = {" ".join(line[1:3] if line[1] in groups else line[1:2]) for line in told if line[0] == "photophone"}
     assert ours | ELSEWHERE.keys() == {name for name, _ in commands()}
     scripts = {path.name for path in (ROOT / "scripts").glob("*.py")}
     assert {line[0] for line in told if line[0].endswith(".py")} | ALIKE | ASKED_FOR == scripts

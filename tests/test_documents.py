@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from speech import write_recordings
 from tiny import draw_icon, icons
 
 ROOT = Path(__file__).parents[1]
@@ -37,8 +38,14 @@ def documents(*marks):
             if any(match["mark"] in marks for match in blocks(document))]
 
 
+@pytest.fixture(scope="session")
+def my_voice(tmp_path_factory):
+    """A minute of a reader's own voice, with the words of each clip."""
+    return write_recordings(tmp_path_factory.mktemp("voice") / "recordings")
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, my_voice):
     """What a reader has: the repository, pictures and recordings."""
     for name in ("scripts", "configs", "benchmarks", "docs", "photophone"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -49,6 +56,7 @@ def folder(tmp_path, monkeypatch):
             draw_icon(colour, shape).save(tmp_path / name / f"{number}.png")
             rows.append({"file_name": f"{number}.png", **fields, "style": f"{shape}s"})
         (tmp_path / name / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "my_voice_recordings").symlink_to(my_voice)
     (tmp_path / "my_recordings").mkdir()
     shutil.copy(ROOT / "photophone" / "pretrained" / "tiny-enhance" / "noisy.flac", tmp_path / "my_recordings")
     binary = tmp_path / ".bin" / "photophone"

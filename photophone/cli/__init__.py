@@ -21,6 +21,7 @@ from photophone.cli import (  # noqa: F401
     speech,
     speech_times,
     tokens,
+    train,
     transcribe,
     verify,
 )

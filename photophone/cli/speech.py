@@ -338,6 +338,8 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
                     steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
                     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
                     temperature: Annotated[float | None, typer.Option(help="Scale of the initial noise.")] = None,
+                    reader: Annotated[Path | None, typer.Option(help="Recordings of the person whose voice it should "
+                                                                     "be, to be measured against.")] = None,
                     model: ModelOption = "photophone/tiny-speech", device: DeviceOption = "cpu",
                     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for speech.json, "
                                                                 "speech.txt and the spoken sentences.")] = None,
@@ -359,7 +361,7 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
     options = {"speed": speed, "num_inference_steps": steps, "guidance_scale": guidance, "temperature": temperature}
     audio: dict = {}
     result = evaluate_voices({model: our_voice(pipeline, seed, **options), **peers}, sentences,
-                             keep=audio if output else None, progress=sys.stderr.isatty())
+                             keep=audio if output else None, progress=sys.stderr.isatty(), reader=reader)
     result["settings"] = {"data": data.name, "split": split, "seed": seed, **pipeline.settings(**options)}
     if output is not None:
         write_report("speech", result, output, "speech")

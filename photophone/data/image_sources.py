@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -40,8 +40,11 @@ def read_folder(path: Path) -> Iterator[tuple[bytes, dict]]:
         yield file.read_bytes(), fields
 
 
-def read_webdataset(path: Path, rest: list[str] | None = None) -> Iterator[tuple[bytes, dict]]:
+def read_webdataset(path: Path, rest: list[str] | None = None, suffixes: Container[str] = SUFFIXES,
+                    words: str = "caption", most_bytes: int = MAX_IMAGE_BYTES) -> Iterator[tuple[bytes, dict]]:
     """(bytes, fields) of every image of one webdataset shard, in its order, with captions and fields from text members.
+
+    With other ``suffixes`` the same of sounds.
 
     The text of ``KEY.png`` is ``KEY.txt`` or ``KEY.json``, where KEY may hold dots: ``img.v1.png`` has ``img.v1.txt``.
     webdataset itself ends a key at the first dot, so that ``7.left.png`` and ``7.right.png`` are parts of one example
@@ -50,6 +53,9 @@ def read_webdataset(path: Path, rest: list[str] | None = None) -> Iterator[tuple
     Args:
         path: the tar.
         rest: gets the names of members that belong to no image.
+        suffixes: of images, in small letters.
+        words: the field that a text becomes.
+        most_bytes: that are read of a member, and one more.
     """
     with tarfile.open(path) as shard:
         members = [member for member in shard if member.isfile()]
@@ -59,20 +65,20 @@ def read_webdataset(path: Path, rest: list[str] | None = None) -> Iterator[tuple
                 texts[member.name.removesuffix(PurePosixPath(member.name).suffix) + _suffix(member)] = member
         used = set()
         for member in members:
-            if _suffix(member) not in SUFFIXES:
+            if _suffix(member) not in suffixes:
                 continue
             used.add(member)
             found = [next((texts[key + kind] for key in _keys(member.name) if key + kind in texts), None)
                      for kind in (".json", ".txt")]
             used.update(found)
-            table, caption = (None if part is None else shard.extractfile(part).read(MAX_IMAGE_BYTES + 1)
+            table, caption = (None if part is None else shard.extractfile(part).read(most_bytes + 1)
                               for part in found)
             fields = {} if table is None else json.loads(table)
             if not isinstance(fields, dict):
                 raise ValueError(f"{found[0].name} is not one JSON object")
             if caption is not None:
-                fields["caption"] = caption.decode("utf-8", "replace").strip()
-            yield shard.extractfile(member).read(MAX_IMAGE_BYTES + 1), fields
+                fields[words] = caption.decode("utf-8", "replace").strip()
+            yield shard.extractfile(member).read(most_bytes + 1), fields
     if rest is not None:
         rest += [member.name for member in members if member not in used]
 

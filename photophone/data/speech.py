@@ -1,8 +1,9 @@
 """Speech for training: a prepared file, how it is made, how it is read.
 
 The prepared format is ``NAME.safetensors`` with ``audio`` int16 (all samples of all clips), ``offsets`` int64
-(clips + 1) and ``sample_rate`` int64 (), and beside it ``NAME.jsonl`` with one object a clip: text, speaker, source,
-licence, and for aligned speech phonemes, seconds_per_phoneme and pitch (Hz, 80 values a second, 0 without voice).
+(clips + 1) and ``sample_rate`` int64 (), and beside it ``NAME.jsonl`` with one object a clip: clip (its name), text,
+speaker, source, licence, and for aligned speech phonemes, seconds_per_phoneme and pitch (Hz, 80 values a second, 0
+without voice).
 """
 
 from __future__ import annotations
@@ -22,56 +23,85 @@ from photophone.core.files import atomic_write
 from photophone.core.limits import MAX_CLIP_SECONDS
 from photophone.data.audio_write import to_whole
 from photophone.data.image_sources import read_lines
+from photophone.data.recording_layouts import names_recordings, read_recordings
 from photophone.data.resampling import resample_audio
-from photophone.data.speech_sources import Clip, TeacherVoice, decode_clip, read_recordings, read_sentences
+from photophone.data.speech_sources import Clip, TeacherVoice, decode_clip, read_sentences
 
-FIELDS = ("text", "speaker", "source", "licence", "phonemes", "seconds_per_phoneme", "pitch", "caption", "kind")
+FIELDS = ("clip", "text", "speaker", "source", "licence", "phonemes", "seconds_per_phoneme", "pitch", "caption", "kind")
 
 
 def clips_of(sources: Iterable[Path], split: str | None = None, max_seconds: float = MAX_CLIP_SECONDS,
-             phonemize: Callable[[str], str] | None = None) -> Iterator[Clip | ValueError]:
-    """The clips of recordings, or of sentences (a .csv) that the teacher voice speaks; an error for one that is damaged
-    or longer than ``max_seconds``. ``phonemize`` is of :func:`photophone.data.speech_sources.read_sentences`."""
+             phonemize: Callable[[str], str] | None = None) -> Iterator[tuple[str, Clip | ValueError]]:
+    """Name and clip of recordings, or of sentences (a .csv without a column of recordings) that the teacher voice
+    speaks; an error for one that is damaged or longer than ``max_seconds``. ``phonemize`` is of
+    :func:`photophone.data.speech_sources.read_sentences`."""
     for source in sources:
-        if source.suffix == ".csv":
+        if source.suffix == ".csv" and not names_recordings(source):
             teacher = TeacherVoice()
             for seed, (text, phonemes) in enumerate(read_sentences(source, split, phonemize)):
-                yield teacher.speak(text, phonemes, seed)
+                yield text, teacher.speak(text, phonemes, seed)
             continue
-        for audio, fields in read_recordings(source):
+        for number, (audio, fields) in enumerate(read_recordings(source)):
+            name = fields.get("clip") or f"{source.name} row {number}"
             try:
-                yield decode_clip(audio, fields, max_seconds)
+                yield name, decode_clip(audio, fields, max_seconds)
             except ValueError as error:
-                yield error
+                yield name, error
 
 
 def prepare_speech(sources: list[Path], output: Path, sample_rate: int, split: str | None = None,
-                   max_seconds: float = MAX_CLIP_SECONDS,
-                   phonemize: Callable[[str], str] | None = None) -> tuple[int, int]:
+                   max_seconds: float = MAX_CLIP_SECONDS, phonemize: Callable[[str], str] | None = None,
+                   clean: Callable[[Clip], Clip | None] | None = None,
+                   refused: dict[str, str] | None = None) -> tuple[int, int]:
     """Write the prepared format atomically.
 
     Args:
-        sources: parquet files, folders, or a .csv of sentences for the teacher voice.
+        sources: parquet files, tars, tables, folders, or a .csv of sentences for the teacher voice.
         output: the ``.safetensors`` file to write; the ``.jsonl`` goes beside it.
         sample_rate: of the prepared audio, in Hz.
         split: of the rows of a .csv, or None for all.
         max_seconds: longer recordings are skipped.
         phonemize: gives the phonemes of sentences of a .csv that has none.
+        clean: makes the clip that is written, None for one that is not asked for; a ValueError refuses it. Such as
+            :class:`photophone.data.clip_cleaning.VoiceClips`; None takes recordings as they are.
+        refused: gets the reason for each clip that is skipped, by its name.
 
     Returns:
-        (clips written, corrupt clips skipped)
+        (clips written, clips skipped)
     """
-    audio, lines, skipped = [], [], 0
-    for clip in tqdm(clips_of(sources, split, max_seconds, phonemize), unit="clip", dynamic_ncols=True):
-        if isinstance(clip, ValueError):
-            skipped += 1
+    audio, lines, refused = [], [], {} if refused is None else refused
+    for name, clip in tqdm(clips_of(sources, split, max_seconds, phonemize), unit="clip", dynamic_ncols=True):
+        try:
+            if isinstance(clip, ValueError):
+                raise clip
+            made = clean(clip) if clean else clip
+        except ValueError as error:
+            refused[name] = str(error)
             continue
-        audio.append(to_whole(clip.at(sample_rate)))
-        lines.append({name: clip.fields[name] for name in FIELDS if clip.fields.get(name)})
+        if made is None:
+            continue
+        audio.append(to_whole(made.at(sample_rate)))
+        lines.append({field: made.fields[field] for field in FIELDS if made.fields.get(field)})
     if not audio:
-        raise ValueError(f"no readable clip in {', '.join(map(str, sources))} ({skipped} corrupt)")
+        raise ValueError(f"no readable clip in {', '.join(map(str, sources))} ({len(refused)} corrupt)"
+                         + "".join(f"; {name}: {reason}" for name, reason in list(refused.items())[:1]))
     write_prepared(output, audio, lines, sample_rate)
-    return len(lines), skipped
+    return len(lines), len(refused)
+
+
+def speakers_of(fields: list[dict], lengths: Tensor, sample_rate: int) -> dict[str, tuple[int, float]]:
+    """Clips and seconds of each speaker, the longest first.
+
+    Args:
+        fields: of each clip.
+        lengths: Long (N,), samples of each.
+        sample_rate: in Hz.
+    """
+    found: dict[str, tuple[int, float]] = {}
+    for one, length in zip(fields, lengths.tolist(), strict=True):
+        count, seconds = found.get(one.get("speaker", ""), (0, 0.0))
+        found[one.get("speaker", "")] = count + 1, seconds + length / sample_rate
+    return dict(sorted(found.items(), key=lambda item: -item[1][1]))
 
 
 def write_prepared(output: Path, audio: list[np.ndarray], fields: list[dict], sample_rate: int) -> None:
@@ -138,9 +168,13 @@ class SpeechDataset:
         """Samples of each clip, Long (N,)."""
         return self.offsets.diff()
 
+    def samples(self, index: int) -> Tensor:
+        """Int16 (T,), as they were written."""
+        return self.audio[int(self.offsets[index]):int(self.offsets[index + 1])]
+
     def clip(self, index: int) -> Tensor:
         """Float (T,) in [-1, 1]."""
-        return self.audio[int(self.offsets[index]):int(self.offsets[index + 1])].float() / 32768
+        return self.samples(index).float() / 32768
 
     def crops(self, indices: np.ndarray, length: int, rng: np.random.Generator) -> Tensor:
         """A random part of each clip, float (B, 1, length); shorter clips are padded with zeros at a random place."""

@@ -1,4 +1,4 @@
-"""Where speech comes from: parquet files, LJSpeech and LibriTTS folders, plain folders, sentences spoken by a voice."""
+"""Where speech comes from: recordings that are decoded, sentences that a voice speaks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 
 from photophone.core.limits import MAX_CLIP_SECONDS
 from photophone.data.audio import read_audio
-from photophone.data.audio_checks import READ_SUFFIXES
 from photophone.data.resampling import resample_audio
 
 
@@ -50,54 +49,6 @@ def decode_clip(data: bytes | Path, fields: dict, max_seconds: float = MAX_CLIP_
     except OSError as error:
         raise ValueError(f"cannot read the audio: {error}") from error
     return Clip(audio, rate, fields)
-
-
-def read_parquet(path: Path) -> Iterator[tuple[bytes, dict]]:
-    """(bytes, fields) of a parquet file with a column ``audio`` (bytes, or a struct with bytes), perhaps ``text``."""
-    from pyarrow import parquet
-    file = parquet.ParquetFile(path)
-    if "audio" not in file.schema_arrow.names:
-        raise ValueError(f"{path} has no column 'audio', only {', '.join(file.schema_arrow.names)}")
-    for batch in file.iter_batches(batch_size=64):
-        for row in batch.to_pylist():
-            audio = row.pop("audio")
-            yield (audio["bytes"] if isinstance(audio, dict) else audio), row
-
-
-def read_ljspeech(path: Path) -> Iterator[tuple[Path, dict]]:
-    """The LJSpeech layout: ``metadata.csv`` with ``id|text|normalised text`` and ``wavs/id.wav``."""
-    for line in (path / "metadata.csv").read_text(encoding="utf-8").split("\n"):
-        if line.strip():
-            name, *texts = line.split("|")
-            yield path / "wavs" / f"{name}.wav", {"text": texts[-1] if texts else "", "speaker": path.name}
-
-
-def read_folder(path: Path) -> Iterator[tuple[Path, dict]]:
-    """A folder of audio files; the text from ``NAME.normalized.txt`` (LibriTTS) or ``NAME.txt``; the speaker is the
-    first folder below ``path``, as in LibriTTS."""
-    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in READ_SUFFIXES):
-        sidecars = (file.with_suffix(".normalized.txt"), file.with_suffix(".txt"))
-        text = next((s.read_text("utf-8", "replace").strip() for s in sidecars if s.exists()), "")
-        parts = file.relative_to(path).parts
-        yield file, {"text": text, "speaker": parts[0] if len(parts) > 1 else path.name}
-
-
-def read_recordings(path: Path) -> Iterator[tuple[bytes | Path, dict]]:
-    """(audio file or its bytes, fields) of a parquet file or of a folder of any of the layouts above.
-
-    Raises:
-        ValueError: missing, of another kind, or damaged.
-    """
-    if path.is_dir():
-        reader = read_ljspeech if (path / "metadata.csv").exists() else read_folder
-    elif path.suffix == ".parquet" and path.exists():
-        reader = read_parquet
-    else:
-        raise ValueError(f"{path} is not a folder or a .parquet file")
-    try:
-        yield from reader(path)
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def read_sentences(path: Path, split: str | None,

@@ -168,7 +168,7 @@ def recordings(source: Path, sample_rate: int) -> Iterable[tuple[str | None, Ten
         for index, fields in enumerate(data.fields):
             yield fields.get("text"), resample_audio(data.clip(index), data.sample_rate, sample_rate)
         return
-    for clip in clips_of([source]):
+    for _, clip in clips_of([source]):
         yield clip if isinstance(clip, ValueError) else (clip.fields.get("text"), torch.from_numpy(
             clip.at(sample_rate)).float())
 

@@ -17,8 +17,9 @@ from torchaudio.functional import phase_vocoder
 from tqdm import tqdm
 
 from photophone.codecs.base import AudioCodec
+from photophone.data.recording_layouts import read_recordings
 from photophone.data.resampling import resample_audio
-from photophone.data.speech_sources import Clip, decode_clip, read_recordings
+from photophone.data.speech_sources import Clip, decode_clip
 from photophone.evaluation.metrics.audio import mel_distance, pesq_wb, si_sdr, stoi
 from photophone.evaluation.metrics.judges import JUDGE_RATE, Panel
 from photophone.evaluation.metrics.units import (

@@ -2,7 +2,8 @@
 
 WER is that of Whisper base, both sides as the words that are spoken; so it holds the recogniser's own errors, which
 the row of hibari-tts shows. Similarity is the cosine between a clip's vector and the mean vector of the training
-voice saying VOICE_SENTENCES. Defects are those of :mod:`photophone.evaluation.metrics.speech_defects`.
+voice saying VOICE_SENTENCES, or that of recordings of a reader. Defects are those of
+:mod:`photophone.evaluation.metrics.speech_defects`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import csv
 import math
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from tqdm import tqdm
 
 from photophone.core.files import check_source
 from photophone.data.audio import write_audio
+from photophone.data.recording_layouts import read_recordings
+from photophone.data.speech_sources import decode_clip
 from photophone.evaluation.metrics.audio import edit_distance
 from photophone.evaluation.metrics.judges import Panel, SpeakerEncoder, prepare
 from photophone.evaluation.metrics.speech_defects import find_defects
@@ -34,6 +38,8 @@ VOICE_SENTENCES = (
     "Every morning the baker opens his shop at half past five.", "She put the letter back into the drawer unread.",
     "Nothing in the garden had changed since last summer.", "Could you tell me where the old station used to be?")
 """What the training voice says to be known by; none of it is in the training data."""
+READER_CLIPS = 24
+"""Recordings that a reader is known by."""
 UNSPOKEN = "ˈˌːʰʲ"
 ALONE = ("heard", "errors", "words")
 """Columns of a sentence that have no mean."""
@@ -94,7 +100,7 @@ def our_voice(pipeline: TextToSpeechPipeline, seed: int, **options) -> Speak:
 
 
 def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, keep: dict | None = None,
-                    progress: bool = False) -> dict:
+                    progress: bool = False, reader: Path | None = None) -> dict:
     """Measure voices on the same sentences.
 
     Args:
@@ -102,6 +108,8 @@ def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, ke
         sentences: English.
         keep: a dict that gets the audio, ``{name: [(float (T,), rate), ...]}``; None: it is dropped.
         progress: show a bar.
+        reader: recordings of the person whose voice it should be, for the column ``similarity``; None compares with
+            the teacher of the built-in voice.
 
     Returns:
         ``sentences`` (count, words) and ``voices``: for each name means over sentences of the columns of the report
@@ -109,7 +117,7 @@ def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, ke
         with the sentences that have no score, by column, and ``failed`` with those that a voice could not say.
     """
     panel = Panel()
-    target = voice_vector(panel.voices)
+    target = voice_vector(panel.voices, reader)
     phonemes = [sum(symbol.isalpha() and symbol not in UNSPOKEN for symbol in phonemize(text)) for text in sentences]
     result: dict = {"voices": {}}
     for name, speak in voices.items():
@@ -140,9 +148,22 @@ def summary(rows: list[dict], spent: float) -> dict:
         "rtf": spent / sum(row["seconds"] for row in rows) if rows else math.nan}
 
 
-def voice_vector(encoder: SpeakerEncoder) -> Tensor:
-    """Unit vector (256,) of the training voice."""
-    mean = torch.stack([encoder.embed(*hibari(text)) for text in VOICE_SENTENCES]).mean(0)
+def voice_vector(encoder: SpeakerEncoder, reader: Path | None = None) -> Tensor:
+    """Unit vector (256,) of the training voice, or of the first READER_CLIPS recordings of a reader.
+
+    Raises:
+        ValueError: none of the recordings can be judged.
+    """
+    if reader is None:
+        spoken = [hibari(text) for text in VOICE_SENTENCES]
+    else:
+        spoken = [(clip.audio, clip.sample_rate) for clip in (
+            decode_clip(*row) for row in islice(read_recordings(reader), READER_CLIPS))]
+    vectors = [encoder.embed(*clip) for clip in spoken]
+    known = [vector for vector in vectors if bool(vector.isfinite().all())]
+    if not known:
+        raise ValueError(f"{reader} holds no recording that is long enough to know a voice by")
+    mean = torch.stack(known).mean(0)
     return mean / mean.norm()
 
 
