@@ -54,6 +54,16 @@ def decode_image(data: bytes, size: int, *, max_pixels: int | None = None,
         raise ValueError(f"cannot read the image: the file is no image{read}, or it is damaged") from error
     except (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the image: {error}") from error
+    return square_pixels(image, size)
+
+
+def square_pixels(image: Image.Image, size: int) -> np.ndarray:
+    """An image of Pillow to uint8 (size, size, 3): centre crop to a square, on white where transparent.
+
+    Raises:
+        ValueError: of a mode without an agreed white.
+    """
+    check_mode(image)
     side = min(image.size)
     left = (image.width - side) // 2
     top = (image.height - side) // 2
