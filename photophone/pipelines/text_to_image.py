@@ -17,8 +17,9 @@ from photophone.pipelines.captions import caption_sizes, read_captions
 from photophone.pipelines.image_edits import ImageEdits, led_away
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
 from photophone.text.caption_tokenizer import CaptionTokenizer
-from photophone.text.captions import check_characters, encode_captions, normalize_caption, shorten
+from photophone.text.captions import check_characters, encode_captions, shorten
 from photophone.text.features import LANGUAGE_MODELS, load_text_encoder, load_vocabulary
+from photophone.text.plain_caption import normalize_caption
 from photophone.tokenizers.base import ImageTokenizer
 from photophone.tokenizers.icon_matting import IconMatting
 
@@ -112,10 +113,7 @@ class TextToImagePipeline(ImageEdits, ImagePipeline):
         prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
         texts = [self.read_prompt(text, as_written) for text in prompts]
         check_request("prompts", len(prompts), num_images_per_prompt, output_type)
-        size = self.image_tokenizer.image_size
-        for name, value in (("height", height), ("width", width)):
-            if value not in (None, size):
-                raise ValueError(f"{name} {value} is not possible; this model makes {size}x{size} images")
+        self.check_size(height, width)
         prompts, texts = ([text for text in given for _ in range(num_images_per_prompt)] for given in (prompts, texts))
         output = self.draw(self.encode_prompts(texts, system_prompt), prompts, generator=generator,
                            negative_prompt=negative_prompt, transparent=transparent, output_type=output_type,
@@ -127,6 +125,17 @@ class TextToImagePipeline(ImageEdits, ImagePipeline):
         if texts != prompts:
             output.rows = [{"caption": text} for text in texts]
         return output if return_dict else (output.images,)
+
+    def check_size(self, height: int | None, width: int | None) -> None:
+        """Refuse another size than the model makes; None is that.
+
+        Raises:
+            ValueError: it is another.
+        """
+        size = self.image_tokenizer.image_size
+        for name, value in (("height", height), ("width", width)):
+            if value not in (None, size):
+                raise ValueError(f"{name} {value} is not possible; this model makes {size}x{size} images")
 
     def draw(self, condition: Condition, prompts: list[str], *, generator: GeneratorInput = None,
              edit: Edit | None = None, negative_prompt: str | None = None, as_written: bool = False,

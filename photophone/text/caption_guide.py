@@ -21,7 +21,7 @@ from typing import Any, Self
 from photophone.core.files import atomic_write
 from photophone.core.limits import MAX_VOCABULARY_BYTES
 from photophone.core.weight_files import read_json_object
-from photophone.text.captions import normalize_caption
+from photophone.text.plain_caption import normalize_caption
 
 FILE = "captions.json"
 COLOURS = frozenset("red orange yellow green blue purple pink brown gray grey black white teal gold golden silver".split())
