@@ -43,7 +43,8 @@ def grid(images: list[Image.Image], columns: int, gap: int = 2) -> Image.Image:
     sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
-        sheet.paste(image, (gap + column * (width + gap), gap + row * (height + gap)))
+        place = (gap + column * (width + gap), gap + row * (height + gap))
+        sheet.paste(image, place, image if image.mode == "RGBA" else None)
     return sheet
 
 
