@@ -193,12 +193,16 @@ def split_phrase(words: list[str], known: Any) -> tuple[list[str], list[str]]:
     return before, behind
 
 
-def learn_guide(rows: Iterable[dict[str, str]], default_style: str) -> CaptionGuide:
+def learn_guide(rows: Iterable[dict[str, str]], default_style: str, least_styles: int = LEAST_STYLES) -> CaptionGuide:
     """The guide of training captions.
 
     Args:
         rows: label, style and tags of each image, as of :class:`photophone.data.images.ImageDataset`.
         default_style: for prompts that name none.
+        least_styles: in which a subject was drawn.
+
+    Raises:
+        ValueError: no subjects, or a default style that no image has.
     """
     seen: dict[str, set[str]] = {}
     tags: dict[str, Counter[str]] = {}
@@ -211,7 +215,7 @@ def learn_guide(rows: Iterable[dict[str, str]], default_style: str) -> CaptionGu
         seen.setdefault(label, set()).add(row["style"])
         tags.setdefault(label, Counter()).update(set(normalize_caption(row["tags"]).split()))
     kept = [label for label, found in sorted(seen.items(), key=lambda pair: (-len(pair[1]), pair[0]))
-            if len(found) >= LEAST_STYLES]
+            if len(found) >= least_styles]
     subjects = {label: " ".join(sorted(set(tags[label]) - set(label.split()))) for label in kept}
     aliases = {word: label for word, label in EVERYDAY.items() if label in subjects}
     return CaptionGuide(subjects, sorted(styles), default_style, aliases)
