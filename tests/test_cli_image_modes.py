@@ -32,8 +32,8 @@ def test_variations_and_parts(run, saved, place):
                                                                      "image-6.png"]
     assert facts(place / "v/image-5.json")["strength"] == 0.3
     for name, part in (("a", ["--mask", "mask.png"]), ("b", ["--region", "8,0,8,16"])):
-        code, _, errors = image(run, saved, "red ring", "--from", "ring.png", *part, "--rounds", "2", "--seed", "5", "-o",
-                                f"{name}.png")
+        code, _, errors = image(run, saved, "red ring", "--from", "ring.png", *part, "--rounds", "2", "--seed", "5",
+                                "-o", f"{name}.png")
         assert code == 0, errors
     given, made, again = (np.asarray(Image.open(name).convert("RGB")) for name in ("ring.png", "a.png", "b.png"))
     np.testing.assert_array_equal(made[:, :8], given[:, :8])
@@ -44,9 +44,11 @@ def test_ways_and_sheets(run, saved, place):
     assert image(run, saved, "red ring", "--to", "blue square", "--seed", "5", "-o", "way")[0] == 0
     shares = sorted(facts(file)["share"] for file in (place / "way").glob("*.json"))
     assert len(shares) == 8 and shares[0] == 0 and shares[-1] == 1
-    code, output, _ = image(run, saved, "red ring", "--grid", "1,4", "-n", "3", "--seed", "5", "-o", "sheet.png", "--json")
+    code, output, _ = image(run, saved, "red ring", "--grid", "1,4", "-n", "3", "--seed", "5", "-o", "sheet.png",
+                            "--json")
     assert code == 0 and json.loads(output)["files"] == ["sheet.png"]
-    assert facts(place / "sheet.json")["guidance_scale"] == [1.0, 4.0] and facts(place / "sheet.json")["seed"] == [5, 6, 7]
+    told = facts(place / "sheet.json")
+    assert told["guidance_scale"] == [1.0, 4.0] and told["seed"] == [5, 6, 7]
 
 
 def test_files_of_prompts_go_on(run, saved, place):

@@ -32,7 +32,8 @@ def picture():
 def test_variations_keep_more_with_less_noise(pipeline, picture):
     back = pipeline.image_tokenizer
     original = pipeline.variations(picture, PROMPT, strength=1e-4, num_images=1, generator=seeds(0)[0], **FAST)
-    given = torch.from_numpy(array(picture.resize((16, 16), Image.Resampling.LANCZOS))).permute(2, 0, 1)[None] / 127.5 - 1
+    small = array(picture.resize((16, 16), Image.Resampling.LANCZOS))
+    given = torch.from_numpy(small).permute(2, 0, 1)[None] / 127.5 - 1
     kept = back.decode(back.encode(given.float()))
     np.testing.assert_allclose(array(original.images[0]), ((kept[0].clamp(-1, 1) + 1) * 127.5).permute(1, 2, 0), atol=3)
     made = [array(pipeline.variations(picture, PROMPT, strength=strength, num_images=1, generator=seeds(0)[0],
@@ -54,14 +55,15 @@ def test_all_noise_is_the_pipeline_itself(pipeline, picture):
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_inpainting_leaves_what_is_outside(pipeline, picture, rounds):
-    result = pipeline.inpaint(picture, (8, 0, 8, 16), PROMPT, rounds=rounds, num_images=2, generator=seeds(1, 2), **FAST)
+    options = {"rounds": rounds, "num_images": 2, **FAST}
+    result = pipeline.inpaint(picture, (8, 0, 8, 16), PROMPT, generator=seeds(1, 2), **options)
     whole = array(picture.resize((16, 16), Image.Resampling.LANCZOS))
     for image in result.images:
         np.testing.assert_array_equal(array(image)[:, :8], whole[:, :8])
         assert (array(image)[:, 8:] != whole[:, 8:]).any()
     mask = Image.new("L", (40, 40))
     mask.paste(255, (20, 0, 40, 40))
-    same = pipeline.inpaint(picture, mask, PROMPT, rounds=rounds, num_images=2, generator=seeds(1, 2), **FAST)
+    same = pipeline.inpaint(picture, mask, PROMPT, generator=seeds(1, 2), **options)
     assert [image.tobytes() for image in same.images] == [image.tobytes() for image in result.images]
 
 

@@ -21,7 +21,6 @@ from photophone.cli.common import (
     load_pipeline,
     named_values,
 )
-
 from photophone.cli.image_modes import (
     AsWrittenOption,
     FromOption,
@@ -71,8 +70,8 @@ def image(prompt: Annotated[list[str] | None, typer.Argument(help="What the pict
           model: ModelOption = "photophone/tiny-image", device: DeviceOption = "cpu", dtype: DtypeOption = "float32",
           quiet: QuietOption = False, overwrite: OverwriteOption = False,
           as_json: JsonOption = False) -> None:
-    """Make images from prompts; a JSON with all settings is written beside each. Or vary a picture (--from), draw a part
-    of it anew (--region), go from one prompt to another (--to), or work through a file of prompts (--prompts)."""
+    """Make images from prompts; a JSON with all settings is written beside each. Or vary a picture (--from), draw a
+    part of it anew (--region), go from one prompt to another (--to), or work through a file of prompts (--prompts)."""
     texts = prompt or []
     modes = Modes(picture, strength, mask, region, rounds, to, grid, prompts)
     modes.check(texts, output, transparent)

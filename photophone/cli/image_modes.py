@@ -1,5 +1,5 @@
-"""What ``photophone image`` does beside making images from prompts: edits of a picture, pictures between two captions, a
-sheet of guidance and seeds, a file of prompts."""
+"""What ``photophone image`` does beside making images from prompts: edits of a picture, pictures between two captions,
+a sheet of guidance and seeds, a file of prompts."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ FromOption = Annotated[Path | None, typer.Option("--from", help="A picture: vari
 StrengthOption = Annotated[float | None, typer.Option(help="Of variations: 0.1 changes details, 1 keeps nothing; 0.6 "
                                                            "when not given.")]
 MaskOption = Annotated[Path | None, typer.Option(help="A picture, white where something new is drawn.")]
-RegionOption = Annotated[str | None, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT of the part that is drawn anew, in pixels "
-                                                       "of the model's size.")]
+RegionOption = Annotated[str | None, typer.Option(help="LEFT,TOP,WIDTH,HEIGHT of the part that is drawn anew, in "
+                                                       "pixels of the model's size.")]
 RoundsOption = Annotated[int | None, typer.Option(help="Of --mask and --region; 8 when not given, more fit better.")]
 ToOption = Annotated[str | None, typer.Option("--to", help="A second prompt: -n pictures on the way to it (8 when 1).")]
 GridOption = Annotated[str | None, typer.Option("--grid", help="Strengths of guidance, such as 1,3,6: one sheet with a "

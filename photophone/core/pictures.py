@@ -67,7 +67,8 @@ def labelled_sheet(rows: list[tuple[str, list[Image.Image]]], scale: int = 2, la
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(15)
     for column, head in enumerate(heads or ()):
-        draw.text((label_width + column * (width + gap) + width // 2, above), head, fill="black", font=font, anchor="ms")
+        middle = label_width + column * (width + gap) + width // 2
+        draw.text((middle, above), head, fill="black", font=font, anchor="ms")
     for index, (label, images) in enumerate(rows):
         top = above + gap + index * (height + gap)
         draw.multiline_text((10, top + height // 2), textwrap.fill(label, 22), fill="black", font=font, anchor="lm")

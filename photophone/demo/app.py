@@ -18,8 +18,8 @@ from starlette.middleware import Middleware
 
 from photophone.core.limits import DEMO_KEEP_SECONDS, DEMO_QUEUE, DEMO_UPLOAD_BYTES
 from photophone.demo import GRADIO_FOLDER, WAS_THERE
-from photophone.demo.ending import Ending
 from photophone.demo.edit_tab import build_edit_tab
+from photophone.demo.ending import Ending
 from photophone.demo.enhance_tab import build_enhance_tab
 from photophone.demo.guard import Guard, stored_files
 from photophone.demo.history import build_history

@@ -102,8 +102,8 @@ def lay_out(demo: Demo, pipeline: TextToImagePipeline) -> EditParts:
 def editor(demo: Demo, pipeline: TextToImagePipeline) -> Callable[..., Iterator[Any]]:
     """What the start button does."""
     @for_visitors
-    def make(mode: Any, upload: Any, prompt: Any, other: Any, strength: Any, left: Any, top: Any, width: Any, height: Any,
-             number: Any, guidance: Any, seed: Any, random: Any,
+    def make(mode: Any, upload: Any, prompt: Any, other: Any, strength: Any, left: Any, top: Any, width: Any,
+             height: Any, number: Any, guidance: Any, seed: Any, random: Any,
              progress=gr.Progress()) -> Iterator[Any]:  # noqa: B008 (gradio finds it by its default)
         job = read_job(pipeline, mode, upload, prompt, other, strength, (left, top, width, height),
                        whole(number, "images", 1, DEMO_IMAGES))
@@ -116,7 +116,8 @@ def editor(demo: Demo, pipeline: TextToImagePipeline) -> Callable[..., Iterator[
             return images, time.perf_counter() - began
 
         images, seconds = yield from wait(demo.shelf.worker(demo.choice.image).run(work), progress, "making tokens")
-        line = facts_line(f"{len(images)} image{'s' * (len(images) > 1)} in {seconds:.1f} s", str(mode), f"seed {first}")
+        made = f"{len(images)} image{'s' * (len(images) > 1)} in {seconds:.1f} s"
+        line = facts_line(made, str(mode), f"seed {first}")
         shown = grid(images, min(len(images), 4))
         yield images, line, first, record("edit", prompt, first, shown, mode=mode, **options)
 

@@ -51,7 +51,8 @@ def build_image_tab(demo: Demo) -> dict[str, gr.components.Component]:
     parts = lay_out(pipeline)
     run = connect(demo, parts.start, parts.stop, maker(demo, pipeline),
                   [parts.prompt, parts.number, parts.seed, parts.random, parts.steps, parts.guidance,
-                   parts.temperature, parts.negative, parts.transparent], [parts.gallery, parts.facts, parts.seed, parts.made], name="image",
+                   parts.temperature, parts.negative, parts.transparent],
+                  [parts.gallery, parts.facts, parts.seed, parts.made], name="image",
                   kind="image", shown=parts.gallery, facts=parts.facts)
     return {"text": parts.prompt, "seed": parts.seed, "random": parts.random, "record": parts.made, "run": run}
 

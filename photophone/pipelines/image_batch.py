@@ -94,7 +94,7 @@ def read_table(text: str, file: Path) -> list[tuple[int, str, str]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         if "prompt" not in (reader.fieldnames or []):
-            raise ValueError(f"{file} has no column 'prompt'; its first line must name the columns, such as prompt,seed")
+            raise ValueError(f"{file} has no column 'prompt'; its first line must name the columns: prompt,seed")
         return [(reader.line_num, row["prompt"] or "", row.get("seed") or "") for row in reader]
     except csv.Error as error:
         raise ValueError(f"{file}, line {reader.line_num}: {error}") from error
@@ -176,8 +176,8 @@ class ImageBatch:
         asked = json.loads(json_text(self.request))
         other = [name for name in asked if former.get(name) != asked[name]]
         if other:
-            raise ValueError(f"{self.folder} holds a batch of another request (other {', '.join(other)}); give the same "
-                             "prompts and options to go on with it, another folder, or --overwrite")
+            raise ValueError(f"{self.folder} holds a batch of another request (other {', '.join(other)}); give the "
+                             "same prompts and options to go on with it, another folder, or --overwrite")
 
     def file(self, one: Wanted) -> Path:
         """Where an image is written."""

@@ -2,9 +2,9 @@
 and a sheet of guidance and seeds.
 
 A variation hides a share of what the tokens of a picture say in noise, and the generator draws them again. Tokens of
-the built-in model stand for no place, so inpainting works in pixels: the tokens are re-drawn, the picture that was given
-is put back around the region, that is made tokens again, and so on with less and less noise (in the line of RePaint,
-arXiv 2201.09865). A picture between two captions is drawn from a mixture of what the backbone makes of each.
+the built-in model stand for no place, so inpainting works in pixels: the tokens are re-drawn, the picture that was
+given is put back around the region, that is made tokens again, and so on with less and less noise (in the line of
+RePaint, arXiv 2201.09865). A picture between two captions is drawn from a mixture of what the backbone makes of each.
 """
 
 from __future__ import annotations

@@ -24,17 +24,24 @@ from photophone.core.weight_files import read_json_object
 from photophone.text.plain_caption import normalize_caption
 
 FILE = "captions.json"
-COLOURS = frozenset("red orange yellow green blue purple pink brown gray grey black white teal gold golden silver".split())
-SAYING_NOTHING = frozenset(
-    "a an the some any this that my your his her one two three four five six seven eight nine ten several many few pair "
-    "picture image photo photograph drawing illustration painting icon-like cute big large huge small little tiny old new "
-    "nice beautiful pretty lovely good great cool funny scary friendly juicy fresh simple single very really please draw "
-    "paint make show me want".split())
+COLOURS = frozenset([
+    "black", "blue", "brown", "gold", "golden", "gray", "green", "grey", "orange", "pink", "purple", "red",
+    "silver", "teal", "white", "yellow"])
+SAYING_NOTHING = frozenset([
+    "a", "an", "any", "beautiful", "big", "cool", "cute", "draw", "drawing", "eight", "few", "five", "four",
+    "fresh", "friendly", "funny", "good", "great", "her", "his", "huge", "icon-like", "illustration", "image",
+    "juicy", "large", "little", "lovely", "make", "many", "me", "my", "new", "nice", "nine", "old", "one",
+    "paint", "painting", "pair", "photo", "photograph", "picture", "please", "pretty", "really", "scary", "seven",
+    "several", "show", "simple", "single", "six", "small", "some", "ten", "that", "the", "this", "three", "tiny",
+    "two", "very", "want", "your"])
 """Words that no training caption has a picture for."""
-MEASURES = frozenset("cup glass mug bottle slice piece loaf bunch bowl plate pack pair box picture image photo drawing "
-                     "illustration painting portrait bit kind".split())
+MEASURES = frozenset([
+    "bit", "bottle", "bowl", "box", "bunch", "cup", "drawing", "glass", "illustration", "image", "kind", "loaf",
+    "mug", "pack", "painting", "pair", "photo", "picture", "piece", "plate", "portrait", "slice"])
 """Before "of": what counts is what follows."""
-PREPOSITIONS = frozenset("on in with at to of for from under over by near into behind beside and without against".split())
+PREPOSITIONS = frozenset([
+    "against", "and", "at", "behind", "beside", "by", "for", "from", "in", "into", "near", "of", "on", "over",
+    "to", "under", "with", "without"])
 TAIL = 0.3
 """Weight of words behind a preposition, against those before it."""
 HEAD = 2.0
@@ -96,8 +103,8 @@ class CaptionGuide:
         return prompt if subject is None else f"{subject}, {self.default_style}"
 
     def names_style(self, text: str) -> bool:
-        """Whether a normalised prompt names a style, or a word that several styles have, such as "emoji"; behind a comma
-        any word of a style does."""
+        """Whether a normalised prompt names a style, or a word that several styles have, such as "emoji"; behind a
+        comma any word of a style does."""
         counts = Counter(word for style in self.styles for word in set(style.split()))
         shared = {word for word, count in counts.items() if count > 1}
         words = set(re.findall(r"[a-z0-9]+", text))
@@ -169,7 +176,8 @@ class CaptionGuide:
             isinstance(text, str) for text in (*subjects.values(), *styles, *aliases.values(),
                                                content.get("default_style")))
         if not texts:
-            raise ValueError(f"{file} is no guide to captions: it must hold default_style, styles, aliases and subjects")
+            raise ValueError(f"{file} is no guide to captions: it must hold default_style, styles, aliases and "
+                             "subjects")
         return cls(subjects, styles, content["default_style"], aliases)
 
 
@@ -185,12 +193,16 @@ def split_phrase(words: list[str], known: Any) -> tuple[list[str], list[str]]:
         if words[place - 1] not in MEASURES:
             break
         words = words[place + 1:]
-    place = next((i for i, word in enumerate(words) if i and (
-        word in PREPOSITIONS or (word.endswith("ing") and len(word) > 5 and words[i - 1] not in SAYING_NOTHING | COLOURS))),
-        len(words))
+    place = next((i for i in range(1, len(words)) if words[i] in PREPOSITIONS or is_doing(words, i)), len(words))
     before = [known(word) for word in words[:place] if word not in SAYING_NOTHING]
     behind = [word for word in words[place:] if word not in SAYING_NOTHING | PREPOSITIONS | COLOURS | {"background"}]
     return before, behind
+
+
+def is_doing(words: list[str], place: int) -> bool:
+    """Whether a word says what the one before it does, as in "horse running"."""
+    word = words[place]
+    return word.endswith("ing") and len(word) > 5 and words[place - 1] not in SAYING_NOTHING | COLOURS
 
 
 def learn_guide(rows: Iterable[dict[str, str]], default_style: str, least_styles: int = LEAST_STYLES) -> CaptionGuide:

@@ -1,9 +1,9 @@
 """Transparent grounds: how opaque each pixel of an icon on white is, learned from drawings that have an alpha channel.
 
-A pixel on white is ``alpha * colour + (1 - alpha)``, so alpha is at least ``1 - min(red, green, blue)``: less would need
-a colour below black. Where a drawing has white or pale parts of its own, alpha is more than that. A small U-Net (arXiv
-1505.04597) says how much more; what it says never breaks the equation, so that the result on white is the picture that
-went in. Code and weights: Apache-2.0.
+A pixel on white is ``alpha * colour + (1 - alpha)``, so alpha is at least ``1 - min(red, green, blue)``: less would
+need a colour below black. Where a drawing has white or pale parts of its own, alpha is more than that. A small U-Net
+(arXiv 1505.04597) says how much more; what it says never breaks the equation, so that the result on white is the
+picture that went in. Code and weights: Apache-2.0.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from photophone.text.caption_tokenizer import CaptionTokenizer
 
 FOLDER = Path(builtin_folder("photophone/tiny-image")) / "text_tokenizer"
 ROWS = [{"label": label, "style": style, "tags": tags} for label, tags in (
-    ("automobile", "vehicle"), ("railway car", "train"), ("dog", "pet"), ("dog face", "pet"), ("hot beverage", "coffee"),
-    ("red heart", "love"), ("horse", "racing"), ("running shirt", "race"), ("fire engine", "fire truck"))
+    ("automobile", "vehicle"), ("railway car", "train"), ("dog", "pet"), ("dog face", "pet"),
+    ("hot beverage", "coffee"), ("red heart", "love"), ("horse", "racing"), ("running shirt", "race"),
+    ("fire engine", "fire truck"))
     for style in ("3d emoji", "flat emoji", "noto emoji", "blob emoji")]
 
 
@@ -45,8 +46,8 @@ def test_prompts_that_the_guide_was_not_written_with_find_theirs(guide):
 
 
 @pytest.mark.parametrize("caption", [
-    "red apple, 3d emoji", "blue rocket, silhouette icon", "green dragon, monster, pixel art", "cat emoji", "pixel art cat",
-    "an apple in 3d emoji", "flag of France, round flag", "cat, noto"])
+    "red apple, 3d emoji", "blue rocket, silhouette icon", "green dragon, monster, pixel art", "cat emoji",
+    "pixel art cat", "an apple in 3d emoji", "flag of France, round flag", "cat, noto"])
 def test_a_prompt_with_a_style_stands_as_it_is(guide, caption):
     assert guide.caption(caption) == caption
 
@@ -71,8 +72,9 @@ def test_a_guide_is_saved_with_its_vocabulary(small, tmp_path):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"subjects": ["dog"]}, "no guide to captions"), ({"styles": None}, "no guide"), ({"aliases": {"car": 3}}, "no guide"),
-    ({"default_style": "oil"}, "default style among its styles, got 'oil'"), ({"subjects": {}}, "needs subjects")])
+    ({"subjects": ["dog"]}, "no guide to captions"), ({"styles": None}, "no guide"),
+    ({"aliases": {"car": 3}}, "no guide"), ({"default_style": "oil"}, "default style among its styles, got 'oil'"),
+    ({"subjects": {}}, "needs subjects")])
 def test_damaged_guides_are_refused(small, tmp_path, change, words):
     (tmp_path / FILE).write_text(json.dumps({**small.to_dict(), **change}))
     with pytest.raises(ValueError, match=words):

@@ -1,12 +1,12 @@
 """What ordinary people type, measured: is the object there, and are named colours right?
 
-**Objects.** A hundred prompts that people might type lie in ``photophone/evaluation/prompts/ordinary.csv``, each with the
-label of the images that show it. A generated image is compared with all real images of all hundred labels; the label
-whose images are nearest wins. Chance is 1 %.
+**Objects.** A hundred prompts that people might type lie in ``photophone/evaluation/prompts/ordinary.csv``, each with
+the label of the images that show it. A generated image is compared with all real images of all hundred labels; the
+label whose images are nearest wins. Chance is 1 %.
 
-**Colours.** Captions of tinted silhouettes name a colour. The dominant colour of a generated image is that of its most
-saturated half (or darkest, for grey and black), and the nearest of the colours that the real ones have must be the one
-that was named.
+**Colours.** Captions of tinted silhouettes name a colour. The dominant colour of a generated image is that of its
+most saturated half (or darkest, for grey and black), and the nearest of the colours that the real ones have must be
+the one that was named.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def evaluate_prompts(pipeline: TextToImagePipeline, sets: dict[str, ImageDataset
         options: of the pipeline's call.
 
     Returns:
-        ``top1`` and ``top5`` by the mean similarity to the images of a label, ``top1_nearest`` by the one nearest image,
-        for ``read`` (as the pipeline reads them) and ``as_written``; ``ceiling``, the same of each real image against
-        the others; ``labels``, ``images``. None where fewer than two labels have images.
+        ``top1`` and ``top5`` by the mean similarity to the images of a label, ``top1_nearest`` by the one
+        nearest image, for ``read`` (as the pipeline reads them) and ``as_written``; ``ceiling``, the same of each
+        real image against the others; ``labels``, ``images``. None where fewer than two labels have images.
     """
     prompts = ordinary_prompts()
     owner = {label: number for number, (_, labels) in enumerate(prompts) for label in labels}
@@ -60,8 +60,9 @@ def evaluate_prompts(pipeline: TextToImagePipeline, sets: dict[str, ImageDataset
     places = [place for place in places if place[2] in there]
     if len(there) < 2:
         return {}
-    real = torch.cat([network(torch.cat([data.batch(np.asarray([index])) for data, index, _ in places[start:start + CHUNK]]))
-                      for start in range(0, len(places), CHUNK)])
+    parts = [places[start:start + CHUNK] for start in range(0, len(places), CHUNK)]
+    real = torch.cat([network(torch.cat([data.batch(np.asarray([index])) for data, index, _ in part]))
+                      for part in parts])
     labels = torch.tensor([there.index(number) for _, _, number in places])
     gallery = Gallery(real, labels, len(there))
     wanted = torch.arange(len(there))
@@ -130,8 +131,8 @@ def share(hits: Tensor) -> float:
 
 
 def dominant_colours(images: Tensor) -> Tensor:
-    """The colour (B, 3) in 0..1 of the drawing in images (B, 3, H, W) in [-1, 1]: the median of those pixels that differ
-    from white by more than half as much as the pixels that differ most."""
+    """The colour (B, 3) in 0..1 of the drawing in images (B, 3, H, W) in [-1, 1]: the median of those pixels that
+    differ from white by more than half as much as the pixels that differ most."""
     pixels = ((images + 1) / 2).clamp(0, 1).flatten(2).transpose(1, 2)  # (B, HW, 3)
     distance = (1 - pixels).norm(dim=2)
     limit = distance.quantile(0.98, dim=1, keepdim=True) / 2
@@ -143,8 +144,8 @@ def evaluate_colours(pipeline: TextToImagePipeline, sets: dict[str, ImageDataset
                      batch_size: int = 32, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Share of silhouettes in the colour that their caption names; arguments as of :func:`evaluate_prompts`.
 
-    The captions are those of tests where there are any, else of ``val``. The ceiling is what the tokenizer gives back of
-    the real images.
+    The captions are those of tests where there are any, else of ``val``. The ceiling is what the tokenizer gives back
+    of the real images.
 
     Returns:
         ``right``, ``ceiling``, ``count`` and ``by_colour``; nothing where no silhouettes are there.
