@@ -75,7 +75,7 @@ ELSEWHERE = {"demo": "tests/demo/test_demo_ending.py", "serve": "tests/server/te
 ALIKE = {"train_codec.py", "train_enhancer.py", "train_image_generator.py", "train_tts.py", "build_pretrained.py",
          "build_speech.py", "train_few_steps.py", "train_speech_chain.py", "train_text_encoder.py", "train_matting.py"}
 """The command of train_image_tokenizer.py and of build_enhancer.py with other parts."""
-ASKED_FOR = {"fetch_icons.py", "make_docs_tables.py", "make_docs_media.py"}
+ASKED_FOR = {"fetch_icons.py", "make_docs_tables.py", "make_docs_media.py", "make_edit_pictures.py"}
 """Downloads, and rewrites the documents of this repository."""
 
 
