@@ -62,6 +62,9 @@ def main() -> None:
     parser.add_argument("sentences", type=Path, help="the .csv")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of everything")
     parser.add_argument("--stages", nargs="+", help="those to do (default: all)")
+    parser.add_argument("--mixed", type=int, default=0, metavar="COUNT",
+                        help="further sentences for the language model, mixed of parts of others (default 0)")
+    parser.add_argument("--words", type=Path, help="a list, one a line, whose words stand in the mixed sentences")
     parser.add_argument("--count", type=int, default=20, help="test sentences to evaluate on (default 20)")
     parser.add_argument("--transcript", action="store_true", help="evaluate cosyvoice2 with the words of the voice's "
                                                                   "recording, which is then continued")
@@ -77,6 +80,8 @@ def main() -> None:
         print(f"{stage} ...", flush=True)
         if stage == "data":
             chain.make_speech(arguments.sentences)
+            if arguments.mixed:
+                chain.mix_speech(arguments.sentences, arguments.mixed, arguments.words)
         elif stage == "folder":
             chain.write_release()
         elif stage == "evaluate":

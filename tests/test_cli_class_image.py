@@ -37,6 +37,7 @@ def test_images_of_classes_with_their_settings(run, folder, tmp_path):
     (["-m", "FOLDER", "--seed", "-1"], "--seed must be 0 to"),
     (["-m", "FOLDER", "--option", "top_k"], "--option must be of the form NAME=VALUE, got 'top_k'"),
     (["-m", "FOLDER", "--option", "top_q=3"], "top_q"),
+    (["-m", "FOLDER", "--option", "class_labels=3"], "class_labels is none"),
     (["-m", "FOLDER", "--weights", "vae=a.ckpt"], "--weights belongs to registered generators"),
     (["-m", "FOLDER", "--guidance", "-1"], "-1"),
     (["-m", "llamagen-b-256", "--weights", "brush=a.pt"], "has no checkpoint named brush"),

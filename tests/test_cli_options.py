@@ -50,8 +50,8 @@ CASES = {
     "doctor": ([], {"packages", "devices", "threads", "kernels", "warnings"}),
 }
 TESTED_BELOW = {"detokenize", "decode", "evaluate image", "evaluate codec"}
-TESTED_ELSEWHERE = {"class-image", "convert", "evaluate speech", "evaluate enhance", "evaluate times", "interleave",
-                    "transcribe"}
+TESTED_ELSEWHERE = {"class-image", "convert", "evaluate speech", "evaluate enhance", "evaluate times", "export",
+                    "interleave", "transcribe", "verify"}
 
 
 def call(run, folder, saved, name, *more):

@@ -21,6 +21,7 @@ from photophone import ClassToImagePipeline, SpeechToTextPipeline, TextToSpeechP
 from photophone.codecs.focalcodec.model import FocalCodec
 from photophone.core.privacy import SWITCHES
 from photophone.data.speech import prepare_speech
+from photophone.loading.registry import PRETRAINED
 
 ROOT = Path(__file__).parents[1]
 WATCH = Path(__file__).parent / "watch"
@@ -44,6 +45,8 @@ STEPS = [  # arguments, and the files that they name, below {work}
     (["photophone", "decode", "d.safetensors", "--config", '{{"iterations": 1}}', "-o", "d.ogg"], ["d.ogg"]),
     (["photophone", "convert", "focalcodec-offline-25hz", str(FOCAL / "weights_v001.safetensors"), "focal", "--config",
       "{models}/focal.json"], ["focal/config.json", "focal/diffusion_pytorch_model.safetensors"]),
+    (["photophone", "verify", "photophone/tiny-vocoder", str(PRETRAINED / "tiny-vocoder")], []),
+    (["photophone", "export", "photophone/tiny-image", "-o", "onnx"], ["onnx/decode.onnx"]),
     (["photophone", "evaluate", "codec", "dmel-16k-25ms", "--data", "{models}/speech", "--no-judges", "-o", "codecs"],
      ["codecs/codecs.json", "codecs/codecs.txt", "codecs/codecs.png"]),
     (["prepare_images.py", "{models}/icons", "-o", "i.safetensors", "--size", "16"], ["i.safetensors", "i.jsonl"]),

@@ -77,11 +77,17 @@ def test_markup(folder, tmp_path):
     (("a", "--explain", "--stream", "wav"), "speaks nothing"),
     (("a", "--pronounce", "GIF"), "NAME=VALUE"), (("a", "--sample-rate", "5"), "rate of 5 Hz"),
     (("a", "--timestamps", "a.txt"), "must end in .json, .srt, .vtt"),
-    (("a", "b", "--timestamps", "a.srt"), "of one text"),
+    (("a", "b", "--timestamps", "a.srt"), "of one text"), (("a", "--option", "top_p"), "NAME=VALUE"),
+    (("a", "--option", "voice=2"), "voice is none"),
     (("a", "-o", "a.wav", "--timestamps", "a.json"), "lies beside a.wav")])
 def test_refusals_before_anything_loads(arguments, message):
     done = run(*arguments)
     assert isinstance(done.exception, ValueError) and message in str(done.exception)
+
+
+def test_a_setting_that_the_sampler_does_not_have_is_refused(folder, tmp_path):
+    done = run("a", "-o", tmp_path / "a.wav", "--option", "top_q=3", "-m", folder)
+    assert isinstance(done.exception, ValueError) and "top_q" in str(done.exception) and not list(tmp_path.iterdir())
 
 
 def test_a_rate_that_a_format_does_not_have_is_refused(folder, tmp_path):

@@ -167,6 +167,20 @@ def test_the_switch_of_written_forms(speaking):
     assert voice.text == "twelve hens."
 
 
+@pytest.mark.parametrize("speaking", ["cosyvoice2-0.5b"], indirect=True)
+def test_options_of_the_sampler_are_taken_by_name(speaking):
+    texts, seeds = ["a hen."] * 2, [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    single = {"top_k": 1, "share": 1.0}
+    alike = speaking(texts, voice="reader", generator=seeds, **single)
+    assert alike.settings["top_k"] == 1 and len(alike.audio[0]) == len(alike.audio[1])
+    (streamed,) = {chunk.sample_rate for chunk in speaking.stream("a hen.", voice="reader", **single)}
+    assert streamed == alike.sample_rate
+    with pytest.raises(ValueError, match="top_q"):
+        speaking("a hen.", voice="reader", top_q=1)
+    with pytest.raises(ValueError, match="top_p"):
+        speaking.stream("a hen.", voice="reader", top_p=2.0)
+
+
 @pytest.mark.parametrize("speaking", ["cosyvoice-300m", "cosyvoice2-0.5b"], indirect=True)
 def test_the_command_line_takes_names(speaking, tmp_path):
     speaking.save_pretrained(tmp_path / "model")

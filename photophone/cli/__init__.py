@@ -13,6 +13,7 @@ from photophone.cli import (  # noqa: F401
     doctor,
     enhance,
     evaluate,
+    export,
     image,
     interleave,
     models,
@@ -21,6 +22,7 @@ from photophone.cli import (  # noqa: F401
     speech_times,
     tokens,
     transcribe,
+    verify,
 )
 from photophone.cli.common import app
 from photophone.core.command import as_command

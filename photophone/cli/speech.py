@@ -19,10 +19,12 @@ from photophone.cli.common import (
     ModelOption,
     OverwriteOption,
     QuietOption,
+    SettingsOption,
     app,
     check_dtype,
     load_pipeline,
     named_values,
+    read_settings,
 )
 from photophone.cli.evaluate import choose_peers, evaluate
 from photophone.cli.speakers import (
@@ -93,6 +95,7 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
           steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
           guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 is none.")] = None,
           temperature: Annotated[float | None, typer.Option(help="Scale of the initial noise.")] = None,
+          option: SettingsOption = None,
           voice: VoiceOption = None, voice_text: VoiceTextOption = None, voice_reference: ReferenceOption = None,
           second_voice: SecondVoiceOption = None, instruction: InstructionOption = None,
           language: LanguageOption = None, weights: WeightsOption = None,
@@ -107,12 +110,21 @@ def speak(text: Annotated[list[str] | None, typer.Argument(help="What to say; se
     order = Order(gather_texts(text, stdin, stream), int.from_bytes(os.urandom(4), "big") if seed is None else seed,
                   output, stream, timestamps, explain, sample_rate,
                   {"speed": speed, "pause": pause, "guidance_scale": guidance, "temperature": temperature,
-                   "num_inference_steps": steps},
+                   "num_inference_steps": steps, **further_settings(option)},
                   {"pronounce": pronunciations(lexicon, pronounce), "markup": markup},
                   Speaker(choose_model(model, language), weights, voice, voice_text, voice_reference, second_voice,
                           instruction), quiet, overwrite, as_json)
     check_dtype(dtype)
     carry_out(order, device, dtype)
+
+
+def further_settings(given: list[str] | None) -> dict[str, Any]:
+    """See :func:`read_settings`; nothing is imported for none."""
+    if not given:
+        return {}
+    from photophone.pipelines.text_to_speech import TextToSpeechPipeline
+
+    return read_settings(given, TextToSpeechPipeline.__call__)
 
 
 def pronunciations(lexicon: Path | None, given: list[str] | None) -> dict[str, str] | None:

@@ -12,7 +12,7 @@ import torch
 from photophone.core.weight_files import read_json_object
 from photophone.loading.entry import ModelEntry
 from photophone.loading.hub import find_checkpoint
-from photophone.loading.registry import PRETRAINED, REGISTRY, create_model, find, load_original
+from photophone.loading.registry import PRETRAINED, REGISTRY, class_named, create_model, find, load_original
 from photophone.loading.saved import is_saved_model, open_saved
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def load_part(kind: str, model: str, weights: str | None = None, device: str = "
 
     Args:
         kind: "image_tokenizer" or "codec".
-        model: registered name, built-in or saved pipeline that has one, or saved model.
+        model: registered name, built-in or saved pipeline that has one, or saved model; for codecs also a folder that
+            an audio tokenizer of transformers was saved to.
         weights: checkpoint of a registered name; None for its own hub id.
         device: of torch.
         settings: replace those of the registry.
@@ -49,6 +50,8 @@ def load_part(kind: str, model: str, weights: str | None = None, device: str = "
     entry = REGISTRY.get(model)
     folder = Path(model)
     words = kind.replace("_", " ")
+    if entry is None and kind == "codec" and is_of_transformers(folder):
+        return open_of_transformers(folder).to(device).eval()
     if entry is None and not is_saved_model(folder) and not (folder / "model_index.json").is_file():
         find(model)  # raises, and names the nearest
     if weights is not None and (entry is None or entry.folder is not None):
@@ -67,6 +70,18 @@ def load_part(kind: str, model: str, weights: str | None = None, device: str = "
     if random or not getattr(entry.load_class(), "needs_weights", True):
         return create_model(model, **(settings or {})).to(device).eval()
     return load_original(model, find_checkpoint(entry, weights)[0], **(settings or {})).to(device).eval()
+
+
+def is_of_transformers(folder: Path) -> bool:
+    """Whether a folder is what a model of transformers was saved to: its config names a ``model_type``."""
+    config = folder / "config.json"
+    return config.is_file() and not is_saved_model(folder) and "model_type" in read_json_object(config)
+
+
+def open_of_transformers(folder: Path) -> Model:
+    """The audio tokenizer in a folder of transformers, under our contract; see
+    :class:`photophone.codecs.transformers_codec.model.TransformersCodec`."""
+    return class_named("TransformersCodec").from_folder(folder)
 
 
 def _part_of_pipeline(kind: str, model: str, entry: ModelEntry | None) -> Any:
@@ -89,7 +104,8 @@ class _Auto:
 
         Args:
             model: registered name, whose weights come from its own hub id; built-in or saved pipeline that has such a
-                part; or saved model.
+                part; saved model; or, for codecs, a folder that transformers' ``save_pretrained`` wrote of a model that
+                its ``AutoModelForAudioTokenization`` knows.
             device: of torch.
 
         Raises:

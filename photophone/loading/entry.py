@@ -70,6 +70,7 @@ class ModelEntry:
         sampler: of a built-in pipeline: the settings that its numbers were measured with.
         parameters: of the model at its published size, None where no count is known.
         languages: that text to speech reads, in English words; none where the authors name no few, or there is no text.
+        figures, figures_on: published measures of the weights by name, as the authors state them, and the data.
         training_name: what ``model.family`` of a training config calls the class; None: the name of the family's
             folder.
     """
@@ -92,6 +93,8 @@ class ModelEntry:
     parameters: int | None = None
     training_name: str | None = None
     languages: tuple[str, ...] = ()
+    figures: dict[str, float] = field(default_factory=dict)
+    figures_on: str = ""
 
     @property
     def class_name(self) -> str:

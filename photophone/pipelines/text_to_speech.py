@@ -174,7 +174,8 @@ class TextToSpeechPipeline(Pipeline):
                  pronounce: Pronunciations | None = None, markup: bool | None = None, generator: GeneratorInput = None,
                  speed: float = 1.0, guidance_scale: float | None = None, temperature: float | None = None,
                  num_inference_steps: int | None = None, pause: float = 0.15, output_type: str = "np",
-                 callback_on_step_end: StepCallback | None = None, return_dict: bool = True) -> SpeechOutput | tuple:
+                 callback_on_step_end: StepCallback | None = None, return_dict: bool = True,
+                 **sampler_options: Any) -> SpeechOutput | tuple:
         """Speak.
 
         Args:
@@ -198,6 +199,8 @@ class TextToSpeechPipeline(Pipeline):
             callback_on_step_end: ``callback(pipeline, step, total, {})`` after each group of sentences, counted in
                 sentences; set ``pipeline._interrupt`` to stop.
             return_dict: False gives a tuple with the speech alone.
+            **sampler_options: further options of the generator's ``Sampler``, such as ``top_p`` or ``top_k``;
+                ``sampler()`` shows them all.
 
         Raises:
             ValueError: a text that cannot be read, or an argument outside its limits.
@@ -210,7 +213,7 @@ class TextToSpeechPipeline(Pipeline):
             raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
         call = self.call_of(texts, generator, voice, instruction, normalize, pronounce, markup, speed, pause,
                           guidance_scale=guidance_scale, temperature=temperature,
-                          num_inference_steps=num_inference_steps)
+                          num_inference_steps=num_inference_steps, **sampler_options)
         with self.watch(callback_on_step_end) as on_step:
             audio = self._speak(call, on_step, output_type)
         for row in call.rows:
@@ -222,7 +225,7 @@ class TextToSpeechPipeline(Pipeline):
                pronounce: Pronunciations | None = None, markup: bool | None = None,
                generator: torch.Generator | None = None, speed: float = 1.0, guidance_scale: float | None = None,
                temperature: float | None = None, num_inference_steps: int | None = None, pause: float = 0.15,
-               callback_on_step_end: StepCallback | None = None) -> Iterator[SpeechChunk]:
+               callback_on_step_end: StepCallback | None = None, **sampler_options: Any) -> Iterator[SpeechChunk]:
         """Speak, chunk by chunk as speech is made; together the chunks equal the speech of a call of the same seed.
 
         Not those of CosyVoice 1: a call sees whole sentences, its stream windows of two seconds, as with its authors.
@@ -233,12 +236,12 @@ class TextToSpeechPipeline(Pipeline):
         Args:
             text: English, or what else the generator speaks.
             voice, instruction, normalize, pronounce, markup, generator, speed, guidance_scale, temperature,
-                num_inference_steps, pause: see :meth:`__call__`.
+                num_inference_steps, pause, **sampler_options: see :meth:`__call__`.
             callback_on_step_end: called after each sentence.
         """
         call = self.call_of([text], generator, voice, instruction, normalize, pronounce, markup, speed, pause,
                           guidance_scale=guidance_scale, temperature=temperature,
-                          num_inference_steps=num_inference_steps)
+                          num_inference_steps=num_inference_steps, **sampler_options)
         return self._stream(call, callback_on_step_end)
 
     @torch.no_grad()

@@ -36,6 +36,7 @@ class Settings:
         queue: requests of a kind that wait.
         batch: sentences or images that are made together; 1: none are.
         seconds: from a request to its result.
+        replica: name of this server among others at the same address, for its metrics.
     """
 
     speech: str | None = "photophone/tiny-speech"
@@ -46,6 +47,7 @@ class Settings:
     queue: int = SERVER_QUEUE
     batch: int = SERVER_BATCH
     seconds: float = SERVER_SECONDS
+    replica: str | None = None
 
 
 def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
@@ -77,7 +79,7 @@ def build_app(settings: Settings, pipelines: dict[str, Pipeline] | None = None) 
     Raises:
         ValueError: a pipeline cannot be loaded.
     """
-    metrics, requests = Metrics(), State()
+    metrics, requests = Metrics(settings.replica), State()
     models = Models(start_workers(pipelines or load_pipelines(settings), settings, metrics))
 
     @asynccontextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.registry import Collector
 
 SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
 ROWS = (1, 2, 4, 8, 16, 32)
@@ -12,6 +13,10 @@ ROWS = (1, 2, 4, 8, 16, 32)
 
 class Metrics:
     """The counters of one app.
+
+    Args:
+        replica: its name among others that answer at the same address, a further label of all that is shown; None:
+            there are no others.
 
     Attributes:
         requests: answered, by route and status.
@@ -21,8 +26,11 @@ class Metrics:
         seconds: of sound that was made, by kind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, replica: str | None = None) -> None:
         self.registry = registry = CollectorRegistry()
+        self._shown = registry if replica is None else CollectorRegistry()
+        if replica is not None:
+            self._shown.register(_Labelled(registry, replica))
         self.requests = Counter("photophone_requests", "Answered requests", ["route", "status"], registry=registry)
         self.times = Histogram("photophone_request_seconds", "Time until the end of the answer", ["route"],
                                buckets=SECONDS, registry=registry)
@@ -43,4 +51,17 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it in the format of Prometheus."""
-        return generate_latest(self.registry)
+        return generate_latest(self._shown)
+
+
+class _Labelled(Collector):
+    """All of a registry, with a label ``replica``."""
+
+    def __init__(self, registry: CollectorRegistry, replica: str) -> None:
+        self.registry, self.replica = registry, replica
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self.registry.collect():
+            metric.samples = [sample._replace(labels={**sample.labels, "replica": self.replica})
+                              for sample in metric.samples]
+            yield metric

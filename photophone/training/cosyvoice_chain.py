@@ -227,6 +227,10 @@ class CosyVoiceChain(SpeechChain):
         units = encode_units(tokenizer, data)
         Tokens(pad_sequence(units, batch_first=True),
                torch.tensor([len(row) for row in units])).save(self._units(split))
+        if split == "train" and self.mixed.exists():
+            mixed = SpeechDataset(self.mixed)
+            units += encode_units(tokenizer, mixed)
+            data = SpeechDataset(self.speech(split, 16000), self.mixed)
         write_lm_examples(self.examples(split, "llm"), data.fields, units, without_pauses(units, data, UNIT_SECONDS),
                           vocabulary, seconds=UNIT_SECONDS, copies=COPIES if split == "train" else 0, dropout=DROPOUT)
 

@@ -26,6 +26,7 @@ from photophone.text.voxcpm import load_tokenizer
 from photophone.training.spark_examples import spark_clips, train_vocabulary, word_spans
 from photophone.training.speech_chain import SPLITS, SpeechChain
 from photophone.training.tasks.guided_lm import write_guides
+from photophone.training.tasks.speech_units import spoken_units
 
 SIZES = "sizes.json"
 """Sizes of the parts, which the authors' code has as constants."""
@@ -48,7 +49,7 @@ def make_vocabulary(folder: Path, data: SpeechDataset, codec: BiCodec, size: int
 
 
 def write_spark_examples(output: Path, data: SpeechDataset, codec: BiCodec, vocabulary: Path, gender: str) -> None:
-    """Examples of the language model, two of each clip, and their guides.
+    """Examples of the language model, two of each clip, and their guides; pauses at both ends are left out.
 
     Args:
         output: the file of examples.
@@ -58,9 +59,12 @@ def write_spark_examples(output: Path, data: SpeechDataset, codec: BiCodec, voca
         gender: of all voices.
     """
     tokenizer, prompts, answers, guides = load_tokenizer(vocabulary), [], [], []
-    codes = encode_voices(codec, data)
-    for clip, fields in zip(spark_clips(data.fields, codes, codec.num_voice_tokens, gender), data.fields):
-        times = (codec.hop_length * np.arange(len(clip.speech)) + codec.frame_samples / 2) / codec.sample_rate
+    voiced, seconds = codec.num_voice_tokens, codec.hop_length / codec.sample_rate
+    whole = encode_voices(codec, data)
+    kept = [spoken_units(fields, len(row) - voiced, seconds) for fields, row in zip(data.fields, whole, strict=True)]
+    codes = [row[:voiced] + row[voiced:][part] for row, part in zip(whole, kept, strict=True)]
+    for clip, fields, part in zip(spark_clips(data.fields, codes, voiced, gender), data.fields, kept, strict=True):
+        times = seconds * (part.start + np.arange(len(clip.speech))) + codec.frame_samples / 2 / codec.sample_rate
         for prompt, told in clip.examples():
             read, written = tokenizer(prompt, return_offsets_mapping=True), tokenizer(told)["input_ids"]
             prompts.append(torch.tensor(read["input_ids"]))
@@ -112,8 +116,11 @@ class SparkChain(SpeechChain):
             data = SpeechDataset(self.speech(split, 16000))
             if not vocabulary.exists():
                 make_vocabulary(vocabulary, data, codec, VOCABULARY_SIZE)
-            if not self.examples(split, "llm").exists():
-                write_spark_examples(self.examples(split, "llm"), data, codec, vocabulary, GENDER)
+            if self.examples(split, "llm").exists():
+                continue
+            if split == "train" and self.mixed.exists():
+                data = SpeechDataset(self.speech(split, 16000), self.mixed)
+            write_spark_examples(self.examples(split, "llm"), data, codec, vocabulary, GENDER)
 
     def settings(self, part: str) -> list[str]:
         told = super().settings(part)

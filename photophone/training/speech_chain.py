@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from photophone.data.mixed_sentences import mix_sentences, read_words, write_sentences
 from photophone.data.speech import prepare_speech, resample_prepared
+from photophone.data.speech_sources import read_sentences
 from photophone.evaluation.metrics.audio import edit_distance
 from photophone.evaluation.metrics.judges import Transcriber
 from photophone.evaluation.metrics.spoken_words import spoken_words
@@ -73,6 +75,20 @@ class SpeechChain(ABC):
                       for split in SPLITS)
         told = [f"data={train}", f"validation={val}"]
         return [*told, f"task.guides=[{guides_of(train)}]"] if guides_of(train).exists() else told
+
+    @property
+    def mixed(self) -> Path:
+        """Speech of mixed sentences at the last rate, which only the language model reads; need not be there."""
+        return self.speech("mixed", self.rates[-1])
+
+    def mix_speech(self, sentences: Path, count: int, words: Path | None) -> None:
+        """Speech of sentences that are mixed of those to train on, see :func:`mix_sentences`."""
+        if self.mixed.exists():
+            return
+        texts = [text for text, _ in read_sentences(sentences, "train", phonemize=str)]
+        listed = self.folder / "data" / "mixed.csv"
+        write_sentences(listed, mix_sentences(texts, count, read_words(words) if words else ()), "train")
+        prepare_speech([listed], self.mixed, self.rates[-1], phonemize=phonemize)
 
     @abstractmethod
     def make(self, stage: str) -> None:

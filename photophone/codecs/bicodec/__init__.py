@@ -27,5 +27,6 @@ ENTRIES = [
                weights_licence="CC BY-NC-SA 4.0, as users report of the hub page; see it before use",
                config={"features": XLSR}, hub_id="SparkAudio/Spark-TTS-0.5B",
                files=("BiCodec/model.safetensors", "wav2vec2-large-xlsr-53/pytorch_model.bin"), tiny=BICODEC_TINY,
-               parameters=471_768_068),
+               parameters=471_768_068, figures_on="LibriSpeech test-clean",
+               figures={"UTMOS": 4.18, "STOI": 0.92, "PESQ (narrow band)": 3.13, "PESQ": 2.51}),
 ]

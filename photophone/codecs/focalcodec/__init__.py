@@ -20,7 +20,8 @@ def focal(rate: str, parameters: int, down: tuple[int, ...], up: tuple[int, ...]
         f"focalcodec-offline-{rate}hz", "codec", "photophone.codecs.focalcodec.model:FocalCodec",
         f"one binary code of 8,192 at {rate.replace('_', '.')} Hz, whole clips, 16 kHz, 142 M parameters", "2502.04465",
         **APACHE, hub_id=f"lucadellalib/focalcodec_{rate}hz", files=("model.safetensors",),
-        config={"downscale_factors": down, "upscale_factors": up}, tiny=OFFLINE, parameters=parameters)
+        config={"downscale_factors": down, "upscale_factors": up}, tiny=OFFLINE, parameters=parameters,
+        figures={"UTMOS": 4.05, "dWER": 2.18} if rate == "50" else {}, figures_on="LibriSpeech test-clean")
 
 
 def focal_causal(size: str, bits: int, parameters: int) -> ModelEntry:

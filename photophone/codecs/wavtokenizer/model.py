@@ -26,6 +26,13 @@ from photophone.loading.checkpoints import OriginalCheckpoint, State, fold_weigh
 from photophone.quantizers.model import QuantizedModel
 from photophone.quantizers.vq import VectorQuantizer
 
+OF_TRANSFORMERS = (
+    (r"^encoder_model\.encoder\.layers\.(\d+\.(?:.*\.)?)conv\.",
+     r"feature_extractor.encodec.encoder.model.\1conv.conv."),
+    (r"^encoder_model\.encoder\.layers\.", "feature_extractor.encodec.encoder.model."),
+    (r"^encoder_model\.quantizer\.codebook\.", "feature_extractor.encodec.quantizer.vq.layers.0._codebook."),
+    (r"^head\.linear\.", "head.out."))
+"""Keys of transformers' WavTokenizerModel to the official ones."""
 COMMITMENT = 1000.0
 """Weight of the quantizer's loss in training."""
 
@@ -67,7 +74,9 @@ class WavTokenizer(OriginalCheckpoint, QuantizedModel, AudioCodec):
 
     @staticmethod
     def convert_state_dict(state: State) -> State:
-        """Official keys to ours: the encoder is one list of layers, three for each stage and four behind them."""
+        """Official keys, or those of transformers, to ours: the encoder is one list of layers, three for each stage and
+        four behind them."""
+        state = rename_keys(state, OF_TRANSFORMERS)
         prefix = "feature_extractor.encodec.encoder.model."
         numbers = [int(key.removeprefix(prefix).partition(".")[0]) for key in state if key.startswith(prefix)]
         last = max(numbers, default=0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from photophone.loading.entry import ModelEntry
 
 XCODEC2 = {"kind": "codec", "target": "photophone.codecs.xcodec2.model:XCodec2", "paper": "2502.04128",
-           "code_licence": "MIT",
+           "code_licence": "MIT", "figures_on": "LibriSpeech test-clean",
+           "figures": {"UTMOS": 4.13, "WER": 2.47, "STOI": 0.92, "PESQ (narrow band)": 3.05, "PESQ": 2.44},
            "weights_licence": "CC-BY-NC-4.0 as its hub page said; look there",
            "tiny": {"width": 32, "hidden": 32, "depth": 1, "num_heads": 2, "head_width": 16, "encoder_width": 2,
                     "levels": [4, 4, 4],

@@ -180,7 +180,11 @@ class SpeechEnhancer(Enhancer):
         """Compressed spectrum of neighbouring frames, (B, 6 * (2 context + 1), F, bins / 2)."""
         magnitude = spectrum.abs().clamp(min=SMALLEST)
         scaled = spectrum * magnitude ** (self.config.compression - 1)
-        parts = torch.stack([scaled.real, scaled.imag, magnitude ** self.config.compression], dim=1)  # (B, 3, bins, F)
+        return self.with_neighbours(torch.stack(
+            [scaled.real, scaled.imag, magnitude ** self.config.compression], dim=1))
+
+    def with_neighbours(self, parts: Tensor) -> Tensor:
+        """Parts (B, 3, bins, F) with pairs of bins and neighbouring frames as channels; see :meth:`features`."""
         rows, _, bins, frames = parts.shape
         parts = parts.reshape(rows, 3, bins // 2, 2, frames).permute(0, 1, 3, 4, 2).reshape(rows, 6, frames, bins // 2)
         side = self.config.context
@@ -189,7 +193,12 @@ class SpeechEnhancer(Enhancer):
 
     def run(self, spectrum: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """Spectrum (B, bins, F) of ``length`` samples to the clean spectrum and normalised clean tokens (B, N, D)."""
-        x = self.features(spectrum).contiguous(memory_format=torch.channels_last)
+        raw, tokens = self.predict(self.features(spectrum), length)
+        return self.filtered(spectrum, raw), tokens
+
+    def predict(self, features: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Features of ``length`` samples to the unbounded taps (B, 2 taps, F, bins) and normalised clean tokens."""
+        x = features.contiguous(memory_format=torch.channels_last)
         skips = []
         for block in self.down:
             x = block(x)
@@ -202,7 +211,8 @@ class SpeechEnhancer(Enhancer):
         # Frame f is centred on sample f * hop, token n on sample (n + TOKEN_CENTRE) * token_hop. So token n lies at
         # frame (n + TOKEN_CENTRE) * token_hop / hop, and frame f at token f * hop / token_hop - TOKEN_CENTRE.
         hop, token_hop = self.config.hop_length, self.config.token_hop
-        num_tokens, tokens_per_frame, frames_per_token = -(-length // token_hop), hop / token_hop, token_hop / hop
+        num_tokens = (length + token_hop - 1) // token_hop  # ONNX's division of negative numbers rounds towards zero
+        tokens_per_frame, frames_per_token = hop / token_hop, token_hop / hop
         at_tokens = resample_frames(x, num_tokens, frames_per_token, TOKEN_CENTRE * token_hop / hop)
         tokens = self.to_token(self.token_norm(at_tokens.transpose(1, 2)))  # (B, N, D)
         known = self.from_token(tokens).transpose(1, 2)  # (B, width, N)
@@ -213,7 +223,7 @@ class SpeechEnhancer(Enhancer):
         y = y.unflatten(-1, (skips[-1].shape[1], -1)).transpose(1, 2)  # (B, channels, F, low bins)
         for block in self.up:
             y = block((y + skips.pop()).contiguous(memory_format=torch.channels_last))
-        return self.filtered(spectrum, self.to_taps(y + skips.pop())), tokens.float()
+        return self.to_taps(y + skips.pop()), tokens.float()
 
     def filtered(self, spectrum: Tensor, raw: Tensor) -> Tensor:
         """Spectrum (B, bins, F) through complex taps, of which ``raw`` (B, 2 taps, F, bins) is the unbounded form."""

@@ -8,8 +8,13 @@ SOFTVQ = {"kind": "image_tokenizer", "target": "photophone.tokenizers.softvq.mod
           "code_licence": "Apache-2.0 as the model classes state, no licence file",
           "weights_licence": "Apache-2.0 as the hub repository states; trained on ImageNet",
           "files": ("model.safetensors",)}
+IMAGENET = "50,000 pictures of ImageNet's validation set"
 SOFTVQ_TINY = {"image_size": 32, "num_tokens": 8, "token_width": 6, "encoder_size": [64, 1, 2],
                "decoder_size": [64, 1, 2], "encoder_patch": 8, "decoder_patch": 8, "layer_scale": 1.0}
+RFID = {"softvq-l-64": 0.61, "softvq-bl-64": 0.65, "softvq-b-64": 0.88, "softvq-l-32": 0.74, "softvq-bl-32": 0.68,
+        "softvq-b-32": 0.89, "softvq-bl-64-512": 0.71, "softvq-l-32-512": 0.64, "maetok-b-128": 0.48,
+        "maetok-b-512": 0.62}
+"""As the authors' tables state it."""
 VIT_SIZES = {"s": [384, 12, 6], "b": [768, 12, 12], "l": [1024, 24, 16]}
 """Official sizes: width, blocks, heads. No model of the smallest is published."""
 
@@ -21,7 +26,7 @@ def _softvq(sizes: str, tokens: int, parameters: int, image_size: int = 256) -> 
               "decoder_size": VIT_SIZES[sizes[-1]]}
     return ModelEntry(name, summary=f"{image_size}x{image_size} pixels to {tokens} soft mixtures of codewords",
                       paper="2412.10958", config=config, hub_id=f"SoftVQVAE/{name}", parameters=parameters,
-                      **SOFTVQ,
+                      **SOFTVQ, figures={"rFID": RFID[name]}, figures_on=IMAGENET,
                       tiny={**SOFTVQ_TINY, "num_codewords": 32, "num_codebooks": 2})
 
 
@@ -32,7 +37,7 @@ def _maetok(image_size: int, parameters: int) -> ModelEntry:
               "decoder_size": VIT_SIZES["b"], "rope_theta": 10.0, "drop_patches": [0.4, 0.6]}
     return ModelEntry(name, summary=f"{image_size}x{image_size} pixels to 128 continuous tokens of 32 dimensions",
                       paper="2502.03444", config=config, hub_id=f"MAETok/{name}", parameters=parameters,
-                      **SOFTVQ, tiny=SOFTVQ_TINY)
+                      **SOFTVQ, tiny=SOFTVQ_TINY, figures={"rFID": RFID[name]}, figures_on=IMAGENET)
 
 
 ENTRIES = [

@@ -10,6 +10,12 @@ TITOK = {"kind": "image_tokenizer", "target": "photophone.tokenizers.titok.model
                   "decoder_size": [64, 1, 2], "encoder_patch": 8, "decoder_patch": 2, "proxy_codes": 48,
                   "proxy_decoder": {"channels": 64, "multipliers": [1, 1], "blocks": 1, "token_width": 8}}}
 TITOK_TINY_PIXELS = {**TITOK["tiny"], "decoder_patch": 8, "proxy_codes": None, "proxy_decoder": None}
+IMAGENET = "50,000 pictures of ImageNet's validation set"
+RFID = {"titok-l32": 2.21, "titok-b64": 1.70, "titok-s128": 1.71, "titok-bl64-vq8k": 2.06, "titok-bl128-vq8k": 1.49,
+        "titok-sl256-vq8k": 1.03, "titok-ll32-vae-c16": 1.61, "titok-bl64-vae-c16": 1.25, "titok-bl128-vae-c16": 0.84,
+        "tatitok-bl32-vq": 3.95, "tatitok-bl64-vq": 2.43, "tatitok-bl128-vq": 1.53, "tatitok-bl32-vae": 1.53,
+        "tatitok-bl64-vae": 1.47, "tatitok-sl128-vae": 0.90}
+"""As the authors' tables state it."""
 VIT_SIZES = {"s": [512, 8, 8], "b": [768, 12, 12], "l": [1024, 24, 16]}
 """Official sizes: width, blocks, heads."""
 
@@ -26,7 +32,7 @@ def _titok(name: str, encoder: str, decoder: str, tokens: int, codes: int | None
         options["tiny"] = {**TITOK_TINY_PIXELS, "l2_norm": True, "num_codes": None if codes is None else 2048}
     return ModelEntry(name, summary=f"256x256 pixels to {kind}{'; two-stage' if legacy else ''}", config=config,
                       hub_id=f"yucornetto/tokenizer_{name.replace('-', '_')}_imagenet", files=("model.safetensors",),
-                      parameters=parameters, **options)
+                      parameters=parameters, figures={"rFID": RFID[name]}, figures_on=IMAGENET, **options)
 
 
 TATITOK = {"kind": "image_tokenizer", "target": "photophone.tokenizers.titok.text_aware:TATiTok",
@@ -40,8 +46,9 @@ TATITOK_TINY = {"image_size": 32, "num_tokens": 8, "token_width": 6, "encoder_si
 def _tatitok(encoder: str, tokens: int, kind: str, parameters: int) -> ModelEntry:
     """A published TA-TiTok, ``kind`` "vq" or "vae"; all have the large decoder."""
     codes, width = (8192, 64) if kind == "vq" else (None, 16)
+    name = f"tatitok-{encoder}l{tokens}-{kind}"
     what = "codes of 8,192" if kind == "vq" else "Gaussian tokens of 16 dimensions"
-    return ModelEntry(f"tatitok-{encoder}l{tokens}-{kind}", **TATITOK, parameters=parameters,
+    return ModelEntry(name, **TATITOK, parameters=parameters, figures={"rFID": RFID[name]}, figures_on=IMAGENET,
                       hub_id=f"turkeyju/tokenizer_tatitok_{encoder}l{tokens}_{kind}",
                       summary=f"256x256 pixels to {tokens} {what}, and back with the help of a caption",
                       config={"num_tokens": tokens, "num_codes": codes, "token_width": width,

@@ -12,5 +12,6 @@ ENTRIES = [
                tiny={"image_size": 32, "num_tokens": 8, "token_width": 6, "num_codes": 2048, "encoder_size": [64, 1, 2],
                      "decoder_size": [64, 1, 2], "encoder_patch": 8, "decoder_patch": 2,
                      "pixel_decoder": {"channels": 64, "multipliers": [1, 1], "blocks": 1, "token_width": 8}},
-               parameters=203_322_383),
+               parameters=203_322_383, figures={"rFID": 2.74},
+               figures_on="50,000 pictures of ImageNet's validation set"),
 ]

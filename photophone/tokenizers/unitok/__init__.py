@@ -12,5 +12,6 @@ ENTRIES = [
                files=("unitok_tokenizer.pth",),
                tiny={"image_size": 32, "widths": [8, 16, 64], "stem_width": 8, "conv_depths": [1, 1], "depth": 1,
                      "num_heads": 2, "decoder_widths": [64, 16, 8], "decoder_depths": [1, 1], "token_width": 16,
-                     "num_codebooks": 4, "num_codes": 512}, parameters=695_860_163),
+                     "num_codebooks": 4, "num_codes": 512}, parameters=695_860_163,
+               figures={"rFID": 0.41}, figures_on="50,000 pictures of ImageNet's validation set"),
 ]
