@@ -66,8 +66,9 @@ def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0,
                            **options, "limit": limit, "distractors": pool.distractors,
                            "features": "EfficientNet-Lite0"}}
     asked = {"seed": seed, "batch_size": batch_size, "options": options}
-    result["prompts"] = evaluate_prompts(pipeline, sets, features, **asked)
-    result["colours"] = evaluate_colours(pipeline, sets, **asked)
+    further = {"prompts": evaluate_prompts(pipeline, sets, features, **asked),
+               "colours": evaluate_colours(pipeline, sets, **asked)}
+    result |= {name: found for name, found in further.items() if found}  # none of data of another kind
     for name in splits:
         result[name] = _evaluate_split(pipeline, sets[name], features, pool, seed, batch_size, limit, progress, options)
     return result
