@@ -56,11 +56,11 @@ def test_what_lies_outside_the_part_stays(served):
 def test_refusals_say_why(served):
     visitor = Visitor(served)
     file = visitor.upload("a.png", picture())
-    for options, words in (({"mode": "x"}, "choose one of the listed edits"),
+    for options, words in (({"mode": "x"}, "not in the list of choices"),
                            ({"mode": VARIATIONS}, "upload a picture first"),
                            ({"mode": REGION, "file": file, "box": [0, 0, 64, 64]}, "white everywhere"),
                            ({"mode": REGION, "file": file, "box": [0.5, 0, 4, 4]}, "a side of the part"),
-                           ({"mode": VARIATIONS, "file": file, "strength": 9}, "strength must lie in"),
+                           ({"mode": VARIATIONS, "file": file, "strength": 0.001}, "0.05"),
                            ({"mode": LINES, "prompt": "a\n" * 9}, "there are 9"),
                            ({"mode": LINES, "prompt": ""}, "there are 0"),
                            ({"mode": BETWEEN, "other": ""}, "the prompt is empty")):
