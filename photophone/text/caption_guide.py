@@ -94,6 +94,11 @@ class CaptionGuide:
                     found.setdefault(word, {})[subject] = weight
         return found
 
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each subject: those that were drawn most often come first, and win among equals."""
+        return {subject: place for place, subject in enumerate(self.subjects)}
+
     def caption(self, prompt: str) -> str:
         """A prompt as a caption of the training data; as it is where it names a style, or nothing that is known."""
         text = normalize_caption(prompt)
@@ -135,7 +140,7 @@ class CaptionGuide:
         for subject in scores:
             words = subject.split()
             scores[subject] -= MISSED * sum(self.rarity(word) for word in words if word not in given)
-            scores[subject] += 0.01 * (words[-1] in given) - 1e-6 * list(self.subjects).index(subject)
+            scores[subject] += 0.01 * (words[-1] in given) - 1e-6 * self.places[subject]
         best = max(scores, key=scores.__getitem__)
         return " ".join([*(colour for colour in colours if colour not in best.split()), best])
 
