@@ -31,6 +31,7 @@ PARTS = {
     "image": ["image.py"],
     "speech": ["speech.py", "--repeats", "3"],
     "enhance": ["enhance.py", "--long", "600"],
+    "live": ["live_enhance.py"],
     "codecs": ["codec_speed.py"],
     "resample": ["resample.py"],
     "cpu": ["cpu.py", "--repeats", "3"],

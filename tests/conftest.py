@@ -1,5 +1,6 @@
 """What tests share; its place also lets all of them import :mod:`tiny`."""
 
+import io
 import os
 import shutil
 import sys
@@ -44,4 +45,19 @@ def run(monkeypatch, capfd):
         output = capfd.readouterr()
         assert "Traceback" not in output.err
         return stop.value.code or 0, output.out, output.err
+    return call
+
+
+@pytest.fixture
+def run_binary(monkeypatch, capfdbinary):
+    """``run`` with bytes of standard input, ``given``, and of standard output."""
+    def call(*arguments, given=b""):
+        monkeypatch.setattr(sys, "argv", ["photophone", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        capfdbinary.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        output = capfdbinary.readouterr()
+        assert b"Traceback" not in output.err
+        return stop.value.code or 0, output.out, output.err.decode()
     return call

@@ -1,8 +1,6 @@
 """The enhancement pipeline and command with a small real model: lengths, silence, pieces, files, refusals."""
 
-import io
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ import soundfile
 import torch
 from tiny import shake
 
-from photophone import SpeechEnhancementPipeline, SpeechEnhancer, cli
+from photophone import SpeechEnhancementPipeline, SpeechEnhancer
 from photophone.data.audio_stream import ArrayReader, AudioReader, overlapping
 from photophone.pipelines import speech_enhancement
 
@@ -47,17 +45,8 @@ def write(path, audio, rate=16000, **options):
 
 
 @pytest.fixture
-def run(monkeypatch, capfdbinary):
-    def call(*arguments, given=b""):
-        monkeypatch.setattr(sys, "argv", ["photophone", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
-        capfdbinary.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        output = capfdbinary.readouterr()
-        assert b"Traceback" not in output.err
-        return stop.value.code or 0, output.out, output.err.decode()
-    return call
+def run(run_binary):
+    return run_binary
 
 
 def test_an_untrained_filter_gives_half_of_the_input():

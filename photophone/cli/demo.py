@@ -24,6 +24,8 @@ def demo(host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 l
              "photophone/tiny-speech"),
          enhance_model: Annotated[str, typer.Option(help="Pipeline of the enhancement tab, or `none`.")] = (
              "photophone/tiny-enhance"),
+         live_model: Annotated[str, typer.Option(help="Pipeline of the microphone tab, or `none`.")] = (
+             "photophone/tiny-enhance-live"),
          tokenizer: Annotated[list[str] | None, typer.Option(help="Further tokenizer or codec of the tokens tab: NAME, "
                                                                   "NAME=WEIGHTS or a saved folder; may be repeated."
                                                              )] = None,
@@ -39,8 +41,8 @@ def demo(host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 l
         raise ImportError(f"the demo needs {error.name}: pip install 'photophone[demo]'") from error
     from photophone.demo.models import Choice
 
-    names = [None if name == "none" else name for name in (image_model, speech_model, enhance_model)]
-    choice = Choice(*names, tuple(tokenizer or ()), device)
+    names = [None if name == "none" else name for name in (image_model, speech_model, enhance_model, live_model)]
+    choice = Choice(*names[:3], tuple(tokenizer or ()), device, names[3])
     with serving(choice, Settings(host, port, share, jobs)) as address:
         if host not in LOOPBACK and not quiet:
             print(f"everyone who can reach {host} can use this demo", file=sys.stderr)

@@ -24,6 +24,9 @@ from photophone.cli.common import (
     load_pipeline,
 )
 from photophone.cli.evaluate import choose_peers, evaluate
+from photophone.core.command import silence_stdout
+
+MODEL = "photophone/tiny-enhance"
 
 
 @app.command()
@@ -35,24 +38,32 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
                                                                            "rest is the recording.")] = 1.0,
             stdin: Annotated[bool, typer.Option("--stdin", help="Read one recording from stdin.")] = False,
             stdout: Annotated[bool, typer.Option("--stdout", help="Write WAV to stdout.")] = False,
-            model: ModelOption = "photophone/tiny-enhance", device: DeviceOption = "cpu",
+            live: Annotated[bool, typer.Option("--live", help="From stdin to stdout while the sound comes in: WAV to "
+                                               "WAV, raw 16-bit mono to the same.")] = False,
+            sample_rate: Annotated[int, typer.Option(help="Of raw sound of --live, in Hz.")] = 16000,
+            model: Annotated[str | None, typer.Option("--model", "-m", help=f"Built-in name, folder or hub id "
+                                                      f"(default {MODEL}, with --live {MODEL}-live).")] = None,
+            device: DeviceOption = "cpu",
             dtype: DtypeOption = "float32", quiet: QuietOption = False, overwrite: OverwriteOption = False,
             as_json: JsonOption = False) -> None:
     """Make noisy speech clean; length, rate and channels stay. Inputs are never changed.
 
-    All inputs are checked before anything is written.
+    All inputs are checked before anything is written. With --live speech comes out at most 40 ms after it came in.
     """
     from photophone.data.audio_stream import AudioReader
     from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline, check_mix
 
     check_mix(mix)
     check_dtype(dtype)
-    if stdin == bool(inputs):
-        raise ValueError("give files or folders, or --stdin" if not stdin else "give either files or --stdin, not both")
-    if stdout == (output is not None):
-        raise ValueError("give either --output or --stdout")
-    if stdout and as_json:
-        raise ValueError("--stdout carries audio; --json cannot be printed there")
+    if live:
+        if inputs or stdin or stdout or output is not None or as_json or overwrite:
+            raise ValueError("--live goes from stdin to stdout; leave out files, --stdin, --stdout, --output, "
+                             "--overwrite and --json")
+        _live(model or f"{MODEL}-live", device, dtype, sample_rate, mix)
+        return
+    if sample_rate != 16000:
+        raise ValueError("--sample-rate is that of raw sound of --live; files keep their own")
+    _check_ways(inputs, stdin, output, stdout, as_json)
     sources = [(AudioReader(sys.stdin.buffer.read()), Path("stdin.wav"))] if stdin else [
         (AudioReader(path), relative) for path, relative in find_inputs(inputs)]
     if stdout and len(sources) != 1:
@@ -60,7 +71,7 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
     targets = [None] if stdout else find_targets(sources, output, overwrite)
     for reader, _ in sources:
         reader.levels()
-    pipeline = load_pipeline(SpeechEnhancementPipeline, model, device, dtype)
+    pipeline = load_pipeline(SpeechEnhancementPipeline, model or MODEL, device, dtype)
     results = []
     for (reader, _), target in zip(sources, targets):
         place = target or io.BytesIO()
@@ -78,6 +89,38 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
     if as_json:
         print(json.dumps({"files": results, "mix": mix, **pipeline.source,
                           "weights_licence": pipeline.weights_licence}))
+
+
+def _check_ways(inputs: list[Path] | None, stdin: bool, output: str | None, stdout: bool, as_json: bool) -> None:
+    """Refuse what does not say in one way where the sound comes from and goes to."""
+    if stdin == bool(inputs):
+        raise ValueError("give files or folders, or --stdin" if not stdin else "give either files or --stdin, not both")
+    if stdout == (output is not None):
+        raise ValueError("give either --output or --stdout")
+    if stdout and as_json:
+        raise ValueError("--stdout carries audio; --json cannot be printed there")
+
+
+def _live(model: str, device: str, dtype: str, sample_rate: int, mix: float) -> None:
+    """Sound of standard input to standard output, chunk by chunk, until it ends."""
+    from photophone.data.audio_checks import check_rate
+    from photophone.data.audio_write import pcm16, stream_header
+    from photophone.data.sound_stream import SoundStream
+    from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
+
+    check_rate(sample_rate, "--sample-rate")
+    pipeline = load_pipeline(SpeechEnhancementPipeline, model, device, dtype)  # before it waits for sound
+    pipeline.live(sample_rate)  # refuses a model that does not stream
+    sound, out = SoundStream(sys.stdin.buffer, sample_rate), sys.stdout.buffer
+    try:
+        if sound.is_wav:
+            out.write(stream_header(sound.sample_rate, sound.channels))
+            out.flush()
+        for made in pipeline.stream(sound.chunks(), sound.sample_rate, mix=mix):
+            out.write(pcm16(made.T).tobytes())
+            out.flush()
+    except BrokenPipeError:  # who listened has left: nothing is wrong
+        silence_stdout()
 
 
 def find_inputs(inputs: list[Path]) -> list[tuple[Path, Path]]:
@@ -143,28 +186,26 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
                      noise: Annotated[Path | None, typer.Option(help="Prepared test noises to mix it with.")] = None,
                      snr: Annotated[list[float] | None, typer.Option(help="Only mixtures at these dB; `inf` for clean "
                                                                           "speech.")] = None,
+                     condition: Annotated[list[str] | None, typer.Option(
+                         help="Mixtures at 10 dB in a `room`, or over a `telephone`; both where neither this nor --snr "
+                              "is given.")] = None,
                      limit: Annotated[int, typer.Option(help="Clips of each set at most.")] = 12,
                      peer: Annotated[list[str] | None, typer.Option(help="Only these peers; `none` for none.")] = None,
                      mix: Annotated[float, typer.Option(help="Share of the clean speech.")] = 1.0,
                      judges: Annotated[bool, typer.Option(help="DNSMOS, PLCMOS, Whisper, speakers.")] = True,
+                     words: Annotated[bool, typer.Option(help="Word errors by Whisper, which take most of the "
+                                                              "time.")] = True,
                      seed: Annotated[int, typer.Option(help="Of the mixtures.")] = 0,
                      model: ModelOption = "photophone/tiny-enhance", device: DeviceOption = "cpu",
                      output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
                      overwrite: OverwriteOption = False, as_json: JsonOption = False) -> None:
     """Quality of an enhancer beside its input, the clean speech, and other enhancers, on pairs and on mixtures at -5,
-    0, 5, 10 and 15 dB, and on clean speech."""
+    0, 5, 10 and 15 dB, on clean speech, in rooms and over the telephone."""
     import torch
 
-    from photophone.data.speech import SpeechDataset
     from photophone.evaluation.peers.enhancement import ENHANCERS
     from photophone.evaluation.report import format_report, write_json
-    from photophone.evaluation.tasks.enhancement import (
-        SNRS_DB,
-        evaluate_enhancers,
-        mixed_pairs,
-        our_system,
-        read_pairs,
-    )
+    from photophone.evaluation.tasks.enhancement import evaluate_enhancers, our_system, read_pairs
     from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 
     if limit < 1:
@@ -177,12 +218,25 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
     pipeline.set_progress_bar_config(disable=True)
     sets = {} if pairs is None else {"pairs": read_pairs(pairs, limit)}
     if speech is not None:
-        data = SpeechDataset(speech), SpeechDataset(noise)
-        sets |= {f"mixed at {level:g} dB" if math.isfinite(level) else "clean speech":
-                 mixed_pairs(*data, level, limit, seed) for level in snr or SNRS_DB}
+        sets |= _mixtures(speech, noise, snr, condition, limit, seed)
     peers = choose_peers(ENHANCERS, peer)
     result = evaluate_enhancers({"photophone": our_system(pipeline, mix), **peers}, sets, judges=judges,
-                                progress=sys.stderr.isatty())
+                                words=words, progress=sys.stderr.isatty())
     if output is not None:
         write_json(result, output)
     print(json.dumps(result) if as_json else format_report("enhance", result))
+
+
+def _mixtures(speech: Path, noise: Path, snr: list[float] | None, condition: list[str] | None, limit: int,
+              seed: int) -> dict[str, list]:
+    """The sets of pairs that are mixed of prepared files; all of them where nothing is chosen."""
+    from photophone.data.speech import SpeechDataset
+    from photophone.evaluation.tasks.enhancement import CONDITION_SNR_DB, CONDITIONS, SNRS_DB, mixed_pairs
+
+    if snr is None and condition is None:
+        snr, condition = SNRS_DB, CONDITIONS
+    data = SpeechDataset(speech), SpeechDataset(noise)
+    sets = {f"mixed at {level:g} dB" if math.isfinite(level) else "clean speech":
+            mixed_pairs(*data, level, limit, seed) for level in snr or ()}
+    return sets | {f"{name} at {CONDITION_SNR_DB:g} dB": mixed_pairs(*data, CONDITION_SNR_DB, limit, seed, name)
+                   for name in condition or ()}

@@ -61,14 +61,14 @@ def to_whole(audio: np.ndarray, bits: int = 16, dither: np.random.Generator | No
 
 
 def pcm16(audio: np.ndarray) -> np.ndarray:
-    """Float (T,) in [-1, 1] as little-endian 16-bit samples."""
+    """Float in [-1, 1], of any shape, as little-endian 16-bit samples."""
     return to_whole(audio).astype("<i2")
 
 
-def stream_header(sample_rate: int) -> bytes:
-    """44 bytes of a WAV of 16-bit mono whose length is not known: the sizes are 0xFFFFFFFF, as players expect."""
-    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", UNKNOWN_SIZE, b"WAVE", b"fmt ", 16, 1, 1, sample_rate,
-                       2 * sample_rate, 2, 16, b"data", UNKNOWN_SIZE)
+def stream_header(sample_rate: int, channels: int = 1) -> bytes:
+    """44 bytes of a 16-bit WAV whose length is not known: the sizes are 0xFFFFFFFF, as players expect."""
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", UNKNOWN_SIZE, b"WAVE", b"fmt ", 16, 1, channels, sample_rate,
+                       2 * channels * sample_rate, 2 * channels, 16, b"data", UNKNOWN_SIZE)
 
 
 def check_format(name: str | Path, sample_rate: int, channels: int) -> str:

@@ -6,8 +6,13 @@ import io
 
 import numpy as np
 import soundfile
+import torch
+
+from photophone.data.resampling import resample_audio
 
 CODECS = ("mu_law", "gsm", "vorbis", "bits")
+TELEPHONE_HZ = (300.0, 3400.0)
+TELEPHONE_RATE = 8000
 
 
 def band_limit(audio: np.ndarray, sample_rate: int, low: float | None = None, high: float | None = None,
@@ -37,6 +42,19 @@ def mu_law(audio: np.ndarray, levels: int = 256) -> np.ndarray:
     code = np.sign(audio) * np.log1p(mu * np.abs(audio.clip(-1, 1))) / np.log1p(mu)
     code = np.round(code * (levels // 2 - 1)) / (levels // 2 - 1)
     return (np.sign(code) * np.expm1(np.abs(code) * np.log1p(mu)) / mu).astype(np.float32)
+
+
+def telephone(audio: np.ndarray, sample_rate: int, coded: bool = True) -> np.ndarray:
+    """The band of telephones, ``TELEPHONE_HZ``, by way of their rate; of the same length, without delay.
+
+    Args:
+        coded: with the error of :func:`mu_law`, too.
+    """
+    sound = torch.from_numpy(band_limit(audio, sample_rate, *TELEPHONE_HZ))
+    narrow = resample_audio(sound, sample_rate, TELEPHONE_RATE)
+    if coded:
+        narrow = torch.from_numpy(mu_law(narrow.numpy()))
+    return resample_audio(narrow, TELEPHONE_RATE, sample_rate)[:len(audio)].numpy()
 
 
 def through_file(audio: np.ndarray, sample_rate: int, kind: str, subtype: str, **options) -> np.ndarray:

@@ -78,12 +78,18 @@ def filter_bank(source: int, target: int) -> Tensor:
     place = torch.arange(blocks * hop, dtype=torch.float64)[:, None] - half
     centre = torch.arange(count, dtype=torch.float64) * source / target
     time = (place - centre) * (min(source, target) / source)  # in samples of the lower rate
-    cut = (1 + PASS_SHARE) / 2
-    beta = 0.1102 * (STOP_DB - 8.7)
-    window = torch.special.i0(beta * (1 - (time / HALF_WIDTH).square()).clamp(min=0).sqrt()) / torch.special.i0(
-        torch.tensor(beta, dtype=torch.float64))
-    taps = cut * torch.sinc(cut * time) * window * (time.abs() <= HALF_WIDTH) * (min(source, target) / source)
+    taps = windowed_sinc(time, HALF_WIDTH, PASS_SHARE) * (min(source, target) / source)
     return taps.reshape(blocks, hop, count)
+
+
+def windowed_sinc(time: Tensor, reach: int, pass_share: float) -> Tensor:
+    """Kaiser's low pass at times float64 in samples of the lower rate, up to ``reach`` of them on each side, which
+    begins to weaken at ``pass_share`` of the Nyquist frequency and has done so there."""
+    cut = (1 + pass_share) / 2
+    beta = 0.1102 * (STOP_DB - 8.7)
+    window = torch.special.i0(beta * (1 - (time / reach).square()).clamp(min=0).sqrt()) / torch.special.i0(
+        torch.tensor(beta, dtype=torch.float64))
+    return cut * torch.sinc(cut * time) * window * (time.abs() <= reach)
 
 
 def apply_bank(audio: Tensor, bank: Tensor, source: int, target: int) -> Tensor:

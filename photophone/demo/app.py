@@ -25,6 +25,7 @@ from photophone.demo.guard import Guard, stored_files
 from photophone.demo.history import build_history
 from photophone.demo.image_tab import build_image_tab
 from photophone.demo.live import LiveAudio
+from photophone.demo.microphone_tab import build_microphone_tab
 from photophone.demo.models import Choice, Shelf, installed, sort_tokenizers
 from photophone.demo.parts import Demo
 from photophone.demo.speech_tab import build_speech_tab
@@ -79,14 +80,21 @@ def build_page(demo: Demo) -> gr.Blocks:
         gr.HTML(MASTHEAD)
         parts: dict[str, list[dict[str, Any]]] = {}
         with gr.Tabs() as tabs:
-            for name, label, build in (("image", "Image", build_image_tab), ("speech", "Speech", build_speech_tab),
-                                       ("enhance", "Enhancement", build_enhance_tab)):
+            for name, label, build in (("image", "Image", build_image_tab), ("speech", "Speech", build_speech_tab)):
                 if installed(getattr(choice, name)):
                     with gr.Tab(label, id=name):
                         parts[name] = [build(demo)]
             if "image" in parts and demo.shelf.pipeline(TextToImagePipeline, choice.image).token_generator.edits:
                 with gr.Tab("Edit", id="edit"):
                     parts["edit"] = [build_edit_tab(demo)]
+            if installed(choice.enhance) or installed(choice.live):
+                with gr.Tab("Enhancement", id="enhance"), gr.Tabs():
+                    if installed(choice.enhance):
+                        with gr.Tab("File", id="file"):
+                            parts["enhance"] = [build_enhance_tab(demo)]
+                    if installed(choice.live):
+                        with gr.Tab("Microphone", id="microphone"):
+                            build_microphone_tab(demo)
             with gr.Tab("Tokens", id="tokens"), gr.Tabs():
                 parts["tokens"] = []
                 if images:

@@ -21,7 +21,7 @@ class Choice:
     """What the demo shows; all of it is chosen on the command line, nothing by visitors.
 
     Args:
-        image, speech, enhance: built-in name, folder or hub id of a pipeline; None leaves its tab out.
+        image, speech, enhance, live: built-in name, folder or hub id of a pipeline; None leaves its tab out.
         tokenizers: image tokenizers and codecs for the tokens tab, "NAME" or "NAME=WEIGHTS".
         device: of torch.
     """
@@ -31,6 +31,7 @@ class Choice:
     enhance: str | None = "photophone/tiny-enhance"
     tokenizers: tuple[str, ...] = ()
     device: str = "cpu"
+    live: str | None = "photophone/tiny-enhance-live"
 
 
 def installed(name: str | None) -> bool:

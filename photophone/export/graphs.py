@@ -21,7 +21,8 @@ from photophone.codecs.vocos.model import Vocos
 from photophone.core.model import Model
 from photophone.core.tokens import Tokens
 from photophone.export.spectra import Analysis, Synthesis
-from photophone.generators.enhancer.model import LARGEST_TAP, SMALLEST, SpeechEnhancer
+from photophone.generators.enhancer.band_filter import LARGEST_TAP, SMALLEST
+from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.layers.frames import convolve
 from photophone.layers.istft import ISTFTHead
 from photophone.layers.mel import LOGS, MelSpectrogram
@@ -172,6 +173,27 @@ class VocoderDecode(CodecDecode):
         return self.head(self.model.backbone(mels.transpose(1, 2)))[:, None]
 
 
+class RealEnhancer(SpeechEnhancer):
+    """A :class:`SpeechEnhancer` whose spectra are real and imaginary parts, (B, 2, bins, F)."""
+
+    def compressed(self, spectrum: Tensor) -> Tensor:
+        power = self.config.compression
+        magnitude = spectrum.square().sum(1).sqrt().clamp(min=SMALLEST)
+        real, imaginary = (spectrum * magnitude[:, None] ** (power - 1)).unbind(1)
+        return torch.stack([real, imaginary, magnitude ** power], dim=1)
+
+    def filtered(self, padded: Tensor, raw: Tensor) -> Tensor:
+        taps, frames = self.config.taps, raw.shape[2]
+        weights = LARGEST_TAP * torch.tanh(raw).transpose(2, 3)  # (B, 2 taps, bins, F)
+        real, imaginary = padded.unbind(1)
+        made = torch.zeros_like(padded[..., :frames])
+        for tap in range(taps):
+            a, b = weights[:, tap], weights[:, taps + tap]
+            x, y = real[..., tap:tap + frames], imaginary[..., tap:tap + frames]
+            made = made + torch.stack([a * x - b * y, a * y + b * x], dim=1)
+        return made
+
+
 class Enhance(Graph):
     """Noisy speech (B, 1, T) to clean speech of the same length, as :meth:`SpeechEnhancer.enhance`."""
 
@@ -180,39 +202,20 @@ class Enhance(Graph):
     def __init__(self, model: SpeechEnhancer) -> None:
         super().__init__(model)
         spectra = model.spectra
+        self.real = RealEnhancer.from_config(model.config).eval()
+        self.real.load_state_dict(model.state_dict())
         self.analysis = Analysis(spectra.window, spectra.hop_length)
         self.synthesis = Synthesis(spectra.window, spectra.hop_length)
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Clean samples."""
-        model, length = self.model, noisy.shape[-1]
-        side, hop = model.spectra.n_fft // 2, model.spectra.hop_length
-        whole = functional.pad(whole_steps(noisy[:, 0], hop), (side, side))
-        real, imaginary = (half[:, 1:] for half in self.analysis(whole).chunk(2, dim=1))  # (B, bins, F) each
-        raw, _ = model.predict(self._features(real, imaginary), length)
-        real, imaginary = self._filtered(real, imaginary, raw)
-        full = [functional.pad(half, (0, 0, 1, 0)) for half in (real, imaginary)]  # the constant is zero
-        return self.synthesis(torch.cat(full, dim=1))[:, None, side:side + length]
-
-    def _features(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        """Those of the model, of real and imaginary parts (B, bins, F)."""
-        power = self.model.config.compression
-        magnitude = (real.square() + imaginary.square()).sqrt().clamp(min=SMALLEST)
-        gain = magnitude ** (power - 1)
-        return self.model.with_neighbours(torch.stack([real * gain, imaginary * gain, magnitude ** power], dim=1))
-
-    def _filtered(self, real: Tensor, imaginary: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Spectra through the model's complex taps."""
-        taps, frames = self.model.config.taps, real.shape[-1]
-        weights = LARGEST_TAP * torch.tanh(raw).transpose(2, 3)  # (B, 2 taps, bins, F)
-        padded = [functional.pad(half, (taps // 2, taps // 2)) for half in (real, imaginary)]
-        made_real, made_imaginary = torch.zeros_like(real), torch.zeros_like(real)
-        for tap in range(taps):
-            a, b = weights[:, tap], weights[:, taps + tap]
-            x, y = (half[..., tap:tap + frames] for half in padded)
-            made_real = made_real + a * x - b * y
-            made_imaginary = made_imaginary + a * y + b * x
-        return made_real, made_imaginary
+        length, spectra = noisy.shape[-1], self.real.spectra
+        side = spectra.n_fft // 2
+        whole = functional.pad(whole_steps(noisy[:, 0], spectra.hop_length), (side, side))
+        spectrum = self.analysis(whole).unflatten(1, (2, side + 1))[:, :, 1:]  # without the constant
+        clean, _ = self.real.run(spectrum, length)
+        full = functional.pad(clean, (0, 0, 1, 0)).flatten(1, 2)
+        return self.synthesis(full)[:, None, side:side + length]
 
     def example(self, audio: Tensor) -> Tensor:
         return audio

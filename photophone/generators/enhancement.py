@@ -37,10 +37,13 @@ class Enhancer(Model):
 
     Attributes:
         trains: True where :meth:`loss` is there.
+        streams: True where ``stream(rows)`` is there: no output depends on what comes more than ``delay`` samples after
+            it, see :class:`photophone.generators.enhancer.live.LiveEnhancer`.
         picks_tokens: True where tokens are drawn or picked on the way: a rounding may change one, and all that follows.
     """
 
     trains: ClassVar[bool] = False
+    streams: ClassVar[bool] = False
     picks_tokens: ClassVar[bool] = False
 
     @property

@@ -58,6 +58,10 @@ class CausalConv1d(StreamingLayer, nn.Conv1d):
         begins = self.repeat_first and not self.stream_state.shape[-1]
         x = self._with_past(x) if begins else torch.cat([self.stream_state.to(x.dtype), x], dim=-1)
         self.stream_state = x[..., x.shape[-1] - self.past:]
+        if x.shape[-1] == self.past + 1 and self.groups == self.in_channels == self.out_channels:
+            # one frame of a depthwise convolution is a product, and much faster as one
+            made = (x[..., ::self.dilation[0]] * self.weight[:, 0]).sum(dim=-1, keepdim=True)
+            return made if self.bias is None else made + self.bias[:, None]
         return convolve(x, self)
 
     def _with_past(self, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,13 @@ from photophone.generators.sampler import check_option
 from photophone.loading.chains import check_chain, find_sources
 from photophone.loading.registry import load_original
 from photophone.pipelines.base import Pipeline, StepCallback
+from photophone.pipelines.live_enhancement import LiveSpeech
 from photophone.pipelines.output import MediaOutput, file_with_facts
 
 ENHANCERS: dict[str, type[LLaSEEnhancer | GenSEEnhancer]] = {"llase-g1": LLaSEEnhancer, "gense": GenSEEnhancer}
 """What is made of the checkpoints of a registered chain."""
+LIVE_MODEL = "photophone/tiny-enhance-live"
+"""The built-in model that streams."""
 PIECE_SECONDS = 20
 ALIGNED_SECONDS = 2
 """Pieces begin at multiples of so much time, which is a whole number of frames at every rate."""
@@ -97,7 +100,8 @@ class SpeechEnhancementPipeline(Pipeline):
     Recordings are resampled to the model's rate, brought to one level, enhanced in pieces that overlap by what the
     model sees, and brought back. What lies above the model's band is weakened as the upper half of the band is.
     The level is that of the speech around a time: clicks and bangs do not change it, and quiet speakers of a long
-    recording are heard as loud ones are.
+    recording are heard as loud ones are. Enhancers that stream hear a recording from front to back instead, as
+    :meth:`stream` does.
 
     Args:
         enhancer: any :class:`photophone.Enhancer`. Where pieces do not equal the whole, as with
@@ -158,9 +162,7 @@ class SpeechEnhancementPipeline(Pipeline):
         """
         check_mix(mix)
         given = list(audio) if isinstance(audio, list | tuple) else [audio]
-        if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, int | np.integer):
-            raise ValueError(f"sampling_rate must be a whole number of Hz, got {sampling_rate!r}")
-        check_rate(int(sampling_rate))
+        check_sampling_rate(sampling_rate)
         arrays = [as_channels(recording) for recording in given]
         readers = [ArrayReader(array, int(sampling_rate)) for array in arrays]
         levels = [reader.levels() for reader in readers]
@@ -215,8 +217,67 @@ class SpeechEnhancementPipeline(Pipeline):
                          reader.channels, reader.subtype, overwrite=overwrite)
         return EnhancedFile(levels, scale)
 
+    def stream(self, chunks: Iterable[Any], sampling_rate: int, *, mix: float = 1.0) -> Iterator[np.ndarray]:
+        """Enhance a recording while it comes in, with an enhancer that streams, such as that of
+        ``photophone/tiny-enhance-live``.
+
+        What comes out, put together, does not depend on how the recording is cut into chunks, but for rounding, is as
+        long as it, and is what :meth:`__call__` makes of the whole. A chunk costs as much after a day as at first. The
+        arguments are checked at once. Several streams may go on at a time, in one thread.
+
+        Args:
+            chunks: float arrays or tensors (T,), or (C, T) with C at most 2, T from 0 on; all of one kind.
+            sampling_rate: of all of them, in Hz.
+            mix: see :meth:`__call__`.
+
+        Yields:
+            for each chunk what is ready then, float32 (n,) or (C, n), n from 0 on, and at the end the rest.
+
+        Raises:
+            ValueError: an enhancer that needs the whole recording; a wrong argument or chunk.
+        """
+        check_mix(mix)
+        check_sampling_rate(sampling_rate)
+        self._check_streams()
+        return self._stream(chunks, int(sampling_rate), mix)
+
+    def _check_streams(self) -> None:
+        if not self.enhancer.streams:
+            raise ValueError(f"{type(self.enhancer).__name__} needs the whole recording; take a model that streams, "
+                             f"such as {LIVE_MODEL}")
+
+    def _stream(self, chunks: Iterable[Any], sample_rate: int, mix: float) -> Iterator[np.ndarray]:
+        live, shape = None, None
+        for chunk in chunks:
+            array = as_channels(chunk, empty=True)
+            if live is None:
+                live, shape = LiveSpeech(self.enhancer, sample_rate, len(array), mix), np.ndim(chunk)
+            if np.ndim(chunk) != shape:
+                raise ValueError(f"a chunk has {np.ndim(chunk)} axes, those before it had {shape}")
+            made = live.push(array)
+            yield made if shape == 2 else made[0]
+        if live is not None:
+            made = live.finish()
+            yield made if shape == 2 else made[0]
+
+    def live(self, sampling_rate: int, channels: int = 1, *, mix: float = 1.0) -> LiveSpeech:
+        """What :meth:`stream` runs, for callers that push chunks themselves.
+
+        Raises:
+            ValueError: see :meth:`stream`.
+        """
+        check_mix(mix)
+        check_sampling_rate(sampling_rate)
+        self._check_streams()
+        if channels not in range(1, MAX_CHANNELS + 1):
+            raise ValueError(f"channels must be 1 to {MAX_CHANNELS}, got {channels!r}")
+        return LiveSpeech(self.enhancer, int(sampling_rate), channels, mix)
+
     def pieces(self, reader: AudioReader | ArrayReader, levels: Levels, mix: float) -> Iterator[np.ndarray]:
         """Enhanced float32 (C, n) pieces, which together are as long as the recording."""
+        if self.enhancer.streams:
+            yield from self._stream(reader.blocks(PIECE_SECONDS * reader.sample_rate), reader.sample_rate, mix)
+            return
         rate, own_rate = reader.sample_rate, self.enhancer.sample_rate
         reach = self.enhancer.reach / own_rate + 2 * reach_seconds(rate, own_rate) * (rate != own_rate)
         margin = ALIGNED_SECONDS * math.ceil(reach / ALIGNED_SECONDS) * rate
@@ -299,8 +360,15 @@ def check_mix(mix: Any) -> None:
     check_option("mix", mix, kind=float, optional=False, low=0, high=1, choices=None)
 
 
-def as_channels(audio: Any) -> np.ndarray:
-    """A recording as float32 (C, T).
+def check_sampling_rate(sampling_rate: Any) -> None:
+    """Refuse what is no rate, or one outside the limits."""
+    if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, int | np.integer):
+        raise ValueError(f"sampling_rate must be a whole number of Hz, got {sampling_rate!r}")
+    check_rate(int(sampling_rate))
+
+
+def as_channels(audio: Any, empty: bool = False) -> np.ndarray:
+    """A recording as float32 (C, T), with T > 0 where it must not be ``empty``.
 
     Raises:
         ValueError: not float, another shape, no samples, or too many channels or samples.
@@ -308,7 +376,7 @@ def as_channels(audio: Any) -> np.ndarray:
     array = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
     if array.dtype.kind != "f":
         raise ValueError(f"audio must be float in [-1, 1], got {array.dtype}; divide 16-bit samples by 32768")
-    if array.ndim not in (1, 2) or not array.size:
+    if array.ndim not in (1, 2) or not (array.size or empty):
         raise ValueError(f"audio must have shape (T,) or (C, T) with T > 0, got {array.shape}")
     array = np.atleast_2d(array).astype(np.float32)
     if len(array) > MAX_CHANNELS:

@@ -88,12 +88,12 @@ async def encoded(first: np.ndarray, parts: AsyncGenerator[np.ndarray, None], so
             yield data
 
 
-async def events(chunks: AsyncIterator[bytes], usage: Callable[[], dict[str, int]]) -> AsyncIterator[str]:
+async def events(chunks: AsyncIterator[bytes], last: Callable[[], dict[str, Any]]) -> AsyncIterator[str]:
     """The same bytes as server-sent events, in the form of OpenAI's: deltas in base64, then what was used.
 
     Args:
         chunks: of :func:`encoded`.
-        usage: asked at the end.
+        last: what the last event says; asked at the end.
     """
     try:
         async for data in chunks:
@@ -103,7 +103,7 @@ async def events(chunks: AsyncIterator[bytes], usage: Callable[[], dict[str, int
             log_failure(error)
         yield _event({"type": "error", **error_facts(*told(error))})
         return
-    yield _event({"type": "speech.audio.done", "usage": usage()})
+    yield _event({"type": "speech.audio.done", **last()})
 
 
 def _event(facts: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from photophone.core.limits import (
     SERVER_SEED,
     SERVER_STEPS,
     SERVER_TEXT_CHARACTERS,
+    SERVER_VOICE_BYTES,
     SPEED_RANGE,
 )
 
@@ -42,19 +43,33 @@ class VoiceName(Fields):
     id: Name
 
 
+class RecordedVoice(Fields):
+    """A voice by a recording of it, for models that speak in any voice."""
+
+    audio: Annotated[str, Field(min_length=4, max_length=SERVER_VOICE_BYTES, description="A sound file in base64.")]
+    text: Annotated[str | None, Field(min_length=1, max_length=SERVER_INSTRUCTION_CHARACTERS,
+                                      description="The words of the recording, which models that continue it "
+                                                  "need.")] = None
+
+
 class SpeechFields(Fields):
     """``POST /v1/audio/speech``."""
 
     model: Name
     input: Annotated[str, Field(min_length=1, max_length=SERVER_TEXT_CHARACTERS, description="What to say.")]
-    voice: Name | VoiceName = "default"
+    voice: Name | VoiceName | RecordedVoice = "default"
     instructions: Annotated[str | None, Field(max_length=SERVER_INSTRUCTION_CHARACTERS,
                                               description="How to speak, for models that take it.")] = None
     response_format: SoundName = "mp3"
     sample_rate: Annotated[SampleRate | None, Field(description="In Hz; 24000 for pcm when not given, as clients expect"
                                                                 ", else the model's own.")] = None
     speed: Annotated[float, Field(ge=SPEED_RANGE[0], le=SPEED_RANGE[1], allow_inf_nan=False)] = 1.0
-    stream_format: Annotated[Literal["audio", "sse"], Field(description="Bytes, or server-sent events.")] = "audio"
+    stream_format: Annotated[Literal["audio", "sse", "json"],
+                             Field(description="Bytes, server-sent events, or one JSON object when all is made."
+                                   )] = "audio"
+    timestamp_granularities: Annotated[list[Literal["word", "phoneme"]] | None,
+                                       Field(max_length=2, description="When what is said, in the last event of sse or "
+                                                                       "in the object of json.")] = None
     stream: Annotated[bool, Field(description="Answer while speech is made; false: one file whose header knows its "
                                               "length.")] = True
     pause: Annotated[float, Field(ge=0, le=MAX_PAUSE_SECONDS, allow_inf_nan=False,

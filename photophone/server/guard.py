@@ -23,13 +23,15 @@ from photophone.core.limits import (
     SERVER_REQUEST_BYTES,
     SERVER_SEND_SECONDS,
     SERVER_UPLOAD_BYTES,
+    SERVER_VOICE_BYTES,
 )
 from photophone.server.errors import RETRY_SECONDS, error_answer
 from photophone.server.metrics import Metrics
 
 OPEN = ("/healthz", "/readyz")
 """What everybody may ask, without a token and while the server ends."""
-UPLOADS = ("/v1/audio/enhance",)
+LIMITS = {"/v1/audio/enhance": SERVER_UPLOAD_BYTES, "/v1/audio/speech": SERVER_REQUEST_BYTES + SERVER_VOICE_BYTES}
+"""Bytes of requests to routes that take recordings."""
 PAGES = "/demo"
 """Where the demo is mounted; browsers send the token as a password, and it has a guard of its own for sizes."""
 
@@ -137,7 +139,7 @@ class Guard:
 
 def body_limit(path: str) -> int:
     """Bytes that a request to a route may have."""
-    return SERVER_UPLOAD_BYTES if path in UPLOADS else SERVER_REQUEST_BYTES
+    return LIMITS.get(path, SERVER_REQUEST_BYTES)
 
 
 async def read_to_end(receive: Receive) -> None:

@@ -51,6 +51,7 @@ class Job:
         self.order = order
         self.made_at = time.monotonic()
         self.deadline = self.made_at + seconds
+        self.told: Any = None  # what the worker says beside the parts, when all are there
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         self._left = threading.Event()

@@ -12,14 +12,16 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from PIL import Image
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from photophone.data.uploads import run_decoder
 from photophone.pipelines.speech_enhancement import full_scale
+from photophone.pipelines.speech_fronts import Voice
 from photophone.server.answers import WatchedStream, all_parts, encoded, events, first_part, while_connected
 from photophone.server.errors import RESPONSES
-from photophone.server.fields import ImageFields, SoundName, SpeechFields
+from photophone.server.fields import ImageFields, RecordedVoice, SoundName, SpeechFields, VoiceName
 from photophone.server.lines import Job, Refused
+from photophone.server.models import Models
 from photophone.server.sounds import FORMATS, SoundStream, whole_sound
 from photophone.server.workers import EnhanceOrder, ImageOrder, SpeechOrder, Worker
 
@@ -65,21 +67,27 @@ async def model(name: str, request: Request) -> dict[str, Any]:
 
 
 @router.post("/v1/audio/speech", response_class=Response,
-             responses={200: {"content": {**SOUNDS["content"], SSE: {"schema": {"type": "string"}}}}})
+             responses={200: {"content": {**SOUNDS["content"], SSE: {"schema": {"type": "string"}},
+                                          "application/json": {"schema": {"type": "object"}}}}})
 async def speech(fields: SpeechFields, request: Request) -> Response:
     """Speak a text."""
     state = request.app.state
     worker = state.models.worker("speech", fields.model)
-    voice = fields.voice if isinstance(fields.voice, str) else fields.voice.id
+    if fields.timestamp_granularities and fields.stream_format == "audio":
+        raise Refused("timestamp_granularities need stream_format sse or json: sound has no room for them")
     rate = worker.pipeline.sample_rate
     target = fields.sample_rate or (CLIENT_RATE if fields.response_format == "pcm" else rate)
     sound = sound_stream(fields.response_format, rate, target)
-    order = speech_order(fields, state.models.voice(worker, voice))
+    worker.line.check_room()
+    order = speech_order(fields, await while_connected(request.receive, voice_of(fields.voice, state.models, worker)))
     job = Job(order, state.settings.seconds)
     worker.line.join(job)
     parts = job.parts()
     headers = {"x-seed": str(order.seed), "x-sample-rate": str(target)}
     kind = FORMATS[fields.response_format].media_type
+    if fields.stream_format == "json":
+        chunks = await while_connected(request.receive, all_parts(parts))
+        return JSONResponse(spoken_facts(fields, np.concatenate(chunks), rate, target, job, worker), headers=headers)
     if not fields.stream:
         chunks = await while_connected(request.receive, all_parts(parts))
         data = whole_sound(fields.response_format, np.concatenate(chunks), rate, target)
@@ -87,8 +95,8 @@ async def speech(fields: SpeechFields, request: Request) -> Response:
     first = await while_connected(request.receive, first_part(parts))  # what is refused is, before the answer begins
     chunks = encoded(first, parts, sound)
     if fields.stream_format == "sse":
-        return WatchedStream(events(chunks, lambda: usage(fields.input, sound, worker)), media_type=SSE,
-                             headers=headers)
+        return WatchedStream(events(chunks, lambda: {"usage": usage(fields.input, sound.seconds, worker),
+                                                     **times(fields, job)}), media_type=SSE, headers=headers)
     return WatchedStream(chunks, media_type=kind, headers=headers)
 
 
@@ -130,7 +138,46 @@ async def enhance(request: Request, file: Annotated[UploadFile, File(description
     return Response(data, media_type=FORMATS[response_format].media_type, headers=headers)
 
 
-def speech_order(fields: SpeechFields, voice: str | None) -> SpeechOrder:
+async def voice_of(given: str | VoiceName | RecordedVoice, models: Models, worker: Worker) -> str | Voice | None:
+    """What a pipeline is given as voice.
+
+    Raises:
+        HTTPException: it has no voice of this name.
+        Refused: the recording is none that is read.
+    """
+    if not isinstance(given, RecordedVoice):
+        return models.voice(worker, given if isinstance(given, str) else given.id)
+    try:
+        data = base64.b64decode(given.audio, validate=True)
+    except ValueError as error:
+        raise Refused("voice.audio is no base64; encode the bytes of a sound file") from error
+    audio, rate = await asyncio.to_thread(decoded, data)
+    return Voice(audio.mean(axis=0), rate, given.text)
+
+
+def times(fields: SpeechFields, job: Job) -> dict[str, Any]:
+    """When what was said, in seconds, as far as it was asked for; null where the model does not tell."""
+    asked = fields.timestamp_granularities or ()
+    words = [word for piece in job.told or () for word in piece.words]
+    told = {}
+    if "word" in asked:
+        told["words"] = [{"word": word.text, "start": word.start, "end": word.end} for word in words] or None
+    if "phoneme" in asked:
+        told["phonemes"] = [{"phoneme": one.text, "start": one.start, "end": one.end}
+                            for word in words for one in word.phonemes] or None
+    return told
+
+
+def spoken_facts(fields: SpeechFields, audio: np.ndarray, rate: int, target: int, job: Job,
+                 worker: Worker) -> dict[str, Any]:
+    """Speech and what belongs to it as one object, the sound in base64."""
+    data, seconds = whole_sound(fields.response_format, audio, rate, target), len(audio) / rate
+    return {"object": "audio.speech", "audio": base64.b64encode(data).decode("ascii"),
+            "format": fields.response_format, "sample_rate": target, "duration": round(seconds, 4),
+            "seed": job.order.seed, **times(fields, job), "usage": usage(fields.input, seconds, worker)}
+
+
+def speech_order(fields: SpeechFields, voice: str | Voice | None) -> SpeechOrder:
     """What the worker is asked for."""
     options = fields.model_dump(include={"speed", "pause", "num_inference_steps", "guidance_scale", "temperature"})
     options |= {"voice": voice, "instruction": fields.instructions}
@@ -154,9 +201,9 @@ def sound_stream(name: str, source_rate: int, sample_rate: int) -> SoundStream:
         raise Refused(str(error)) from error
 
 
-def usage(text: str, sound: SoundStream, worker: Worker) -> dict[str, int]:
+def usage(text: str, seconds: float, worker: Worker) -> dict[str, int]:
     """What OpenAI's clients expect at the end: characters that were read, and tokens that were made."""
-    made = round(sound.seconds * worker.pipeline.codec.frame_rate)
+    made = round(seconds * worker.pipeline.codec.frame_rate)
     return {"input_tokens": len(text), "output_tokens": made, "total_tokens": len(text) + made}
 
 

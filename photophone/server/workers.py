@@ -175,7 +175,9 @@ class SpeechWorker(Worker):
         self.rounds = SpeechRounds(self.pipeline, self.batch)
 
     def _let_go(self, utterance: Utterance) -> None:
-        self.finish(self.speaking.pop(utterance))
+        job = self.speaking.pop(utterance)
+        job.told = utterance.row.spoken
+        self.finish(job)
 
 
 class ImageWorker(Worker):

@@ -16,9 +16,10 @@ from photophone.codecs.stream_codec.model import StreamCodec
 from photophone.core.command import as_command
 from photophone.core.files import check_folder
 from photophone.core.model import Model
-from photophone.generators.enhancer.model import SpeechEnhancer
+from photophone.generators.enhancement import Enhancer
 from photophone.generators.flow_ar.model import FlowARGenerator
 from photophone.generators.speech_ar.model import SpeechFlowAR
+from photophone.loading.saved import saved_class
 from photophone.pipelines.base import Pipeline
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 from photophone.pipelines.text_to_image import TextToImagePipeline
@@ -63,8 +64,8 @@ def speech_pipeline(codec: Path, generator: Path) -> TextToSpeechPipeline:
 
 
 def enhancement_pipeline(enhancer: Path) -> SpeechEnhancementPipeline:
-    """From ``export/`` of an enhancer's run."""
-    return SpeechEnhancementPipeline(SpeechEnhancer.from_pretrained(enhancer, dtype=torch.float16))
+    """From ``export/`` of an enhancer's run, also of a live one."""
+    return SpeechEnhancementPipeline(saved_class(enhancer, Enhancer).from_pretrained(enhancer, dtype=torch.float16))
 
 
 def write_release(pipeline: Pipeline, output: Path, name: str, revision: str) -> float:

@@ -16,7 +16,8 @@ playwright_api = pytest.importorskip("playwright.sync_api", reason="make test-br
 pytestmark = pytest.mark.browser
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a microphone that beeps
 SHOTS = Path(__file__).parents[2] / "outputs" / "browser"
 WAIT = 60_000
 """Milliseconds for a result: machines of two cores are slow."""
@@ -169,6 +170,19 @@ def test_a_recording_is_enhanced(page):
     sound = heard(page, "#enhance-audio")
     assert abs(sound["seconds"] - float(line.split(" s in")[0])) < 0.06
     assert sound["level"] > 0.001
+
+
+@pytest.mark.skipif(not installed("photophone/tiny-enhance-live"), reason="its weights are not in this installation")
+def test_the_microphone_is_made_clean_while_it_is_heard(page):
+    open_tab(page, "Enhancement", "Microphone")
+    page.click(".mic-go")
+    page.wait_for_function("Number(document.querySelector('.mic-state').innerText.split(' ')[0]) > 1", timeout=WAIT)
+    page.click(".mic-go")
+    page.wait_for_selector(".mic-made[src]", timeout=WAIT)
+    given, made = (page.evaluate(LISTEN, page.get_attribute(f".mic-{name}", "src")) for name in ("given", "made"))
+    assert made["seconds"] == given["seconds"] > 1
+    assert given["level"] > 0.001 and made["level"] < given["level"]  # beeps are no speech
+    assert page.inner_text(".mic-state").endswith("ended")
 
 
 def test_a_picture_becomes_tokens_and_comes_back(page):

@@ -15,6 +15,7 @@ from photophone.data.degrade import (
     codec_artefacts,
     level_curve,
     mu_law,
+    telephone,
 )
 from photophone.data.mixing import MixingConfig, NoisyMixer, coloured_noise, convolve, power, scale_to_snr
 from photophone.data.rooms import SPEED_OF_SOUND, decaying_noise, image_response, image_sources, random_room
@@ -52,6 +53,17 @@ def test_the_ratio_of_powers_is_exact(snr):
     scaled = scale_to_snr(speech, noise, snr).astype(np.float64)
     measured = 10 * math.log10(np.mean(speech.astype(np.float64) ** 2) / np.mean(scaled**2))
     assert measured == pytest.approx(snr, abs=0.01)
+
+
+def test_a_telephone_keeps_its_band_and_codes_it():
+    """A tone inside the band keeps its level and place within the error of G.711, others are gone."""
+    inside = tone(1000.0)
+    for coded, error_db in ((False, -50), (True, -30)):
+        made = telephone(inside, RATE, coded)
+        rest = (made - inside)[RATE // 4:-RATE // 4]
+        assert 10 * math.log10(power(rest) / power(inside)) < error_db
+    for hertz in (100.0, 200.0, 4500.0, 7000.0):
+        assert power(telephone(tone(hertz), RATE, coded=False)[RATE // 4:-RATE // 4]) < 1e-5 * power(tone(hertz))
 
 
 def test_pauses_do_not_count_as_speech():

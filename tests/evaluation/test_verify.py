@@ -124,7 +124,7 @@ def test_other_kinds_from_saved_folders(run, tmp_path, name):
     reasons = " ".join(row["why"] for row in facts["not_compared"])
     if find(name).kind == "generator":
         noise = SeededNoise.from_seeds([0, 1])
-        loss = model.loss(model.example_tokens(2, 0), model.example_condition(2, 0), noise=noise).loss
+        loss = model.loss(model.example_tokens(2, 0), model.example_condition(2, 0), noise=noise).loss.detach()
         assert facts["output"]["loss"] == pytest.approx(float(loss), rel=1e-5) and "needs its tokenizer" in reasons
     elif name == "speech-enhancer":
         made = model.enhance(probes.recording(16_000)).double()

@@ -220,8 +220,10 @@ def test_sizes_and_times_of_requests_are_bounded(serve, monkeypatch):
             yield b" " * 10_000
 
     json_type = {"content-type": "application/json"}
-    assert ask(app, "POST", SPEECH, content=b" " * 300_000, headers=json_type).status_code == 413
-    assert ask(app, "POST", SPEECH, content=many_parts(), headers=json_type).status_code == 413
+    images = "/v1/images/generations"
+    assert ask(app, "POST", images, content=b" " * 300_000, headers=json_type).status_code == 413
+    assert ask(app, "POST", images, content=many_parts(), headers=json_type).status_code == 413
+    assert ask(app, "POST", SPEECH, content=b" " * 4_300_000, headers=json_type).status_code == 413
     assert ask(app, "POST", "/v1/audio/enhance", content=b"", headers={"content-length": "99999999999"}
                ).status_code == 413
     assert ask(app, "GET", "/v1/models", headers={"x-much": "y" * 40_000}).status_code == 431

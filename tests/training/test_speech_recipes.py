@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from photophone import SpeechEnhancer, Tokens
 from photophone.codecs.vocos.model import Vocos
 from photophone.data.speech import SpeechDataset
+from photophone.generators.enhancer.live import LiveEnhancer
 from photophone.training.loop.config import TrainConfig
 from photophone.training.tasks.speech_recipes import codec_task, enhancer_task, speech_generator_task
 
@@ -65,6 +66,22 @@ def test_an_enhancer(folder):
     for name in ("codec", "noise"):
         with pytest.raises(ValueError, match=f"the setting '{name}' is missing"):
             enhancer_task(config(folder, task={key: value for key, value in settings.items() if key != name}))
+
+
+def test_a_live_enhancer_begins_as_an_offline_one(folder):
+    noise = str(folder / "voice.safetensors")
+    settings = {"live": True, "noise": noise, "mixing": {"seconds": 0.5, "rooms": 2}}
+    live = {**{key: value for key, value in ENHANCER.items() if not key.startswith("token")}, "waist_depth": 1}
+    task = step(enhancer_task(config(folder, model=live, task=settings)))
+    assert isinstance(task.model, LiveEnhancer) and task.codec is None
+    torch.manual_seed(3)
+    offline = SpeechEnhancer(**{**ENHANCER, "depth": 2, "token_depth": 1})
+    offline.save_pretrained(folder / "offline")
+    task = step(enhancer_task(config(folder, init_from=str(folder / "offline"), task=settings)))
+    assert torch.equal(task.model.unsqueeze.weight, offline.unsqueeze.weight)
+    task.model.save_pretrained(folder / "live")
+    again = enhancer_task(config(folder, init_from=str(folder / "live"), task=settings))
+    assert torch.equal(again.model.embed.weight, task.model.embed.weight)
 
 
 def test_a_speech_generator(folder):

@@ -243,12 +243,15 @@ class Panel:
 
     Args:
         present: False for a panel that says nothing: no scores, no words, and NaN.
+        words: False for one that hears no words, which takes most of the time.
     """
 
-    def __init__(self, present: bool = True) -> None:
-        self.present = present
+    def __init__(self, present: bool = True, words: bool = True) -> None:
+        self.present, self.hears = present, present and words
         if present:
-            self.mos, self.gaps, self.ear, self.voices = DNSMOS(), PLCMOS(), Transcriber(), SpeakerEncoder()
+            self.mos, self.gaps, self.voices = DNSMOS(), PLCMOS(), SpeakerEncoder()
+        if self.hears:
+            self.ear = Transcriber()
 
     def rate(self, audio: np.ndarray) -> dict[str, float]:
         """``sig``, ``bak``, ``ovrl`` and ``p808`` of :class:`DNSMOS`."""
@@ -260,7 +263,7 @@ class Panel:
 
     def hear(self, audio: np.ndarray) -> str:
         """The words that :class:`Transcriber` reads."""
-        return self.ear(audio, JUDGE_RATE) if self.present else ""
+        return self.ear(audio, JUDGE_RATE) if self.hears else ""
 
     def similarity(self, first: np.ndarray, second: np.ndarray) -> float:
         """Of two voices, by :class:`SpeakerEncoder`."""
@@ -269,7 +272,7 @@ class Panel:
     def word_errors(self, truth: list[str], heard: list[str]) -> float:
         """Word error rate over the clips whose text is known; see :func:`word_error_rate`."""
         known = [(text, reply) for text, reply in zip(truth, heard) if text]
-        if not self.present or not known:
+        if not self.hears or not known:
             return math.nan
         return word_error_rate([text for text, _ in known], [reply for _, reply in known])
 

@@ -13,7 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from photophone.data.audio import read_audio
-from photophone.data.mixing import power, scale_to_snr
+from photophone.data.degrade import telephone
+from photophone.data.mixing import convolve, power, scale_to_snr
+from photophone.data.rooms import random_room
 from photophone.data.speech import SpeechDataset
 from photophone.evaluation.metrics.audio import pesq_wb, si_sdr, stoi, word_error_rate
 from photophone.evaluation.metrics.judges import JUDGE_RATE, Panel
@@ -22,6 +24,9 @@ from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 
 SNRS_DB = (-5, 0, 5, 10, 15, math.inf)
 """Of the mixtures; the last is clean speech, of which an enhancer should change little."""
+CONDITIONS = ("room", "telephone")
+"""What mixtures may have gone through beside noise."""
+CONDITION_SNR_DB = 10.0
 MIX_SECONDS = (3.0, 10.0)
 """Clips of test speech that are mixed are of such length."""
 DESTROYED = 0.1
@@ -56,11 +61,20 @@ def read_pairs(path: Path, limit: int | None = None) -> list[Pair]:
     return pairs[:limit]
 
 
-def mixed_pairs(speech: SpeechDataset, noise: SpeechDataset, snr_db: float, count: int, seed: int = 0) -> list[Pair]:
-    """Seeded mixtures of whole clips; every ratio gets the same clips and noises.
+def mixed_pairs(speech: SpeechDataset, noise: SpeechDataset, snr_db: float, count: int, seed: int = 0,
+                condition: str | None = None) -> list[Pair]:
+    """Seeded mixtures of whole clips; every ratio and condition gets the same clips and noises.
+
+    Args:
+        speech, noise: test material at 16 kHz.
+        snr_db: of active speech.
+        count: of pairs.
+        seed: of noises and rooms.
+        condition: "room": the speech is heard in simulated rooms, and shall come out as if it were not. "telephone":
+            the mixture goes through the band of a telephone and mu-law coding; the clean speech has that band, too.
 
     Raises:
-        ValueError: the speech holds too few clips of ``MIX_SECONDS``, or is not at 16 kHz.
+        ValueError: the speech holds too few clips of ``MIX_SECONDS``, or is not at 16 kHz; an unknown condition.
     """
     if {speech.sample_rate, noise.sample_rate} != {JUDGE_RATE}:
         raise ValueError(f"test data must be at {JUDGE_RATE} Hz, got {speech.sample_rate} and {noise.sample_rate}")
@@ -69,7 +83,9 @@ def mixed_pairs(speech: SpeechDataset, noise: SpeechDataset, snr_db: float, coun
     usable = np.flatnonzero((lengths >= low) & (lengths <= high))
     if len(usable) < count:
         raise ValueError(f"{len(usable)} clips of {MIX_SECONDS[0]:g} to {MIX_SECONDS[1]:g} s for {count} mixtures")
-    rng = np.random.default_rng(seed)
+    if condition not in (None, *CONDITIONS):
+        raise ValueError(f"the condition must be one of {', '.join(CONDITIONS)}, got {condition!r}")
+    rng, rooms = np.random.default_rng(seed), np.random.default_rng([seed, 2])
     clips = usable[np.linspace(0, len(usable) - 1, count).astype(int)]
     noises = rng.choice(len(noise), size=count, replace=count > len(noise))
     pairs = []
@@ -79,9 +95,13 @@ def mixed_pairs(speech: SpeechDataset, noise: SpeechDataset, snr_db: float, coun
         sound = np.take(sound, np.arange(start, start + len(clean)), mode="wrap")
         if not power(sound):  # a pause of the recording
             sound = rng.standard_normal(len(clean)).astype(np.float32)
-        noisy = clean + scale_to_snr(clean, sound, snr_db, JUDGE_RATE)
+        spoken = convolve(clean, random_room(rooms, JUDGE_RATE)[0]) if condition == "room" else clean
+        noisy = spoken + scale_to_snr(spoken, sound, snr_db, JUDGE_RATE)
         gain = min(1.0, 0.95 / float(np.abs(noisy).max()))
-        pairs.append(Pair(noisy * gain, clean * gain, speech.fields[int(clip)].get("text", ""),
+        noisy, clean = noisy * gain, clean * gain
+        if condition == "telephone":
+            noisy, clean = telephone(noisy, JUDGE_RATE), telephone(clean, JUDGE_RATE, coded=False)
+        pairs.append(Pair(noisy, clean, speech.fields[int(clip)].get("text", ""),
                           f"clip {clip}"))
     return pairs
 
@@ -99,13 +119,15 @@ def measure(panel: Panel, pair: Pair, made: np.ndarray) -> dict[str, float]:
 
 
 def evaluate_enhancers(systems: dict[str, Callable[[np.ndarray], np.ndarray]], sets: dict[str, list[Pair]], *,
-                       judges: bool = True, progress: bool = False) -> dict[str, dict[str, dict[str, float]]]:
+                       judges: bool = True, words: bool = True,
+                       progress: bool = False) -> dict[str, dict[str, dict[str, float]]]:
     """Measure enhancers, the noisy input and the clean reference on the same pairs.
 
     Args:
         systems: by name, functions of float32 (T,) at 16 kHz to the same.
         sets: pairs by the name of the set.
         judges: also DNSMOS, PLCMOS, words by Whisper base, and speaker similarity.
+        words: those of Whisper among them, which take most of the time.
         progress: show a bar.
 
     Returns:
@@ -115,7 +137,7 @@ def evaluate_enhancers(systems: dict[str, Callable[[np.ndarray], np.ndarray]], s
         made nothing that can be measured, with the reason; neither enters a mean. ``rtf`` is processor seconds for a
         second of audio, which on one thread of a free core is the time it takes.
     """
-    panel, result = Panel(judges), {}
+    panel, result = Panel(judges, words), {}
     for name, pairs in sets.items():
         truths = [pair.text or panel.hear(pair.clean) for pair in pairs]
         ways = {"noisy": lambda pair: pair.noisy, "clean": lambda pair: pair.clean,
@@ -146,7 +168,7 @@ def evaluate_way(panel: Panel, way: Callable[[Pair], np.ndarray], pairs: list[Pa
         heard.append(panel.hear(made))
     means = mean_scores(rows, [name for name in names if name not in failed])
     means["destroyed"] = sum(row["destroyed"] == 1 for row in rows)
-    if panel.present:
+    if panel.hears:
         means["wer"] = word_error_rate(said, heard)
     seconds = sum(len(pair.noisy) for pair in pairs) / JUDGE_RATE
     return means | {"failed": failed, "rtf": spent / seconds, "clips": len(pairs)}

@@ -23,66 +23,15 @@ from torch.nn import functional
 
 from photophone.core.tokens import Tokens
 from photophone.generators.base import LossOutput
-from photophone.generators.enhancement import Criterion, Enhancer, squared_error
-from photophone.layers.constants import ConstantsModule
-from photophone.layers.convnext import ConvNeXtBlock
+from photophone.generators.enhancement import Criterion, squared_error
+from photophone.generators.enhancer.band_filter import BandFilter
 from photophone.layers.rows import map_equal_lengths
 
-SMALLEST = 1e-5
-"""Magnitudes below count as silence in the features."""
-LARGEST_TAP = 2.0
 TOKEN_CENTRE = 0.75
 """Where a token lies, in tokens behind its first sample: the codec's first frames look ahead."""
 
 
-class Spectra(ConstantsModule):
-    """Complex spectra with the root of a Hann window on both ways and frames centred on multiples of the hop.
-
-    Args:
-        n_fft, hop_length: samples of a frame and between frames.
-    """
-
-    def __init__(self, n_fft: int, hop_length: int) -> None:
-        super().__init__()
-        self.n_fft, self.hop_length = n_fft, hop_length
-        self.add_constant("window", torch.hann_window(n_fft, dtype=torch.float64).sqrt().float())
-
-    def analyse(self, audio: Tensor) -> Tensor:
-        """Audio (B, T) to its spectrum (B, n_fft / 2, F) without the constant, F = ceil(T / hop) + 1."""
-        audio = functional.pad(audio.float(), (0, -audio.shape[-1] % self.hop_length))
-        return torch.stft(audio, self.n_fft, self.hop_length, window=self.window, pad_mode="constant",
-                          return_complex=True)[:, 1:]
-
-    def synthesise(self, spectrum: Tensor, length: int) -> Tensor:
-        """The inverse, (B, length); the constant is zero."""
-        return torch.istft(functional.pad(spectrum, (0, 0, 1, 0)), self.n_fft, self.hop_length, window=self.window,
-                           length=length)
-
-
-class BandBlock(nn.Module):
-    """A convolution over frequency (B, C, F, bins), GELU in front where it is not the first.
-
-    Args:
-        channels, out_channels: of input and output.
-        stride: bins per output bin; below 0 the output has ``-stride`` times as many.
-        first: no GELU in front.
-    """
-
-    def __init__(self, channels: int, out_channels: int, stride: int = 1, first: bool = False) -> None:
-        super().__init__()
-        self.first, self.up = first, max(1, -stride)
-        self.conv = nn.Conv2d(channels, out_channels * self.up, (1, 5), (1, max(1, stride)), padding=(0, 2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x if self.first else functional.gelu(x))
-        if self.up == 1:
-            return y
-        rows, channels, frames, bins = y.shape
-        y = y.reshape(rows, channels // self.up, self.up, frames, bins)
-        return y.permute(0, 1, 3, 4, 2).reshape(rows, channels // self.up, frames, bins * self.up)
-
-
-class SpeechEnhancer(Enhancer):
+class SpeechEnhancer(BandFilter):
     """Noisy speech (B, 1, T) to clean speech of the same length, and to clean tokens (B, ceil(T / token_hop), D).
 
     Args:
@@ -102,49 +51,23 @@ class SpeechEnhancer(Enhancer):
         token_dim, token_hop: channels of a clean token, and samples it stands for.
     """
 
-    trains = True
-
     def __init__(self, sample_rate: int = 16000, n_fft: int = 512, hop_length: int = 256, compression: float = 0.3,
                  context: int = 1, channels: list[int] = [32, 48, 64], squeeze: int = 24,  # noqa: B006 (config)
                  width: int = 256, hidden: int = 768, depth: int = 8, token_depth: int = 4, kernel_size: int = 7,
                  dilations: list[int] = [1, 2, 4, 8], causal: bool = False, taps: int = 3,  # noqa: B006
                  token_dim: int = 24, token_hop: int = 400) -> None:
         super().__init__()
-        bins = n_fft // 2
-        if bins % 2 ** len(channels):
-            raise ValueError(f"{bins} bins cannot be halved {len(channels)} times; choose another n_fft or fewer "
-                             "channels")
         if not 0 < token_depth < depth or taps % 2 == 0:
             raise ValueError(f"need 0 < token_depth < depth and an odd number of taps, got {token_depth}, {depth} and "
                              f"{taps}")
-        self.spectra = Spectra(n_fft, hop_length)
-        inputs = 2 * 3 * (2 * context + 1)  # pairs of bins; real, imaginary, magnitude; frames
-        self.down = nn.ModuleList([BandBlock(inputs, channels[0], first=True)])
-        self.down.extend(BandBlock(a, b, 2) for a, b in zip(channels, channels[1:]))
-        self.to_squeezed = nn.Conv2d(channels[-1], squeeze, 1)
-        low_bins = bins // 2 ** len(channels)
-        self.embed = nn.Linear(squeeze * low_bins, width)
-        self.blocks = nn.ModuleList(
-            ConvNeXtBlock(width, hidden, kernel_size, causal=causal, layer_scale=1 / depth,
-                          dilation=dilations[index % len(dilations)]) for index in range(depth))
-        self.token_norm, self.final_norm = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
+        self.build_bands(n_fft, hop_length, channels, squeeze, width, 2 * context + 1)
+        self.build_backbone(width, hidden, depth, kernel_size, dilations, causal)
+        self.token_norm = nn.LayerNorm(width, eps=1e-6)
         self.to_token, self.from_token = nn.Linear(width, token_dim), nn.Linear(token_dim, width)
-        self.unsqueeze = nn.Linear(width, channels[-1] * low_bins)
-        self.up = nn.ModuleList(BandBlock(b, a, -2) for a, b in zip(channels[-2::-1], channels[:0:-1]))
-        self.to_taps = BandBlock(channels[0], 2 * taps, -2)
+        self.build_taps(n_fft, channels, width, taps)
         self.register_buffer("token_mean", torch.zeros(token_dim))
         self.register_buffer("token_std", torch.ones(token_dim))
-        self._initialise()
-
-    def _initialise(self) -> None:
-        for module in self.blocks.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
-        last, taps = self.to_taps.conv, self.config.taps
-        nn.init.normal_(last.weight, std=1e-3)
-        nn.init.zeros_(last.bias)
-        last.bias.data.view(2 * taps, 2)[taps // 2] = math.atanh(0.5 / LARGEST_TAP)  # at first, half of the input
+        self.initialise(taps // 2)
 
     @torch.no_grad()
     def fit_statistics(self, tokens: Tokens) -> None:
@@ -152,11 +75,6 @@ class SpeechEnhancer(Enhancer):
         values = tokens.values[tokens.mask]  # (M, token_dim)
         self.token_mean.copy_(values.mean(dim=0))
         self.token_std.copy_(values.std(dim=0).clamp(min=1e-3))
-
-    @property
-    def sample_rate(self) -> int:
-        """In Hz."""
-        return self.config.sample_rate
 
     @property
     def alignment(self) -> int:
@@ -178,33 +96,22 @@ class SpeechEnhancer(Enhancer):
 
     def features(self, spectrum: Tensor) -> Tensor:
         """Compressed spectrum of neighbouring frames, (B, 6 * (2 context + 1), F, bins / 2)."""
-        magnitude = spectrum.abs().clamp(min=SMALLEST)
-        scaled = spectrum * magnitude ** (self.config.compression - 1)
-        return self.with_neighbours(torch.stack(
-            [scaled.real, scaled.imag, magnitude ** self.config.compression], dim=1))
+        return self.with_neighbours(self.compressed(spectrum))
 
     def with_neighbours(self, parts: Tensor) -> Tensor:
         """Parts (B, 3, bins, F) with pairs of bins and neighbouring frames as channels; see :meth:`features`."""
-        rows, _, bins, frames = parts.shape
-        parts = parts.reshape(rows, 3, bins // 2, 2, frames).permute(0, 1, 3, 4, 2).reshape(rows, 6, frames, bins // 2)
         side = self.config.context
-        padded = functional.pad(parts, (0, 0, side, side))  # over frames
-        return torch.cat([padded[:, :, i:i + frames] for i in range(2 * side + 1)], dim=1).to(self.dtype)
+        return self.together(functional.pad(self.in_pairs(parts), (0, 0, side, side)), 2 * side + 1)
 
     def run(self, spectrum: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """Spectrum (B, bins, F) of ``length`` samples to the clean spectrum and normalised clean tokens (B, N, D)."""
         raw, tokens = self.predict(self.features(spectrum), length)
-        return self.filtered(spectrum, raw), tokens
+        side = self.config.taps // 2
+        return self.filtered(functional.pad(spectrum, (side, side)), raw), tokens
 
     def predict(self, features: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """Features of ``length`` samples to the unbounded taps (B, 2 taps, F, bins) and normalised clean tokens."""
-        x = features.contiguous(memory_format=torch.channels_last)
-        skips = []
-        for block in self.down:
-            x = block(x)
-            skips.append(x)
-        x = self.to_squeezed(functional.gelu(x))  # (B, squeeze, F, low bins)
-        x = self.embed(x.permute(0, 2, 1, 3).flatten(2)).transpose(1, 2)  # (B, width, F)
+        x, skips = self.read_bands(features)
         depth = self.config.token_depth
         for block in self.blocks[:depth]:
             x = block(x)
@@ -219,22 +126,7 @@ class SpeechEnhancer(Enhancer):
         x = x + resample_frames(known, x.shape[-1], tokens_per_frame, -TOKEN_CENTRE)
         for block in self.blocks[depth:]:
             x = block(x)
-        y = self.unsqueeze(self.final_norm(x.transpose(1, 2)))  # (B, F, channels * low bins)
-        y = y.unflatten(-1, (skips[-1].shape[1], -1)).transpose(1, 2)  # (B, channels, F, low bins)
-        for block in self.up:
-            y = block((y + skips.pop()).contiguous(memory_format=torch.channels_last))
-        return self.to_taps(y + skips.pop()), tokens.float()
-
-    def filtered(self, spectrum: Tensor, raw: Tensor) -> Tensor:
-        """Spectrum (B, bins, F) through complex taps, of which ``raw`` (B, 2 taps, F, bins) is the unbounded form."""
-        taps = self.config.taps
-        weights = LARGEST_TAP * torch.tanh(raw.float()).transpose(2, 3)  # (B, 2 taps, bins, F)
-        side, frames = taps // 2, spectrum.shape[-1]
-        padded = functional.pad(spectrum, (side, side))
-        made = torch.zeros_like(spectrum)
-        for tap in range(taps):
-            made = made + torch.complex(weights[:, tap], weights[:, taps + tap]) * padded[..., tap:tap + frames]
-        return made
+        return self.write_taps(x, skips), tokens.float()
 
     def enhance_with_tokens(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
         """Noisy speech (B, 1, T) to clean speech (B, 1, T) and normalised clean tokens (B, N, token_dim)."""

@@ -20,7 +20,7 @@ from photophone.data.mixing import MixingConfig, NoisyMixer
 from photophone.data.speech import SpeechDataset
 from photophone.evaluation.metrics.audio import si_sdr
 from photophone.generators.enhancement import LEVEL
-from photophone.generators.enhancer.model import SpeechEnhancer
+from photophone.generators.enhancer.band_filter import BandFilter
 from photophone.training.loop.task import Task
 from photophone.training.losses.audio import stft
 from photophone.training.losses.speech_features import WhisperFeatures, feature_distance
@@ -113,7 +113,7 @@ class EnhancerTask(Task):
 
     Args:
         model: the enhancer.
-        codec: makes the clean tokens, with fixed weights.
+        codec: makes the clean tokens, with fixed weights; None for a model that has none.
         speech, noise: training material at the model's rate.
         validation: held-apart (speech, noise), or None.
         mixing: what happens to the mixtures.
@@ -124,20 +124,20 @@ class EnhancerTask(Task):
         features: frozen network of the loss term ``words``, or None.
     """
 
-    def __init__(self, model: SpeechEnhancer, codec: StreamCodec, speech: SpeechDataset, noise: SpeechDataset,
+    def __init__(self, model: BandFilter, codec: StreamCodec | None, speech: SpeechDataset, noise: SpeechDataset,
                  validation: tuple[SpeechDataset, SpeechDataset] | None = None, mixing: MixingConfig | None = None,
                  weights: EnhancerWeights | None = None, more_from: int | None = None,
                  more_share: float = 0.25, features: WhisperFeatures | None = None) -> None:
         config = model.config
-        if {codec.sample_rate, speech.sample_rate} != {config.sample_rate}:
-            raise ValueError(f"codec at {codec.sample_rate} Hz, speech at {speech.sample_rate} Hz, model at "
-                             f"{config.sample_rate} Hz; they must be the same")
-        if (codec.token_dim, codec.hop_length) != (config.token_dim, config.token_hop):
+        if {codec.sample_rate if codec else config.sample_rate, speech.sample_rate} != {config.sample_rate}:
+            raise ValueError(f"codec at {codec.sample_rate if codec else None} Hz, speech at {speech.sample_rate} Hz, "
+                             f"model at {config.sample_rate} Hz; they must be the same")
+        if codec and (codec.token_dim, codec.hop_length) != (config.token_dim, config.token_hop):
             raise ValueError(f"the codec makes tokens of {codec.token_dim} channels and {codec.hop_length} samples, "
                              f"the model predicts {config.token_dim} and {config.token_hop}")
         if not 0 <= more_share < 1:
             raise ValueError(f"more_share must lie in [0, 1), got {more_share}")
-        self.model, self.codec = model, codec.eval().requires_grad_(False)
+        self.model, self.codec = model, codec.eval().requires_grad_(False) if codec else None
         self.weights = weights or EnhancerWeights()
         self.features = features.eval().requires_grad_(False) if features else None
         self.mixer = NoisyMixer(speech, noise, mixing)
@@ -151,7 +151,9 @@ class EnhancerTask(Task):
         self.num_examples = len(self.examples)
 
     def fit_statistics(self, count: int = 64) -> None:
-        """Normalise tokens by those of ``count`` crops of clean speech."""
+        """Normalise tokens, where there are any, by those of ``count`` crops of clean speech."""
+        if self.codec is None:
+            return
         rng = np.random.default_rng(0)
         clips = self.examples[np.linspace(0, len(self.examples) - 1, count).astype(int)]
         crops = self.mixer.speech.crops(clips, self.mixer.length, rng)
@@ -164,7 +166,7 @@ class EnhancerTask(Task):
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         noisy, target = batch["noisy"], polish(batch["clean"], self.weights.polish_db)
-        tokens = self.codec.to(noisy.device).encode(target)
+        tokens = self.codec.to(noisy.device).encode(target) if self.codec else None
         output = model(noisy, target, tokens, criterion=self.criterion(noisy), weights=asdict(self.weights))
         return output.loss, output.metrics
 

@@ -17,6 +17,7 @@ from photophone.core.tokens import Tokens
 from photophone.data.mixing import MixingConfig
 from photophone.data.speech import SpeechDataset
 from photophone.data.speech_examples import SpeechExamples
+from photophone.generators.enhancer.live import LiveEnhancer
 from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.generators.few_steps import without_flow_map
 from photophone.generators.speech_ar.model import SpeechFlowAR
@@ -96,22 +97,23 @@ def enhancer_task(config: TrainConfig) -> EnhancerTask:
     """The task of ``train_enhancer.py``.
 
     ``task`` holds the fields of :class:`EnhancerWeights`, and beside them: ``codec`` (folder of the codec that makes
-    the clean tokens); ``noise`` and ``validation_noise`` (prepared files); ``mixing`` (fields of
-    :class:`photophone.data.mixing.MixingConfig`); ``more_data`` and ``more_share`` (files of a further voice, and their
-    share); ``recogniser`` (of the loss ``words``).
+    the clean tokens), or ``live: true`` for a :class:`LiveEnhancer`, which has none; ``noise`` and ``validation_noise``
+    (prepared files); ``mixing`` (fields of :class:`photophone.data.mixing.MixingConfig`); ``more_data`` and
+    ``more_share`` (files of a further voice, and their share); ``recogniser`` (of the loss ``words``).
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
     """
     settings = dict(config.task)
-    codec = StreamCodec.from_pretrained(take(settings, "codec"))
+    live = settings.pop("live", False)
+    codec = None if live else StreamCodec.from_pretrained(take(settings, "codec"))
     noise, held_apart = SpeechDataset(take(settings, "noise")), settings.pop("validation_noise", None)
     more, share = settings.pop("more_data", []), settings.pop("more_share", 0.25)
     recogniser = settings.pop("recogniser", None)
     features = WhisperFeatures(recogniser) if recogniser else None
     mixing = MixingConfig(**settings.pop("mixing", {}))
-    model = build_part(SpeechEnhancer, config, token_dim=codec.token_dim, token_hop=codec.hop_length,
-                       sample_rate=codec.sample_rate)
+    model = live_enhancer(config) if live else build_part(
+        SpeechEnhancer, config, token_dim=codec.token_dim, token_hop=codec.hop_length, sample_rate=codec.sample_rate)
     speech, own_clips = SpeechDataset(config.data, *more), len(SpeechDataset(config.data))
     validation = None
     if config.validation and held_apart:
@@ -121,6 +123,13 @@ def enhancer_task(config: TrainConfig) -> EnhancerTask:
     if not config.init_from:
         task.fit_statistics()
     return task
+
+
+def live_enhancer(config: TrainConfig) -> LiveEnhancer:
+    """From ``config.init_from``, which may be the folder of a :class:`SpeechEnhancer`, or with random weights."""
+    if config.init_from and saved_class(config.init_from, Model) is SpeechEnhancer:
+        return LiveEnhancer.from_offline(SpeechEnhancer.from_pretrained(config.init_from))
+    return build_part(LiveEnhancer, config)
 
 
 def speech_generator_task(config: TrainConfig) -> Task:

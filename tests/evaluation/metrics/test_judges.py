@@ -97,3 +97,9 @@ def test_silent_and_very_short_clips_have_no_score(clips, mos):
         assert all(math.isnan(score) for score in mos(clip, RATE).values())
         assert math.isnan(gaps(clip, RATE)) and math.isnan(encoder.similarity(clips[0], clip, RATE))
         assert ear(clip, RATE) == ""
+
+
+def test_a_panel_that_hears_no_words_rates_all_the_same(clips, mos):
+    panel = judges.Panel(words=False)
+    assert panel.present and not panel.hears and panel.hear(clips[0]) == ""
+    assert panel.rate(clips[0]) == mos(clips[0], RATE) and math.isnan(panel.word_errors(["light"], [""]))

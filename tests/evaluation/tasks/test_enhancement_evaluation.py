@@ -54,6 +54,25 @@ def test_mixtures_have_their_ratio_and_a_seed_repeats_them(data, snr):
         np.testing.assert_array_equal(pair.noisy, pair.clean)
 
 
+def test_rooms_and_telephones_have_the_same_clips_and_their_own_sound(data):
+    plain, room, phone = (mixed_pairs(*data, 10.0, 3, 1, condition) for condition in (None, "room", "telephone"))
+    for one, heard, called, again in zip(plain, room, phone, mixed_pairs(*data, 10.0, 3, 1, "room")):
+        assert one.name == heard.name == called.name and np.array_equal(heard.noisy, again.noisy)
+        share = heard.clean / np.where(one.clean, one.clean, 1)  # but for the level, the clean speech is the dry one
+        assert np.ptp(share[np.abs(one.clean) > 1e-3]) < 1e-4
+        noise = heard.noisy - heard.clean
+        assert 10 * math.log10(power(heard.clean) / power(noise)) < 10  # noise, and the echoes
+        assert called.noisy.shape == called.clean.shape == one.clean.shape
+        for sound in (called.noisy, called.clean):
+            bins = np.abs(np.fft.rfft(sound)) ** 2
+            hertz = np.fft.rfftfreq(len(sound), 1 / RATE)
+            assert bins[hertz > 4000].sum() < 1e-6 * bins.sum()
+        low = np.abs(np.fft.rfft(called.clean))[np.fft.rfftfreq(len(called.clean), 1 / RATE) < 250]
+        assert (low ** 2).sum() < 1e-4 * (np.abs(np.fft.rfft(one.clean)) ** 2).sum()
+    with pytest.raises(ValueError, match="must be one of room, telephone"):
+        mixed_pairs(*data, 10.0, 3, 1, "cave")
+
+
 def test_known_systems_get_the_measures_they_must(data):
     pairs = mixed_pairs(*data, 5.0, 2)
     known = {id(pair.noisy): pair.clean for pair in pairs}
@@ -101,5 +120,9 @@ def test_the_command_measures_a_saved_model(files, tmp_path):
     assert result.exit_code == 0 and list(facts) == ["mixed at 0 dB", "clean speech"]
     assert set(facts["mixed at 0 dB"]) == {"noisy", "clean", "photophone"}
     assert facts["clean speech"]["noisy"]["stoi"] == pytest.approx(1, abs=1e-6)
+    result = CliRunner().invoke(app, ["evaluate", "enhance", "--speech", str(files / "speech.safetensors"), "--noise",
+                                      str(files / "noise.safetensors"), "--condition", "telephone", "--limit", "1",
+                                      "--peer", "none", "--no-judges", "-m", str(tmp_path / "model"), "--json"])
+    assert list(json.loads(result.stdout)) == ["telephone at 10 dB"]
     with pytest.raises(ValueError, match="clips of 3 to 10 s for 99"):
         mixed_pairs(SpeechDataset(files / "speech.safetensors"), SpeechDataset(files / "noise.safetensors"), 0, 99)
