@@ -35,6 +35,7 @@ _PUBLIC = {
     "SpokenContinuationPipeline": "photophone.pipelines.spoken_continuation",
     "TokenToSpeechPipeline": "photophone.pipelines.token_to_speech",
     "CaptionTokenizer": "photophone.text.caption_tokenizer",
+    "IconMatting": "photophone.tokenizers.icon_matting",
     "Voice": "photophone.pipelines.speech_fronts",
     "VoiceAttributes": "photophone.text.sparktts",
     "AutoCodec": "photophone.loading.auto",

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from photophone.core.command import run_command
 from photophone.core.files import check_targets
-from photophone.data.icons import draw, find_renderer, read_icons
+from photophone.data.icons import draw_with_alpha, find_renderer, read_icons
 from photophone.data.images import write_prepared
 
 
@@ -42,9 +42,11 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--size", type=int, default=64, help="pixels per side (default 64)")
     parser.add_argument("--style", help="words that end each caption (default: the title of the set)")
+    parser.add_argument("--alpha", action="store_true", help="write the opacity of the drawings too, as `alphas`: what "
+                                                             "train_matting.py learns from")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     arguments = parser.parse_args()
-    images, rows, skipped = [], [], 0
+    images, alphas, rows, skipped = [], [], [], 0
     check_targets([arguments.output, arguments.output.with_suffix(".jsonl")], arguments.overwrite)
     render = find_renderer()
     for source in arguments.sources:
@@ -52,11 +54,13 @@ def main() -> None:
             package = Path(source) if Path(source).exists() else fetch(source, folder)
             for icon in tqdm(list(read_icons(package, arguments.style)), unit="icon", desc=source):
                 try:
-                    images.append(draw(icon.svg, arguments.size, render))
+                    image, alpha = draw_with_alpha(icon.svg, arguments.size, render)
+                    images.append(image)
+                    alphas.append(alpha)
                     rows.append(icon.fields)
                 except ValueError:
                     skipped += 1
-    write_prepared(images, rows, arguments.output)
+    write_prepared(images, rows, arguments.output, alphas if arguments.alpha else None)
     print(f"{len(images)} icons of {arguments.size}x{arguments.size} in {arguments.output}, {skipped} skipped; "
           f"licences: {', '.join(sorted({row['licence'] for row in rows}))}")
 

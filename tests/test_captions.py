@@ -6,13 +6,8 @@ import torch
 from tiny import COLOURS, icons
 
 from photophone.text.caption_tokenizer import CaptionTokenizer
-from photophone.text.captions import (
-    encode_captions,
-    normalize_caption,
-    shorten,
-    train_caption_tokenizer,
-    vary_caption,
-)
+from photophone.text.captions import encode_captions, shorten, train_caption_tokenizer, vary_caption
+from photophone.text.plain_caption import normalize_caption
 
 FIELDS = [fields for _, fields in icons()]
 LIMIT = 10

@@ -58,6 +58,8 @@ STEPS = [  # arguments, and the files that they name, below {work}
      ["it.safetensors"]),
     (["tokenize_speech.py", "s.safetensors", "-c", "{models}/codec", "-o", "st.safetensors"], ["st.safetensors"]),
     (["mix_noise.py", "{models}/hum.mp3", "{models}/speech/1.wav", "-o", "mixed.wav"], ["mixed.wav"]),
+    (["build_caption_guide.py", "{models}/icons.jsonl", "--style", "flat emoji", "--least-styles", "1", "-o", "guide"],
+     ["guide/captions.json"]),
     (["train_image_tokenizer.py", "--config", "{models}/train.yaml", "--output", "run"], ["run/"]),
     (["record_head.py", "image", "{models}/lines.txt", "-m", "{models}/image", "-o", "recorded", "--parts", "1",
       "--texts-per-part", "2", "--steps", "2", "--guidance-range", "1", "3"], ["recorded/"]),
@@ -78,9 +80,10 @@ SLOW = [
 ]
 ELSEWHERE = {"demo": "tests/demo/test_demo_ending.py", "serve": "tests/server/test_server_process.py"}
 ALIKE = {"train_codec.py", "train_enhancer.py", "train_image_generator.py", "train_tts.py", "build_pretrained.py",
-         "build_speech.py", "train_aligner.py", "train_few_steps.py", "train_speech_chain.py", "train_text_encoder.py"}
+         "build_speech.py", "train_aligner.py", "train_few_steps.py", "train_matting.py", "train_speech_chain.py",
+         "train_text_encoder.py"}
 """The command of train_image_tokenizer.py and of build_enhancer.py with other parts."""
-ASKED_FOR = {"fetch_icons.py", "make_docs_tables.py", "make_docs_media.py"}
+ASKED_FOR = {"fetch_icons.py", "make_docs_tables.py", "make_docs_media.py", "make_edit_pictures.py"}
 """Downloads, and rewrites the documents of this repository."""
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,9 +23,28 @@ from photophone.cli.common import (
     named_values,
     read_settings,
 )
+from photophone.cli.image_modes import (
+    AsWrittenOption,
+    FromOption,
+    GridOption,
+    MaskOption,
+    Modes,
+    NegativeOption,
+    PromptsOption,
+    RegionOption,
+    RoundsOption,
+    StrengthOption,
+    ToOption,
+    TransparentOption,
+    edit,
+    run_file,
+    sheet_file,
+    write_sheet,
+)
 
 if TYPE_CHECKING:
     from photophone.pipelines.images import ImageOutput
+    from photophone.pipelines.text_to_image import TextToImagePipeline
 
 SeedOption = Annotated[int | None, typer.Option(help="First seed; the next images take the next seeds.")]
 FolderOption = Annotated[str, typer.Option("--output", "-o", help="A folder, or one .png, .jpg, .webp, .bmp or .tif: "
@@ -37,27 +58,81 @@ TemperatureOption = Annotated[float | None, typer.Option(help="Scale of the init
 
 
 @app.command()
-def image(prompt: Annotated[list[str], typer.Argument(help="What the picture shows; several make several pictures.")],
+def image(prompt: Annotated[list[str] | None, typer.Argument(help="What the picture shows; several make several "
+                                                                  "pictures.")] = None,
           number: Annotated[int, typer.Option("--number", "-n", help="Images for each prompt.")] = 1,
           seed: SeedOption = None, output: FolderOption = ".", steps: StepsOption = None,
-          guidance: GuidanceOption = None, temperature: TemperatureOption = None,
+          guidance: GuidanceOption = None, temperature: TemperatureOption = None, negative: NegativeOption = None,
+          transparent: TransparentOption = False, picture: FromOption = None, strength: StrengthOption = None,
+          mask: MaskOption = None, region: RegionOption = None, rounds: RoundsOption = None, to: ToOption = None,
+          grid: GridOption = None, prompts: PromptsOption = None, as_written: AsWrittenOption = False,
           size: Annotated[int | None, typer.Option(help="Pixels per side, if the model has a choice.")] = None,
           model: ModelOption = "photophone/tiny-image", device: DeviceOption = "cpu", dtype: DtypeOption = "float32",
           quiet: QuietOption = False, overwrite: OverwriteOption = False,
           as_json: JsonOption = False) -> None:
-    """Make images from prompts; a JSON with all settings is written beside each."""
-    from photophone.pipelines.text_to_image import TextToImagePipeline, check_prompt
-
-    for text in prompt:
-        check_prompt(text)
+    """Make images from prompts; a JSON with all settings is written beside each. Or vary a picture (--from), draw a
+    part of it anew (--region), go from one prompt to another (--to), or work through a file of prompts (--prompts)."""
+    texts = prompt or []
+    modes = Modes(picture, strength, mask, region, rounds, to, grid, prompts)
+    modes.check(texts, output, transparent)
+    check_texts(texts, to, negative)
     check_count(number, seed)
     check_dtype(dtype)
-    check_place(output, [text for text in prompt for _ in range(number)], seed, overwrite)
-    pipeline = load_pipeline(TextToImagePipeline, model, device, dtype)
-    pipeline.set_progress_bar_config(disable=quiet or as_json or None)
-    result = pipeline(prompt, num_images_per_prompt=number, generator=seeded(seed, len(prompt) * number), height=size,
-                      width=size, num_inference_steps=steps, guidance_scale=guidance, temperature=temperature)
+    number = modes.count(number)
+    sampler = {"num_inference_steps": steps, "guidance_scale": guidance, "temperature": temperature}
+    options = {**sampler, "negative_prompt": negative, "as_written": as_written, "transparent": transparent}
+
+    def load() -> TextToImagePipeline:
+        from photophone.pipelines.text_to_image import TextToImagePipeline
+
+        pipeline = load_pipeline(TextToImagePipeline, model, device, dtype)
+        pipeline.check_size(size, size)
+        pipeline.set_progress_bar_config(disable=quiet or as_json or None)
+        return pipeline
+
+    if prompts is not None:
+        run_file(modes, load, output, number, seed, options, overwrite, quiet, as_json)
+        return
+    make_pictures(modes, load, texts, number, seed, output, options, overwrite, quiet, as_json)
+
+
+def make_pictures(modes: Modes, load: Callable[[], TextToImagePipeline], texts: list[str], number: int,
+                  seed: int | None, output: str, options: dict[str, Any], overwrite: bool, quiet: bool,
+                  as_json: bool) -> None:
+    """Images of one call, or a sheet, and files of them."""
+    if modes.grid is not None:
+        options = {name: value for name, value in options.items() if name != "guidance_scale"}
+        seeds = [(drawn_seed() if seed is None else seed) + index for index in range(number)]
+        sheet_file(texts[0], seeds[0], output, overwrite)
+        file, facts = write_sheet(modes, load(), texts[0], seeds, output, options, overwrite)
+        if as_json:
+            print(json.dumps({"files": [str(file)], **facts}))
+        elif not quiet:
+            print(f"{file}  (seeds {seeds[0]} to {seeds[-1]})")
+        return
+    words = [f"{text} to {modes.to}" if modes.to else text for text in texts or [""] for _ in range(number)]
+    check_place(output, words, seed, overwrite, alike=modes.to is not None)
+    pipeline = load()
+    if modes.to is not None:
+        result = pipeline.interpolate(texts[0], modes.to, num_images=number, generator=one_generator(seed), **options)
+    elif modes.picture is not None:
+        result = edit(modes, pipeline, texts, number, {**options, "generator": seeded(seed, number)})
+    else:
+        result = pipeline(texts, num_images_per_prompt=number, generator=seeded(seed, len(texts) * number), **options)
     save(result, output, overwrite, quiet, as_json)
+
+
+def check_texts(texts: list[str], *others: str | None) -> None:
+    """Refuse prompts that are none, before a model is loaded.
+
+    Raises:
+        ValueError: see :func:`photophone.pipelines.text_to_image.check_prompt`.
+    """
+    from photophone.pipelines.text_to_image import check_prompt
+
+    for text in (*texts, *others):
+        if text is not None:
+            check_prompt(text)
 
 
 def load_generator(pipeline_class: type, model: str, device: str, dtype: str, files: dict[str, str]):
@@ -112,7 +187,7 @@ def check_count(number: int, seed: int | None) -> None:
         raise ValueError(f"--seed must be 0 to {2**63 - 1}, got {seed}")
 
 
-def check_place(output: str, words: list[str], seed: int | None, overwrite: bool) -> None:
+def check_place(output: str, words: list[str], seed: int | None, overwrite: bool, alike: bool = False) -> None:
     """Refuse a place for results before anything is computed for it.
 
     Args:
@@ -120,6 +195,7 @@ def check_place(output: str, words: list[str], seed: int | None, overwrite: bool
         words: that begin the name of each file in a folder.
         seed: of the first; where it is not given, names in a folder are not known yet.
         overwrite: whether files that are there may be replaced.
+        alike: all have the same seed.
 
     Raises:
         ValueError, OSError: see :func:`photophone.pipelines.output.target_files`.
@@ -129,7 +205,7 @@ def check_place(output: str, words: list[str], seed: int | None, overwrite: bool
 
     unknown = seed is None and names_folder(output)
     first = seed or 0
-    names = unique_names(words, list(range(first, first + len(words))), "image")
+    names = unique_names(words, [first + index * (not alike) for index in range(len(words))], "image")
     target_files(output, names, tuple(PICTURE_FORMATS), "images", overwrite=overwrite or unknown)
 
 
@@ -138,6 +214,17 @@ def seeded(seed: int | None, count: int) -> list | None:
     import torch
 
     return None if seed is None else [torch.Generator().manual_seed(seed + index) for index in range(count)]
+
+
+def one_generator(seed: int | None) -> Any:
+    """A generator with a seed; None: the pipeline draws one."""
+    generators = seeded(seed, 1)
+    return None if generators is None else generators[0]
+
+
+def drawn_seed() -> int:
+    """A seed of the operating system that is short enough to type."""
+    return int.from_bytes(os.urandom(4), "big")
 
 
 def save(result: ImageOutput, output: str, overwrite: bool, quiet: bool, as_json: bool) -> None:

@@ -4,6 +4,9 @@
 MAX_PROMPT_CHARACTERS = 1_000
 MAX_CAPTION_TOKENS = 10_000  # that a vocabulary of captions may be for
 MAX_IMAGES_PER_CALL = 64
+MAX_EDIT_ROUNDS = 64  # of inpainting
+MAX_PROMPTS_IN_FILE = 10_000
+MAX_PROMPT_FILE_BYTES = 16_000_000
 MAX_ANSWER_IDS = 8_192  # of text in one answer of text and images
 MAX_INFERENCE_STEPS = 1_000
 MAX_GUIDANCE_SCALE = 30.0

@@ -43,30 +43,38 @@ def grid(images: list[Image.Image], columns: int, gap: int = 2) -> Image.Image:
     sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), "white")
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
-        sheet.paste(image, (gap + column * (width + gap), gap + row * (height + gap)))
+        place = (gap + column * (width + gap), gap + row * (height + gap))
+        sheet.paste(image, place, image if image.mode == "RGBA" else None)
     return sheet
 
 
-def labelled_sheet(rows: list[tuple[str, list[Image.Image]]], scale: int = 2, label_width: int = 190) -> Image.Image:
+def labelled_sheet(rows: list[tuple[str, list[Image.Image]]], scale: int = 2, label_width: int = 190,
+                   heads: list[str] | None = None) -> Image.Image:
     """One line a label: the label on the left, its images enlarged beside it.
 
     Args:
         rows: (label, images), all images of one size.
         scale: enlargement, smooth.
         label_width: pixels for the labels.
+        heads: of the columns.
     """
     width, height = (side * scale for side in rows[0][1][0].size)
     columns = max(len(images) for _, images in rows)
     gap = 6
-    sheet = Image.new("RGB", (label_width + columns * (width + gap), len(rows) * (height + gap) + gap), "white")
+    above = 24 if heads else 0
+    whole = (label_width + columns * (width + gap), above + len(rows) * (height + gap) + gap)
+    sheet = Image.new("RGB", whole, "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(15)
+    for column, head in enumerate(heads or ()):
+        middle = label_width + column * (width + gap) + width // 2
+        draw.text((middle, above), head, fill="black", font=font, anchor="ms")
     for index, (label, images) in enumerate(rows):
-        top = gap + index * (height + gap)
+        top = above + gap + index * (height + gap)
         draw.multiline_text((10, top + height // 2), textwrap.fill(label, 22), fill="black", font=font, anchor="lm")
         for column, image in enumerate(images):
             large = image.resize((width, height), Image.Resampling.BICUBIC)
-            sheet.paste(large, (label_width + column * (width + gap), top))
+            sheet.paste(large, (label_width + column * (width + gap), top), large if large.mode == "RGBA" else None)
     return sheet
 
 

@@ -151,12 +151,23 @@ def draw(svg: str, size: int, render: Callable[[str, int], bytes]) -> np.ndarray
     Raises:
         ValueError: it cannot be drawn, or nothing is to be seen.
     """
+    return draw_with_alpha(svg, size, render)[0]
+
+
+def draw_with_alpha(svg: str, size: int, render: Callable[[str, int], bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`draw`, and its opacity uint8 (size, size), which is 0 where the white is the ground's.
+
+    Raises:
+        ValueError: it cannot be drawn, or nothing is to be seen.
+    """
     try:
         drawn = Image.open(io.BytesIO(render(svg, 2 * size))).convert("RGBA")
     except Exception as error:  # whatever the renderer says of a broken drawing
         raise ValueError(f"the drawing cannot be rendered: {error}") from error
-    if drawn.getchannel("A").getextrema()[1] == 0:
+    alpha = drawn.getchannel("A")
+    if alpha.getextrema()[1] == 0:
         raise ValueError("the drawing is empty")
     whole = Image.new("RGBA", drawn.size, "white")
     whole.alpha_composite(drawn)
-    return np.asarray(whole.convert("RGB").resize((size, size), Image.Resampling.LANCZOS))
+    small = (part.resize((size, size), Image.Resampling.LANCZOS) for part in (whole.convert("RGB"), alpha))
+    return tuple(np.asarray(part) for part in small)

@@ -35,6 +35,16 @@ def decode_image(data: bytes, size: int, *, max_pixels: int | None = None,
         formats: Pillow's names of the formats that are read, None for all it knows.
 
     Raises:
+        ValueError: as :func:`open_image`.
+    """
+    return square_pixels(open_image(data, size, max_pixels=max_pixels, formats=formats), size)
+
+
+def open_image(data: bytes, size: int, *, max_pixels: int | None = None,
+               formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Encoded bytes to a decoded image of Pillow; arguments as of :func:`decode_image`.
+
+    Raises:
         ValueError: not an image, damaged, of a mode without an agreed white, or over the limit on pixels or
             ``MAX_IMAGE_BYTES``.
     """
@@ -54,6 +64,16 @@ def decode_image(data: bytes, size: int, *, max_pixels: int | None = None,
         raise ValueError(f"cannot read the image: the file is no image{read}, or it is damaged") from error
     except (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the image: {error}") from error
+    return image
+
+
+def square_pixels(image: Image.Image, size: int) -> np.ndarray:
+    """An image of Pillow to uint8 (size, size, 3): centre crop to a square, on white where transparent.
+
+    Raises:
+        ValueError: of a mode without an agreed white.
+    """
+    check_mode(image)
     side = min(image.size)
     left = (image.width - side) // 2
     top = (image.height - side) // 2

@@ -59,13 +59,15 @@ def prepare_images(sources: list[Path], output: Path, size: int, rest: list[str]
     return len(images), skipped
 
 
-def write_prepared(images: list[np.ndarray], rows: list[dict[str, str]], output: Path) -> None:
+def write_prepared(images: list[np.ndarray], rows: list[dict[str, str]], output: Path,
+                   alphas: list[np.ndarray] | None = None) -> None:
     """Write the prepared format atomically.
 
     Args:
         images: uint8 (H, W, 3), all of one size.
         rows: the fields of each image: those of ``FIELDS``, and others such as ``source`` and ``licence``.
         output: the ``.safetensors`` file to write; the ``.jsonl`` goes beside it.
+        alphas: opacity of each image, uint8 (H, W), which the file then holds as ``alphas``.
 
     Raises:
         ValueError: no images.
@@ -75,7 +77,8 @@ def write_prepared(images: list[np.ndarray], rows: list[dict[str, str]], output:
     with atomic_write(output.with_suffix(".jsonl")) as partial:
         partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     with atomic_write(output) as partial:
-        save_file({"images": torch.from_numpy(np.stack(images))}, partial)
+        tensors = {"images": images, **({} if alphas is None else {"alphas": alphas})}
+        save_file({name: torch.from_numpy(np.stack(arrays)) for name, arrays in tensors.items()}, partial)
 
 
 class ImageDataset:

@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 
 from photophone.core.limits import DEMO_KEEP_SECONDS, DEMO_QUEUE, DEMO_UPLOAD_BYTES
 from photophone.demo import GRADIO_FOLDER, WAS_THERE
+from photophone.demo.edit_tab import build_edit_tab
 from photophone.demo.ending import Ending
 from photophone.demo.enhance_tab import build_enhance_tab
 from photophone.demo.guard import Guard, stored_files
@@ -29,6 +30,7 @@ from photophone.demo.models import Choice, Shelf, installed, sort_tokenizers
 from photophone.demo.parts import Demo
 from photophone.demo.speech_tab import build_speech_tab
 from photophone.demo.tokens_tab import build_picture_part, build_recording_part
+from photophone.pipelines.text_to_image import TextToImagePipeline
 
 STYLE = (Path(__file__).parent / "assets" / "style.css").read_text(encoding="utf-8")
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -82,6 +84,9 @@ def build_page(demo: Demo) -> gr.Blocks:
                 if installed(getattr(choice, name)):
                     with gr.Tab(label, id=name):
                         parts[name] = [build(demo)]
+            if "image" in parts and demo.shelf.pipeline(TextToImagePipeline, choice.image).token_generator.edits:
+                with gr.Tab("Edit", id="edit"):
+                    parts["edit"] = [build_edit_tab(demo)]
             if installed(choice.enhance) or installed(choice.live):
                 with gr.Tab("Enhancement", id="enhance"), gr.Tabs():
                     if installed(choice.enhance):

@@ -34,6 +34,8 @@ class ImageParts(NamedTuple):
     steps: gr.Slider
     guidance: gr.Slider
     temperature: gr.Slider
+    negative: gr.Textbox
+    transparent: gr.Checkbox
     gallery: gr.Gallery
     facts: gr.HTML
     made: gr.JSON
@@ -49,7 +51,8 @@ def build_image_tab(demo: Demo) -> dict[str, gr.components.Component]:
     parts = lay_out(pipeline)
     run = connect(demo, parts.start, parts.stop, maker(demo, pipeline),
                   [parts.prompt, parts.number, parts.seed, parts.random, parts.steps, parts.guidance,
-                   parts.temperature], [parts.gallery, parts.facts, parts.seed, parts.made], name="image",
+                   parts.temperature, parts.negative, parts.transparent],
+                  [parts.gallery, parts.facts, parts.seed, parts.made], name="image",
                   kind="image", shown=parts.gallery, facts=parts.facts)
     return {"text": parts.prompt, "seed": parts.seed, "random": parts.random, "record": parts.made, "run": run}
 
@@ -70,19 +73,25 @@ def lay_out(pipeline: TextToImagePipeline) -> ImageParts:
                 guidance = gr.Slider(0, DEMO_GUIDANCE_SCALE, defaults.get("guidance_scale", 3.0), step=0.1,
                                      label="Guidance")
                 temperature = gr.Slider(0, 2, defaults.get("temperature", 1.0), step=0.05, label="Temperature")
+                negative = gr.Textbox("", label="Not to be shown", max_length=MAX_PROMPT_CHARACTERS,
+                                      visible=pipeline.token_generator.edits, elem_id="image-negative")
+                transparent = gr.Checkbox(False, label="Transparent ground", visible=hasattr(pipeline, "matting"),
+                                          elem_id="image-transparent")
         with gr.Column(scale=3, min_width=300):
             gallery = gr.Gallery(label="Images", columns=2, object_fit="contain", format="png",
                                  elem_id="image-gallery", interactive=False, buttons=["download", "fullscreen"])
             facts = gr.HTML(elem_id="image-facts")
             gr.HTML(licence_line(pipeline))
     made = gr.JSON(visible=False)
-    return ImageParts(prompt, number, seed, random, start, stop, steps, guidance, temperature, gallery, facts, made)
+    return ImageParts(prompt, number, seed, random, start, stop, steps, guidance, temperature, negative,
+                      transparent, gallery, facts, made)
 
 
 def maker(demo: Demo, pipeline: TextToImagePipeline) -> Callable[..., Iterator[Any]]:
     """What the start button does: images for visitors."""
     @for_visitors
     def make(prompt: Any, number: Any, seed: Any, random: Any, steps: Any, guidance: Any, temperature: Any,
+             negative: Any = "", transparent: Any = False,
              progress=gr.Progress()) -> Iterator[Any]:  # noqa: B008 (gradio finds it by its default)
         check_prompt(prompt)
         count = whole(number, "images", 1, DEMO_IMAGES)
@@ -90,12 +99,18 @@ def maker(demo: Demo, pipeline: TextToImagePipeline) -> Callable[..., Iterator[A
         options = {"num_inference_steps": whole(steps, "steps", 1, DEMO_IMAGE_STEPS),
                    "guidance_scale": in_range(guidance, "guidance", 0, DEMO_GUIDANCE_SCALE),
                    "temperature": in_range(temperature, "temperature", 0, 2)}
+        further = {}
+        if negative:
+            check_prompt(negative)
+            further["negative_prompt"] = negative
+        if transparent is True:
+            further["transparent"] = True
 
         def work(emit: Emit) -> tuple:
             began = time.perf_counter()
             generators = [torch.Generator().manual_seed(first + index) for index in range(count)]
             result = pipeline(prompt, num_images_per_prompt=count, generator=generators,
-                              callback_on_step_end=on_step(emit), **options)
+                              callback_on_step_end=on_step(emit), **options, **further)
             return result.images, time.perf_counter() - began
 
         images, seconds = yield from wait(demo.shelf.worker(demo.choice.image).run(work), progress, "making tokens")
@@ -104,6 +119,6 @@ def maker(demo: Demo, pipeline: TextToImagePipeline) -> Callable[..., Iterator[A
                           f"{options['num_inference_steps']} steps",
                           f"guidance {options['guidance_scale']:g}", f"temperature {options['temperature']:g}")
         sheet = grid(images, min(count, 4))  # what the history shows
-        yield images, line, first, record("image", prompt, first, sheet, images=count, **options)
+        yield images, line, first, record("image", prompt, first, sheet, images=count, **options, **further)
 
     return make

@@ -159,12 +159,31 @@ def image_table(result: dict) -> list[str]:
              "EfficientNet-Lite0 features",
              f"{'split':12s} {'images':>7s} {'generated':>10s} {'ceiling':>8s} {'floor':>6s} {'top 5':>6s} "
              f"{'rank':>6s} {'Frechet':>8s}"]
-    for name in (key for key in result if key not in ("tokenizer", "settings")):
+    for name in (key for key in result if key not in ("tokenizer", "settings", "prompts", "colours")):
         split = result[name]
         lines.append(f"{name:12s} {split['generated']['count']:7d} {split['generated']['top1']:10.1%} "
                      f"{split['ceiling']['top1']:8.1%} {split['floor']['top1']:6.1%} {split['generated']['top5']:6.1%} "
                      f"{split['generated']['mean_rank']:6.1f} {split['frechet_efficientnet_lite0']:8.2f}")
-    return lines
+    return lines + prompt_lines(result.get("prompts")) + colour_lines(result.get("colours"))
+
+
+def prompt_lines(found: dict | None) -> list[str]:
+    """Objects of ordinary prompts; nothing where none were measured."""
+    if not found:
+        return []
+    rows = [f"{name.replace('_', ' '):12s} {found[name]['top1']:10.1%} {found[name]['top5']:8.1%} "
+            f"{found[name]['top1_nearest']:14.1%}" for name in ("read", "as_written", "ceiling")]
+    return ["", f"prompts of ordinary people: the label whose {found['images']} real images are nearest, among "
+            f"{found['labels']}", f"{'':12s} {'top 1':>10s} {'top 5':>8s} {'nearest image':>14s}", *rows]
+
+
+def colour_lines(found: dict | None) -> list[str]:
+    """Colours of silhouettes; nothing where none were measured."""
+    if not found:
+        return []
+    each = ", ".join(f"{name} {value:.0%}" for name, value in found["by_colour"].items())
+    return ["", f"colour that the caption names, in {found['count']} silhouettes: {found['right']:.1%} (ceiling "
+            f"{found['ceiling']:.1%}): {each}"]
 
 
 TABLES: dict[str, Callable[[dict], list[str]]] = {"codec": codec_table, "enhance": enhance_table,

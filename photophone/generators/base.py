@@ -48,6 +48,8 @@ class Generator(Model):
         Sampler: the options of its sampler.
         streams: True where :meth:`stream` yields tokens as they are made.
         paces: True where the sampler has a ``speed`` and rows of a condition have speeds of their own.
+        edits: True where the family re-draws given tokens (:meth:`redraw`), blends two captions
+            (:class:`~photophone.generators.conditions.CaptionBlend`) and is guided away from one (``null_mask``).
         forms_prompts: True where captions get a form of their own, by a method ``encode_prompts(tokenizer, prompts)``.
     """
 
@@ -55,6 +57,7 @@ class Generator(Model):
     Sampler: ClassVar[type[Sampler]]
     streams: ClassVar[bool] = False
     paces: ClassVar[bool] = False
+    edits: ClassVar[bool] = False
     forms_prompts: ClassVar[bool] = False
     BACKBONE: ClassVar[str] = "blocks.0"
     """Name of a module that runs once in each pass of the network, the heads apart."""
@@ -137,6 +140,29 @@ class Generator(Model):
         made = self._stream(condition, noise=noise, sampler=sampler, callback=callback)
         yield from each_with_threads(made, self, self.places_at_once(len(condition)))
 
+    @torch.no_grad()
+    def redraw(self, tokens: Tokens, condition: Condition, *, strength: float, noise: Noise,
+               sampler: Sampler | None = None, callback: Callback | None = None) -> Tokens:
+        """As :meth:`generate`, from tokens that are there: noise hides a part of what they say, and the rest stays.
+
+        Args:
+            tokens: (B, N, D), one row for each of the condition.
+            strength: share of noise, over 0 up to 1; at 1 nothing stays.
+
+        Raises:
+            ValueError: as :meth:`generate`, for families without ``edits``, and for tokens of another form.
+        """
+        if not self.edits:
+            raise ValueError(f"{type(self).__name__} cannot re-draw tokens that are given")
+        if not 0 < strength <= 1:
+            raise ValueError(f"strength must be over 0 and at most 1, got {strength}")
+        if len(tokens.values) != len(condition):
+            raise ValueError(f"{len(tokens.values)} rows of tokens for {len(condition)} conditions")
+        condition, sampler = self._prepare(condition, sampler)
+        with fitting_threads(self, self.places_at_once(len(condition))) as threads:
+            return self._redraw(tokens.to(self.device), condition, strength=strength, noise=noise, sampler=sampler,
+                                callback=adapting(callback, threads))
+
     def _prepare(self, condition: Condition, sampler: Sampler | None) -> tuple[Condition, Sampler]:
         """The condition on the model's device and the sampler, both checked."""
         sampler = self.Sampler(**self.sampler_settings) if sampler is None else sampler
@@ -149,6 +175,11 @@ class Generator(Model):
     @abstractmethod
     def _generate(self, condition: Condition, *, noise: Noise, sampler: Sampler, callback: Callback | None) -> Tokens:
         """:meth:`generate` of the family: all arguments are checked and on the model's device, gradients are off."""
+
+    def _redraw(self, tokens: Tokens, condition: Condition, *, strength: float, noise: Noise, sampler: Sampler,
+                callback: Callback | None) -> Tokens:
+        """:meth:`redraw` of a family with ``edits``, under the same promises."""
+        raise ValueError(f"{type(self).__name__} says that it edits, but does not say how")
 
     def _stream(self, condition: Condition, *, noise: Noise, sampler: Sampler,
                 callback: Callback | None) -> Iterator[Tokens]:

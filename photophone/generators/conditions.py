@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from types import UnionType
 from typing import ClassVar, Self, get_args
 
@@ -75,13 +75,30 @@ class CaptionIds(Condition):
         ids: Long (B, L).
         mask: bool (B, L), True for tokens of a caption.
         null_ids: Long (L,): the empty caption, which guidance and training put in the place of one.
+        null_mask: bool (L,), where ``null_ids`` is a caption that guidance leads away from, for families that edit
+            images; None: it is the empty one.
     """
 
-    SHARED = ("null_ids",)
+    SHARED = ("null_ids", "null_mask")
 
     ids: Tensor
     mask: Tensor
     null_ids: Tensor
+    null_mask: Tensor | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class CaptionBlend(CaptionIds):
+    """Captions of which each row lies between two, for families that edit images.
+
+    Args:
+        other_ids, other_mask: of the second caption, as ``ids`` and ``mask``.
+        shares: float (B,), of the second caption: 0 is the first alone, 1 the second alone.
+    """
+
+    other_ids: Tensor
+    other_mask: Tensor
+    shares: Tensor
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,8 @@ class FlowHead(Head):
     @torch.no_grad()
     def sample(self, hidden: Tensor, *, guidance: Guidance = 1.0, temperature: float = 1.0, noise: Noise,
                num_steps: int = 16, solver: str = "euler", time_shift: float = 1.0,
-               times: Tensor | None = None, scaled_guidance: bool = False) -> Tensor:
+               times: Tensor | None = None, scaled_guidance: bool = False, away: bool = False,
+               start: Tensor | None = None, start_time: float = 1.0) -> Tensor:
         """Tokens float32 ``(B, N, D)``. See :meth:`Head.sample`.
 
         Args:
@@ -122,20 +123,30 @@ class FlowHead(Head):
             times: an explicit grid, decreasing to 0, in place of ``num_steps`` and ``time_shift``.
             scaled_guidance: guidance from the unconditional velocity as :func:`photophone.layers.flow.zero_star`
                 scales it.
+            away: the second half of the rows has a caption to be led away from, which a flow map has not learned; its
+                steps are then guided from the maps of both without guidance.
+            start: tokens (B, N, D) to begin with, in place of noise alone.
+            start_time: share of noise in the start; the times then go from there to 0.
+
+        Raises:
+            ValueError: a start for "sde", whose times are its own.
         """
         check_temperature(temperature)
         check_solver(solver)
-        two = self.reads_null(guidance, scaled_guidance=scaled_guidance)
+        if start is not None and solver == "sde":
+            raise ValueError('the solver "sde" begins with noise alone; re-draw with another one')
+        two = away or self.reads_null(guidance, scaled_guidance=scaled_guidance)
         rows, length = (split_guidance(hidden, guidance)[0] if two else hidden).shape[:2]
         projected = self.project(hidden)
 
         def draw() -> Tensor:
-            return temperature * noise.normal(rows, length, self.token_dim)
+            eps = temperature * noise.normal(rows, length, self.token_dim)
+            return eps if start is None else self.path.interpolate(start, eps, eps.new_tensor(start_time))
 
         if times is None:
-            times = sde_time_grid(num_steps) if solver == "sde" else time_grid(num_steps, time_shift)
-        if self.guidance_range is not None and not two:
-            return self._follow_map(projected, draw, times, solver, guidance)
+            times = sde_time_grid(num_steps) if solver == "sde" else start_time * time_grid(num_steps, time_shift)
+        if self.guidance_range is not None and (away or not two):
+            return self._follow_map(projected, draw, times, solver, guidance, away)
 
         def outputs(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
             both = x.repeat(hidden.shape[0] // rows, 1, 1)  # (B or 2B, N, D)
@@ -155,11 +166,17 @@ class FlowHead(Head):
         return SOLVERS[solver](velocity, draw(), times)
 
     def _follow_map(self, projected: Tensor, draw: Callable[[], Tensor], times: Tensor, solver: str,
-                    guidance: Guidance) -> Tensor:
+                    guidance: Guidance, away: bool = False) -> Tensor:
         """Tokens by steps of the flow map; other solvers than "euler" take its velocities, s = t."""
+        def mean(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+            if not away:
+                return self.mean_velocity(projected, x, t, s, guidance)
+            both = self.mean_velocity(projected, x.repeat(2, 1, 1), t, s)
+            return combine_guidance(*split_guidance(both, guidance), guidance)
+
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             now = t.to(x).reshape(1)
-            return self.mean_velocity(projected, x, now, now, guidance)
+            return mean(x, now, now)
 
         if solver == "sde":
             return euler_maruyama(velocity, draw(), times, draw, self.path)
@@ -167,7 +184,7 @@ class FlowHead(Head):
             return SOLVERS[solver](velocity, draw(), times)
         x = draw()
         for now, after in pairwise(times.to(x).unsqueeze(1)):
-            x = carry(x, self.mean_velocity(projected, x, now, after, guidance), now, after)
+            x = carry(x, mean(x, now, after), now, after)
         return x
 
     def mean_velocity(self, projected: Tensor, x: Tensor, t: Tensor, s: Tensor, guidance: Guidance = 1.0) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 from torch import Tensor
@@ -23,6 +24,9 @@ from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, ro
 from photophone.pipelines.output import MediaOutput, file_with_facts, unique_names
 from photophone.tokenizers.base import ImageTokenizer
 
+if TYPE_CHECKING:
+    from photophone.pipelines.picture_edit import Edit
+
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
@@ -36,6 +40,7 @@ class ImageOutput(MediaOutput):
         prompts: of each image; None where images come from classes.
         seeds: of each image; ``torch.Generator().manual_seed(seed)`` makes it again.
         class_labels: of each image; None where images come from prompts.
+        rows: what further is to be said of each image, or None.
         settings: options of the sampler.
         model, revision, weights_licence: of the weights.
     """
@@ -47,6 +52,7 @@ class ImageOutput(MediaOutput):
     prompts: list[str] | None
     seeds: list[int]
     class_labels: list[int] | None = None
+    rows: list[dict[str, Any]] | None = None
 
     @property
     def conditions(self) -> tuple[str, list]:
@@ -61,7 +67,8 @@ class ImageOutput(MediaOutput):
     def facts(self, row: int) -> dict[str, Any]:
         """What the JSON beside a file says of one image."""
         kind, values = self.conditions
-        return {kind: values[row], "seed": self.seeds[row], **self.settings, **self.origin}
+        own = self.rows[row] if self.rows else {}
+        return {kind: values[row], "seed": self.seeds[row], **own, **self.settings, **self.origin}
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """See :meth:`MediaOutput.save`; only PIL images can be saved."""
@@ -148,24 +155,32 @@ class ImagePipeline(Pipeline):
 
     def sample(self, condition: Condition, *, generator: GeneratorInput, output_type: str,
                callback: StepCallback | None, sampler: Sampler, prompts: list[str] | None = None,
-               class_labels: list[int] | None = None) -> ImageOutput:
+               class_labels: list[int] | None = None, edit: Edit | None = None,
+               finish: Callable[[Tensor], Tensor] | None = None) -> ImageOutput:
         """Tokens of a condition, and their images.
 
         Args:
             condition: what the generator reads.
             sampler: of :meth:`sampler`.
             prompts, class_labels: of each row, for the output; one of them.
+            edit: of a picture that is given; None: new ones are made.
+            finish: what becomes of the images (B, 3, H, W), such as a transparent ground.
         """
         generators, seeds = row_generators(generator, len(condition))
         model = self.token_generator
         model.connect(self.image_tokenizer)
+        noise = SeededNoise(generators, model.device)
         with self.watch(callback) as on_step:
-            tokens = model.generate(condition, noise=SeededNoise(generators, model.device), sampler=sampler,
-                                    callback=on_step)
+            if edit is None:
+                tokens = model.generate(condition, noise=noise, sampler=sampler, callback=on_step)
+            else:
+                tokens = edit.tokens(model, self.image_tokenizer, condition, noise, sampler, on_step)
         images: Any = tokens
         if output_type != "latent":
             read = condition.read_by(self.image_tokenizer.decode_options)  # such as a caption's states
-            images = convert_images(self.image_tokenizer.decode(tokens, **read), output_type)
+            images = self.image_tokenizer.decode(tokens, **read)
+            images = images if edit is None else edit.put_back(images)
+            images = convert_images(images if finish is None else finish(images), output_type)
         return ImageOutput(images, prompts, seeds, settings=sampler.settings(), **self.source,
                            weights_licence=self.weights_licence, class_labels=class_labels)
 
@@ -200,7 +215,7 @@ def check_request(kind: str, given: int, each: Any, output_type: str) -> None:
 
 
 def convert_images(images: Tensor, output_type: str) -> Any:
-    """Images (B, 3, H, W) in [-1, 1] to PIL images or arrays, see :class:`ImageOutput`."""
+    """Images (B, 3 or 4, H, W) in [-1, 1] to PIL images or arrays, see :class:`ImageOutput`."""
     if output_type == "pt":
         return images
     if output_type == "np":

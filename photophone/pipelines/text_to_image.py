@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from photophone.core.limits import MAX_PROMPT_CHARACTERS
 from photophone.generators.base import Generator
-from photophone.generators.conditions import CaptionFeatures, CaptionIds, CaptionStates
+from photophone.generators.conditions import CaptionFeatures, CaptionIds, CaptionStates, Condition
 from photophone.loading.registry import class_named
 from photophone.pipelines.base import GeneratorInput, StepCallback
 from photophone.pipelines.captions import caption_sizes, read_captions
+from photophone.pipelines.image_edits import ImageEdits, led_away
 from photophone.pipelines.images import ImageOutput, ImagePipeline, check_request
 from photophone.text.caption_tokenizer import CaptionTokenizer
-from photophone.text.captions import check_characters, encode_captions, normalize_caption, shorten
+from photophone.text.captions import check_characters, encode_captions, shorten
 from photophone.text.features import LANGUAGE_MODELS, load_text_encoder, load_vocabulary
+from photophone.text.plain_caption import normalize_caption
 from photophone.tokenizers.base import ImageTokenizer
+from photophone.tokenizers.icon_matting import IconMatting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from photophone.pipelines.picture_edit import Edit
 
-class TextToImagePipeline(ImagePipeline):
+
+class TextToImagePipeline(ImageEdits, ImagePipeline):
     """Captions to images: our own small models, LlamaGen and NAR with flan-t5, MaskGen with CLIP, HART with Qwen2-VL,
     BitDance with Qwen3 and ARRA with Chameleon inside.
 
@@ -32,18 +39,20 @@ class TextToImagePipeline(ImagePipeline):
         image_tokenizer: image tokens to pixels.
         text_encoder: where the generator reads features of captions, the T5 encoder, text tower of CLIP or language
             model that makes them; None where it reads their ids.
+        matting: cuts pictures out of their white ground, for ``transparent``; None where there is none.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
     """
 
-    _optional_components = ["text_encoder"]
+    _optional_components = ["text_encoder", "matting"]
     OTHERS = ("text_encoder", "text_tokenizer")
 
     def __init__(self, text_tokenizer: CaptionTokenizer | PreTrainedTokenizerBase, token_generator: Generator,
                  image_tokenizer: ImageTokenizer, text_encoder: PreTrainedModel | None = None,
-                 published: dict[str, str | None] | None = None) -> None:
+                 matting: IconMatting | None = None, published: dict[str, str | None] | None = None) -> None:
         super().__init__()
         self.register_modules(text_tokenizer=text_tokenizer, token_generator=token_generator,
-                              image_tokenizer=image_tokenizer, text_encoder=text_encoder)
+                              image_tokenizer=image_tokenizer, text_encoder=text_encoder,
+                              **({} if matting is None else {"matting": matting}))
         self.register_to_config(published=published)
 
     @classmethod
@@ -67,7 +76,8 @@ class TextToImagePipeline(ImagePipeline):
     def __call__(self, prompt: str | list[str], *, num_images_per_prompt: int = 1, generator: GeneratorInput = None,
                  height: int | None = None, width: int | None = None, num_inference_steps: int | None = None,
                  guidance_scale: float | None = None, guidance_schedule: str | None = None,
-                 temperature: float | None = None, system_prompt: str | None = None, output_type: str = "pil",
+                 temperature: float | None = None, negative_prompt: str | None = None, as_written: bool = False,
+                 transparent: bool = False, system_prompt: str | None = None, output_type: str = "pil",
                  callback_on_step_end: StepCallback | None = None, return_dict: bool = True,
                  **sampler_options: Any) -> ImageOutput | tuple:
         """Make images. None for an option means the published setting, or the generator's default.
@@ -82,6 +92,11 @@ class TextToImagePipeline(ImagePipeline):
             guidance_scale: classifier-free guidance; 1 is none.
             guidance_schedule: "constant", "linear" or "power-cosine", where the generator has a choice.
             temperature: of the initial noise or of the logits, 0 to 2; of masked decoding up to 20.
+            negative_prompt: a caption that guidance leads away from, for generators with ``edits``. It needs a guidance
+                other than 1, and takes as long again.
+            as_written: take prompts as they stand; else those that name no style of the training captions are made into
+                such captions where the vocabulary knows how, see :class:`photophone.text.caption_guide.CaptionGuide`.
+            transparent: images with an alpha channel, the white ground cut away, where the pipeline has a ``matting``.
             system_prompt: text in front of each prompt for a text encoder that is a language model. HART's own sampling
                 script has one that asks for an enhanced prompt.
             output_type: "pil", "np", "pt" or "latent".
@@ -96,22 +111,89 @@ class TextToImagePipeline(ImagePipeline):
             DecodingStopped: the callback set ``_interrupt``.
         """
         prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
-        for text in prompts:
-            check_prompt(text)
+        texts = [self.read_prompt(text, as_written) for text in prompts]
         check_request("prompts", len(prompts), num_images_per_prompt, output_type)
+        self.check_size(height, width)
+        prompts, texts = ([text for text in given for _ in range(num_images_per_prompt)] for given in (prompts, texts))
+        output = self.draw(self.encode_prompts(texts, system_prompt), prompts, generator=generator,
+                           negative_prompt=negative_prompt, transparent=transparent, output_type=output_type,
+                           callback_on_step_end=callback_on_step_end, num_inference_steps=num_inference_steps,
+                           guidance_scale=guidance_scale, guidance_schedule=guidance_schedule, temperature=temperature,
+                           **sampler_options)
+        if system_prompt is not None:
+            output.settings = {**output.settings, "system_prompt": system_prompt}
+        if texts != prompts:
+            output.rows = [{"caption": text} for text in texts]
+        return output if return_dict else (output.images,)
+
+    def check_size(self, height: int | None, width: int | None) -> None:
+        """Refuse another size than the model makes; None is that.
+
+        Raises:
+            ValueError: it is another.
+        """
         size = self.image_tokenizer.image_size
         for name, value in (("height", height), ("width", width)):
             if value not in (None, size):
                 raise ValueError(f"{name} {value} is not possible; this model makes {size}x{size} images")
-        sampler = self.sampler({
-            "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
-            "guidance_schedule": guidance_schedule, "temperature": temperature, **sampler_options})
-        prompts = [text for text in prompts for _ in range(num_images_per_prompt)]
-        output = self.sample(self.encode_prompts(prompts, system_prompt), generator=generator, output_type=output_type,
-                             callback=callback_on_step_end, sampler=sampler, prompts=prompts)
-        if system_prompt is not None:
-            output.settings = {**output.settings, "system_prompt": system_prompt}
-        return output if return_dict else (output.images,)
+
+    def draw(self, condition: Condition, prompts: list[str], *, generator: GeneratorInput = None,
+             edit: Edit | None = None, negative_prompt: str | None = None, as_written: bool = False,
+             transparent: bool = False, output_type: str = "pil", callback_on_step_end: StepCallback | None = None,
+             **sampler_options: Any) -> ImageOutput:
+        """Images of what the generator reads; arguments as of the call.
+
+        Args:
+            condition: of :meth:`encode_prompts`.
+            prompts: of each row, as they were given.
+            edit: of a picture, or None.
+
+        Raises:
+            ValueError: as the call.
+        """
+        check_request("prompts", len(prompts), 1, output_type)
+        sampler = self.sampler(sampler_options)
+        facts: dict[str, Any] = {}
+        if negative_prompt is not None:
+            self.check_edits("negative_prompt")
+            if sampler.guidance_scale == 1:
+                raise ValueError("negative_prompt needs guidance: with a guidance_scale of 1 there is none; leave it "
+                                 "out or give another scale")
+            check_prompt(negative_prompt)
+            condition = led_away(condition, self.encode_prompts([negative_prompt]))
+            facts["negative_prompt"] = negative_prompt
+        finish = None
+        if transparent:
+            finish = self.cutter(output_type)
+            facts["transparent"] = True
+        output = self.sample(condition, generator=generator, output_type=output_type, callback=callback_on_step_end,
+                             sampler=sampler, prompts=prompts, edit=edit, finish=finish)
+        output.settings = {**output.settings, **facts}
+        return output
+
+    def cutter(self, output_type: str) -> Callable[[Tensor], Tensor]:
+        """What cuts images out of their ground.
+
+        Raises:
+            ValueError: the pipeline has nothing that does, or the output is no image.
+        """
+        if output_type == "latent":
+            raise ValueError("transparent belongs to images; output_type 'latent' has none")
+        matting = getattr(self, "matting", None)
+        if matting is None:
+            raise ValueError("transparent: this pipeline has no matting network; photophone/tiny-image has one, and "
+                             "scripts/train_matting.py trains one")
+        return matting.cut_out
+
+    def read_prompt(self, text: str, as_written: bool = False) -> str:
+        """A prompt as the generator reads it; ``as_written`` as of the call.
+
+        Raises:
+            ValueError: see :func:`check_prompt`.
+        """
+        check_prompt(text)
+        guide = getattr(self.text_tokenizer, "guide", None)
+        return text if as_written or guide is None else guide.caption(text)
 
     def encode_prompts(self, prompts: list[str],
                        system_prompt: str | None = None) -> CaptionIds | CaptionFeatures | CaptionStates:

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from photophone.core.files import saving_into
 from photophone.core.limits import MAX_VOCABULARY_BYTES
 from photophone.core.weight_files import read_json_object
+from photophone.text.caption_guide import CaptionGuide
 
 PAD = "<pad>"
 NULL = "<null>"
@@ -30,6 +31,7 @@ class CaptionTokenizer:
     Args:
         tokenizer: with the special tokens ``<pad>``, ``<null>`` (the caption that says nothing) and ``<unk>``.
         max_length: tokens of the longest caption.
+        guide: makes prompts that name no style into captions of the training data; None where there is none.
 
     Raises:
         ValueError: a special token is missing, or ``max_length`` is not in 1..10000.
@@ -38,7 +40,8 @@ class CaptionTokenizer:
     config_name = "tokenizer_config.json"
     vocabulary_name = "tokenizer.json"
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_length: int, guide: CaptionGuide | None = None) -> None:
+        self.guide = guide
         missing = [token for token in (PAD, NULL, UNKNOWN) if tokenizer.token_to_id(token) is None]
         if missing:
             raise ValueError(f"the vocabulary lacks the special tokens {', '.join(missing)}")
@@ -96,6 +99,8 @@ class CaptionTokenizer:
             self.tokenizer.save(str(folder / self.vocabulary_name))
             text = json.dumps(settings, indent=2, sort_keys=True)
             (folder / self.config_name).write_text(text + "\n", encoding="utf-8")
+            if self.guide is not None:
+                self.guide.save(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike) -> Self:
@@ -115,8 +120,9 @@ class CaptionTokenizer:
             tokenizer = Tokenizer.from_file(str(vocabulary))
         except Exception as error:  # the library raises plain ones
             raise ValueError(f"{vocabulary} is not a vocabulary of the tokenizers library: {error}") from error
+        guide = CaptionGuide.load(folder)
         try:
-            return cls(tokenizer, length)
+            return cls(tokenizer, length, guide)
         except ValueError as error:
             words = str(error).replace("max_length", f"model_max_length of {cls.config_name}")
             raise ValueError(f"{folder}: {words}; download or save it again") from error

@@ -10,14 +10,7 @@ import torch
 from torch import Tensor
 
 from photophone.text.caption_tokenizer import CaptionTokenizer
-
-
-def normalize_caption(text: str) -> str:
-    """Lower case, compatibility forms, no accents, typographic quotes made plain, single spaces."""
-    text = unicodedata.normalize("NFKD", text).lower()
-    text = "".join(c for c in text if not unicodedata.combining(c))
-    text = text.translate(str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-"}))
-    return " ".join(text.split())
+from photophone.text.plain_caption import normalize_caption
 
 
 def train_caption_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -> CaptionTokenizer:

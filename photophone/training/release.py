@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.text.caption_tokenizer import CaptionTokenizer
+from photophone.tokenizers.icon_matting import IconMatting
 from photophone.tokenizers.latent1d.model import Latent1DTokenizer
 
 CARD = """# {name}
@@ -37,12 +39,14 @@ Say here what it was trained on, under which licences, and what it cannot do, be
 """
 
 
-def image_pipeline(image_tokenizer: Path, generator: Path) -> TextToImagePipeline:
-    """From ``export/`` of an image tokenizer's run and of a caption generator's run."""
+def image_pipeline(image_tokenizer: Path, generator: Path, matting: Path | None = None) -> TextToImagePipeline:
+    """From ``export/`` of an image tokenizer's run and of a caption generator's run, and maybe of a matting
+    network's."""
+    cutter = None if matting is None else IconMatting.from_pretrained(matting, dtype=torch.float16)
     return TextToImagePipeline(
         CaptionTokenizer.from_pretrained(generator / "text_tokenizer"),
         FlowARGenerator.from_pretrained(generator / "token_generator", dtype=torch.float16),
-        Latent1DTokenizer.from_pretrained(image_tokenizer, dtype=torch.float16))
+        Latent1DTokenizer.from_pretrained(image_tokenizer, dtype=torch.float16), matting=cutter)
 
 
 def speech_pipeline(codec: Path, generator: Path) -> TextToSpeechPipeline:
@@ -99,11 +103,13 @@ def release_command(description: str, build: Callable[..., Pipeline], name: str,
         description: for ``--help``.
         build: makes the pipeline from folders.
         name: what the pipeline is called when ``--name`` is not given.
-        parts: help of each argument of ``build``; ``image_tokenizer`` becomes the option ``--image-tokenizer``.
+        parts: help of each argument of ``build``; ``image_tokenizer`` becomes the option ``--image-tokenizer``. Those
+            with a default may be left out.
     """
+    needed = {name for name, part in inspect.signature(build).parameters.items() if part.default is part.empty}
     parser = argparse.ArgumentParser(description=description)
     for part, words in parts.items():
-        parser.add_argument(f"--{part.replace('_', '-')}", type=Path, required=True, help=words)
+        parser.add_argument(f"--{part.replace('_', '-')}", type=Path, required=part in needed, help=words)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--name", default=name, help=f"what the pipeline is called (default {name})")
     parser.add_argument("--revision", required=True, help="version of these weights, such as 1.0")

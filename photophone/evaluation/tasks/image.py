@@ -21,6 +21,7 @@ from photophone.data.images import ImageDataset, prepare_images
 from photophone.evaluation.metrics.features import EfficientNetLite0Features
 from photophone.evaluation.metrics.image import frechet_distance, psnr, ssim
 from photophone.evaluation.metrics.retrieval import caption_retrieval, draw_distractors
+from photophone.evaluation.tasks.image_prompts import evaluate_colours, evaluate_prompts
 from photophone.pipelines.text_to_image import TextToImagePipeline
 
 POOL_PER_STYLE = 300
@@ -47,7 +48,8 @@ def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0,
         progress: show bars.
 
     Returns:
-        Nested dict: ``tokenizer``, each split, ``settings``; distances are on EfficientNet-Lite0 features.
+        Nested dict: ``tokenizer``, ``prompts`` and ``colours`` (see :mod:`photophone.evaluation.tasks.image_prompts`),
+        each split, ``settings``; distances are on EfficientNet-Lite0 features.
 
     Raises:
         ValueError: data that cannot be read, that is of another size than the pipeline's images, or without captions.
@@ -63,6 +65,10 @@ def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0,
               "settings": {"model": pipeline.source["model"], "revision": pipeline.source["revision"], "seed": seed,
                            **options, "limit": limit, "distractors": pool.distractors,
                            "features": "EfficientNet-Lite0"}}
+    asked = {"seed": seed, "batch_size": batch_size, "options": options}
+    further = {"prompts": evaluate_prompts(pipeline, sets, features, **asked),
+               "colours": evaluate_colours(pipeline, sets, **asked)}
+    result |= {name: found for name, found in further.items() if found}  # none of data of another kind
     for name in splits:
         result[name] = _evaluate_split(pipeline, sets[name], features, pool, seed, batch_size, limit, progress, options)
     return result

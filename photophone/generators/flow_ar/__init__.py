@@ -13,7 +13,8 @@ ENTRIES = [
     ModelEntry("photophone/tiny-image", "pipeline", "photophone.pipelines.text_to_image:TextToImagePipeline",
                "captions to 64x64 images: icons, emoji, pixel art; ships in the wheel",
                "in the line of arXiv 2406.11838 and 2502.20388", "Apache-2.0",
-               "Apache-2.0 (training data: CC0, MIT, Apache-2.0, CC BY 4.0, BSD-2-Clause; see the model card)",
+               "Apache-2.0 (training data: CC0, MIT, Apache-2.0, CC BY 3.0 and 4.0, BSD-2-Clause; see the model "
+               "card)",
                folder="tiny-image", sampler={"guidance_scale": 3.0}),
     ModelEntry("flowar-tiny-joint", summary="all 16 tokens as one cell, local-DiT flow head",
                config={"order": "next_x", "cell_size": 16, "head": "local_dit",

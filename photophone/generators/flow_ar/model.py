@@ -22,8 +22,8 @@ from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, KVCache
 from photophone.generators.base import Generator, LossOutput
 from photophone.generators.classes import example_values
-from photophone.generators.conditions import CaptionIds
-from photophone.generators.flow_ar.orders import Text, build_order
+from photophone.generators.conditions import CaptionBlend, CaptionIds
+from photophone.generators.flow_ar.orders import Start, Text, build_order
 from photophone.generators.sampler import (
     Sampler,
     guidance_option,
@@ -33,6 +33,7 @@ from photophone.generators.sampler import (
     temperature_option,
 )
 from photophone.heads import build_head
+from photophone.heads.flow import FlowHead
 from photophone.layers.transformer import TransformerBlock
 
 
@@ -75,6 +76,7 @@ class FlowARGenerator(Generator):
 
     Condition = CaptionIds
     Sampler = FlowARSampler
+    edits = True
 
     def __init__(self, num_tokens: int = 16, token_dim: int = 32, vocab_size: int = 1536, max_text_length: int = 32,
                  width: int = 192, text_depth: int = 0, depth: int = 2, num_heads: int = 3, order: str = "next_x",
@@ -122,9 +124,11 @@ class FlowARGenerator(Generator):
         return Text(torch.where(drop, null.ids, condition.ids), torch.where(drop, null.mask, condition.mask))
 
     def null_text(self, condition: CaptionIds) -> Text:
-        """The null caption for each row; of its tokens the first is read."""
+        """The null caption for each row; of its tokens the first is read, but all of one to be led away from."""
         mask = torch.zeros_like(condition.mask)
         mask[:, 0] = True
+        if condition.null_mask is not None:
+            mask[:] = condition.null_mask
         return Text(condition.null_ids.expand(len(condition), -1), mask)
 
     def hidden(self, text_ids: Tensor, text_mask: Tensor, embedded: Tensor) -> Tensor:
@@ -176,22 +180,49 @@ class FlowARGenerator(Generator):
     # sampling ---------------------------------------------------------------------------------------------------
 
     def _generate(self, condition: CaptionIds, *, noise: Noise, sampler: FlowARSampler,
-                  callback: Callback | None) -> Tokens:
+                  callback: Callback | None, start: Start | None = None) -> Tokens:
         """Tokens float (B, N, D) in the tokenizer's scale.
+
+        Args:
+            start: tokens to begin with; None: noise.
 
         Raises:
             ValueError: a solver or steps that head or order do not have.
         """
-        text = Text(condition.ids, condition.mask)
-        if self.token_head.reads_null(sampler.guidance_scale, scaled_guidance=sampler.scaled_guidance):
-            null = self.null_text(condition)
-            text = Text(torch.cat([text.ids, null.ids]), torch.cat([text.mask, null.mask]))
-        options = {"guidance": sampler.guidance_scale, "temperature": sampler.temperature, "noise": noise,
+        away = {"away": True} if condition.null_mask is not None and sampler.guidance_scale != 1 else {}
+        if away or start is not None:
+            self._check_head()
+        text = self.all_texts(condition, bool(away) or self.token_head.reads_null(
+            sampler.guidance_scale, scaled_guidance=sampler.scaled_guidance))
+        options = {"guidance": sampler.guidance_scale, "temperature": sampler.temperature, "noise": noise, **away,
                    **self.token_head.step_options(sampler.num_inference_steps, solver=sampler.solver,
                                                   time_shift=sampler.time_shift,
                                                   scaled_guidance=sampler.scaled_guidance)}
-        values = self.order.sample(self, text, len(condition), sampler.num_order_steps, callback, options)
+        values = self.order.sample(self, text, len(condition), sampler.num_order_steps, callback, options, start)
         return Tokens(values * self.token_std + self.token_mean)
+
+    def _redraw(self, tokens: Tokens, condition: CaptionIds, *, strength: float, noise: Noise, sampler: FlowARSampler,
+                callback: Callback | None) -> Tokens:
+        shape = (len(condition), self.config.num_tokens, self.config.token_dim)
+        if tuple(tokens.values.shape) != shape or not tokens.is_continuous:
+            raise ValueError(f"tokens must be float {shape}, got {tokens.values.dtype} {tuple(tokens.values.shape)}")
+        start = Start((tokens.values.float() - self.token_mean) / self.token_std, strength)
+        return self._generate(condition, noise=noise, sampler=sampler, callback=callback, start=start)
+
+    def all_texts(self, condition: CaptionIds, reads_null: bool) -> Text:
+        """The captions, second captions where two are blended, and null captions where the head reads them."""
+        parts, shares = [Text(condition.ids, condition.mask)], None
+        if isinstance(condition, CaptionBlend):
+            parts.append(Text(condition.other_ids, condition.other_mask))
+            shares = condition.shares
+        if reads_null:
+            parts.append(self.null_text(condition))
+        return Text(torch.cat([part.ids for part in parts]), torch.cat([part.mask for part in parts]), shares)
+
+    def _check_head(self) -> None:
+        if not isinstance(self.token_head, FlowHead):
+            raise ValueError(f"a {type(self.token_head).__name__} neither begins with given tokens nor is led away "
+                             "from a caption; that needs a flow head")
 
     # what callers need to know ------------------------------------------------------------------------------------
 

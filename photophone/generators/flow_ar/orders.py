@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from photophone.core.noise import Noise
+from photophone.decoding.continuous import take_places
 from photophone.decoding.loop import Callback, KVCache, autoregress, collect, cosine_reveal_counts, notify
 
 if TYPE_CHECKING:
@@ -27,10 +28,37 @@ class Text:
     Args:
         ids: Long (R, L).
         mask: bool (R, L), True for caption tokens.
+        shares: None; or float (B,) where the first B rows and the B behind them are two captions of one image each,
+            the share of the second.
     """
 
     ids: Tensor
     mask: Tensor
+    shares: Tensor | None = None
+
+    def blend(self, hidden: Tensor) -> Tensor:
+        """Hidden states (R, N, C) of which those of both captions are one: (R - B, N, C), or all as they are."""
+        if self.shares is None:
+            return hidden
+        first, second, rest = hidden.split([len(self.shares), len(self.shares), len(hidden) - 2 * len(self.shares)])
+        return torch.cat([torch.lerp(first, second, self.shares.to(first)[:, None, None]), rest])
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the sampling of tokens begins, if not at noise alone.
+
+    Args:
+        values: normalised tokens (B, N, D).
+        time: share of noise that is mixed in, over 0 up to 1.
+    """
+
+    values: Tensor
+    time: float
+
+    def options(self, values: Tensor) -> dict[str, Any]:
+        """Arguments of the head's ``sample`` for some of the tokens."""
+        return {"start": values, "start_time": self.time}
 
 
 class Order(ABC):
@@ -54,13 +82,15 @@ class Order(ABC):
 
     @abstractmethod
     def sample(self, model: FlowARGenerator, text: Text, rows: int, num_order_steps: int | None,
-               callback: Callback | None, options: dict[str, Any]) -> Tensor:
+               callback: Callback | None, options: dict[str, Any], start: Start | None = None) -> Tensor:
         """Normalised tokens (B, N, D) for B ``rows``.
 
         Args:
-            text: B rows, or 2B with the null caption in the second half.
+            text: B rows; behind them B of a second caption where it has ``shares``, and B of the null caption where the
+                head reads it.
             num_order_steps: None: as many as suit the order.
             options: of the head's ``sample``, noise among them.
+            start: tokens to begin with; None: noise.
         """
 
 
@@ -71,7 +101,7 @@ class CellOrder(Order):
         return model.token_head.loss(model.hidden(text.ids, text.mask, model.shift(context)), targets, noise=noise)
 
     def sample(self, model: FlowARGenerator, text: Text, rows: int, num_order_steps: int | None,
-               callback: Callback | None, options: dict[str, Any]) -> Tensor:
+               callback: Callback | None, options: dict[str, Any], start: Start | None = None) -> Tensor:
         if num_order_steps is not None:
             raise ValueError(f"num_order_steps belong to the order random, this model has {model.config.order}")
         config, (copies, text_length) = model.config, text.ids.shape
@@ -87,7 +117,10 @@ class CellOrder(Order):
             position = model.token_position[index * self.cell:(index + 1) * self.cell]
             seen = torch.ones(copies, (index + 1) * self.cell, dtype=torch.bool, device=model.device)
             mask = torch.cat([text.mask, seen], dim=1)[:, None, None, :]
-            return model.token_head.sample(model.run_cached(embedded + position, mask, cache), **options)
+            hidden = text.blend(model.run_cached(embedded + position, mask, cache))
+            given = {} if start is None else start.options(
+                start.values[:, index * self.cell:(index + 1) * self.cell])
+            return model.token_head.sample(hidden, **options, **given)
 
         values, _ = collect(autoregress(step, config.num_tokens // self.cell, callback=callback))
         return values
@@ -104,7 +137,7 @@ class RandomOrder(Order):
         return model.token_head.loss(hidden, targets, masked, noise=noise)
 
     def sample(self, model: FlowARGenerator, text: Text, rows: int, num_order_steps: int | None,
-               callback: Callback | None, options: dict[str, Any]) -> Tensor:
+               callback: Callback | None, options: dict[str, Any], start: Start | None = None) -> Tensor:
         length, copies = model.config.num_tokens, len(text.ids) // rows
         counts = cosine_reveal_counts(length, num_order_steps or max(1, length // 4))
         order = options["noise"].permutation(rows, length).to(model.device)
@@ -112,9 +145,10 @@ class RandomOrder(Order):
         masked = torch.ones(rows, length, dtype=torch.bool, device=model.device)
         for index, chosen in enumerate(order.split(counts, dim=1)):  # (B, count) positions revealed now
             known = model.hide(values.to(model.dtype).repeat(copies, 1, 1), masked.repeat(copies, 1))
-            hidden = model.hidden(text.ids, text.mask, known)
-            wanted = chosen.repeat(copies, 1)[..., None].expand(-1, -1, hidden.shape[-1])
-            drawn = model.token_head.sample(hidden.gather(1, wanted), **options)
+            hidden = text.blend(model.hidden(text.ids, text.mask, known))
+            given = {} if start is None else start.options(take_places(start.values, chosen))
+            places = chosen.repeat(len(hidden) // rows, 1)
+            drawn = model.token_head.sample(take_places(hidden, places), **options, **given)
             values.scatter_(1, chosen[..., None].expand_as(drawn), drawn)
             masked.scatter_(1, chosen, False)
             notify(callback, index + 1, len(counts))

@@ -15,7 +15,8 @@ from photophone.core.pictures import grid, to_pil
 from photophone.core.token_model import Reconstruction
 from photophone.data.images import ImageDataset
 from photophone.text.caption_tokenizer import CaptionTokenizer
-from photophone.text.captions import encode_captions, normalize_caption
+from photophone.text.captions import encode_captions
+from photophone.text.plain_caption import normalize_caption
 from photophone.tokenizers.base import ImageTokenizer
 from photophone.training.loop.task import Task
 from photophone.training.losses.adversary import Adversary
