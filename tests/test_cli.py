@@ -148,7 +148,7 @@ def test_errors_of_users_take_one_line(run, saved, monkeypatch, tmp_path, argume
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", [["paint"], ["image"], ["image", "red", "--seed", "x"], ["models", "--colour"]],
+@pytest.mark.parametrize("arguments", [["paint"], ["image", "red", "--seed", "x"], ["models", "--colour"]],
                          ids=" ".join)
 def test_wrong_usage_exits_with_two(run, arguments):
     code, output, error = run(*arguments)

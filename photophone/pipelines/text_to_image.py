@@ -39,8 +39,8 @@ class TextToImagePipeline(ImageEdits, ImagePipeline):
         image_tokenizer: image tokens to pixels.
         text_encoder: where the generator reads features of captions, the T5 encoder, text tower of CLIP or language
             model that makes them; None where it reads their ids.
-        matting: cuts pictures out of their white ground, for ``transparent``; None where there is none.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
+        matting: cuts pictures out of their white ground, for ``transparent``; None where there is none.
     """
 
     _optional_components = ["text_encoder", "matting"]
@@ -48,7 +48,7 @@ class TextToImagePipeline(ImageEdits, ImagePipeline):
 
     def __init__(self, text_tokenizer: CaptionTokenizer | PreTrainedTokenizerBase, token_generator: Generator,
                  image_tokenizer: ImageTokenizer, text_encoder: PreTrainedModel | None = None,
-                 matting: IconMatting | None = None, published: dict[str, str | None] | None = None) -> None:
+                 published: dict[str, str | None] | None = None, matting: IconMatting | None = None) -> None:
         super().__init__()
         self.register_modules(text_tokenizer=text_tokenizer, token_generator=token_generator,
                               image_tokenizer=image_tokenizer, text_encoder=text_encoder,
