@@ -131,6 +131,19 @@ def test_recordings_that_make_no_voice(recordings, base, tmp_path):
         train_voice(VoicePlan([two], tmp_path / "full", str(base)), print)
 
 
+def test_what_ended_in_an_error_may_be_asked_for_otherwise(recordings, base, tmp_path):
+    few, output = tmp_path / "few", tmp_path / "a"
+    few.mkdir()
+    with pytest.raises(ValueError, match="no readable clip"):
+        train_voice(VoicePlan([few], output, str(base), seed=1), print)
+    for kind in ("wav", "txt"):
+        shutil.copy(recordings / f"0-0.{kind}", few / f"0-0.{kind}")
+    for seed in (2, 3):  # what was prepared for the first does not stand in the way of the second
+        with pytest.raises(ValueError, match="a voice needs at least 60 s"):
+            train_voice(VoicePlan([few], output, str(base), seed=seed), print)
+        assert not list(output.rglob("*.safetensors"))
+
+
 def test_the_command(made, recordings, base, run, tmp_path):
     plan, _ = made
     code, output, errors = run("train", "voice", recordings, "-o", plan.output, "-m", base, "--steps", "4")

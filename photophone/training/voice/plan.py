@@ -73,17 +73,28 @@ class VoicePlan:
         if file.exists():
             before = read_json_object(file)
             changed = [name for name in asked if asked[name] != before.get(name)]
-            if changed:
+            if changed and self.is_begun:
                 told = ", ".join(f"{name} was {before.get(name)!r}, now {asked[name]!r}" for name in changed)
                 raise ValueError(f"{self.output} holds a training of another kind: {told}; give the same again, or "
                                  "another --output")
-            return True
-        if self.output.exists() and any(self.output.iterdir()):
+            if not changed:
+                return self.is_begun
+        elif self.output.exists() and any(self.output.iterdir()):
             raise ValueError(f"{self.output} is there and holds no training of a voice; give another --output")
         self.work.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as partial:
             partial.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
         return False
+
+    @property
+    def recordings_file(self) -> Path:
+        """What the first stage makes."""
+        return self.work / "recordings.safetensors"
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is anything to go on with: what only ended in an error may be asked for otherwise."""
+        return self.recordings_file.exists() or (self.output / "model_index.json").exists()
 
     def generator_steps(self, data: SpeechDataset) -> int:
         """Of the generator's training."""

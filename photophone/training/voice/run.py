@@ -93,7 +93,7 @@ def prepare(plan: VoicePlan, say: Say) -> None:
     Raises:
         ValueError: there are several speakers, or no speech.
     """
-    target = plan.work / "recordings.safetensors"
+    target = plan.recordings_file
     if target.exists():
         return
     rate = int(read_json_object(plan.base_folder / "codec" / "config.json")["sample_rate"])
@@ -132,7 +132,7 @@ def align(plan: VoicePlan, say: Say) -> None:
     Raises:
         ValueError: too little speech is left.
     """
-    source, target = plan.work / "recordings.safetensors", plan.work / "aligned.safetensors"
+    source, target = plan.recordings_file, plan.work / "aligned.safetensors"
     if not target.exists():
         left_out = align_prepared(PhonemeAligner.from_pretrained(ALIGNER), source, target)
         list_clips(plan.work / "left_out.tsv", {
@@ -142,6 +142,8 @@ def align(plan: VoicePlan, say: Say) -> None:
     data = SpeechDataset(target)
     seconds = len(data.audio) / data.sample_rate
     if seconds < LEAST_SECONDS:
+        source.unlink(missing_ok=True)  # there will be more of them next time
+        target.unlink()
         raise ValueError(f"{seconds:.0f} s of speech fit their texts; a voice needs at least {LEAST_SECONDS:.0f} s, "
                          "and five minutes to sound well")
     try:
