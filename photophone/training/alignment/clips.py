@@ -148,7 +148,7 @@ def alignment_picture(data: SpeechDataset, path: Path, count: int = 4, seconds: 
 
     rows = min(count, len(data))
     mels = MelSpectrogram(data.sample_rate, 1024, data.sample_rate // 100, 64, padding="center", clip=1e-3)
-    figure, axes = pyplot.subplots(rows, 1, figsize=(12, 2.2 * rows), squeeze=False)
+    figure, axes = pyplot.subplots(rows, 1, figsize=(12, 2.2 * rows), squeeze=False, layout="constrained")
     for row, axis in enumerate(axes[:, 0]):
         picture = mels(data.clip(row)[None, :round(seconds * data.sample_rate)])[0]
         axis.imshow(picture, origin="lower", aspect="auto", extent=(0, picture.shape[1] / 100, 0, 64), cmap="magma")
