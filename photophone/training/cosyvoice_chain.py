@@ -32,40 +32,11 @@ from photophone.generators.cosyvoice.qwen_lm import CosyVoiceQwenLM
 from photophone.pipelines.speech_fronts import Voice
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.text.cosyvoice import load_cosyvoice_tokenizer
+from photophone.training.qwen2_vocabulary import write_qwen2_vocabulary
 from photophone.training.spark_examples import word_spans
 from photophone.training.speech_chain import SPLITS, SpeechChain
 from photophone.training.tasks.guided_lm import write_guides
 from photophone.training.tasks.speech_units import spoken_units
-
-END_OF_TEXT = "<|endoftext|>"
-"""The token of Qwen2 that ends texts, and pads them; nothing here reads it."""
-
-
-def make_vocabulary(texts: Sequence[str], folder: Path, size: int) -> None:
-    """Write a vocabulary in Qwen2's format: byte pairs of some texts.
-
-    Args:
-        texts: to count pairs in.
-        folder: such as ``CosyVoice-BlankEN``.
-        size: entries, without those that CosyVoice adds.
-    """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    from transformers import Qwen2TokenizerFast
-
-    folder.mkdir(parents=True, exist_ok=True)
-    empty = folder / "vocab.json", folder / "merges.txt"
-    empty[0].write_text(json.dumps({END_OF_TEXT: 0}))
-    empty[1].write_text("")
-    rules = Qwen2TokenizerFast(str(empty[0]), str(empty[1])).backend_tokenizer
-    counted = Tokenizer(models.BPE())
-    counted.normalizer, counted.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    counted.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size - 1, initial_alphabet=alphabet,
-                                                           show_progress=False))
-    counted.model.save(str(folder))
-    vocabulary = json.loads(empty[0].read_text())
-    empty[0].write_text(json.dumps({**vocabulary, END_OF_TEXT: len(vocabulary)}, ensure_ascii=False))
-    Qwen2TokenizerFast(str(empty[0]), str(empty[1])).save_pretrained(folder)
 
 
 def write_lm_examples(output: Path, clips: Sequence[dict[str, Any]], units: Sequence[Tensor], kept: Sequence[slice],
@@ -77,7 +48,7 @@ def write_lm_examples(output: Path, clips: Sequence[dict[str, Any]], units: Sequ
         clips: text, phonemes and times of each clip.
         units: of each clip.
         kept: which of them.
-        vocabulary: folder of :func:`make_vocabulary`.
+        vocabulary: folder of :func:`write_qwen2_vocabulary`.
         seconds: of a unit.
         copies: further times that each clip comes, its words cut into other parts (BPE-dropout, arXiv 1910.13267), so
             that rare words are learned by their letters.
@@ -164,7 +135,7 @@ def write_release_folder(folder: Path, exports: Mapping[str, Path], vocabulary: 
     Args:
         folder: to write.
         exports: ``export`` folders of the runs, by the keys of ``PARTS``.
-        vocabulary: of :func:`make_vocabulary`.
+        vocabulary: of :func:`write_qwen2_vocabulary`.
         voice: a recording float (T,), its rate, and its words.
     """
     sizes = {}
@@ -223,7 +194,7 @@ class CosyVoiceChain(SpeechChain):
         vocabulary, tokenizer = self.folder / VOCABULARY, S3Tokenizer.from_pretrained(self.export("units")).eval()
         data = SpeechDataset(self.speech(split, 16000))
         if not vocabulary.exists():
-            make_vocabulary([fields["text"] for fields in data.fields], vocabulary, VOCABULARY_SIZE)
+            write_qwen2_vocabulary([fields["text"] for fields in data.fields], vocabulary, VOCABULARY_SIZE)
         units = encode_units(tokenizer, data)
         Tokens(pad_sequence(units, batch_first=True),
                torch.tensor([len(row) for row in units])).save(self._units(split))

@@ -21,9 +21,10 @@ from photophone.data.speech_examples import write_examples
 from photophone.evaluation.tasks.speech import our_voice
 from photophone.generators.sparktts.model import SparkTTS
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
-from photophone.text.sparktts import VoiceAttributes
+from photophone.text.sparktts import VoiceAttributes, added_tokens
 from photophone.text.voxcpm import load_tokenizer
-from photophone.training.spark_examples import spark_clips, train_vocabulary, word_spans
+from photophone.training.qwen2_vocabulary import write_qwen2_vocabulary
+from photophone.training.spark_examples import spark_clips, word_spans
 from photophone.training.speech_chain import SPLITS, SpeechChain
 from photophone.training.tasks.guided_lm import write_guides
 from photophone.training.tasks.speech_units import spoken_units
@@ -42,10 +43,15 @@ def encode_voices(codec: BiCodec, data: SpeechDataset) -> list[list[int]]:
 
 
 def make_vocabulary(folder: Path, data: SpeechDataset, codec: BiCodec, size: int) -> None:
-    """Write a vocabulary of the texts of some clips; see :func:`train_vocabulary`."""
-    texts = (fields["text"] for fields in data.fields)
-    train_vocabulary(texts, size, codec.config.num_codes,
-                     codec.speaker_encoder.quantizer.codebook_size).save_pretrained(folder)
+    """Write a vocabulary of the texts of some clips: byte pairs, and Spark's tokens behind, its end first."""
+    from transformers import AddedToken, Qwen2TokenizerFast
+
+    write_qwen2_vocabulary((fields["text"] for fields in data.fields), folder, size)
+    tokenizer = Qwen2TokenizerFast.from_pretrained(folder)
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
+    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in added_tokens(
+        codec.config.num_codes, codec.speaker_encoder.quantizer.codebook_size)])
+    tokenizer.save_pretrained(folder)
 
 
 def write_spark_examples(output: Path, data: SpeechDataset, codec: BiCodec, vocabulary: Path, gender: str) -> None:

@@ -1,4 +1,4 @@
-"""Examples to train Spark-TTS on: prompts and answers of clips of one gender, and a vocabulary of a few hundred pieces.
+"""Examples to train Spark-TTS on: prompts and answers of clips of one gender.
 
 The authors' estimates: the level of an attribute is the fifth of the corpus that a clip's value lies in; pitch is the
 mean of voiced frames on the mel scale, speed is in syllables a second (arXiv 2503.01710).
@@ -8,53 +8,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from photophone.text.sparktts import (
     LEVELS,
     VoiceAttributes,
-    added_tokens,
     answer,
     clone_prompt,
     creation_prompt,
     number_token,
 )
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
 VOWELS = set("AIOQWYaeiouæɑɐɒɔəɚɛɜɪʊʌᵊᵻ")
-WORD = r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+"""
-"""Pieces of text that no token crosses, as in Qwen2's vocabulary."""
-
-
-def train_vocabulary(texts: Iterable[str], size: int, num_codes: int, num_voice_codes: int) -> PreTrainedTokenizerFast:
-    """Byte pairs as Qwen2 has them, learned of texts in lower case, and the tokens of Spark-TTS behind.
-
-    Args:
-        texts: of the training.
-        size: bytes and pairs together.
-        num_codes, num_voice_codes: of the codec.
-    """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(WORD), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False,
-                                                                                use_regex=False)])
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=size, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False))
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>")
-    made.add_tokens([AddedToken(word, normalized=False, special=False)
-                     for word in added_tokens(num_codes, num_voice_codes)])
-    return made
 
 
 def mean_pitch(pitch: Sequence[float]) -> int:

@@ -18,6 +18,7 @@ from photophone.layers.left_padding import attention_mask
 from photophone.layers.rotary import sequence_rotary
 from photophone.loading.registry import find
 from photophone.text.phonemes import PAUSE, SYMBOLS
+from photophone.text.voxcpm import load_tokenizer
 from photophone.training.losses.attention_guide import AttentionGuide
 from photophone.training.losses.audio import SpectralLoss
 from photophone.training.spark_chain import (
@@ -26,7 +27,7 @@ from photophone.training.spark_chain import (
     write_release,
     write_spark_examples,
 )
-from photophone.training.spark_examples import levels, mean_pitch, spark_clips, train_vocabulary, word_spans
+from photophone.training.spark_examples import levels, mean_pitch, spark_clips, word_spans
 from photophone.training.tasks.bicodec_units import BiCodecUnitsTask, sound_of
 from photophone.training.tasks.codec import CodecTask, CodecWeights
 from photophone.training.tasks.guided_lm import GuidedLMTask, guides_of
@@ -166,9 +167,10 @@ def test_levels_are_fifths_and_pitch_is_in_mel():
     assert mean_pitch([0, 700.0, 700.0]) == round(2595 * math.log10(2)) and mean_pitch([0, 0]) == 0
 
 
-def test_guides_point_to_the_word_that_is_spoken(data):
+def test_guides_point_to_the_word_that_is_spoken(data, tmp_path):
     fields = data.fields[3]
-    tokenizer = train_vocabulary([words for words, _ in WORDS], 260, 8, 4)
+    make_vocabulary(tmp_path, data, tiny_codec(3), 260)
+    tokenizer = load_tokenizer(tmp_path)
     (clip,) = spark_clips([fields], [[1, 2, 5, 6, 7]], 2, "female")
     for prompt, _ in clip.examples():
         read = tokenizer(prompt, return_offsets_mapping=True)
@@ -227,6 +229,10 @@ def test_a_tiny_chain_says_what_it_learned(data, tmp_path):
     write_release(tmp_path / "release", tmp_path / "lm", tmp_path / "codec", tmp_path / "vocabulary")
     pipeline = load_release(tmp_path / "release")
     front, own = pipeline.front, examples.tokens[1]
+    for text in ("There is ONE.", "it's 12"):  # what the language model learned is what it gets
+        read = pipeline.text_tokenizer(text)["input_ids"]
+        assert read == load_tokenizer(tmp_path / "vocabulary")(text)["input_ids"]
+        assert pipeline.text_tokenizer.decode(read) == text
     ids = pipeline.text_tokenizer(front.prompt(data.fields[0]["text"], front.read_voice(VoiceAttributes("female"))))
     made = pipeline.speech_generator.generate(PromptIds.of_rows([ids["input_ids"]]),
                                               noise=SeededNoise.from_seeds([0]), sampler=SparkSampler(max_tokens=3))

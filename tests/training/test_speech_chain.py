@@ -19,9 +19,10 @@ from photophone.data.speech_examples import SpeechExamples
 from photophone.generators.cosyvoice.qwen_lm import CosyVoiceQwenLM
 from photophone.loading.registry import find
 from photophone.text.phonemes import SYMBOLS
-from photophone.training.cosyvoice_chain import CosyVoiceChain, make_vocabulary, write_lm_examples
+from photophone.training.cosyvoice_chain import CosyVoiceChain, write_lm_examples
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.trainer import Trainer
+from photophone.training.qwen2_vocabulary import write_qwen2_vocabulary
 from photophone.training.spark_chain import SparkChain
 from photophone.training.tasks.guided_lm import GuidedLMTask, guides_of
 from photophone.training.tasks.speech_units import SpeechUnitsTask, melody_at, pitch_at, sounds_of, unit_targets
@@ -120,7 +121,7 @@ def test_data_without_pitch_is_refused(voice):
 def test_a_vocabulary_in_the_format_of_qwen(tmp_path):
     from transformers import AutoTokenizer
     texts = ["The old men sat in the sun.", "The men had sat there for ten days, or 12."]
-    make_vocabulary(texts, tmp_path, 300)
+    write_qwen2_vocabulary(texts, tmp_path, 300)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     ids = tokenizer(texts[0])["input_ids"]
     assert tokenizer.decode(ids) == texts[0] and len(ids) < len(texts[0]) / 1.5 and max(ids) < 300
@@ -131,7 +132,7 @@ def test_the_guided_head_of_a_chain_is_shown_the_word_that_is_spoken(tmp_path):
     """In both layouts; the model that writes down where it looks is the layout itself, on embeddings that are ids."""
     text = "hi men"
     fields = {**CLIP, "text": text}
-    make_vocabulary([text], tmp_path / "vocabulary", 257)  # letters alone
+    write_qwen2_vocabulary([text], tmp_path / "vocabulary", 257)  # letters alone
     units, path = torch.arange(100, 125), tmp_path / "examples.safetensors"
     write_lm_examples(path, [fields], [units], [slice(2, 22)], tmp_path / "vocabulary", seconds=0.04, copies=0)
     data = SpeechExamples(path)
