@@ -45,7 +45,9 @@ def network(model_type):
         if name.endswith(("embed", "embed_avg")):
             value.data.copy_(torch.randn(value.shape, generator=generator))
         elif isinstance(value, torch.nn.Parameter):
-            scale = 0.3 if value.dim() > 1 else 0.03
+            scale = 0.03 if value.dim() < 2 else 0.3
+            if value.dim() > 1 and model_type not in ("neucodec", "xcodec2"):  # or layer by layer rounding is magnified
+                scale = min(scale, 0.7 * value[0].numel() ** -0.5)
             value.data.add_(scale * torch.randn(value.shape, generator=generator))
     return spread_codes(model.eval()) if model_type == "wavtokenizer" else model.eval()
 
@@ -82,6 +84,11 @@ def own_calls(model_type, model, audio):
     return latents, made.audio if "vibevoice" in model_type else made.audio_values
 
 
+def assert_near(made, wanted):
+    """Equal up to rounding of the largest values on the way."""
+    torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-5 * max(1.0, float(wanted.abs().max())))
+
+
 @pytest.mark.parametrize("model_type", TINY)
 @torch.no_grad()
 def test_a_saved_folder_opens_and_equals_transformers(saved, model_type):
@@ -92,12 +99,12 @@ def test_a_saved_folder_opens_and_equals_transformers(saved, model_type):
     values, sound = own_calls(model_type, model, audio)
     tokens = codec.encode(audio)
     if tokens.is_continuous:
-        torch.testing.assert_close(tokens.values, values, rtol=1e-5, atol=1e-6)
+        assert_near(tokens.values, values)
     else:
-        assert torch.equal(tokens.values, values.long()) and tokens.values.unique().numel() > 3
+        assert torch.equal(tokens.values, values.long()) and tokens.values.unique().numel() > 2
     made = codec.decode(tokens)
     sound = sound if sound.dim() == 3 else sound[:, None]
-    torch.testing.assert_close(made[..., :sound.shape[-1]], sound, rtol=1e-4, atol=1e-5)
+    assert_near(made[..., :sound.shape[-1]], sound)
     assert made.shape[-1] == int(codec.audio_lengths(tokens)[0]) and not made[..., sound.shape[-1]:].any()
 
 
@@ -110,10 +117,13 @@ def test_tokens_of_a_batch_are_those_of_its_rows(saved, model_type):
     assert torch.equal(tokens.lengths, codec.token_lengths(lengths))
     alone = codec.encode(audio[1:, :, :int(lengths[1])])
     part = tokens.values[1:].narrow(1 if tokens.is_continuous else -1, 0, alone.num_tokens)
-    torch.testing.assert_close(part, alone.values)
+    if tokens.is_continuous:
+        assert_near(part, alone.values)
+    else:
+        assert torch.equal(part, alone.values)
     sound = codec.decode(tokens)
     again = codec.decode(alone)
-    torch.testing.assert_close(sound[1:, :, :again.shape[-1]], again, rtol=1e-4, atol=1e-5)
+    assert_near(sound[1:, :, :again.shape[-1]], again)
     assert not sound[1, :, again.shape[-1]:].any()
 
 
