@@ -84,9 +84,9 @@ def own_calls(model_type, model, audio):
     return latents, made.audio if "vibevoice" in model_type else made.audio_values
 
 
-def assert_near(made, wanted):
+def assert_near(made, wanted, rtol=1e-4, atol=1e-5):
     """Equal up to rounding of the largest values on the way."""
-    torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-5 * max(1.0, float(wanted.abs().max())))
+    torch.testing.assert_close(made, wanted, rtol=rtol, atol=atol * max(1.0, float(wanted.abs().max())))
 
 
 @pytest.mark.parametrize("model_type", TINY)
@@ -95,13 +95,13 @@ def test_a_saved_folder_opens_and_equals_transformers(saved, model_type):
     model, folder = saved[model_type]
     codec = AutoCodec.from_pretrained(folder)
     assert (codec.sample_rate, codec.output_sample_rate) == RATES.get(model_type, (24_000, 24_000))
-    audio = 0.2 * torch.randn(2, 1, 12 * codec.hop_length, generator=torch.Generator().manual_seed(2))
+    audio = 0.2 * torch.randn(2, 1, 48 * codec.hop_length, generator=torch.Generator().manual_seed(2))
     values, sound = own_calls(model_type, model, audio)
     tokens = codec.encode(audio)
     if tokens.is_continuous:
-        assert_near(tokens.values, values)
+        assert_near(tokens.values, values, rtol=1e-5, atol=1e-6)
     else:
-        assert torch.equal(tokens.values, values.long()) and tokens.values.unique().numel() > 2
+        assert torch.equal(tokens.values, values.long()) and tokens.values.unique().numel() > 3
     made = codec.decode(tokens)
     sound = sound if sound.dim() == 3 else sound[:, None]
     assert_near(made[..., :sound.shape[-1]], sound)
@@ -117,10 +117,7 @@ def test_tokens_of_a_batch_are_those_of_its_rows(saved, model_type):
     assert torch.equal(tokens.lengths, codec.token_lengths(lengths))
     alone = codec.encode(audio[1:, :, :int(lengths[1])])
     part = tokens.values[1:].narrow(1 if tokens.is_continuous else -1, 0, alone.num_tokens)
-    if tokens.is_continuous:
-        assert_near(part, alone.values)
-    else:
-        assert torch.equal(part, alone.values)
+    torch.testing.assert_close(part, alone.values)
     sound = codec.decode(tokens)
     again = codec.decode(alone)
     assert_near(sound[1:, :, :again.shape[-1]], again)
