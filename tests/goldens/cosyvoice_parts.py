@@ -74,7 +74,10 @@ def flow_config(settings: dict, kind: str) -> dict:
 
 def load_flow(golden: Golden) -> CosyVoiceFlow:
     kind = version(golden)
-    return golden.load(CosyVoiceFlow, f"flow_{kind}", **flow_config(golden.settings[f"flow_{kind}"], kind))
+    flow = golden.load(CosyVoiceFlow, f"flow_{kind}", **flow_config(golden.settings[f"flow_{kind}"], kind))
+    if flow.original_file is not None and flow.original_state_dict().keys() != golden.state(f"flow_{kind}").keys():
+        raise AssertionError(f"flow_{kind} is written by other keys than the authors'")
+    return flow
 
 
 def sampler(golden: Golden, **options) -> FlowSampler:

@@ -103,9 +103,12 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
 
     @property
     def original_file(self) -> str | None:
-        """Of version 2."""
-        second = self.config.encoder == "upsample" and isinstance(self.velocity_net, UNet1d)
-        return "flow.pt" if second and self.velocity_net.streams else None
+        """Of versions 1 and 2."""
+        if not isinstance(self.velocity_net, UNet1d):
+            return None
+        levels = {"regulated": 2, "upsample": 1}.get(self.config.encoder)
+        same = len(self.velocity_net.down) == levels and self.velocity_net.streams == (levels == 1)
+        return "flow.pt" if same else None
 
     def original_state_dict(self) -> State:
         return original_flow_keys(self.state_dict())

@@ -115,6 +115,7 @@ ORIGINAL = [
     (r"^speech_embedding\.", "input_embedding."),
     (r"^speaker_proj\.", "spk_embed_affine_layer."),
     (r"^token_encoder\.proj\.", "encoder_proj."),
+    (r"^token_encoder\.regulator\.", "length_regulator."),
     (r"^token_encoder\.conformer\.", "encoder."),
     (r"^velocity_net\.", "decoder.estimator."),
     (r"^encoder\.lookahead\.", "encoder.pre_lookahead_layer."),
@@ -135,13 +136,19 @@ ORIGINAL = [
     (r"^(decoder\..*)\.feed_forward\.0\.", r"\1.ff.net.0.proj."),
     (r"^(decoder\..*)\.feed_forward\.2\.", r"\1.ff.net.2."),
 ]
-"""Our keys of CosyVoice 2's flow, and the authors'."""
+"""Our keys of the flows with a U-Net, and the authors' of version 2."""
+FIRST = [
+    (r"\.(block[12]|final_block)\.block\.2\.", r".\1.block.1."),
+    (r"\.(down|up)_blocks\.0\.2\.", r".\1_blocks.0.2.conv."),
+]
+"""Of version 1: its convolutions are not causal, and the first of its two levels changes the length."""
 
 
 def original_flow_keys(state: State) -> State:
-    """Our keys to those of CosyVoice 2's flow, whose U-Net is causal and has one level."""
+    """Our keys to those of the flows of CosyVoice 1 and 2, whose estimators are U-Nets."""
+    first = any(key.startswith("token_encoder.regulator.") for key in state)
     made: State = {}
-    for key, value in rename_keys(state, ORIGINAL).items():
+    for key, value in rename_keys(state, [*ORIGINAL, *(FIRST if first else ())]).items():
         if key.endswith(".attn1.to_kv.weight"):
             for part, rows in zip("kv", value.chunk(2), strict=True):
                 made[key.replace("to_kv", f"to_{part}")] = rows.clone()
