@@ -179,7 +179,9 @@ def release_of(config: TrainConfig) -> Release | None:
 def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
     """Phonemes to codec tokens.
 
-    ``task`` holds ``codec`` (its folder), ``tokens`` (a file of ``tokenize_speech.py``) and ``validation_tokens``.
+    ``task`` holds ``codec`` (its folder), ``tokens`` (a file of ``tokenize_speech.py``) and ``validation_tokens``; for
+    a model with named voices also ``speakers``, the voice of each speaker of the data (when not given, each has the
+    voice of its own name).
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
@@ -187,17 +189,44 @@ def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
     settings = dict(config.task)
     codec = StreamCodec.from_pretrained(take(settings, "codec")).eval()
     tokens, validation_tokens = take(settings, "tokens"), settings.pop("validation_tokens", None)
+    speakers = settings.pop("speakers", None)
     if settings:
-        raise ValueError(f"unknown task settings {sorted(settings)}; known are codec, tokens, validation_tokens")
+        raise ValueError(f"unknown task settings {sorted(settings)}; known are codec, tokens, validation_tokens, "
+                         "speakers")
     model = build_model(config.model, GENERATORS, "speech-ar", init_from=config.init_from,
                         sizes={"token_dim": codec.token_dim})
     model = without_flow_map(model)
 
+    voices = speaker_voices(model.config.voices, speakers)
+
     def aligned(data: str, path: str) -> AlignedSpeech:
-        return AlignedSpeech(SpeechDataset(data), Tokens.load(path), codec.frame_rate, model.config.patch_size)
+        return AlignedSpeech(SpeechDataset(data), Tokens.load(path), codec.frame_rate, model.config.patch_size, voices)
 
     data = aligned(config.data, tokens)
     validation = aligned(config.validation, validation_tokens) if config.validation and validation_tokens else None
     if not config.init_from:
         model.fit_statistics(Tokens(torch.cat(data.values)[None]))
     return SpeechGeneratorTask(model, data, validation, codec)
+
+
+def speaker_voices(voices: dict[str, str] | None, speakers: dict[str, str] | None) -> dict[str, torch.Tensor] | None:
+    """Float (V,) of each speaker of the data, 1 at the number of the voice; None for a model without names of voices.
+
+    Args:
+        voices: of the model.
+        speakers: the voice of each speaker; None: that of its own name.
+
+    Raises:
+        ValueError: speakers for a model without names, or a voice that it does not have.
+    """
+    if voices is None:
+        if speakers:
+            raise ValueError("task.speakers needs a model with named voices; set model.voices, such as "
+                             "{heart: american}")
+        return None
+    rows = dict(zip(voices, torch.eye(len(voices)), strict=True))
+    speakers = speakers or {name: name for name in voices}
+    unknown = sorted(set(speakers.values()) - set(rows))
+    if unknown:
+        raise ValueError(f"task.speakers names the voices {', '.join(unknown)}; model.voices has {', '.join(rows)}")
+    return {speaker: rows[name] for speaker, name in speakers.items()}
