@@ -151,7 +151,7 @@ class TextToSpeechPipeline(Pipeline):
     def front(self) -> SpeechFront:
         """What stands between texts and the generator."""
         if self.text_tokenizer is None:
-            return PhonemeSpeech(accents=self.speech_generator.config.get("voices"))
+            return PhonemeSpeech(accents=getattr(self.speech_generator, "accents", None))
         module = front_module(type(self.speech_generator).__name__)
         if module is None:
             raise ValueError(f"no front for {type(self.speech_generator).__name__}: derive from this class and give it "

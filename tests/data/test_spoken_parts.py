@@ -131,38 +131,66 @@ def test_the_network_comes_from_installed_packages(tmp_path, monkeypatch):
         kokoro_graph.read_parts()
 
 
-def small_graph():
-    """A convolution with a bias, one without, and a product, as a graph of floats."""
+def run_graph(model, x):
+    import onnxruntime
+    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+
+
+def model_of(nodes, tensors):
     from onnx import TensorProto, helper, numpy_helper
-    rng = np.random.default_rng(0)
-    weights = {"first": rng.standard_normal((6, 4, 3)), "bias": rng.standard_normal(6),
-               "second": rng.standard_normal((5, 6, 3)), "third": rng.standard_normal((9, 7))}
-    nodes = [helper.make_node("Conv", ["x", "first", "bias"], ["a"], pads=[2, 2], dilations=[2], kernel_shape=[3]),
-             helper.make_node("LeakyRelu", ["a"], ["b"]),
-             helper.make_node("Conv", ["b", "second"], ["c"], pads=[1, 1], strides=[2], kernel_shape=[3]),
-             helper.make_node("MatMul", ["c", "third"], ["y"])]
-    graph = helper.make_graph(
-        nodes, "small", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 18])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()])
+    graph = helper.make_graph(nodes, "small", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 18])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+                              [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
 def test_a_graph_in_floats_is_nearer_the_original(tmp_path):
     """What the export rounded beside the weights is computed in floats again."""
     import onnx
-    import onnxruntime
+    from onnx import helper
     from onnxruntime.quantization import QuantType, quantize_dynamic
-    onnx.save(small_graph(), tmp_path / "whole.onnx")
+    rng = np.random.default_rng(0)
+    shapes = {"first": (6, 4, 3), "second": (5, 6, 3), "third": (9, 7)}
+    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    whole = model_of([helper.make_node("Conv", ["x", "first"], ["a"], pads=[2, 2], dilations=[2], kernel_shape=[3]),
+                      helper.make_node("LeakyRelu", ["a"], ["b"]),
+                      helper.make_node("Conv", ["b", "second"], ["c"], pads=[1, 1], strides=[2], kernel_shape=[3]),
+                      helper.make_node("MatMul", ["c", "third"], ["y"])], tensors)
+    onnx.save(whole, tmp_path / "whole.onnx")
     quantize_dynamic(tmp_path / "whole.onnx", tmp_path / "rounded.onnx", weight_type=QuantType.QUInt8)
-    rounded = onnx.load(tmp_path / "rounded.onnx")
+    rounded, floats = onnx.load(tmp_path / "rounded.onnx"), onnx.load(tmp_path / "rounded.onnx")
     kinds = Counter(node.op_type for node in rounded.graph.node)
     assert kinds["ConvInteger"] == 2 and kinds["MatMulInteger"] == 1
-    floats = onnx.load(tmp_path / "rounded.onnx")
     kokoro_graph._to_floats(floats.graph)
     assert Counter(node.op_type for node in floats.graph.node) == {"Conv": 2, "LeakyRelu": 1, "MatMul": 1}
-    x = np.random.default_rng(1).standard_normal((1, 4, 18)).astype(np.float32)
-    whole, small, again = (onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"x": x})[0]
-                           for made in (small_graph(), rounded, floats))
-    error, left = (float(np.abs(made - whole).mean() / np.abs(whole).mean()) for made in (small, again))
+    x = rng.standard_normal((1, 4, 18)).astype(np.float32)
+    truth = run_graph(whole, x)
+    error, left = (float(np.abs(run_graph(made, x) - truth).mean() / np.abs(truth).mean())
+                   for made in (rounded, floats))
     assert left < 0.02 and left < 0.8 * error
+
+
+def test_a_bias_that_was_divided_by_the_scale_comes_back():
+    """As the export of Kokoro has it: the bias in integers, added before the scaling."""
+    from onnx import TensorProto, helper
+    rng = np.random.default_rng(1)
+    weight, point, scale = rng.integers(0, 256, (6, 4, 3)).astype(np.uint8), np.uint8(117), np.float32(0.013)
+    bias = rng.standard_normal(6).astype(np.float32)
+    nodes = [helper.make_node("DynamicQuantizeLinear", ["x"], ["xq", "xs", "xz"]),
+             helper.make_node("ConvInteger", ["xq", "w", "xz", "wz"], ["i"], pads=[1, 1], kernel_shape=[3]),
+             helper.make_node("Mul", ["xs", "ws"], ["s"]), helper.make_node("Div", ["bias", "s"], ["b0"]),
+             helper.make_node("Floor", ["b0"], ["b1"]), helper.make_node("Cast", ["b1"], ["b2"], to=TensorProto.INT32),
+             helper.make_node("Reshape", ["b2", "shape"], ["b3"]), helper.make_node("Add", ["i", "b3"], ["j"]),
+             helper.make_node("Cast", ["j"], ["k"], to=TensorProto.FLOAT), helper.make_node("Mul", ["k", "s"], ["y"])]
+    rounded = model_of(nodes, {"w": weight, "wz": point, "ws": scale, "bias": bias,
+                               "shape": np.asarray([1, 6, 1], np.int64)})
+    x = rng.standard_normal((1, 4, 18)).astype(np.float32)
+    near = run_graph(rounded, x)
+    kokoro_graph._to_floats(rounded.graph)
+    assert [node.op_type for node in rounded.graph.node] == ["Conv"]
+    assert {tensor.name for tensor in rounded.graph.initializer} == {"w_float", "bias"}
+    made = run_graph(rounded, x)
+    kernel = torch.from_numpy((weight.astype(np.float32) - 117) * scale)
+    wanted = torch.nn.functional.conv1d(torch.from_numpy(x), kernel, torch.from_numpy(bias), padding=1)
+    np.testing.assert_allclose(made, wanted.numpy(), rtol=1e-4, atol=1e-4)
+    assert np.abs(near - made).max() < 0.1 * np.abs(made).max()

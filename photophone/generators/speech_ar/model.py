@@ -72,11 +72,12 @@ class SpeechSampler(Sampler):
                           low=SPEED_RANGE[0], high=SPEED_RANGE[1])
 
 
-def check_voices(voices: dict[str, str]) -> None:
-    """Refuse a table of voices that names none, or an accent that is not one of ACCENTS."""
-    other = sorted(set(voices.values()) - set(ACCENTS))
-    if not voices or other:
-        raise ValueError(f"voices must give each name one of {', '.join(ACCENTS)}, got {voices}")
+def check_voices(voices: list[list[str]]) -> None:
+    """Refuse a list of voices that names none, one twice, or an accent that is not one of ACCENTS."""
+    pairs = all(len(pair) == 2 and pair[1] in ACCENTS for pair in voices)
+    if not voices or not pairs or len(dict(voices)) != len(voices):
+        raise ValueError("voices must be pairs of a name, each once, and one of "
+                         f"{', '.join(ACCENTS)}, such as [[heart, american]]; got {voices}")
 
 
 class PhonemeBlock(nn.Module):
@@ -137,7 +138,7 @@ class SpeechFlowAR(Generator):
         sampling_noise: the share that they are mixed with in sampling.
         condition_drop: share of training patches whose text and backbone are blanked, for guidance in the head.
         sampling_steps: solver steps when nothing else is said; None: those of :class:`SpeechSampler`.
-        voices: the accent, a key of ACCENTS, of each named voice; None: one voice without a name.
+        voices: pairs of a name and its accent, one of ACCENTS; None: one voice without a name.
     """
 
     Condition = Phonemes
@@ -150,7 +151,7 @@ class SpeechFlowAR(Generator):
                  window: int = 32, cond_width: int = 160, head: str = "local_dit", head_config: dict | None = None,
                  max_duration: int = 80, context_noise: float = 0.4, sampling_noise: float = 0.02,
                  condition_drop: float = 0.1, sampling_steps: int | None = None,
-                 voices: dict[str, str] | None = None) -> None:
+                 voices: list[list[str]] | None = None) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_symbols, text_width)
         self.text_blocks = nn.ModuleList(PhonemeBlock(text_width, 2 * text_width) for _ in range(text_depth))
@@ -189,6 +190,11 @@ class SpeechFlowAR(Generator):
         self.token_std.copy_(values.std(dim=0).clamp(min=1e-3))
 
     # text -------------------------------------------------------------------------------------------------------
+
+    @property
+    def accents(self) -> dict[str, str]:
+        """Of each named voice, in the order of their numbers."""
+        return dict(self.config.get("voices") or ())
 
     def encode_text(self, ids: Tensor, mask: Tensor, voices: Tensor | None = None) -> Tensor:
         """Phoneme states (B, L, C), from which durations and sound are made; ``voices`` is of :class:`Phonemes`."""
@@ -341,7 +347,7 @@ class SpeechFlowAR(Generator):
 
     def _check_voices(self, voices: Tensor | None, rows: int) -> None:
         """Shares of the named voices for each row, where there are any."""
-        count = len(self.config.voices or ())
+        count = len(self.accents)
         if voices is None:
             return
         if not count:

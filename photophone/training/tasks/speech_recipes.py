@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
                         sizes={"token_dim": codec.token_dim})
     model = without_flow_map(model)
 
-    voices = speaker_voices(model.config.voices, speakers)
+    voices = speaker_voices(model.accents, speakers)
 
     def aligned(data: str, path: str) -> AlignedSpeech:
         return AlignedSpeech(SpeechDataset(data), Tokens.load(path), codec.frame_rate, model.config.patch_size, voices)
@@ -209,20 +210,21 @@ def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
     return SpeechGeneratorTask(model, data, validation, codec)
 
 
-def speaker_voices(voices: dict[str, str] | None, speakers: dict[str, str] | None) -> dict[str, torch.Tensor] | None:
+def speaker_voices(voices: Iterable[str], speakers: dict[str, str] | None) -> dict[str, torch.Tensor] | None:
     """Float (V,) of each speaker of the data, 1 at the number of the voice; None for a model without names of voices.
 
     Args:
-        voices: of the model.
+        voices: names in the model, in their order.
         speakers: the voice of each speaker; None: that of its own name.
 
     Raises:
         ValueError: speakers for a model without names, or a voice that it does not have.
     """
-    if voices is None:
+    voices = list(voices)
+    if not voices:
         if speakers:
             raise ValueError("task.speakers needs a model with named voices; set model.voices, such as "
-                             "{heart: american}")
+                             "[[heart, american]]")
         return None
     rows = dict(zip(voices, torch.eye(len(voices)), strict=True))
     speakers = speakers or {name: name for name in voices}
