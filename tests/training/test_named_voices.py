@@ -1,0 +1,87 @@
+"""A generator learns two voices of one file: each keeps its pace; settings that do not fit are refused."""
+
+import pytest
+import torch
+from speech import SENTENCES, SMALL_SPEECH, small_codec
+from typer.testing import CliRunner
+
+from photophone import TextToSpeechPipeline
+from photophone.cli import app
+from photophone.data.audio_write import to_whole
+from photophone.data.speech import SpeechDataset, write_prepared
+from photophone.data.speech_sources import TeacherVoice
+from photophone.generators.speech_ar.model import SpeechFlowAR
+from photophone.text.phonemes import encode_phonemes
+from photophone.training.loop.config import TrainConfig
+from photophone.training.loop.trainer import Trainer
+from photophone.training.tasks.speech_recipes import speech_generator_task
+from photophone.training.tokenizing import tokens_of
+
+PAIRS = [["brisk", "american"], ["calm", "british"]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The sentences said at two speeds by two speakers, as two parts of a folder, with tokens of a small codec."""
+    path, teacher = tmp_path_factory.mktemp("voices"), TeacherVoice()
+    (path / "parts").mkdir()
+    for part, (speaker, speed) in enumerate((("a quick one", 1.25), ("a slow one", 0.6))):
+        clips = [teacher.speak(text, phonemes, seed, speed) for seed, (text, phonemes) in enumerate(SENTENCES)]
+        write_prepared(path / "parts" / f"part-{part:04d}.safetensors", [to_whole(clip.at(16_000)) for clip in clips],
+                       [{**clip.fields, "speaker": speaker} for clip in clips], 16_000)
+    small_codec().save_pretrained(path / "codec")
+    tokens_of(SpeechDataset(path / "parts"), small_codec()).save(path / "tokens.safetensors")
+    return path
+
+
+def settings(folder, **task):
+    own = {"codec": str(folder / "codec"), "tokens": str(folder / "tokens.safetensors"),
+           "speakers": {"a quick one": "brisk", "a slow one": "calm"}, **task}
+    return TrainConfig(str(folder / "parts"), model={**SMALL_SPEECH, "voices": PAIRS},
+                       task={name: value for name, value in own.items() if value is not None}, steps=60, batch_size=12,
+                       optimizer="muon", learning_rate=5e-3, warmup_steps=5, log_every=20, validate_every=0,
+                       preview_every=0, checkpoint_every=0, ema_decay=0.8)
+
+
+def test_each_voice_keeps_its_pace(folder, tmp_path):
+    torch.manual_seed(0)
+    config = settings(folder)
+    Trainer(speech_generator_task(config), config, tmp_path).run()
+    model = SpeechFlowAR.from_pretrained(tmp_path / "export").eval()
+    ids = encode_phonemes(SENTENCES[3][1])[None]
+    quick, slow, mixed = (int(model.durations(ids, ids >= 0, voices=torch.tensor([row])).sum())
+                          for row in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5)))
+    assert slow > 1.5 * quick and quick < mixed < slow
+    pipeline = TextToSpeechPipeline(model, small_codec())
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    lengths = {}
+    for name in ("brisk", "calm", "brisk=1,calm=1"):
+        out = tmp_path / f"{name}.wav"
+        done = CliRunner().invoke(app, ["speak", "She sells sea shells.", "-m", str(tmp_path / "pipeline"), "--voice",
+                                        name, "--steps", "1", "--seed", "1", "-o", str(out)])
+        assert done.exit_code == 0, done.output
+        lengths[name] = out.stat().st_size
+        assert f'"voice": "{name}"' in out.with_suffix(".json").read_text()
+    assert lengths["calm"] > 1.4 * lengths["brisk"] and lengths["brisk"] < lengths["brisk=1,calm=1"] < lengths["calm"]
+    refused = CliRunner().invoke(app, ["speak", "Yes.", "-m", str(tmp_path / "pipeline"), "--voice", "nobody", "-o",
+                                       str(tmp_path / "x.wav")])
+    assert refused.exit_code != 0 and "there are brisk, calm" in str(refused.exception or refused.output)
+
+
+@pytest.mark.parametrize(("task", "words"), [
+    ({"speakers": {"a quick one": "brisk"}}, "the speakers a slow one have no voice"),
+    ({"speakers": None}, "the speakers a quick one, a slow one have no voice; there are brisk, calm"),
+    ({"speakers": {"a quick one": "brisk", "a slow one": "grave"}}, "names the voices grave; model.voices has brisk")])
+def test_speakers_without_a_voice_are_refused(folder, task, words):
+    with pytest.raises(ValueError, match=words):
+        speech_generator_task(settings(folder, **task))
+
+
+def test_speakers_need_a_model_with_voices(folder):
+    config = settings(folder)
+    config.model.pop("voices")
+    with pytest.raises(ValueError, match="needs a model with named voices"):
+        speech_generator_task(config)
+    config.task.pop("speakers")
+    assert speech_generator_task(config).batch(torch.arange(2).numpy(), None).keys() == {"ids", "mask", "durations",
+                                                                                        "tokens"}
