@@ -1,5 +1,9 @@
 """A generator learns two voices of one file: each keeps its pace; settings that do not fit are refused."""
 
+import runpy
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from speech import SENTENCES, SMALL_SPEECH, small_codec
@@ -14,9 +18,11 @@ from photophone.generators.speech_ar.model import SpeechFlowAR
 from photophone.text.phonemes import encode_phonemes
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.trainer import Trainer
+from photophone.training.record import load_recording
 from photophone.training.tasks.speech_recipes import speech_generator_task
 from photophone.training.tokenizing import tokens_of
 
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 PAIRS = [["brisk", "american"], ["calm", "british"]]
 
 
@@ -85,3 +91,22 @@ def test_speakers_need_a_model_with_voices(folder):
     config.task.pop("speakers")
     assert speech_generator_task(config).batch(torch.arange(2).numpy(), None).keys() == {"ids", "mask", "durations",
                                                                                         "tokens"}
+
+
+def test_the_head_is_recorded_with_all_voices(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = SpeechFlowAR(**SMALL_SPEECH, voices=PAIRS).eval()
+    TextToSpeechPipeline(model, small_codec()).save_pretrained(tmp_path / "slow")
+    (tmp_path / "lines.csv").write_text("text\n" + "Yes.\n" * 12)
+    module = runpy.run_path(str(SCRIPTS / "record_head.py"))
+    speech, rng = module["Speech"](str(tmp_path / "slow")), np.random.default_rng(0)
+    batches = speech.batches(["Go far."] * 40, 8, rng)
+    shares = torch.cat([condition.voices for condition, _ in batches])
+    torch.testing.assert_close(shares.sum(1), torch.ones(40))
+    alone = (shares == 1).any(1)
+    assert 2 <= int((~alone).sum()) <= 16 and bool((shares[alone].sum(0) >= 8).all())
+    monkeypatch.setattr("sys.argv", ["record_head.py", "speech", str(tmp_path / "lines.csv"), "-m",
+                                     str(tmp_path / "slow"), "-o", str(tmp_path / "rows"), "--parts", "1",
+                                     "--texts-per-part", "4", "--steps", "2", "--guidance-range", "1", "3"])
+    runpy.run_path(str(SCRIPTS / "record_head.py"), run_name="__main__")
+    assert len(load_recording(tmp_path / "rows")["times"]) > 4
