@@ -19,6 +19,7 @@ from photophone.text.phonemes import encode_phonemes
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.trainer import Trainer
 from photophone.training.record import load_recording
+from photophone.training.tasks.speech_generator import balanced_rows
 from photophone.training.tasks.speech_recipes import speech_generator_task
 from photophone.training.tokenizing import tokens_of
 
@@ -72,6 +73,26 @@ def test_each_voice_keeps_its_pace(folder, tmp_path):
     refused = CliRunner().invoke(app, ["speak", "Yes.", "-m", str(tmp_path / "pipeline"), "--voice", "nobody", "-o",
                                        str(tmp_path / "x.wav")])
     assert refused.exit_code != 0 and "there are brisk, calm" in str(refused.exception or refused.output)
+
+
+def test_rarer_voices_are_heard_as_often(folder):
+    """Two files of their own, the second voice with fewer clips."""
+    for part, count in ((0, 6), (1, 2)):
+        data = SpeechDataset(folder / "parts" / f"part-{part:04d}.safetensors")
+        write_prepared(folder / f"{part}.safetensors", [data.samples(row).numpy() for row in range(count)],
+                       data.fields[:count], 16_000)
+        tokens_of(SpeechDataset(folder / f"{part}.safetensors"), small_codec()).save(folder / f"t{part}.safetensors")
+    config = settings(folder, tokens=str(folder / "t0.safetensors"), more_data=[str(folder / "1.safetensors")],
+                      more_tokens=[str(folder / "t1.safetensors")])
+    config.data = str(folder / "0.safetensors")
+    task = speech_generator_task(config)
+    assert task.num_examples == 12 and len(task.data) == 8
+    epoch = task.batch(np.arange(12), np.random.default_rng(0))
+    assert epoch["voices"].sum(0).tolist() == [6, 6]
+    alone = SpeechDataset(folder / "1.safetensors")
+    tokens = small_codec().encode(alone.clip(1)[None, None]).values[0]
+    torch.testing.assert_close(epoch["tokens"][-1, :len(tokens)], tokens)
+    assert balanced_rows(torch.eye(2)[[0] * 100 + [1]]).tolist().count(100) == 8
 
 
 @pytest.mark.parametrize(("task", "words"), [

@@ -29,6 +29,10 @@ def token_durations(seconds: list[float], frame_rate: float) -> Tensor:
     return ends.diff(prepend=torch.zeros(1, dtype=torch.long))
 
 
+MOST_REPEATS = 8
+"""Of a clip in an epoch, where its voice has few."""
+
+
 class AlignedSpeech:
     """Clips as phonemes, durations and codec tokens.
 
@@ -98,6 +102,18 @@ def voices_of(fields: Sequence[Mapping[str, Any]], voices: Mapping[str, Tensor])
     return torch.stack([voices[one["speaker"]] for one in fields])
 
 
+def balanced_rows(voices: Tensor) -> np.ndarray:
+    """Numbers of clips (M,) in which all voices are about as frequent: clips of rarer voices come several times.
+
+    Args:
+        voices: float (clips, V), of :func:`voices_of`.
+    """
+    own = voices.argmax(dim=1)
+    counts = torch.bincount(own, minlength=voices.shape[1])
+    repeats = (counts.max() / counts.clamp(min=1)).round().clamp(max=MOST_REPEATS).long()
+    return torch.arange(len(own)).repeat_interleave(repeats[own]).numpy()
+
+
 def speech_of(batch: dict[str, Tensor]) -> tuple[Tokens, Phonemes]:
     """Tokens and condition of a batch of :meth:`AlignedSpeech.batch`."""
     tokens = Tokens(batch["tokens"], batch["durations"].sum(dim=1))
@@ -105,7 +121,7 @@ def speech_of(batch: dict[str, Tensor]) -> tuple[Tokens, Phonemes]:
 
 
 class SpeechGeneratorTask(Task):
-    """Phonemes to codec tokens.
+    """Phonemes to codec tokens. Of named voices each is heard as often as the others.
 
     Args:
         model: of phonemes.
@@ -117,10 +133,11 @@ class SpeechGeneratorTask(Task):
     def __init__(self, model: SpeechFlowAR, data: AlignedSpeech, validation: AlignedSpeech | None = None,
                  codec: AudioCodec | None = None) -> None:
         self.model, self.data, self.validation, self.codec = model, data, validation, codec
-        self.num_examples = len(data)
+        self.rows = np.arange(len(data)) if data.voices is None else balanced_rows(data.voices)
+        self.num_examples = len(self.rows)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
-        return self.data.batch(indices)
+        return self.data.batch(self.rows[indices])
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         output = model(*speech_of(batch))

@@ -180,9 +180,9 @@ def release_of(config: TrainConfig) -> Release | None:
 def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
     """Phonemes to codec tokens.
 
-    ``task`` holds ``codec`` (its folder), ``tokens`` (a file of ``tokenize_speech.py``) and ``validation_tokens``; for
-    a model with named voices also ``speakers``, the voice of each speaker of the data (when not given, each has the
-    voice of its own name).
+    ``task`` holds ``codec`` (its folder), ``tokens`` (a file of ``tokenize_speech.py``) and ``validation_tokens``;
+    ``more_data`` and ``more_tokens`` (further files and the tokens of each); for a model with named voices also
+    ``speakers``, the voice of each speaker of the data (when not given, each has the voice of its own name).
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
@@ -190,24 +190,35 @@ def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
     settings = dict(config.task)
     codec = StreamCodec.from_pretrained(take(settings, "codec")).eval()
     tokens, validation_tokens = take(settings, "tokens"), settings.pop("validation_tokens", None)
+    more_data, more_tokens = settings.pop("more_data", []), settings.pop("more_tokens", [])
     speakers = settings.pop("speakers", None)
     if settings:
         raise ValueError(f"unknown task settings {sorted(settings)}; known are codec, tokens, validation_tokens, "
-                         "speakers")
+                         "more_data, more_tokens, speakers")
     model = build_model(config.model, GENERATORS, "speech-ar", init_from=config.init_from,
                         sizes={"token_dim": codec.token_dim})
     model = without_flow_map(model)
 
     voices = speaker_voices(model.accents, speakers)
 
-    def aligned(data: str, path: str) -> AlignedSpeech:
-        return AlignedSpeech(SpeechDataset(data), Tokens.load(path), codec.frame_rate, model.config.patch_size, voices)
+    def aligned(data: list[str], paths: list[str]) -> AlignedSpeech:
+        return AlignedSpeech(SpeechDataset(*data), joined_tokens([Tokens.load(path) for path in paths]),
+                             codec.frame_rate, model.config.patch_size, voices)
 
-    data = aligned(config.data, tokens)
-    validation = aligned(config.validation, validation_tokens) if config.validation and validation_tokens else None
+    data, validation = aligned([config.data, *more_data], [tokens, *more_tokens]), None
+    if config.validation and validation_tokens:
+        validation = aligned([config.validation], [validation_tokens])
     if not config.init_from:
         model.fit_statistics(Tokens(torch.cat(data.values)[None]))
     return SpeechGeneratorTask(model, data, validation, codec)
+
+
+def joined_tokens(parts: list[Tokens]) -> Tokens:
+    """The rows of several, padded to the longest."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = [part.values[row, :int(length)] for part in parts for row, length in enumerate(part.lengths)]
+    return Tokens(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.cat([part.lengths for part in parts]))
 
 
 def speaker_voices(voices: Iterable[str], speakers: dict[str, str] | None) -> dict[str, torch.Tensor] | None:
