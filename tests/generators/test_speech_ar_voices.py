@@ -9,6 +9,7 @@ from photophone import TextToSpeechPipeline, Voice
 from photophone.core.noise import SeededNoise
 from photophone.core.tokens import Tokens
 from photophone.generators.speech_ar.model import Phonemes, SpeechFlowAR, SpeechSampler
+from photophone.generators.speech_ar.voices import single_voice
 from photophone.pipelines.speech_fronts import voice_shares
 
 PAIRS = [["heart", "american"], ["emma", "british"], ["george", "british"]]
@@ -51,6 +52,19 @@ def test_a_mixture_is_the_weighted_mean_of_the_vectors(model):
         same = said(model, torch.tensor([[0.0, 1.0, 0.0]]), 1)
         table[1] = kept
     torch.testing.assert_close(said(model, shares, 1), same, **CLOSE)
+
+
+def test_one_voice_alone_says_the_same(model):
+    alone = single_voice(model, "george")
+    assert alone.accents == {} and alone.config.voices is None
+    torch.testing.assert_close(said(alone, None, 1), said(model, torch.tensor([[0.0, 0.0, 1.0]]), 1), **CLOSE)
+    ids = torch.arange(1, 40)[None]
+    wanted = model.durations(ids, ids > 0, voices=torch.tensor([[0.0, 0.0, 1.0]]))
+    assert torch.equal(alone.durations(ids, ids > 0), wanted)
+    with pytest.raises(ValueError, match="no voice is named 'bella'; there are heart, emma, george"):
+        single_voice(model, "bella")
+    with pytest.raises(ValueError, match="only one without a name"):
+        single_voice(alone, "heart")
 
 
 def test_voices_have_paces_of_their_own(model):

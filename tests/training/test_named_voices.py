@@ -75,6 +75,16 @@ def test_each_voice_keeps_its_pace(folder, tmp_path):
     assert refused.exit_code != 0 and "there are brisk, calm" in str(refused.exception or refused.output)
 
 
+def test_one_voice_of_several_learns_a_reader(folder):
+    """As `photophone train voice` starts from a model of several."""
+    torch.manual_seed(0)
+    SpeechFlowAR(**SMALL_SPEECH, voices=PAIRS).save_pretrained(folder / "several")
+    config = settings(folder, speakers=None, voice="calm")
+    config.model, config.init_from = {}, str(folder / "several")
+    task = speech_generator_task(config)
+    assert task.model.accents == {} and "voices" not in task.batch(np.arange(2), np.random.default_rng(0))
+
+
 def test_rarer_voices_are_heard_as_often(folder):
     """Two files of their own, the second voice with fewer clips."""
     for part, count in ((0, 6), (1, 2)):

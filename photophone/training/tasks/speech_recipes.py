@@ -22,6 +22,7 @@ from photophone.generators.enhancer.live import LiveEnhancer
 from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.generators.few_steps import without_flow_map
 from photophone.generators.speech_ar.model import SpeechFlowAR
+from photophone.generators.speech_ar.voices import single_voice
 from photophone.loading.hub import find_checkpoint
 from photophone.loading.registry import find
 from photophone.loading.saved import is_saved_model, saved_class
@@ -182,7 +183,8 @@ def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
 
     ``task`` holds ``codec`` (its folder), ``tokens`` (a file of ``tokenize_speech.py``) and ``validation_tokens``;
     ``more_data`` and ``more_tokens`` (further files and the tokens of each); for a model with named voices also
-    ``speakers``, the voice of each speaker of the data (when not given, each has the voice of its own name).
+    ``speakers``, the voice of each speaker of the data (when not given, each has the voice of its own name). ``voice``
+    names the one voice of ``init_from`` that learns: the model has no others then.
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
@@ -191,13 +193,13 @@ def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
     codec = StreamCodec.from_pretrained(take(settings, "codec")).eval()
     tokens, validation_tokens = take(settings, "tokens"), settings.pop("validation_tokens", None)
     more_data, more_tokens = settings.pop("more_data", []), settings.pop("more_tokens", [])
-    speakers = settings.pop("speakers", None)
+    speakers, voice = settings.pop("speakers", None), settings.pop("voice", None)
     if settings:
         raise ValueError(f"unknown task settings {sorted(settings)}; known are codec, tokens, validation_tokens, "
-                         "more_data, more_tokens, speakers")
+                         "more_data, more_tokens, speakers, voice")
     model = build_model(config.model, GENERATORS, "speech-ar", init_from=config.init_from,
                         sizes={"token_dim": codec.token_dim})
-    model = without_flow_map(model)
+    model = without_flow_map(model if voice is None else single_voice(model, voice))
 
     voices = speaker_voices(model.accents, speakers)
 
