@@ -14,6 +14,7 @@ from photophone.core.command import run_command
 from photophone.data.speech_sources import read_sentences
 from photophone.data.spoken_parts import Plan, speak_parts
 from photophone.data.teachers import Teachers
+from photophone.text.phonemes import phonemize
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sentences = list(read_sentences(arguments.sentences, arguments.split, phonemize=lambda text: ""))
     plan = Plan(sentences, arguments.voice, arguments.sample_rate, arguments.part, arguments.seed)
-    speak = Teachers(arguments.voice, arguments.kokoro)
+    speak = Teachers(arguments.voice, phonemize, arguments.kokoro)
     for speaker, (clips, seconds) in speak_parts(plan, arguments.output, speak, arguments.minutes).items():
         print(f"{speaker}: {clips} clips, {seconds / 60:.1f} min")
     refused = sum(len(path.read_text(encoding="utf-8").splitlines())

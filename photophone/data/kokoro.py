@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from photophone.core.files import atomic_folder
 from photophone.data.kokoro_graph import DURATIONS, PITCH, SHA256, read_parts, teaching_graph
 from photophone.data.speech_sources import Clip
-from photophone.text.phonemes import SYMBOLS
 
 SAMPLE_RATE = 24_000
 FRAME = 600
@@ -27,6 +26,7 @@ FRAME = 600
 LONGEST = 510
 """Phonemes of a sentence."""
 IDS = "ids.json"
+"""The number of each phoneme: those of hibari-tts, whose alphabet is Kokoro's."""
 STYLE_SHAPE = (LONGEST, 256)
 VOICED = 40.0
 """Hz; below, its network means that there is no voice."""
@@ -105,7 +105,7 @@ class KokoroVoices:
         """
         if voice not in self.styles:
             raise ValueError(f"no voice {voice}; the teacher has {', '.join(self.styles)}")
-        known = [symbol for symbol in phonemes if symbol in self.ids and symbol in SYMBOLS]
+        known = [symbol for symbol in phonemes if symbol in self.ids]
         if not 1 <= len(known) <= LONGEST:
             raise ValueError(f"{len(known)} phonemes; Kokoro reads 1 to {LONGEST}")
         tokens = np.asarray([[0, *(self.ids[symbol] for symbol in known), 0]], np.int64)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from photophone.data.kokoro import KokoroVoices
 from photophone.data.speech_sources import Clip, TeacherVoice
-from photophone.text.phonemes import phonemize
 
 HIBARI = "heart"
 """The voice in the wheel of hibari-tts."""
@@ -24,13 +23,15 @@ class Teachers:
 
     Args:
         voices: "heart", or voices of Kokoro such as "am_michael".
+        phonemize: :func:`photophone.text.phonemes.phonemize`.
         kokoro: folder of :func:`photophone.data.kokoro.install`; None where no voice needs it.
 
     Raises:
         ValueError: a voice that is not there.
     """
 
-    def __init__(self, voices: Sequence[str], kokoro: Path | None = None) -> None:
+    def __init__(self, voices: Sequence[str], phonemize: Callable[[str, bool], str], kokoro: Path | None = None) -> None:
+        self.phonemize = phonemize
         others = [voice for voice in voices if voice != HIBARI]
         if others and kokoro is None:
             raise ValueError(f"the voices {', '.join(others)} are Kokoro's; name its folder (--kokoro), which "
@@ -56,7 +57,7 @@ class Teachers:
         """
         british = is_british(voice)
         if british or not phonemes:
-            phonemes = phonemize(text, british)
+            phonemes = self.phonemize(text, british)
         if voice == HIBARI:
             return self.hibari.speak(text, phonemes, seed)
         return self.kokoro.speak(text, phonemes, voice)

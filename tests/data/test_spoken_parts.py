@@ -15,6 +15,7 @@ from photophone.data.speech import SpeechDataset
 from photophone.data.speech_sources import Clip
 from photophone.data.spoken_parts import Plan, check_spoken, speak_parts
 from photophone.data.teachers import Teachers, is_british
+from photophone.text.phonemes import phonemize
 
 VOICES = ["am_michael", "bf_emma", "bm_george"]
 
@@ -39,7 +40,7 @@ def test_any_prefix_is_balanced_and_all_is_said_in_the_end():
 
 
 def test_parts_go_on_where_they_stopped(tmp_path):
-    plan, speak = Plan(list(SENTENCES), ["heart"], 24_000, part=2), Teachers(["heart"])
+    plan, speak = Plan(list(SENTENCES), ["heart"], 24_000, part=2), Teachers(["heart"], phonemize)
     speak_parts(plan, tmp_path / "whole", speak)
     first = speak_parts(plan, tmp_path / "parts", speak, minutes=0.001)
     assert first["hibari heart"][0] == 2
@@ -57,7 +58,7 @@ def test_parts_go_on_where_they_stopped(tmp_path):
 
 
 def test_all_voices_are_of_one_loudness(tmp_path):
-    plan, own = Plan(list(SENTENCES), ["heart"], 24_000, part=6), Teachers(["heart"])
+    plan, own = Plan(list(SENTENCES), ["heart"], 24_000, part=6), Teachers(["heart"], phonemize)
 
     def softly(*asked):
         clip = own(*asked)
@@ -82,7 +83,7 @@ def test_damaged_speech_is_refused_and_listed(tmp_path):
                         (spoken(0 * tone), "silent"), (spoken(np.sign(tone) * 0.9), "clipped")):
         with pytest.raises(ValueError, match=words):
             check_spoken(clip)
-    own = Teachers(["heart"])
+    own = Teachers(["heart"], phonemize)
 
     def speak(voice, text, phonemes, seed):
         return spoken(broken) if seed == 1 else own(voice, text, phonemes, seed)
@@ -95,7 +96,7 @@ def test_damaged_speech_is_refused_and_listed(tmp_path):
 def test_teachers_are_named():
     assert [is_british(name) for name in ("heart", *VOICES)] == [False, False, True, True]
     with pytest.raises(ValueError, match="am_michael are Kokoro's; name its folder"):
-        Teachers(["heart", "am_michael"])
+        Teachers(["heart", "am_michael"], phonemize)
 
 
 def test_voices_come_from_the_package_or_its_folder(tmp_path):
