@@ -30,7 +30,8 @@ class Teachers:
         ValueError: a voice that is not there.
     """
 
-    def __init__(self, voices: Sequence[str], phonemize: Callable[[str, bool], str], kokoro: Path | None = None) -> None:
+    def __init__(self, voices: Sequence[str], phonemize: Callable[[str, bool], str],
+                 kokoro: Path | None = None) -> None:
         self.phonemize = phonemize
         others = [voice for voice in voices if voice != HIBARI]
         if others and kokoro is None:
