@@ -13,7 +13,7 @@ WITH_R = {"ɑɹ": "ɑː", "ɔɹ": "ɔː", "ɜɹ": "ɜː", "əɹ": "ə", "ɛɹ": 
 ALONE = {"O": "Q", "T": "t"}
 """O is the vowel of "go"; T is the American t between vowels."""
 _R = re.compile(rf"({'|'.join(WITH_R)})(?![ˈˌ]?[{VOWELS}])")
-_LONG = re.compile(r"(ˈ|ˌ)([^ˈˌ ]*?)([iu])(?!ː)")
+_LONG = re.compile(rf"([ˈˌ][^ˈˌ {VOWELS}]*)([iu])(?!ː)")
 
 
 def british_sounds(phonemes: str) -> str:
@@ -21,4 +21,4 @@ def british_sounds(phonemes: str) -> str:
     said = _R.sub(lambda match: WITH_R[match.group(1)], phonemes)
     said = re.sub(r"ɑ(?!ː)", "ɒ", said)
     said = "".join(ALONE.get(symbol, symbol) for symbol in said)
-    return _LONG.sub(r"\1\2\3ː", said)
+    return _LONG.sub(r"\1\2ː", said)
