@@ -194,7 +194,7 @@ def tokenizer_sheet(names: tuple[str, ...]) -> Image.Image:
             options = {"num_tokens": count} if len(model.token_counts) > 1 else {}
             rows.append((f"{name}, {count} tokens" if options else name,
                          to_pil(model.decode(model.encode(images, **options), **read))))
-    return labelled_sheet(rows, scale=1, label_width=130)
+    return labelled_sheet(rows, scale=1, label_width=150)
 
 
 def generator_sheet(names: tuple[str, ...]) -> Image.Image:
