@@ -138,8 +138,9 @@ def test_files_of_a_document_work_in_a_copy_of_the_repository(document, copy):
 @pytest.mark.slow
 @pytest.mark.parametrize("document", documents("minutes"))
 def test_all_code_of_a_document_runs(document, folder):
-    """Each block in processes of its own, as a reader runs it."""
-    session = []
+    """Each block in processes of its own, as a reader runs it; Python goes on from the blocks before, so what those
+    wrote, which nothing replaces unasked, is taken away first."""
+    session, written = [], set()
     for match in blocks(document):
         if match["mark"] == "not run":
             continue
@@ -147,7 +148,11 @@ def test_all_code_of_a_document_runs(document, folder):
             in_process(["bash", "-euo", "pipefail", "-c", match["code"]])
         else:
             session.append(match["code"])
+            for file in written:
+                file.unlink(missing_ok=True)
+            before = set(Path.cwd().rglob("*"))
             in_process([sys.executable, "-c", "\n".join(session)])
+            written |= {file for file in set(Path.cwd().rglob("*")) - before if file.is_file()}
 
 
 def test_the_timed_path_of_a_newcomer_is_the_one_of_the_start_page(monkeypatch):
