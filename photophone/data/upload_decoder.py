@@ -21,7 +21,7 @@ from photophone.core.limits import (
     DEMO_UPLOAD_PIXELS,
 )
 from photophone.data.audio_stream import AudioReader
-from photophone.data.image_decoding import decode_image
+from photophone.data.image_decoding import decode_image, decode_mask
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 REFUSED = 2
@@ -50,6 +50,11 @@ def decode_audio(data: bytes) -> tuple[np.ndarray, int]:
 def decode(kind: str, data: bytes, size: int) -> tuple[np.ndarray, int]:
     """An upload to uint8 (size, size, 3) and 0, or to float32 (C, T) and its rate.
 
+    Args:
+        kind: "image", "mask" (see :func:`photophone.data.image_decoding.decode_mask`) or "audio".
+        data: the file.
+        size: pixels per side of an image.
+
     Raises:
         ValueError: it is refused.
     """
@@ -57,13 +62,14 @@ def decode(kind: str, data: bytes, size: int) -> tuple[np.ndarray, int]:
         raise ValueError("the file is empty")
     if len(data) > DEMO_UPLOAD_BYTES:
         raise ValueError(f"the file is over the limit of {DEMO_UPLOAD_BYTES // 10**6} MB")
-    if kind == "image":
-        return decode_image(data, size, max_pixels=DEMO_UPLOAD_PIXELS, formats=IMAGE_FORMATS), 0
+    if kind in ("image", "mask"):
+        read = decode_image if kind == "image" else decode_mask
+        return read(data, size, max_pixels=DEMO_UPLOAD_PIXELS, formats=IMAGE_FORMATS), 0
     return decode_audio(data)
 
 
 def main() -> None:
-    """Entry point of the process: ``decoder image SIZE`` or ``decoder audio 0``."""
+    """Entry point of the process: ``decoder image SIZE``, ``decoder mask SIZE`` or ``decoder audio 0``."""
     limit_process()
     kind = sys.argv[1]
     size = int(sys.argv[2])
