@@ -21,8 +21,8 @@ STEP = 0.005
 """Seconds between two moments, and between two leads that are tried."""
 RANGE = (-0.1, 0.2)
 """Seconds of lead that are tried."""
-NUM_MELS, WINDOW = 40, 0.032
-MOST_SECONDS = 300.0
+NUM_MELS, WINDOW = 40, 0.02
+MOST_SECONDS = 120.0
 """Of speech that is looked at; more does not change what is found."""
 Timed = tuple[np.ndarray, str, Sequence[float]]
 """A clip float (T,), its phonemes with a pause at both ends, and the seconds of each."""
