@@ -75,6 +75,21 @@ class Findings:
         """Requests that were made."""
         return sum(self.statuses.values())
 
+    def report(self) -> dict[str, Any]:
+        """What is printed at the end."""
+        return {"requests": self.count,
+                "statuses": {str(key): self.statuses[key] for key in sorted(self.statuses, key=str)},
+                "slowest": round(self.slowest, 2),
+                "slow_among_others": [f"{told(request)}: {seconds:.1f} s" for request, seconds in self.slow[:20]],
+                "parts": {part: f"{count} in {seconds:.0f} s" for part, (seconds, count) in self.parts.items()},
+                "faults": self.faults[:20]}
+
+
+def told(request: Request) -> str:
+    """A request in a line."""
+    method, path, options = request
+    return f"{method} {path[:100]} {str(options)[:200]}"
+
 
 class Attacker:
     """Makes requests from several threads and looks at the answers.
@@ -123,7 +138,7 @@ class Attacker:
         """
         method, path, options = request
         began = time.monotonic()
-        what = f"{method} {path[:100]} {str(options)[:200]}"
+        what = told(request)
         try:
             made = self.client.build_request(method, path, **options)
             made.read()
@@ -144,9 +159,9 @@ class Attacker:
         self.findings.slowest = max(self.findings.slowest, seconds)
         status, kind = answer.status_code, answer.headers.get("content-type", "")
         faults = [f"{what}: {status}"] if status >= 500 and status != 504 else []
-        told = TELLING.search(answer.content) if ("json" in kind or "text" in kind) else None
-        if told and path != "/openapi.json":
-            faults.append(f"{what}: tells {told[0]!r}")
+        secret = TELLING.search(answer.content) if ("json" in kind or "text" in kind) else None
+        if secret and path != "/openapi.json":
+            faults.append(f"{what}: tells {secret[0]!r}")
         self.findings.note(status, *faults)
         return seconds
 
@@ -157,8 +172,7 @@ class Attacker:
             while len(times) < TRIES and times[-1] > SLOWEST:
                 times.append(self.ask(request))
             if times[-1] > SLOWEST:
-                told = ", ".join(f"{one:.1f}" for one in times)
-                self.findings.note("slow", f"{request[0]} {request[1][:100]} {str(request[2])[:200]}: {told} s")
+                self.findings.note("slow", f"{told(request)}: {', '.join(f'{one:.1f}' for one in times)} s")
 
     def close(self) -> None:
         """End the threads."""
@@ -268,10 +282,7 @@ def main() -> None:
             findings = run_attack(server.address, arguments.requests, arguments.seed)
             _, errors = server.end()
         check_watched(folder)
-    print(json.dumps({"requests": findings.count, "statuses": {str(key): count for key, count in sorted(
-        findings.statuses.items(), key=str)}, "slowest": round(findings.slowest, 2),
-        "slow_among_others": len(findings.slow), "parts": {part: f"{count} in {seconds:.0f} s" for part, (
-            seconds, count) in findings.parts.items()}, "faults": findings.faults[:20]}, indent=1))
+    print(json.dumps(findings.report(), indent=1))
     if findings.faults or "Traceback" in errors:
         print(errors[-3000:], file=sys.stderr)
         sys.exit(1)
