@@ -56,12 +56,11 @@ class RecordedVoice(Fields):
                                                   "need.")] = None
 
 
-class SpeechFields(Fields):
-    """``POST /v1/audio/speech``."""
+class SpeechOptions(BaseModel):
+    """What is asked for speech, but for the voice."""
 
     model: Name
     input: Annotated[str, Field(min_length=1, max_length=SERVER_TEXT_CHARACTERS, description="What to say.")]
-    voice: Name | VoiceName | RecordedVoice = "default"
     instructions: Annotated[str | None, Field(max_length=SERVER_INSTRUCTION_CHARACTERS,
                                               description="How to speak, for models that take it.")] = None
     response_format: SoundName = "mp3"
@@ -84,6 +83,12 @@ class SpeechFields(Fields):
     temperature: Temperature = None
 
 
+class SpeechFields(SpeechOptions, Fields):
+    """``POST /v1/audio/speech``."""
+
+    voice: Name | VoiceName | RecordedVoice = "default"
+
+
 def file_or_name(value: Any) -> UploadFile | str:
     """Refuse a voice that is neither a file nor a name, for pydantic."""
     if isinstance(value, UploadFile) or (isinstance(value, str) and len(value) <= SERVER_NAME_CHARACTERS):
@@ -95,10 +100,10 @@ def file_or_name(value: Any) -> UploadFile | str:
 class FormFields(BaseModel):
     """Base of multipart forms, whose fields are text: numbers and switches are read from it."""
 
-    model_config = ConfigDict(extra="forbid", strict=False)
+    model_config = ConfigDict(extra="forbid")
 
 
-class SpeechForm(SpeechFields, FormFields):
+class SpeechForm(SpeechOptions, FormFields):
     """``POST /v1/audio/speech`` as a form, with the recording of a voice as a file."""
 
     voice: Annotated[Any, PlainValidator(file_or_name), WithJsonSchema(

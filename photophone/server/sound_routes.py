@@ -17,7 +17,7 @@ from photophone.pipelines.speech_enhancement import full_scale
 from photophone.pipelines.speech_fronts import Voice
 from photophone.server.answers import WatchedStream, all_parts, encoded, events, first_part, while_connected
 from photophone.server.errors import RESPONSES
-from photophone.server.fields import EnhanceForm, RecordedVoice, SpeechFields, SpeechForm
+from photophone.server.fields import EnhanceForm, RecordedVoice, SpeechFields, SpeechForm, SpeechOptions
 from photophone.server.forms import FormRoute, form_schema, read_form, upload_bytes
 from photophone.server.lines import Job, Refused
 from photophone.server.models import Models
@@ -45,7 +45,7 @@ async def speech_form(request: Request) -> Response:
         if not isinstance(given, UploadFile):
             if fields.voice_text is not None:
                 raise Refused("voice_text belongs to a recording; give one as the file voice")
-            return await speech(fields, request)
+            return await spoken(fields, request, given)
         data = await upload_bytes(given, VOICE_FILE_BYTES, "voice")
     return await spoken(fields, request, (data, fields.voice_text))
 
@@ -69,7 +69,7 @@ async def speech(fields: SpeechFields, request: Request) -> Response:
     return await spoken(fields, request, (data, given.text))
 
 
-async def spoken(fields: SpeechFields, request: Request, voice: Recording | str) -> Response:
+async def spoken(fields: SpeechOptions, request: Request, voice: Recording | str) -> Response:
     """The answer with the speech.
 
     Args:
@@ -141,7 +141,7 @@ async def voice_of(given: Recording | str, models: Models, worker: Worker) -> st
     return Voice(audio.mean(axis=0), rate, given[1])
 
 
-def times(fields: SpeechFields, job: Job) -> dict[str, Any]:
+def times(fields: SpeechOptions, job: Job) -> dict[str, Any]:
     """When what was said, in seconds, as far as it was asked for; null where the model does not tell."""
     asked = fields.timestamp_granularities or ()
     words = [word for piece in job.told or () for word in piece.words]
@@ -154,7 +154,7 @@ def times(fields: SpeechFields, job: Job) -> dict[str, Any]:
     return told
 
 
-def spoken_facts(fields: SpeechFields, audio: np.ndarray, rate: int, target: int, job: Job,
+def spoken_facts(fields: SpeechOptions, audio: np.ndarray, rate: int, target: int, job: Job,
                  worker: Worker) -> dict[str, Any]:
     """Speech and what belongs to it as one object, the sound in base64."""
     data, seconds = whole_sound(fields.response_format, audio, rate, target), len(audio) / rate
@@ -163,7 +163,7 @@ def spoken_facts(fields: SpeechFields, audio: np.ndarray, rate: int, target: int
             "seed": job.order.seed, **times(fields, job), "usage": usage(fields.input, seconds, worker)}
 
 
-def speech_order(fields: SpeechFields, voice: str | Voice | None) -> SpeechOrder:
+def speech_order(fields: SpeechOptions, voice: str | Voice | None) -> SpeechOrder:
     """What the worker is asked for."""
     options = fields.model_dump(include={"speed", "pause", "num_inference_steps", "guidance_scale", "temperature"})
     options |= {"voice": voice, "instruction": fields.instructions}
