@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cosyvoice_folders import (
+    built,
     load_cosyvoice,
     recording,
     seeded,
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from photophone import NamedSpeakers, TextToSpeechPipeline, TokenToSpeechPipeline, Voice
 from photophone.cli import app
-from photophone.loading.registry import find
+from photophone.loading.registry import find, load_original
 from photophone.pipelines.speech_fronts import Request
 from photophone.text.voxcpm import WrittenPiece
 
@@ -226,3 +227,18 @@ def test_speakers_of_another_model_and_missing_vocabularies(tmp_path):
     (folder / "multilingual.tiktoken").unlink()
     with pytest.raises(ValueError, match="give text_tokenizer= the file multilingual_zh_ja_yue_char_del.tiktoken"):
         load_cosyvoice(folder, name)
+
+
+@pytest.mark.parametrize("name", [f"{name}-flow" for name in ALL])
+def test_a_flow_is_written_as_its_authors_do(name, tmp_path):
+    flow = built(name)
+    flow.save_original(tmp_path)
+    again = load_original(name, tmp_path / "flow.pt", **find(name).tiny)
+    for key, value in flow.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[key], value, rtol=0, atol=0)
+
+
+def test_a_flow_that_is_only_read_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="not written in the layout of its authors; use save_pretrained"):
+        built("glm4voice-flow").save_original(tmp_path)
+    assert not list(tmp_path.iterdir())

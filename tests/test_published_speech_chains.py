@@ -1,10 +1,13 @@
-"""Phonon, KALL-E and VoxInstruct at their published sizes, from random weights in the files of their authors."""
+"""CosyVoice, Phonon, KALL-E and VoxInstruct at published sizes, from random weights in the files of their authors."""
 
 import json
+from itertools import islice, product
 
 import numpy as np
 import pytest
 import torch
+from cosyvoice_folders import byte_vocabulary, write_ranks
+from s3_onnx import without_key_bias, write_onnx
 from safetensors.torch import save_file
 from speech import word_tokenizer
 from test_kalle_pipeline import vocabulary as llama_vocabulary
@@ -12,8 +15,10 @@ from test_phonon_pipeline import official_config, official_key
 from test_voxinstruct_pipeline import fairseq_state
 from test_voxinstruct_pipeline import vocabulary as mt5_vocabulary
 
-from photophone import TextToSpeechPipeline, Voice, create_model
+from photophone import TextToSpeechPipeline, TokenToSpeechPipeline, Voice, create_model
+from photophone.codecs.speech_units.onnx_write import write_voice_network
 from photophone.loading.registry import find
+from photophone.text.whisper_text import special_tokens
 
 pytestmark = pytest.mark.slow
 STACK = {"blocks.": "layers.", "norm1": "input_layernorm", "norm2": "post_attention_layernorm",
@@ -71,6 +76,31 @@ def check(pipeline, rate, **options):
     return results[0]
 
 
+@pytest.mark.parametrize("name", ["cosyvoice-300m", "cosyvoice-300m-25hz", "cosyvoice2-0.5b", "cosyvoice3-0.5b"])
+def test_cosyvoice(name, tmp_path, monkeypatch):
+    parts = (name, f"{name}-flow", f"{name}-hift")
+    torch.manual_seed(0)
+    for part in parts:
+        create_model(part).save_original(tmp_path)
+    units = find(name).chain.files["units"]
+    write_onnx(without_key_bias(create_model(units)), tmp_path / find(units).files[0])
+    write_voice_network(tmp_path / "campplus.onnx", 192)
+    if name.startswith("cosyvoice-300m"):
+        letters = [chr(code) for code in range(128)]
+        words = ("".join(word) for length in (2, 3) for word in product(letters, repeat=length))
+        count = find(name).config["vocab_size"] - 256 - len(special_tokens(name.endswith("25hz")))
+        write_ranks(tmp_path / "multilingual.tiktoken", islice(words, count))
+    else:
+        byte_vocabulary().save_pretrained(tmp_path / "CosyVoice-BlankEN")
+    pipeline = TextToSpeechPipeline.from_original(name, tmp_path)
+    monkeypatch.setattr(TokenToSpeechPipeline, "published_sampler", {"num_inference_steps": 2})
+    result = check(pipeline, pipeline.sample_rate, voice=Voice(recording(16000), 16000, "ah"), max_ratio=4.0)
+    assert len(result.audio[0]) > 1000
+    made = {part: sum(weight.numel() for weight in model.parameters()) for part, model in zip(
+        parts, (pipeline.speech_generator, pipeline.flow, pipeline.codec))}
+    assert made == {part: find(part).parameters for part in parts}
+
+
 def test_phonon(tmp_path):
     state = {official_key(key): value for key, value in random_state("phonon-31m-en").items() if key != "default_voice"}
     keys = {"latent_proj.": "quantizer.output_proj.", "decoder.": "decoder.model.",
@@ -107,7 +137,8 @@ def test_kalle(tmp_path, monkeypatch):
     llama_vocabulary().save_pretrained(tmp_path / "tokenizer_dir")
     pipeline = TextToSpeechPipeline.from_original("kalle", tmp_path)
     result = check(pipeline, 16000, voice=Voice(recording(16000), 16000, "ah"))
-    assert len(result.audio[0]) == 6 * 1280 and result.settings["voice_tokens"] == 11
+    assert len(result.audio[0]) == 6 * 1280
+    assert result.settings["voice_tokens"] == 12  # of 13, the last of which may be no whole one
 
 
 def write_kalle(path):

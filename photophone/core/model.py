@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -126,13 +127,13 @@ class Model(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights lie; a model without any is on the CPU."""
-        return next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+        return next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the first floating point weight; float32 for a model without any."""
-        return next((tensor.dtype for tensor in (*self.parameters(), *self.buffers()) if tensor.is_floating_point()),
-                    torch.float32)
+        tensors = chain(self.parameters(), self.buffers())
+        return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
 
     def num_parameters(self, only_trainable: bool = False) -> int:
         """Numbers in all parameters."""

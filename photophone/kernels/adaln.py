@@ -54,7 +54,7 @@ def gate_residual(x: Tensor, gate: Tensor | float, h: Tensor) -> Tensor:
     """``x + gate * h``; x and h ``(..., W)``, gate a number or a tensor broadcastable to x."""
     if _fused(x, gate, h, None, None, None, None):
         return _run(x, gate, h, None, None, None, None, 0.0, None, False)[0]
-    return x + gate * h
+    return _plus(x, gate, h)
 
 
 def gate_residual_norm(x: Tensor, gate: Tensor | float, h: Tensor, shift: Tensor | None = None,
@@ -64,8 +64,13 @@ def gate_residual_norm(x: Tensor, gate: Tensor | float, h: Tensor, shift: Tensor
     _check(shift, scale, bias, rms, eps)
     if _fused(x, gate, h, shift, scale, weight, bias):
         return _run(x, gate, h, shift, scale, weight, bias, eps, rms, False)
-    x = x + gate * h
+    x = _plus(x, gate, h)
     return x, _modulated(_normed(x, weight, bias, eps, rms), shift, scale, False)
+
+
+def _plus(x: Tensor, gate: Tensor | float, h: Tensor) -> Tensor:
+    """``x + gate * h``, in one pass for a number."""
+    return x + gate * h if isinstance(gate, Tensor) else torch.add(x, h, alpha=gate)
 
 
 def default_eps(dtype: torch.dtype) -> float:

@@ -200,13 +200,18 @@ class OriginalCheckpoint:
             file: path in it, a ``.safetensors`` or a torch file; None: :attr:`original_file`.
 
         Raises:
-            ValueError: see :meth:`original_state_dict`; keys that would not be read as these weights again.
+            ValueError: see :meth:`original_state_dict`; no file is named; keys that would not be read as these weights
+                again.
         """
+        name = file or self.original_file
+        if name is None:
+            raise ValueError(f"{type(self).__name__} of these settings is not written in the layout of its authors; "
+                             "use save_pretrained, or name the file")
         official, own = self.original_state_dict(), self.state_dict()
         again = self.convert_state_dict(self.split_dropped(official)[0])
         if again.keys() != own.keys() or any(not torch.equal(again[key], value) for key, value in own.items()):
             raise ValueError(f"{type(self).__name__} of these settings is not written in the layout of its authors")
-        write_weights(Path(folder) / str(file or self.original_file), official)
+        write_weights(Path(folder) / name, official)
 
     @classmethod
     def from_original(cls, source: str | Path | Mapping[str, Any], *, take: str | None = None, **config: Any) -> Self:

@@ -68,6 +68,29 @@ def test_speech_is_hidden_in_training_alone(name):
     assert 0 < int(hidden.sum()) < 18 and float((loss(plain) - expected).detach().abs()) > 1e-4
 
 
+def test_answers_of_spark_are_hidden_in_training_alone():
+    name = "spark-tts-0.5b"
+    plain, hiding = (create_model(name, **{**find(name).tiny, "hidden_speech": share}).eval() for share in (0.0, 0.5))
+    hiding.load_state_dict(plain.state_dict())
+    prompts, answers = PromptIds.of_rows([[1, 2, 3], [4, 5]]), Tokens(torch.arange(9).expand(2, -1))
+
+    def loss(model):
+        return model.loss(answers, prompts, noise=SeededNoise.from_seeds([1, 2])).loss
+
+    torch.testing.assert_close(loss(hiding), loss(plain))
+    hiding.train()
+    hidden = SeededNoise.from_seeds([1, 2]).uniform(2, 9) < 0.5
+    seen = torch.cat([torch.ones(2, 3, dtype=torch.bool), ~hidden], dim=1)
+    ids, mask = torch.cat([prompts.ids, answers.values], dim=1), torch.cat([prompts.mask, answers.mask], dim=1)
+    others = torch.where(seen, ids, ids + 1)
+    states = plain.states(ids, mask, seen=seen)
+    torch.testing.assert_close(plain.states(others, mask, seen=seen), states)  # the model cannot know
+    logs = plain.logits(states[:, 2:-1]).log_softmax(dim=-1)
+    expected = -logs.gather(2, answers.values[..., None]).mean()
+    torch.testing.assert_close(loss(hiding), expected)
+    assert 0 < int(hidden.sum()) < 18 and float((loss(plain) - expected).detach().abs()) > 1e-4
+
+
 @pytest.mark.parametrize("name", LMS)
 def test_conditions_that_do_not_fit_are_refused(name):
     model, ids = build(name), torch.tensor([[1, 2, 3]])

@@ -74,7 +74,11 @@ def flow_config(settings: dict, kind: str) -> dict:
 
 def load_flow(golden: Golden) -> CosyVoiceFlow:
     kind = version(golden)
-    return golden.load(CosyVoiceFlow, f"flow_{kind}", **flow_config(golden.settings[f"flow_{kind}"], kind))
+    flow = golden.load(CosyVoiceFlow, f"flow_{kind}", **flow_config(golden.settings[f"flow_{kind}"], kind))
+    official, written = golden.state(f"flow_{kind}"), flow.original_state_dict()
+    if written.keys() != official.keys() or any(not torch.allclose(written[key], official[key]) for key in official):
+        raise AssertionError(f"flow_{kind} is not written as the authors have it")
+    return flow
 
 
 def sampler(golden: Golden, **options) -> FlowSampler:

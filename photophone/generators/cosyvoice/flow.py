@@ -27,7 +27,7 @@ from photophone.generators.base import Generator, LossOutput
 from photophone.generators.cosyvoice.chunked import Sight
 from photophone.generators.cosyvoice.condition import FixedNoise, FlowSampler, ReseededNoise, SpeechTokens
 from photophone.generators.cosyvoice.encoders import ENCODERS
-from photophone.generators.cosyvoice.keys import convert_flow_keys, original_flow_keys
+from photophone.generators.cosyvoice.keys import ROTARY, convert_flow_keys, original_flow_keys
 from photophone.generators.cosyvoice.mel_dit import MelDiT
 from photophone.generators.cosyvoice.unet1d import UNet1d
 from photophone.heads.base import is_guided, split_guidance
@@ -75,7 +75,7 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
     Condition = SpeechTokens
     Sampler = FlowSampler
     CONTAINERS = ("state_dict",)
-    DROPPED_KEYS = ("decoder.estimator.rotary_embed.inv_freq",)
+    DROPPED_KEYS = (ROTARY,)
 
     def __init__(self, vocab_size: int = 6561, input_dim: int = 512, mel_dim: int = 80, speaker_dim: int = 192,
                  token_rate: float = 25, frame_ratio: int = 2, encoder: str = "upsample",
@@ -103,12 +103,19 @@ class CosyVoiceFlow(Generator, OriginalCheckpoint):
 
     @property
     def original_file(self) -> str | None:
-        """Of version 2."""
-        second = self.config.encoder == "upsample" and isinstance(self.velocity_net, UNet1d)
-        return "flow.pt" if second and self.velocity_net.streams else None
+        """Of versions 1, 2 and 3."""
+        encoder, estimator = self.config.encoder, self.velocity_net
+        if isinstance(estimator, MelDiT):
+            return "flow.pt" if encoder == "lookahead" else None
+        levels = {"regulated": 2, "upsample": 1}.get(encoder)
+        same = len(estimator.down) == levels and estimator.streams == (levels == 1)
+        return "flow.pt" if same else None
 
     def original_state_dict(self) -> State:
-        return original_flow_keys(self.state_dict())
+        made = original_flow_keys(self.state_dict())
+        if isinstance(self.velocity_net, MelDiT):
+            made[ROTARY] = self.velocity_net.rotary_rates()
+        return made
 
     @property
     def has_chunks(self) -> bool:

@@ -115,6 +115,7 @@ ORIGINAL = [
     (r"^speech_embedding\.", "input_embedding."),
     (r"^speaker_proj\.", "spk_embed_affine_layer."),
     (r"^token_encoder\.proj\.", "encoder_proj."),
+    (r"^token_encoder\.regulator\.", "length_regulator."),
     (r"^token_encoder\.conformer\.", "encoder."),
     (r"^velocity_net\.", "decoder.estimator."),
     (r"^encoder\.lookahead\.", "encoder.pre_lookahead_layer."),
@@ -135,13 +136,47 @@ ORIGINAL = [
     (r"^(decoder\..*)\.feed_forward\.0\.", r"\1.ff.net.0.proj."),
     (r"^(decoder\..*)\.feed_forward\.2\.", r"\1.ff.net.2."),
 ]
-"""Our keys of CosyVoice 2's flow, and the authors'."""
+"""Our keys of the flows with a U-Net, and the authors' of version 2."""
+FIRST = [
+    (r"\.(block[12]|final_block)\.block\.2\.", r".\1.block.1."),
+    (r"\.(down|up)_blocks\.0\.2\.", r".\1_blocks.0.2.conv."),
+]
+"""Of version 1: its convolutions are not causal, and the first of its two levels changes the length."""
+THIRD = [
+    (r"^speech_embedding\.", "input_embedding."),
+    (r"^speaker_proj\.", "spk_embed_affine_layer."),
+    (r"^token_encoder\.lookahead\.", "pre_lookahead_layer."),
+    (r"^velocity_net\.", "decoder.estimator."),
+    (r"\.time_embed\.mlp\.", ".time_embed.time_mlp."),
+    (r"\.input_proj\.", ".input_embed.proj."),
+    (r"\.position\.0\.", ".input_embed.conv_pos_embed.conv1.0."),
+    (r"\.position\.2\.", ".input_embed.conv_pos_embed.conv2.0."),
+    (r"\.blocks\.", ".transformer_blocks."),
+    (r"\.modulation\.1\.", ".attn_norm.linear."),
+    (r"\.attention\.to_out\.", ".attn.to_out.0."),
+    (r"\.attention\.", ".attn."),
+    (r"\.feed_forward\.0\.", ".ff.ff.0.0."),
+    (r"\.feed_forward\.2\.", ".ff.ff.2."),
+    (r"\.final_layer\.adaLN_modulation\.1\.", ".norm_out.linear."),
+    (r"\.final_layer\.linear\.", ".proj_out."),
+]
+"""The same of version 3, whose estimator is a DiT."""
+ROTARY = "decoder.estimator.rotary_embed.inv_freq"
+"""Constants of version 3 that its files hold."""
 
 
 def original_flow_keys(state: State) -> State:
-    """Our keys to those of CosyVoice 2's flow, whose U-Net is causal and has one level."""
-    made: State = {}
-    for key, value in rename_keys(state, ORIGINAL).items():
+    """Our keys to those of the flows of CosyVoice 1, 2 and 3."""
+    if any(key.startswith("velocity_net.final_layer.") for key in state):
+        made = rename_keys(state, THIRD)
+        for key, value in made.items():
+            if ".norm_out.linear." in key:
+                shift, scale = value.chunk(2)
+                made[key] = torch.cat([scale, shift])
+        return made
+    first = any(key.startswith("token_encoder.regulator.") for key in state)
+    made = {}
+    for key, value in rename_keys(state, [*ORIGINAL, *(FIRST if first else ())]).items():
         if key.endswith(".attn1.to_kv.weight"):
             for part, rows in zip("kv", value.chunk(2), strict=True):
                 made[key.replace("to_kv", f"to_{part}")] = rows.clone()

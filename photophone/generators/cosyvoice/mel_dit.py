@@ -100,8 +100,12 @@ class MelDiT(nn.Module):
             frames = block(frames, time, allowed, rotary, cache)
         return self.final_layer(frames, time).transpose(1, 2)
 
+    def rotary_rates(self) -> Tensor:
+        """Radians a frame, (head_dim / 2,)."""
+        places = torch.arange(0, self.head_dim, 2, device=self.input_proj.weight.device).float()
+        return 1.0 / 10_000.0 ** (places / self.head_dim)
+
     def _rotary(self, positions: Tensor) -> Tensor:
         """Table (N, head_dim / 2, 2) of the positions (N,)."""
-        rates = 1.0 / 10_000.0 ** (torch.arange(0, self.head_dim, 2, device=positions.device).float() / self.head_dim)
-        angles = positions.float()[:, None] * rates
+        angles = positions.float()[:, None] * self.rotary_rates()
         return torch.stack([angles.cos(), angles.sin()], dim=-1)

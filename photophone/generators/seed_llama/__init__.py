@@ -17,9 +17,9 @@ def _seed_llama(size: str, stage: str, parameters: int) -> ModelEntry:
     """A published SEED-LLaMA; its pictures are drawn by Stable unCLIP 2.1."""
     width, depth, heads, hidden = SIZES[size]
     name = f"seed-llama-{size}-{stage}"
-    licence = {"8b": "as Vicuna and LLaMA (non-commercial)", "14b": "Llama 2 community licence"}[size]
     return ModelEntry(name, summary="text and images to text and the codes of seed-tokenizer-2; "
-                      f"{'tuned on instructions' if stage == 'sft' else 'pretrained'}", weights_licence=licence,
+                      f"{'tuned on instructions' if stage == 'sft' else 'pretrained'}",
+                      weights_licence="Llama 2 community licence, as the hub page states",
                       config={"width": width, "depth": depth, "num_heads": heads, "hidden": hidden,
                               "turns": {"8b": "vicuna", "14b": "llama2"}[size]},
                       hub_id=f"AILab-CVC/seed-llama-{size}-{stage}", parameters=parameters,

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photophone.core.files import atomic_write
-from photophone.core.noise import Noise
+from photophone.core.noise import GlobalNoise, Noise
 from photophone.core.tokens import Tokens
 from photophone.decoding.loop import Callback, KVCache, autoregress, collect
 from photophone.generators.base import Generator, LossOutput
@@ -79,6 +79,8 @@ class SparkTTS(OriginalCheckpoint, Generator):
         tied: the embedding of ids is the matrix of the output, too.
         end: the id that ends an answer.
         max_length: positions of a sequence.
+        hidden_speech: in training, share of the ids of the answer that the model does not see, so that it reads the
+            text and bears its own mistakes (as word dropout, arXiv 1511.06349); the authors see all.
     """
 
     Condition = PromptIds
@@ -88,7 +90,8 @@ class SparkTTS(OriginalCheckpoint, Generator):
 
     def __init__(self, vocab_size: int = 166000, width: int = 896, depth: int = 24, num_heads: int = 14,
                  num_kv_heads: int = 2, hidden: int = 4864, eps: float = 1e-6, rotary_base: float = 1_000_000.0,
-                 tied: bool = True, end: int = 151645, max_length: int = 32768) -> None:
+                 tied: bool = True, end: int = 151645, max_length: int = 32768,
+                 hidden_speech: float = 0.0) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, width)
         nn.init.normal_(self.embedding.weight, std=0.02)
@@ -146,19 +149,22 @@ class SparkTTS(OriginalCheckpoint, Generator):
         """States (..., C) to float32 (..., vocab_size)."""
         return F.linear(states, self.embedding.weight if self.output is None else self.output.weight).float()
 
-    def states(self, ids: Tensor, mask: Tensor, cache: KVCache | None = None) -> Tensor:
+    def states(self, ids: Tensor, mask: Tensor, cache: KVCache | None = None, seen: Tensor | None = None) -> Tensor:
         """Ids Long (B, N) to states (B, N, C).
 
         Args:
             mask: bool (B, M), False at padding, of these positions and those in the cache.
             cache: keys and values of the positions before; those of the ids are appended.
+            seen: bool (B, N), False at ids in whose place the model reads zeros; None: it reads all.
         """
+        x = self.embedding(ids)
+        x = x if seen is None else x * seen[..., None]
         count, size = ids.shape[1], mask.shape[1]
         table = sequence_rotary(-(-size // TABLE) * TABLE, self.config.width // self.config.num_heads,
                                 self.config.rotary_base, device=ids.device)
         rotary = table[positions(mask)[:, size - count:]][:, None]
-        seen = mask[:, None, None] if count == 1 else attention_mask(mask)[:, :, size - count:]
-        return self.backbone(self.embedding(ids), seen, rotary, None if cache is None else cache.layers)
+        allowed = mask[:, None, None] if count == 1 else attention_mask(mask)[:, :, size - count:]
+        return self.backbone(x, allowed, rotary, None if cache is None else cache.layers)
 
     def loss(self, tokens: Tokens, condition: PromptIds, *, noise: Noise | None = None) -> LossOutput:
         """Cross-entropy in nats, mean over the ids of the answers.
@@ -166,7 +172,7 @@ class SparkTTS(OriginalCheckpoint, Generator):
         Args:
             tokens: answers Long (B, N), with the id that ends each.
             condition: their prompts.
-            noise: not drawn from.
+            noise: decides which ids of the answers are not seen, with ``hidden_speech``.
 
         Raises:
             ValueError: ids outside the vocabulary.
@@ -176,7 +182,11 @@ class SparkTTS(OriginalCheckpoint, Generator):
             raise ValueError("training needs ids Long (B, N) of answers")
         self._check_ids(answers)
         ids = torch.cat([condition.ids, answers], dim=1)
-        states = self.states(ids, torch.cat([condition.mask, tokens.mask], dim=1))[:, length - 1:-1]
+        seen = None
+        if self.config.hidden_speech and self.training:
+            kept = (noise or GlobalNoise(answers.device)).uniform(*answers.shape) >= self.config.hidden_speech
+            seen = torch.cat([torch.ones_like(condition.mask), kept], dim=1)
+        states = self.states(ids, torch.cat([condition.mask, tokens.mask], dim=1), seen=seen)[:, length - 1:-1]
         return LossOutput(F.cross_entropy(self.logits(states)[tokens.mask], answers[tokens.mask]))
 
     def _check_ids(self, ids: Tensor) -> None:
