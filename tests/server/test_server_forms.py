@@ -1,5 +1,6 @@
 """Requests as multipart forms: a recorded voice as a file, the same limits as in JSON, and nothing that is left."""
 
+import asyncio
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 import torch
 from speech_folders import write_voxcpm
+from test_server_limits import Wire
 from test_server_routes import ENHANCE, SPEECH, TEXT, ask, seeded, sound_of, speech
 from test_server_voices import in_base64, sound_file
 
@@ -169,10 +171,24 @@ def test_what_is_no_form_is_refused(app, path, kind, content):
     assert error_of(ask(app, ("POST", path, {"content": content, "headers": headers}))[0])
 
 
+def test_who_leaves_while_a_form_is_sent_is_forgotten(app, capfd):
+    async def scenario():
+        wire = Wire({}, ENHANCE)
+        wire.scope["headers"] = [(b"content-type", b"multipart/form-data; boundary=x")]
+        wire.messages.get_nowait()
+        wire.messages.put_nowait({"type": "http.request", "body": b"--x\r\n", "more_body": True})
+        wire.leave()
+        await wire.start(app)
+        return wire.sent
+
+    assert asyncio.run(scenario())[0]["status"] == 499 and "Traceback" not in capfd.readouterr().err
+
+
 def test_uploads_leave_no_file(app, cloning_app, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     large = sound_file(16000, 20)  # over the megabyte that is kept in memory
     assert len(large) > 1_200_000
+    ask(app, form(ENHANCE, {"file": large}))  # the process that decodes stays
     opened = len(os.listdir("/proc/self/fd"))
     kinds = [form(ENHANCE, {"file": large}, mix="x"), form(ENHANCE, {"file": large}, mix="0.5"),
              spoken({"voice": ("v.wav", large)}, voice_text="a")]
