@@ -41,7 +41,7 @@ def test_the_weights_fit_the_wheel_and_are_16_bit(pipeline):
     for key, weight in pipeline.enhancer.state_dict().items():
         assert torch.equal(weight, half[key].float()), f"{key} is not stored in 16 bits"
     assert isinstance(pipeline.enhancer, LiveEnhancer) and pipeline.enhancer.delay == 512
-    assert pipeline.weights_licence.startswith("Apache-2.0") and pipeline.source["revision"] == "1.0"
+    assert pipeline.weights_licence.startswith("Apache-2.0") and pipeline.source["revision"] == "1.1"
     assert sum(weight.numel() for weight in pipeline.enhancer.parameters()) == find("live-enhancer").parameters
 
 

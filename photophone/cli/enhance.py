@@ -34,8 +34,9 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
                                                                                       "them.")] = None,
             output: Annotated[str | None, typer.Option("--output", "-o", help="A folder, or for one file a .wav, "
                                                        ".flac, .ogg, .opus or .mp3: the name says the format.")] = None,
-            mix: Annotated[float, typer.Option("--mix", "--strength", help="Share of the clean speech, 0 to 1; the "
-                                                                           "rest is the recording.")] = 1.0,
+            mix: Annotated[float | None, typer.Option("--mix", "--strength", help="Share of the clean speech, 0 to 1; "
+                                                      "the rest is the recording (default: as the model's weights say, "
+                                                      "1 or a little less).")] = None,
             stdin: Annotated[bool, typer.Option("--stdin", help="Read one recording from stdin.")] = False,
             stdout: Annotated[bool, typer.Option("--stdout", help="Write WAV to stdout.")] = False,
             live: Annotated[bool, typer.Option("--live", help="From stdin to stdout while the sound comes in: WAV to "
@@ -53,7 +54,8 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
     from photophone.data.audio_stream import AudioReader
     from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline, check_mix
 
-    check_mix(mix)
+    if mix is not None:
+        check_mix(mix)
     check_dtype(dtype)
     if live:
         if inputs or stdin or stdout or output is not None or as_json or overwrite:
@@ -87,7 +89,7 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
             scaled = "" if done.scaled_by == 1 else f", scaled by {done.scaled_by:.3g}: it has peaks over full scale"
             print(f"{target}  ({results[-1]['seconds']:.1f} s{scaled})")
     if as_json:
-        print(json.dumps({"files": results, "mix": mix, **pipeline.source,
+        print(json.dumps({"files": results, "mix": pipeline.chosen_mix(mix), **pipeline.source,
                           "weights_licence": pipeline.weights_licence}))
 
 
@@ -101,7 +103,7 @@ def _check_ways(inputs: list[Path] | None, stdin: bool, output: str | None, stdo
         raise ValueError("--stdout carries audio; --json cannot be printed there")
 
 
-def _live(model: str, device: str, dtype: str, sample_rate: int, mix: float) -> None:
+def _live(model: str, device: str, dtype: str, sample_rate: int, mix: float | None) -> None:
     """Sound of standard input to standard output, chunk by chunk, until it ends."""
     from photophone.data.audio_checks import check_rate
     from photophone.data.audio_write import pcm16, stream_header
@@ -191,7 +193,8 @@ def evaluate_enhance(pairs: Annotated[Path | None, typer.Option(help="Parquet fi
                               "is given.")] = None,
                      limit: Annotated[int, typer.Option(help="Clips of each set at most.")] = 12,
                      peer: Annotated[list[str] | None, typer.Option(help="Only these peers; `none` for none.")] = None,
-                     mix: Annotated[float, typer.Option(help="Share of the clean speech.")] = 1.0,
+                     mix: Annotated[float | None, typer.Option(help="Share of the clean speech (default: as the "
+                                                               "model's weights say).")] = None,
                      judges: Annotated[bool, typer.Option(help="DNSMOS, PLCMOS, Whisper, speakers.")] = True,
                      words: Annotated[bool, typer.Option(help="Word errors by Whisper, which take most of the "
                                                               "time.")] = True,

@@ -27,7 +27,7 @@ class LiveSpeech:
         mix: share of the clean speech in the output, 0 to 1; the rest is the recording itself.
     """
 
-    def __init__(self, enhancer: Enhancer, sample_rate: int, channels: int, mix: float = 1.0) -> None:
+    def __init__(self, enhancer: Enhancer, sample_rate: int, channels: int, mix: float) -> None:
         own = enhancer.sample_rate
         self.enhancer, self.rates, self.mix = enhancer, (sample_rate, own), mix
         self.stream = enhancer.stream(channels)

@@ -141,8 +141,20 @@ class SpeechEnhancementPipeline(Pipeline):
             parts[key] = load_original(part, sources[key], **{**own, **(configs or {}).get(key, {})})
         return cls(ENHANCERS[name].from_parts(**parts), published={"model": name, "revision": commit})
 
+    @property
+    def mix(self) -> float:
+        """Share of the clean speech in the output that the weights are best with: 1 unless their config says it."""
+        return self.enhancer.config.get("mix", 1.0)
+
+    def chosen_mix(self, mix: float | None) -> float:
+        """A share as given, checked, or that of the weights."""
+        if mix is None:
+            return self.mix
+        check_mix(mix)
+        return mix
+
     @torch.no_grad()
-    def __call__(self, audio: Any, sampling_rate: int, *, mix: float = 1.0,
+    def __call__(self, audio: Any, sampling_rate: int, *, mix: float | None = None,
                  callback_on_step_end: StepCallback | None = None, return_dict: bool = True) -> EnhancedSpeech | tuple:
         """Enhance recordings.
 
@@ -150,7 +162,8 @@ class SpeechEnhancementPipeline(Pipeline):
             audio: float array or tensor (T,) or (C, T) with C at most 2, nominally in [-1, 1]; or a list of such. Peaks
                 over 1 are kept: what is made stays within the largest of 1 and the peak.
             sampling_rate: of all of them, in Hz.
-            mix: share of the clean speech in the output, 0 to 1; the rest is the recording itself.
+            mix: share of the clean speech in the output, 0 to 1; the rest is the recording itself. None: what the
+                weights are best with, :attr:`mix`.
             callback_on_step_end: ``callback(pipeline, step, total, {})`` after each piece; set ``pipeline._interrupt``
                 to stop.
             return_dict: False gives a tuple with the recordings alone.
@@ -160,7 +173,7 @@ class SpeechEnhancementPipeline(Pipeline):
                 no sound, see ``MAX_SAMPLE`` of ``photophone.core.limits``.
             DecodingStopped: the callback set ``_interrupt``.
         """
-        check_mix(mix)
+        mix = self.chosen_mix(mix)
         given = list(audio) if isinstance(audio, list | tuple) else [audio]
         check_sampling_rate(sampling_rate)
         arrays = [as_channels(recording) for recording in given]
@@ -183,7 +196,7 @@ class SpeechEnhancementPipeline(Pipeline):
         return EnhancedSpeech(made, int(sampling_rate), settings={"mix": mix}, **self.source,
                               weights_licence=self.weights_licence)
 
-    def enhance_file(self, source: str | Path | bytes | AudioReader, target: Any, *, mix: float = 1.0,
+    def enhance_file(self, source: str | Path | bytes | AudioReader, target: Any, *, mix: float | None = None,
                      overwrite: bool = False) -> EnhancedFile:
         """Enhance a file into another in constant memory; nothing is written when the source is refused.
 
@@ -200,7 +213,7 @@ class SpeechEnhancementPipeline(Pipeline):
             ValueError: the source cannot be read, or the target is the source.
             FileExistsError: the target is there, and ``overwrite`` is not set.
         """
-        check_mix(mix)
+        mix = self.chosen_mix(mix)
         reader = source if isinstance(source, AudioReader) else AudioReader(source)
         if isinstance(target, str | Path) and not isinstance(reader.source, bytes) and (
                 Path(target).resolve() == Path(reader.source).resolve()):
@@ -217,7 +230,7 @@ class SpeechEnhancementPipeline(Pipeline):
                          reader.channels, reader.subtype, overwrite=overwrite)
         return EnhancedFile(levels, scale)
 
-    def stream(self, chunks: Iterable[Any], sampling_rate: int, *, mix: float = 1.0) -> Iterator[np.ndarray]:
+    def stream(self, chunks: Iterable[Any], sampling_rate: int, *, mix: float | None = None) -> Iterator[np.ndarray]:
         """Enhance a recording while it comes in, with an enhancer that streams, such as that of
         ``photophone/tiny-enhance-live``.
 
@@ -236,7 +249,7 @@ class SpeechEnhancementPipeline(Pipeline):
         Raises:
             ValueError: an enhancer that needs the whole recording; a wrong argument or chunk.
         """
-        check_mix(mix)
+        mix = self.chosen_mix(mix)
         check_sampling_rate(sampling_rate)
         self._check_streams()
         return self._stream(chunks, int(sampling_rate), mix)
@@ -260,13 +273,13 @@ class SpeechEnhancementPipeline(Pipeline):
             made = live.finish()
             yield made if shape == 2 else made[0]
 
-    def live(self, sampling_rate: int, channels: int = 1, *, mix: float = 1.0) -> LiveSpeech:
+    def live(self, sampling_rate: int, channels: int = 1, *, mix: float | None = None) -> LiveSpeech:
         """What :meth:`stream` runs, for callers that push chunks themselves.
 
         Raises:
             ValueError: see :meth:`stream`.
         """
-        check_mix(mix)
+        mix = self.chosen_mix(mix)
         check_sampling_rate(sampling_rate)
         self._check_streams()
         if channels not in range(1, MAX_CHANNELS + 1):

@@ -188,6 +188,6 @@ def run_system(enhance: Callable[[np.ndarray], np.ndarray], pair: Pair) -> np.nd
     return made
 
 
-def our_system(pipeline: SpeechEnhancementPipeline, mix: float = 1.0) -> Callable[[np.ndarray], np.ndarray]:
+def our_system(pipeline: SpeechEnhancementPipeline, mix: float | None = None) -> Callable[[np.ndarray], np.ndarray]:
     """The pipeline as a function of float32 (T,) at 16 kHz."""
     return lambda audio: pipeline(audio, sampling_rate=JUDGE_RATE, mix=mix).audio[0]

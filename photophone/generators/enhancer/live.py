@@ -110,6 +110,7 @@ class LiveEnhancer(BandFilter):
         kernel_size: frames of the depthwise convolutions.
         dilations: of the blocks, repeated.
         taps: frames that the filter combines, up to the present one.
+        mix: share of the clean speech in the output that these weights are best with, which pipelines take by default.
     """
 
     streams = True
@@ -117,8 +118,11 @@ class LiveEnhancer(BandFilter):
     def __init__(self, sample_rate: int = 16000, n_fft: int = 512, hop_length: int = 256, compression: float = 0.3,
                  context: int = 2, channels: list[int] = [16, 32, 48], squeeze: int = 16,  # noqa: B006 (config)
                  width: int = 192, hidden: int = 576, depth: int = 8, waist: int = 24, waist_depth: int = 4,
-                 kernel_size: int = 7, dilations: list[int] = [1, 2, 4, 8], taps: int = 3) -> None:  # noqa: B006
+                 kernel_size: int = 7, dilations: list[int] = [1, 2, 4, 8], taps: int = 3,  # noqa: B006
+                 mix: float = 1.0) -> None:
         super().__init__()
+        if not 0 <= mix <= 1:
+            raise ValueError(f"mix must be between 0 and 1, got {mix}")
         if not 0 < waist_depth < depth:
             raise ValueError(f"need 0 < waist_depth < depth, got {waist_depth} and {depth}")
         if n_fft != 2 * hop_length:
