@@ -17,7 +17,7 @@ from photophone.core.command import run_command
 from photophone.core.noise import SeededNoise
 from photophone.generators.conditions import Condition
 from photophone.generators.sampler import Sampler
-from photophone.pipelines.speech_fronts import Request
+from photophone.pipelines.speech_fronts import Request, SpokenVoice
 from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.text.captions import encode_captions, vary_caption
@@ -41,19 +41,35 @@ def read_texts(path: Path, split: str | None, rng: np.random.Generator) -> list[
     return [texts[place] for place in rng.permutation(len(texts))]
 
 
+MIXED = 0.2
+"""Share of the texts that two named voices speak together, where the model has names."""
+
+
 class Speech:
-    """Batches of sentences of about one length."""
+    """Batches of sentences of about one length, each text by a random voice of the model."""
 
     def __init__(self, model: str) -> None:
         self.pipeline = TextToSpeechPipeline.from_pretrained(model)
         self.generator = self.pipeline.speech_generator
 
     def batches(self, texts: list[str], size: int, rng: np.random.Generator) -> list[tuple[Condition, Sampler]]:
-        pieces = sorted((piece for text in texts for piece in self.pipeline.front.pieces(text)),
-                        key=lambda piece: len(piece.phonemes))
-        groups = [pieces[start:start + size] for start in range(0, len(pieces), size)]
-        return [(self.pipeline.front.condition([Request(piece) for piece in group]),
-                 self.pipeline.sampler(float(rng.choice(SPEEDS)), 0.0)) for group in groups]
+        front, requests = self.pipeline.front, []
+        for text in texts:
+            voice = self.voice(rng)
+            requests += [Request(piece, voice) for piece in front.speaking_with(voice).pieces(text)]
+        requests.sort(key=lambda request: len(request.piece.phonemes))
+        groups = [requests[start:start + size] for start in range(0, len(requests), size)]
+        return [(front.condition(group), self.pipeline.sampler(float(rng.choice(SPEEDS)), 0.0)) for group in groups]
+
+    def voice(self, rng: np.random.Generator) -> SpokenVoice | None:
+        """A voice of the model or a mixture of two; None where it has one without a name."""
+        names = self.pipeline.voices
+        if not names:
+            return None
+        if len(names) > 1 and rng.random() < MIXED:
+            share, (first, second) = float(rng.uniform(0.1, 0.9)), rng.choice(names, 2, replace=False)
+            return self.pipeline.front.named_voice({str(first): share, str(second): 1 - share})
+        return self.pipeline.front.named_voice(str(rng.choice(names)))
 
 
 class Images:

@@ -52,6 +52,7 @@ STEPS = [  # arguments, and the files that they name, below {work}
     (["prepare_images.py", "{models}/icons", "-o", "i.safetensors", "--size", "16"], ["i.safetensors", "i.jsonl"]),
     (["prepare_noise.py", "{models}/speech", "-o", "n.safetensors"], ["n.safetensors", "n.jsonl"]),
     (["prepare_speech.py", "{models}/speech", "-o", "s.safetensors"], ["s.safetensors", "s.jsonl"]),
+    (["speak_sentences.py", "{models}/sentences.csv", "--voice", "heart", "-o", "spoken_parts"], ["spoken_parts/"]),
     (["align_speech.py", "s.safetensors", "-o", "a.safetensors", "--worst", "-100", "--picture", "a.png"],
      ["a.safetensors", "a.jsonl", "a.left_out.tsv", "a.png"]),
     (["tokenize_dataset.py", "i.safetensors", "-t", "{models}/image/image_tokenizer", "-o", "it.safetensors"],
@@ -83,8 +84,9 @@ ALIKE = {"train_codec.py", "train_enhancer.py", "train_image_generator.py", "tra
          "build_speech.py", "train_aligner.py", "train_few_steps.py", "train_matting.py", "train_speech_chain.py",
          "train_text_encoder.py"}
 """The command of train_image_tokenizer.py and of build_enhancer.py with other parts."""
-ASKED_FOR = {"fetch_icons.py", "make_docs_tables.py", "make_docs_media.py", "make_edit_pictures.py"}
-"""Downloads, and rewrites the documents of this repository."""
+ASKED_FOR = {"fetch_icons.py", "install_kokoro.py", "make_docs_tables.py", "make_docs_media.py",
+             "make_edit_pictures.py"}
+"""Downloads, needs packages of a teacher, and rewrites the documents of this repository."""
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,7 @@ def models(tmp_path_factory):
         soundfile.write(folder / "speech" / f"{name}.wav", hum, 16_000)
         (folder / "speech" / f"{name}.txt").write_text("light carries sound")
     (folder / "lines.txt").write_text("Light carries sound.\n")
+    (folder / "sentences.csv").write_text("text\nLight carries sound.\n")
     write_recordings(folder / "mine")
     official = json.loads((FOCAL / "config.json").read_text())["offline"]
     (folder / "focal.json").write_text(json.dumps(FocalCodec.convert_config(official)))

@@ -54,8 +54,7 @@ def enhance(inputs: Annotated[list[Path] | None, typer.Argument(metavar="IN...",
     from photophone.data.audio_stream import AudioReader
     from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline, check_mix
 
-    if mix is not None:
-        check_mix(mix)
+    check_mix(mix)
     check_dtype(dtype)
     if live:
         if inputs or stdin or stdout or output is not None or as_json or overwrite:

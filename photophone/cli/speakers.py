@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VoiceOption = Annotated[Path | None, typer.Option(
     "--voice", help="Recording of the voice to speak with, for models that take one, or the name of a voice that the "
-                    "model has.")]
+                    "model has, or a mixture such as emma=2,george=1.")]
 VoiceTextOption = Annotated[str | None, typer.Option("--voice-text", help="The words of that recording.")]
 ReferenceOption = Annotated[Path | None, typer.Option(
     "--voice-reference", help="A second recording of the speaker, for VoxCPM 2; it may be the same.")]

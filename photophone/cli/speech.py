@@ -340,6 +340,8 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
                     temperature: Annotated[float | None, typer.Option(help="Scale of the initial noise.")] = None,
                     reader: Annotated[Path | None, typer.Option(help="Recordings of the person whose voice it should "
                                                                      "be, to be measured against.")] = None,
+                    voice: Annotated[str | None, typer.Option(help="Name of a voice of the model, or a mixture such as "
+                                                                   "emma=2,george=1.")] = None,
                     model: ModelOption = "photophone/tiny-speech", device: DeviceOption = "cpu",
                     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for speech.json, "
                                                                 "speech.txt and the spoken sentences.")] = None,
@@ -360,9 +362,10 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
     pipeline.set_progress_bar_config(disable=True)
     options = {"speed": speed, "num_inference_steps": steps, "guidance_scale": guidance, "temperature": temperature}
     audio: dict = {}
-    result = evaluate_voices({model: our_voice(pipeline, seed, **options), **peers}, sentences,
+    result = evaluate_voices({model: our_voice(pipeline, seed, voice=voice, **options), **peers}, sentences,
                              keep=audio if output else None, progress=sys.stderr.isatty(), reader=reader)
-    result["settings"] = {"data": data.name, "split": split, "seed": seed, **pipeline.settings(**options)}
+    named = {} if voice is None else {"voice": voice}
+    result["settings"] = {"data": data.name, "split": split, "seed": seed, **named, **pipeline.settings(**options)}
     if output is not None:
         write_report("speech", result, output, "speech")
         write_clips(result, output, audio)

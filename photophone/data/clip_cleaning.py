@@ -103,6 +103,11 @@ def clean_clip(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     before, after = (round(seconds * sample_rate) for seconds in (BEFORE_SECONDS, AFTER_SECONDS))
     kept = audio[max(0, first - before):last + after]
     kept = np.pad(kept, (max(0, before - first), max(0, last + after - len(audio))))
-    level = power(kept, sample_rate)
+    return levelled(kept, sample_rate)
+
+
+def levelled(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """A clip float32 (T,) whose active speech lies at ``LEVEL_DBFS``, lower where its peak would pass ``PEAK``."""
+    level = power(audio, sample_rate)
     gain = np.sqrt(10 ** (LEVEL_DBFS / 10) / max(level, 1e-12))
-    return (kept * min(gain, PEAK / max(float(np.abs(kept).max()), 1e-9))).astype(np.float32)
+    return (audio * min(gain, PEAK / max(float(np.abs(audio).max()), 1e-9))).astype(np.float32)

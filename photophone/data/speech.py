@@ -123,8 +123,22 @@ def resample_prepared(source: Path, output: Path, sample_rate: int) -> None:
     write_prepared(output, audio, data.fields, sample_rate)
 
 
+def parts_of(path: Path) -> list[Path]:
+    """The prepared files ``part-*.safetensors`` of a folder in their order, or the path itself where it is no folder.
+
+    Raises:
+        ValueError: a folder without parts.
+    """
+    if not path.is_dir():
+        return [path]
+    parts = sorted(path.glob("part-*.safetensors"))
+    if not parts:
+        raise ValueError(f"{path} holds no part-*.safetensors; make them with scripts/speak_sentences.py")
+    return parts
+
+
 class SpeechDataset:
-    """One or more prepared files in memory.
+    """One or more prepared files, or folders of parts, in memory.
 
     Attributes:
         sample_rate: in Hz.
@@ -136,7 +150,7 @@ class SpeechDataset:
         parts = []
         offsets = []
         rates = set()
-        for path in map(Path, paths):
+        for path in (part for source in paths for part in parts_of(Path(source))):
             try:
                 tensors = load_file(path)
                 audio = tensors["audio"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from torch import Tensor
 
@@ -40,11 +40,9 @@ class PieceFront(SpeechFront):
 
     Attributes:
         tokenizer: of the text.
-        takes_names: some voices have names.
     """
 
     takes_voices = True
-    takes_names: ClassVar[bool] = False
     tokenizer: PreTrainedTokenizerBase
 
     @abstractmethod

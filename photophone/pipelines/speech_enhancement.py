@@ -148,10 +148,8 @@ class SpeechEnhancementPipeline(Pipeline):
 
     def chosen_mix(self, mix: float | None) -> float:
         """A share as given, checked, or that of the weights."""
-        if mix is None:
-            return self.mix
         check_mix(mix)
-        return mix
+        return self.mix if mix is None else mix
 
     @torch.no_grad()
     def __call__(self, audio: Any, sampling_rate: int, *, mix: float | None = None,
@@ -369,8 +367,8 @@ def fit(audio: Tensor, length: int) -> Tensor:
 
 
 def check_mix(mix: Any) -> None:
-    """Refuse a share outside 0 to 1."""
-    check_option("mix", mix, kind=float, optional=False, low=0, high=1, choices=None)
+    """Refuse a share outside 0 to 1; None is none."""
+    check_option("mix", mix, kind=float, optional=True, low=0, high=1, choices=None)
 
 
 def check_sampling_rate(sampling_rate: Any) -> None:

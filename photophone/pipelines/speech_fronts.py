@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import torch
 from torch import Tensor
@@ -58,6 +59,23 @@ class SpokenVoice:
 
 
 @dataclass(frozen=True)
+class NamedVoice(SpokenVoice):
+    """A voice that comes with the model, or a mixture of some.
+
+    Args:
+        shares: how much of each, with the sum 1, the largest first.
+    """
+
+    tokens: Tensor = field(default_factory=lambda: torch.zeros(0))
+    text: str | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Its name, or names and shares."""
+        return {"voice": next(iter(self.shares)) if len(self.shares) == 1 else dict(self.shares)}
+
+
+@dataclass(frozen=True)
 class Request:
     """One piece to speak, the voice to speak it with, and how fast beside the speed of the call."""
 
@@ -71,6 +89,8 @@ class SpeechFront(ABC):
 
     Attributes:
         takes_voices: it reads recordings of voices.
+        takes_names: some voices have names.
+        mixes_names: and may be mixed.
         takes_references: also one beside a recording that is continued.
         cut_frames: tokens at the beginning of a text whose sound is left out.
         reads_phonemes: words may be given with their phonemes.
@@ -78,6 +98,8 @@ class SpeechFront(ABC):
     """
 
     takes_voices: ClassVar[bool] = False
+    takes_names: ClassVar[bool] = False
+    mixes_names: ClassVar[bool] = False
     takes_references: ClassVar[bool] = False
     cut_frames: ClassVar[int] = 0
     reads_phonemes: ClassVar[bool] = False
@@ -214,6 +236,21 @@ class SpeechFront(ABC):
         """
         raise ValueError("this generator speaks a text with one voice; give one, not several")
 
+    def named_voice(self, given: str | Mapping[str, float]) -> SpokenVoice:
+        """A voice that comes with the model, or a mixture of some.
+
+        Args:
+            given: its name, or names and how much of each.
+
+        Raises:
+            ValueError: there is none of this name.
+        """
+        raise ValueError("this generator has no names for voices; leave voice out, or give a Voice")
+
+    def speaking_with(self, voice: SpokenVoice | None) -> Self:
+        """The same, reading texts in the accent of a voice."""
+        return self
+
     def no_voice(self) -> SpokenVoice | None:
         """What stands for a voice where none is given.
 
@@ -232,12 +269,46 @@ class PhonemeSpeech(SpeechFront):
 
     Args:
         front: text to pieces of phonemes and their ids.
+        accents: of each named voice, "american" or "british"; None where there is one without a name.
     """
 
     reads_phonemes = True
+    mixes_names = True
 
-    def __init__(self, front: PhonemeFront | None = None) -> None:
-        self.front = front or PhonemeFront()
+    def __init__(self, front: PhonemeFront | None = None, accents: Mapping[str, str] | None = None) -> None:
+        self.front, self.accents = front or PhonemeFront(), dict(accents or {})
+        self.takes_names = bool(self.accents)
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Of the generator; the first speaks where none is asked for."""
+        return tuple(self.accents)
+
+    def named_voice(self, given: str | Mapping[str, float]) -> NamedVoice:
+        """A voice of the generator, or a mixture: ``{"emma": 2, "george": 1}`` or "emma=2,george=1"."""
+        return NamedVoice(shares=voice_shares(given, self.voices))
+
+    def read_voice(self, voice: Voice) -> NoReturn:
+        """Recordings are not read.
+
+        Raises:
+            ValueError: always.
+        """
+        if self.accents:
+            raise ValueError(f"this generator reads no recordings; its voices are {', '.join(self.voices)}: voice=one "
+                             "of these names")
+        raise ValueError("this generator has one voice of its own; leave voice out")
+
+    def no_voice(self) -> NamedVoice | None:
+        """The first one."""
+        return self.named_voice(self.voices[0]) if self.accents else None
+
+    def speaking_with(self, voice: SpokenVoice | None) -> PhonemeSpeech:
+        """With the phonemes of its accent; of a mixture that of the largest part."""
+        if not isinstance(voice, NamedVoice):
+            return self
+        british = self.accents[next(iter(voice.shares))] == "british"
+        return PhonemeSpeech(PhonemeFront(british), self.accents)
 
     def check(self, text: str) -> None:
         """Refuse what is not English; see :func:`photophone.text.speech_text.check_text`."""
@@ -261,15 +332,46 @@ class PhonemeSpeech(SpeechFront):
         """Phonemes; how long each lasts the generator tells."""
         ids = [self.front.ids(request.piece) for request in requests]
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-        rates = [request.rate for request in requests]
+        rates, voices = [request.rate for request in requests], None
+        if self.accents:
+            spoken = [request.voice or self.no_voice() for request in requests]
+            voices = torch.tensor([[voice.shares.get(name, 0.0) for name in self.voices] for voice in spoken])
         return Phonemes(padded, length_mask(torch.tensor([len(row) for row in ids]), padded.shape[1]),
-                        speeds=None if set(rates) == {1.0} else torch.tensor(rates))
+                        speeds=None if set(rates) == {1.0} else torch.tensor(rates), voices=voices)
 
     def counts(self, condition: Phonemes, row: int) -> list[int] | None:
         """Of the pause in front, each phoneme, and the pause behind."""
         if condition.durations is None:
             return None
         return condition.durations[row, condition.mask[row]].tolist()
+
+
+def voice_shares(given: str | Mapping[str, float], known: Sequence[str]) -> dict[str, float]:
+    """How much of each named voice speaks, with the sum 1, the largest share first.
+
+    Args:
+        given: a name, "NAME=WEIGHT,NAME=WEIGHT", or weights by name.
+        known: names.
+
+    Raises:
+        ValueError: an unknown name, or weights that are not over 0.
+    """
+    if isinstance(given, str):
+        parts = [part.partition("=") for part in given.split(",")]
+        weights = {name.strip(): weight if sign else "1" for name, sign, weight in parts}
+    else:
+        weights = dict(given)
+    unknown = [name for name in weights if name not in known]
+    if unknown or not weights:
+        raise ValueError(f"no voice is named {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
+    try:
+        numbers = {name: float(weight) for name, weight in weights.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"weights of voices are numbers, as in emma=0.7,george=0.3, got {given!r:.60}") from error
+    total = sum(numbers.values())
+    if not all(0 < number < math.inf for number in numbers.values()):
+        raise ValueError(f"weights of voices must be over 0 and finite, got {given!r:.60}")
+    return {name: number / total for name, number in sorted(numbers.items(), key=lambda item: -item[1])}
 
 
 def voice_samples(voice: Voice, rate: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from photophone.codecs.speech_units.speakers import NamedSpeakers
     from photophone.generators.cosyvoice.flow import CosyVoiceFlow
 
-GivenVoice = Voice | VoiceAttributes | str | Sequence[Voice] | None
-"""A recording, a description, a name, or those who speak in turns."""
+GivenVoice = Voice | VoiceAttributes | str | Mapping[str, float] | Sequence[Voice] | None
+"""A recording, a description, a name, names and how much of each, or those who speak in turns."""
 OUTPUT_TYPES = ("np", "pt", "latent")
 PIECES_AT_ONCE = 4
 """Sentences that an offline call generates together."""
@@ -150,7 +150,7 @@ class TextToSpeechPipeline(Pipeline):
     def front(self) -> SpeechFront:
         """What stands between texts and the generator."""
         if self.text_tokenizer is None:
-            return PhonemeSpeech()
+            return PhonemeSpeech(accents=getattr(self.speech_generator, "accents", None))
         module = front_module(type(self.speech_generator).__name__)
         if module is None:
             raise ValueError(f"no front for {type(self.speech_generator).__name__}: derive from this class and give it "
@@ -179,8 +179,9 @@ class TextToSpeechPipeline(Pipeline):
 
         Args:
             text: English (or what else the generator speaks), or a list of texts.
-            voice: to speak with, for generators that take one; the name of one of :attr:`voices`; Spark-TTS also speaks
-                with voices that are described. Two for Kyutai's 1.6B, which speak the lines of the text in turns.
+            voice: to speak with, for generators that take one; the name of one of :attr:`voices`, or a mixture of
+                those of :class:`photophone.SpeechFlowAR`, ``{"emma": 0.7, "george": 0.3}``; Spark-TTS also speaks with
+                voices that are described. Two for Kyutai's 1.6B, which speak the lines of the text in turns.
             instruction: how to speak, in words, for CosyVoice and VoxCPM 2.
             normalize: whether CosyVoice gets numbers, dates and the like as words, by the libraries of its authors;
                 None: if they are there, with a warning where a text with digits would need them.
@@ -245,16 +246,16 @@ class TextToSpeechPipeline(Pipeline):
 
     @torch.no_grad()
     def explain(self, text: str, *, pronounce: Pronunciations | None = None, markup: bool | None = None,
-                speed: float = 1.0, pause: float = 0.15) -> list[SpokenPiece]:
+                speed: float = 1.0, pause: float = 0.15, voice: GivenVoice = None) -> list[SpokenPiece]:
         """What the voice reads of a text and when it says it, without speaking: words, phonemes, times.
 
         Args:
-            text, pronounce, markup, speed, pause: see :meth:`__call__`; its ``sentences`` are these.
+            text, pronounce, markup, speed, pause, voice: see :meth:`__call__`; its ``sentences`` are these.
 
         Raises:
             ValueError: as of a call; or the generator reads letters, and tells no times.
         """
-        call = self.call_of([text], torch.Generator(), None, None, None, pronounce, markup, speed, pause)
+        call = self.call_of([text], torch.Generator(), voice, None, None, pronounce, markup, speed, pause)
         (pieces,), done = call.rows, 0
         for piece in pieces:
             self.condition_of([piece], call.sampler)
@@ -275,6 +276,7 @@ class TextToSpeechPipeline(Pipeline):
         for script in scripts:
             front.check(script.plain)
         spoken = self.read_voice(voice, instruction, front)
+        front = front.speaking_with(spoken)
         if not isinstance(front, PieceFront):  # to which the instruction is a part of the voice
             front = front.styled(instruction, spoken)
         sampler = self.sampler(speed, pause, **options)
@@ -306,7 +308,8 @@ class TextToSpeechPipeline(Pipeline):
         """
         front = front or self.front
         alone, several = isinstance(front, PieceFront), isinstance(voice, list | tuple)
-        kinds = (Voice, VoiceAttributes, *((str,) if front.takes_names else ())) if alone else Voice
+        kinds = (Voice, *((VoiceAttributes,) if alone else ()), *((str,) if front.takes_names else ()),
+                 *((Mapping,) if front.takes_names and front.mixes_names else ()))
         if voice is not None and not all(isinstance(one, kinds) for one in (voice if several else [voice])):
             raise ValueError(f"voice must be a photophone.Voice(audio, sampling_rate, text), got {voice!r:.60}")
         for one in voice if several else [voice]:
@@ -316,6 +319,8 @@ class TextToSpeechPipeline(Pipeline):
             return front.read_turns(voice)
         if alone:
             return front.whole_voice(voice, instruction)
+        if isinstance(voice, str | Mapping):
+            return front.named_voice(voice)
         return front.no_voice() if voice is None else front.read_voice(voice)
 
     def _speak(self, call: SpeechCall, on_step: Callback, output_type: str) -> list[Any]:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from photophone.text.accents import british_sounds
 from photophone.text.hibari_reader import hibari_g2p
 from photophone.text.homographs import correct
 
@@ -38,13 +39,19 @@ def encode_phonemes(phonemes: str) -> Tensor:
     return torch.tensor([0, *known, 0])
 
 
-def phonemize(sentence: str) -> str:
-    """The phonemes of one sentence of English, in the alphabet :data:`SYMBOLS`; empty when nothing can be read."""
+def phonemize(sentence: str, british: bool = False) -> str:
+    """The phonemes of one sentence of English, in the alphabet :data:`SYMBOLS`; empty when nothing can be read.
+
+    Args:
+        sentence: as it is written.
+        british: as in the south of England, by a lexicon of its own; else American.
+    """
     with _LOCK:  # the reader keeps its network's state
+        reader = _reader(british)
         try:
-            phonemes = _reader()(sentence)
+            phonemes = reader(sentence)
         except (IndexError, ValueError):  # a number beyond its names of powers of ten: digit by digit
-            phonemes = _reader()(re.sub(r"\d", r"\g<0> ", sentence))
+            phonemes = reader(re.sub(r"\d", r"\g<0> ", sentence))
     return "".join(symbol for symbol in phonemes if symbol in _IDS and symbol != PAUSE).strip()
 
 
@@ -77,22 +84,27 @@ def join_readings(readings: Iterable[Reading]) -> str:
     return "".join(reading.phonemes + (" " if reading.space else "") for reading in readings).strip()
 
 
-def read_words(words: str, known: Mapping[str, str] | None = None) -> list[Reading]:
+def read_words(words: str, known: Mapping[str, str] | None = None, british: bool = False) -> list[Reading]:
     """How each word of a sentence is said; see :func:`pronounce`.
 
     Args:
         words: the sentence.
-        known: phonemes of words that the reader need not read.
+        known: phonemes of words that the reader need not read; they are said as they stand.
+        british: see :func:`phonemize`.
     """
     with _LOCK:
-        reader = _reader()
+        reader = _reader(british)
         tokens = reader.tokenize(words)
         for token in tokens:
             if token.text.startswith("A\u2060"):
                 token.phonemes = "ˈA" + ("z" if token.text.endswith("s") else "")
             elif known and token.text in known:
                 token.phonemes = known[token.text]
+        given = {id(token) for token in tokens if token.phonemes is not None}
         correct(tokens, has_readings)
+        for token in tokens if british else ():
+            if token.phonemes is not None and id(token) not in given:
+                token.phonemes = british_sounds(token.phonemes)
         said = reader.phonemize_tokens(tokens)
     return [Reading(token.text, "".join(symbol for symbol in token.phonemes or "" if symbol in _IDS
                                         and symbol != PAUSE), bool(token.whitespace)) for token in said]
@@ -114,5 +126,5 @@ def has_readings(word: str) -> bool:
 
 
 @functools.cache
-def _reader() -> Any:
-    return hibari_g2p().G2P(british=False)  # reads its lexicon: a third of a second
+def _reader(british: bool = False) -> Any:
+    return hibari_g2p().G2P(british=british)  # reads its lexicon: a third of a second

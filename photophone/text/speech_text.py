@@ -123,7 +123,7 @@ _NUMBER_WORD = re.compile(r"(?:zero|one|two|three|four|five|six|seven|eight|nine
 """What a sentence that was written with digits begins with."""
 
 
-def speech_pieces(text: str, limit: int = MAX_PIECE_PHONEMES) -> Iterator[SpeechPiece]:
+def speech_pieces(text: str, limit: int = MAX_PIECE_PHONEMES, british: bool = False) -> Iterator[SpeechPiece]:
     """What is spoken of a text, piece by piece, made as it is asked for.
 
     Sentences over ``limit`` phonemes are split at the punctuation of clauses, else between words.
@@ -131,34 +131,38 @@ def speech_pieces(text: str, limit: int = MAX_PIECE_PHONEMES) -> Iterator[Speech
     Args:
         text: English.
         limit: phonemes of a piece.
+        british: see :func:`photophone.text.phonemes.phonemize`.
 
     Raises:
         ValueError: see :func:`check_text`; or nothing in the text can be read.
     """
     check_text(text)
-    return _speech_pieces(text, limit)
+    return _speech_pieces(text, limit, british)
 
 
-def _speech_pieces(text: str, limit: int) -> Iterator[SpeechPiece]:
-    for item in direct(marked_pieces(MarkedText(text), limit)):
+def _speech_pieces(text: str, limit: int, british: bool) -> Iterator[SpeechPiece]:
+    for item in direct(marked_pieces(MarkedText(text), limit, british=british)):
         yield item.piece
 
 
-def script_pieces(script: Script, lexicon: Lexicon, limit: int = MAX_PIECE_PHONEMES) -> list[Directed]:
+def script_pieces(script: Script, lexicon: Lexicon, limit: int = MAX_PIECE_PHONEMES,
+                  british: bool = False) -> list[Directed]:
     """What is spoken of a script, piece by piece.
 
     Args:
         script: of a text that :func:`check_text` accepts.
         lexicon: pronunciations of words, both as they are written and as they are read.
         limit: phonemes of a piece.
+        british: see :func:`photophone.text.phonemes.phonemize`.
 
     Raises:
         ValueError: nothing can be read; or see :func:`photophone.text.marked_text.mark_script`.
     """
-    return list(direct(marked_pieces(mark_script(script, lexicon), limit, lexicon)))
+    return list(direct(marked_pieces(mark_script(script, lexicon), limit, lexicon, british)))
 
 
-def marked_pieces(marked: MarkedText, limit: int, lexicon: Lexicon | None = None) -> Iterator[Directed | Stop]:
+def marked_pieces(marked: MarkedText, limit: int, lexicon: Lexicon | None = None,
+                  british: bool = False) -> Iterator[Directed | Stop]:
     """Pieces of a marked text and the stops between them, made as they are asked for.
 
     Raises:
@@ -175,7 +179,7 @@ def marked_pieces(marked: MarkedText, limit: int, lexicon: Lexicon | None = None
             elif isinstance(part, Stop):
                 yield part
             else:
-                for piece in _sentence_pieces(part, limit, marked):
+                for piece in _sentence_pieces(part, limit, marked, british):
                     spoken = True
                     yield Directed(piece, manner)
         yield Stop(ends)
@@ -184,10 +188,10 @@ def marked_pieces(marked: MarkedText, limit: int, lexicon: Lexicon | None = None
                          "say")
 
 
-def _sentence_pieces(sentence: str, limit: int, marked: MarkedText) -> Iterator[SpeechPiece]:
+def _sentence_pieces(sentence: str, limit: int, marked: MarkedText, british: bool) -> Iterator[SpeechPiece]:
     """A sentence in pieces of at most ``limit`` phonemes, each of which ends a clause."""
     if len(sentence) <= 2 * limit or " " not in sentence:  # else it cannot fit: do not read all of it only to see that
-        readings = read_words(marked.apart(sentence), marked.phonemes)
+        readings = read_words(marked.apart(sentence), marked.phonemes, british)
         phonemes = tidy_phonemes(join_readings(readings))
         if len(phonemes) <= limit:
             if any(map(str.isalpha, phonemes)):
@@ -201,7 +205,7 @@ def _sentence_pieces(sentence: str, limit: int, marked: MarkedText) -> Iterator[
                 skipped += sum(symbol not in NO_SOUND for symbol in part)
             return
     for part in _halves(sentence):
-        yield from _sentence_pieces(part, limit, marked)
+        yield from _sentence_pieces(part, limit, marked, british)
 
 
 def _counted(readings: list[Reading], marked: MarkedText) -> list[tuple[str, int]]:
@@ -265,15 +269,22 @@ def unread_parts(text: str) -> tuple[str, ...]:
 
 
 class PhonemeFront:
-    """Text for generators that read phonemes."""
+    """Text for generators that read phonemes.
+
+    Args:
+        british: see :func:`photophone.text.phonemes.phonemize`.
+    """
+
+    def __init__(self, british: bool = False) -> None:
+        self.british = british
 
     def pieces(self, text: str) -> list[SpeechPiece]:
         """All pieces of a text; see :func:`speech_pieces`."""
-        return list(speech_pieces(text))
+        return list(speech_pieces(text, british=self.british))
 
     def script_pieces(self, script: Script, lexicon: Lexicon) -> list[Directed]:
         """All pieces of a script; see :func:`script_pieces`."""
-        return script_pieces(script, lexicon)
+        return script_pieces(script, lexicon, british=self.british)
 
     def ids(self, piece: SpeechPiece) -> Tensor:
         """Ids Long (L,) of a piece."""

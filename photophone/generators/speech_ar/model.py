@@ -34,6 +34,10 @@ MAX_PATCHES = 4096
 """Of one sentence; at 40 tokens a second and patches of 4 it is nearly seven minutes."""
 
 
+ACCENTS = ("american", "british")
+"""Of named voices: in which their text is read."""
+
+
 @dataclass(frozen=True)
 class Phonemes(Condition):
     """Sentences as phonemes.
@@ -45,6 +49,8 @@ class Phonemes(Condition):
             Training needs them; in sampling None lets the model tell them from the text.
         speeds: float (B,), of each row beside that of the sampler; None: 1. Given durations stay.
         states: float (B, L, C), what :meth:`SpeechFlowAR.encode_text` makes of the row, where it is known already.
+        voices: float (B, V), how much of each named voice speaks a row, of at least 0 and with the sum 1; None: the
+            first voice. For generators that have names for voices.
     """
 
     ids: Tensor
@@ -52,6 +58,7 @@ class Phonemes(Condition):
     durations: Tensor | None = None
     speeds: Tensor | None = None
     states: Tensor | None = None
+    voices: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,14 @@ class SpeechSampler(Sampler):
     temperature: float = temperature_option()
     speed: float = option(1.0, "1 is the voice's own speed, 2 is twice as fast; given durations stay",
                           low=SPEED_RANGE[0], high=SPEED_RANGE[1])
+
+
+def check_voices(voices: list[list[str]]) -> None:
+    """Refuse a list of voices that names none, one twice, or an accent that is not one of ACCENTS."""
+    pairs = all(len(pair) == 2 and pair[1] in ACCENTS for pair in voices)
+    if not voices or not pairs or len(dict(voices)) != len(voices):
+        raise ValueError("voices must be pairs of a name, each once, and one of "
+                         f"{', '.join(ACCENTS)}, such as [[heart, american]]; got {voices}")
 
 
 class PhonemeBlock(nn.Module):
@@ -123,6 +138,7 @@ class SpeechFlowAR(Generator):
         sampling_noise: the share that they are mixed with in sampling.
         condition_drop: share of training patches whose text and backbone are blanked, for guidance in the head.
         sampling_steps: solver steps when nothing else is said; None: those of :class:`SpeechSampler`.
+        voices: pairs of a name and its accent, one of ACCENTS; None: one voice without a name.
         sound_lead: seconds by which sounds come before the tokens that are laid out for them, as the times that it
             learned from have it; nothing of what is made depends on it, but the times of words do. Measured by
             :func:`photophone.training.alignment.lead.sound_lead`.
@@ -137,7 +153,8 @@ class SpeechFlowAR(Generator):
                  text_depth: int = 3, aligned_depth: int = 2, width: int = 224, depth: int = 2, num_heads: int = 4,
                  window: int = 32, cond_width: int = 160, head: str = "local_dit", head_config: dict | None = None,
                  max_duration: int = 80, context_noise: float = 0.4, sampling_noise: float = 0.02,
-                 condition_drop: float = 0.1, sampling_steps: int | None = None, sound_lead: float = 0.0) -> None:
+                 condition_drop: float = 0.1, sampling_steps: int | None = None,
+                 voices: list[list[str]] | None = None, sound_lead: float = 0.0) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_symbols, text_width)
         self.text_blocks = nn.ModuleList(PhonemeBlock(text_width, 2 * text_width) for _ in range(text_depth))
@@ -161,6 +178,12 @@ class SpeechFlowAR(Generator):
         self.register_buffer("token_mean", torch.zeros(token_dim))
         self.register_buffer("token_std", torch.ones(token_dim))
         nn.init.normal_(self.embedding.weight, std=0.1)
+        self.voice_in = self.voice_out = None
+        if voices is not None:
+            check_voices(voices)
+            self.voice_in = nn.Embedding(len(voices), text_width)
+            self.voice_out = nn.Linear(text_width, text_width, bias=False)
+            nn.init.normal_(self.voice_in.weight, std=0.1)
 
     @torch.no_grad()
     def fit_statistics(self, tokens: Tokens) -> None:
@@ -171,12 +194,27 @@ class SpeechFlowAR(Generator):
 
     # text -------------------------------------------------------------------------------------------------------
 
-    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Phoneme states (B, L, C)."""
+    @property
+    def accents(self) -> dict[str, str]:
+        """Of each named voice, in the order of their numbers."""
+        return dict(self.config.get("voices") or ())
+
+    def encode_text(self, ids: Tensor, mask: Tensor, voices: Tensor | None = None) -> Tensor:
+        """Phoneme states (B, L, C), from which durations and sound are made; ``voices`` is of :class:`Phonemes`."""
         x = self.embedding(ids)
+        voice = None if self.voice_in is None else self._voice(voices, len(ids))
+        if voice is not None:
+            x = x + voice
         for block in self.text_blocks:
             x = block(x, mask)
-        return self.text_norm(self.text_attention(x, mask[:, None, None, :]))
+        states = self.text_norm(self.text_attention(x, mask[:, None, None, :]))
+        return states if voice is None else states + self.voice_out(voice)
+
+    def _voice(self, voices: Tensor | None, rows: int) -> Tensor:
+        """Vectors (B, 1, C) of the voices that speak."""
+        table = self.voice_in.weight
+        mixed = table[:1].expand(rows, -1) if voices is None else voices.to(table) @ table
+        return mixed[:, None]
 
     def log_durations(self, text: Tensor) -> Tensor:
         """Natural logarithm of the tokens that each phoneme takes, (B, L)."""
@@ -194,12 +232,12 @@ class SpeechFlowAR(Generator):
         return self.aligned_norm(x) * valid[..., None]
 
     @torch.no_grad()
-    def durations(self, ids: Tensor, mask: Tensor, speed: float = 1.0) -> Tensor:
+    def durations(self, ids: Tensor, mask: Tensor, speed: float = 1.0, voices: Tensor | None = None) -> Tensor:
         """Tokens of each phoneme, Long (B, L): at least 1, 0 behind the mask, rounded so that errors do not add up.
 
         The last phoneme is lengthened so that each row has whole patches.
         """
-        return self._round_durations(self.log_durations(self.encode_text(ids, mask)), mask, speed)
+        return self._round_durations(self.log_durations(self.encode_text(ids, mask, voices)), mask, speed)
 
     def _round_durations(self, logs: Tensor, mask: Tensor, speed: float | Tensor) -> Tensor:
         exact = (logs.double().exp() / speed).clamp(1, self.config.max_duration) * mask
@@ -245,7 +283,7 @@ class SpeechFlowAR(Generator):
             raise ValueError("training needs the durations of the phonemes")
         if tokens.values.shape[1] != int(durations.sum(dim=1).max()):
             raise ValueError(f"durations of {int(durations.sum(dim=1).max())} tokens for {tokens.num_tokens} tokens")
-        text = self.encode_text(condition.ids, condition.mask)
+        text = self.encode_text(condition.ids, condition.mask, condition.voices)
         spoken = condition.mask & (durations > 0)
         target = durations.clamp(1, self.config.max_duration).to(text.dtype).log()
         errors = functional.smooth_l1_loss(self.log_durations(text), target, reduction="none", beta=0.25)
@@ -300,6 +338,7 @@ class SpeechFlowAR(Generator):
         speeds = condition.speeds
         if speeds is not None and (speeds.shape != ids.shape[:1] or not (speeds > 0).all()):
             raise ValueError(f"speeds must be float ({len(ids)},) over 0, got {tuple(speeds.shape)}")
+        self._check_voices(condition.voices, len(ids))
         if durations is None:
             return
         if durations.shape != ids.shape or durations.dtype != torch.long or int(durations.min()) < 0:
@@ -308,6 +347,17 @@ class SpeechFlowAR(Generator):
         if durations[~mask].any() or (totals % self.config.patch_size).any() or not totals.all():
             raise ValueError(f"durations must be 0 behind the mask and sum to whole patches of "
                              f"{self.config.patch_size}, got sums of {totals.tolist()}")
+
+    def _check_voices(self, voices: Tensor | None, rows: int) -> None:
+        """Shares of the named voices for each row, where there are any."""
+        count = len(self.accents)
+        if voices is None:
+            return
+        if not count:
+            raise ValueError("this generator has one voice without a name; leave voices out")
+        if voices.shape != (rows, count) or not (voices >= 0).all() or (voices.sum(1) - 1).abs().max() > 1e-3:
+            raise ValueError(f"voices must be float ({rows}, {count}) of at least 0 with the sum 1 in each row, got "
+                             f"{tuple(voices.shape)}")
 
     @torch.no_grad()
     def plan(self, condition: Phonemes, *, sampler: SpeechSampler | None = None) -> Phonemes:
@@ -320,7 +370,7 @@ class SpeechFlowAR(Generator):
         """Durations, and the states of the text that they were told from."""
         text = condition.states
         if text is None:
-            text = self.encode_text(condition.ids, condition.mask)
+            text = self.encode_text(condition.ids, condition.mask, condition.voices)
         durations = condition.durations
         if durations is None:
             speed = sampler.speed

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +29,10 @@ def token_durations(seconds: list[float], frame_rate: float) -> Tensor:
     return ends.diff(prepend=torch.zeros(1, dtype=torch.long))
 
 
+MOST_REPEATS = 8
+"""Of a clip in an epoch, where its voice has few."""
+
+
 class AlignedSpeech:
     """Clips as phonemes, durations and codec tokens.
 
@@ -35,15 +41,19 @@ class AlignedSpeech:
         tokens: of the same clips, float (M, N, D) with lengths.
         frame_rate: tokens a second.
         patch_size: the last token and the last duration are lengthened to a multiple of it.
+        voices: float (V,) for each speaker of the clips, 1 at the number of the voice; None where the generator has one
+            voice without a name.
 
     Raises:
-        ValueError: clips that are not aligned, or tokens that are not of these clips.
+        ValueError: clips that are not aligned, tokens that are not of these clips, or a speaker without a voice.
     """
 
-    def __init__(self, data: SpeechDataset, tokens: Tokens, frame_rate: float, patch_size: int) -> None:
+    def __init__(self, data: SpeechDataset, tokens: Tokens, frame_rate: float, patch_size: int,
+                 voices: Mapping[str, Tensor] | None = None) -> None:
         if len(tokens) != len(data) or tokens.lengths is None:
             raise ValueError(f"{len(tokens)} token rows for {len(data)} clips; tokenize the same file again")
         self.ids, self.durations, self.values = [], [], []
+        self.voices = None if voices is None else voices_of(data.fields, voices)
         for row, fields in enumerate(data.fields):
             if "seconds_per_phoneme" not in fields:
                 raise ValueError(f"clip {row} ({fields.get('text', '')[:40]!r}) has no seconds_per_phoneme; "
@@ -71,17 +81,47 @@ class AlignedSpeech:
 
         durations = pad(self.durations)
         mask = length_mask(torch.tensor([len(self.ids[i]) for i in indices]), durations.shape[1])
-        return {"ids": pad(self.ids), "mask": mask, "durations": durations, "tokens": pad(self.values)}
+        made = {"ids": pad(self.ids), "mask": mask, "durations": durations, "tokens": pad(self.values)}
+        return made if self.voices is None else {**made, "voices": self.voices[torch.from_numpy(indices)]}
+
+
+def voices_of(fields: Sequence[Mapping[str, Any]], voices: Mapping[str, Tensor]) -> Tensor:
+    """The voice of each clip, float (clips, V).
+
+    Args:
+        fields: of the clips, with ``speaker``.
+        voices: float (V,) of each speaker; several speakers may be one voice.
+
+    Raises:
+        ValueError: a speaker who has none.
+    """
+    unknown = sorted({str(one.get("speaker")) for one in fields} - set(voices))
+    if unknown:
+        raise ValueError(f"the speakers {', '.join(unknown)} have no voice; there are {', '.join(voices)}: name them "
+                         "in task.speakers, or leave their clips out")
+    return torch.stack([voices[one["speaker"]] for one in fields])
+
+
+def balanced_rows(voices: Tensor) -> np.ndarray:
+    """Numbers of clips (M,) in which all voices are about as frequent: clips of rarer voices come several times.
+
+    Args:
+        voices: float (clips, V), of :func:`voices_of`.
+    """
+    own = voices.argmax(dim=1)
+    counts = torch.bincount(own, minlength=voices.shape[1])
+    repeats = (counts.max() / counts.clamp(min=1)).round().clamp(max=MOST_REPEATS).long()
+    return torch.arange(len(own)).repeat_interleave(repeats[own]).numpy()
 
 
 def speech_of(batch: dict[str, Tensor]) -> tuple[Tokens, Phonemes]:
     """Tokens and condition of a batch of :meth:`AlignedSpeech.batch`."""
     tokens = Tokens(batch["tokens"], batch["durations"].sum(dim=1))
-    return tokens, Phonemes(batch["ids"], batch["mask"], batch["durations"])
+    return tokens, Phonemes(batch["ids"], batch["mask"], batch["durations"], voices=batch.get("voices"))
 
 
 class SpeechGeneratorTask(Task):
-    """Phonemes to codec tokens.
+    """Phonemes to codec tokens. Of named voices each is heard as often as the others.
 
     Args:
         model: of phonemes.
@@ -93,10 +133,11 @@ class SpeechGeneratorTask(Task):
     def __init__(self, model: SpeechFlowAR, data: AlignedSpeech, validation: AlignedSpeech | None = None,
                  codec: AudioCodec | None = None) -> None:
         self.model, self.data, self.validation, self.codec = model, data, validation, codec
-        self.num_examples = len(data)
+        self.rows = np.arange(len(data)) if data.voices is None else balanced_rows(data.voices)
+        self.num_examples = len(self.rows)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
-        return self.data.batch(indices)
+        return self.data.batch(self.rows[indices])
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         output = model(*speech_of(batch))

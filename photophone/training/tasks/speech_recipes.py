@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from photophone.generators.enhancer.live import LiveEnhancer
 from photophone.generators.enhancer.model import SpeechEnhancer
 from photophone.generators.few_steps import without_flow_map
 from photophone.generators.speech_ar.model import SpeechFlowAR
+from photophone.generators.speech_ar.voices import single_voice
 from photophone.loading.hub import find_checkpoint
 from photophone.loading.registry import find
 from photophone.loading.saved import is_saved_model, saved_class
@@ -179,7 +181,10 @@ def release_of(config: TrainConfig) -> Release | None:
 def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
     """Phonemes to codec tokens.
 
-    ``task`` holds ``codec`` (its folder), ``tokens`` (a file of ``tokenize_speech.py``) and ``validation_tokens``.
+    ``task`` holds ``codec`` (its folder), ``tokens`` (a file of ``tokenize_speech.py``) and ``validation_tokens``;
+    ``more_data`` and ``more_tokens`` (further files and the tokens of each); for a model with named voices also
+    ``speakers``, the voice of each speaker of the data (when not given, each has the voice of its own name). ``voice``
+    names the one voice of ``init_from`` that learns: the model has no others then.
 
     Raises:
         ValueError, TypeError: settings that are unknown or do not fit.
@@ -187,17 +192,56 @@ def aligned_speech_task(config: TrainConfig) -> SpeechGeneratorTask:
     settings = dict(config.task)
     codec = StreamCodec.from_pretrained(take(settings, "codec")).eval()
     tokens, validation_tokens = take(settings, "tokens"), settings.pop("validation_tokens", None)
+    more_data, more_tokens = settings.pop("more_data", []), settings.pop("more_tokens", [])
+    speakers, voice = settings.pop("speakers", None), settings.pop("voice", None)
     if settings:
-        raise ValueError(f"unknown task settings {sorted(settings)}; known are codec, tokens, validation_tokens")
+        raise ValueError(f"unknown task settings {sorted(settings)}; known are codec, tokens, validation_tokens, "
+                         "more_data, more_tokens, speakers, voice")
     model = build_model(config.model, GENERATORS, "speech-ar", init_from=config.init_from,
                         sizes={"token_dim": codec.token_dim})
-    model = without_flow_map(model)
+    model = without_flow_map(model if voice is None else single_voice(model, voice))
 
-    def aligned(data: str, path: str) -> AlignedSpeech:
-        return AlignedSpeech(SpeechDataset(data), Tokens.load(path), codec.frame_rate, model.config.patch_size)
+    voices = speaker_voices(model.accents, speakers)
 
-    data = aligned(config.data, tokens)
-    validation = aligned(config.validation, validation_tokens) if config.validation and validation_tokens else None
+    def aligned(data: list[str], paths: list[str]) -> AlignedSpeech:
+        return AlignedSpeech(SpeechDataset(*data), joined_tokens([Tokens.load(path) for path in paths]),
+                             codec.frame_rate, model.config.patch_size, voices)
+
+    data, validation = aligned([config.data, *more_data], [tokens, *more_tokens]), None
+    if config.validation and validation_tokens:
+        validation = aligned([config.validation], [validation_tokens])
     if not config.init_from:
         model.fit_statistics(Tokens(torch.cat(data.values)[None]))
     return SpeechGeneratorTask(model, data, validation, codec)
+
+
+def joined_tokens(parts: list[Tokens]) -> Tokens:
+    """The rows of several, padded to the longest."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = [part.values[row, :int(length)] for part in parts for row, length in enumerate(part.lengths)]
+    return Tokens(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.cat([part.lengths for part in parts]))
+
+
+def speaker_voices(voices: Iterable[str], speakers: dict[str, str] | None) -> dict[str, torch.Tensor] | None:
+    """Float (V,) of each speaker of the data, 1 at the number of the voice; None for a model without names of voices.
+
+    Args:
+        voices: names in the model, in their order.
+        speakers: the voice of each speaker; None: that of its own name.
+
+    Raises:
+        ValueError: speakers for a model without names, or a voice that it does not have.
+    """
+    voices = list(voices)
+    if not voices:
+        if speakers:
+            raise ValueError("task.speakers needs a model with named voices; set model.voices, such as "
+                             "[[heart, american]]")
+        return None
+    rows = dict(zip(voices, torch.eye(len(voices)), strict=True))
+    speakers = speakers or {name: name for name in voices}
+    unknown = sorted(set(speakers.values()) - set(rows))
+    if unknown:
+        raise ValueError(f"task.speakers names the voices {', '.join(unknown)}; model.voices has {', '.join(rows)}")
+    return {speaker: rows[name] for speaker, name in speakers.items()}

@@ -113,9 +113,10 @@ class VoicePlan:
         """Settings of the generator's training."""
         tokens = {name: str(self.work / f"{part}-tokens.safetensors")
                   for name, part in (("tokens", "train"), ("validation_tokens", "val"))}
+        named = read_json_object(self.base_folder / "speech_generator" / "config.json").get("voices")
+        task = {"codec": str(self.work / "codec" / "export"), **tokens, **({"voice": named[0][0]} if named else {})}
         return TrainConfig(str(self.work / "train.safetensors"), str(self.work / "val.safetensors"), steps=steps,
-                           init_from=str(self.base_folder / "speech_generator"),
-                           task={"codec": str(self.work / "codec" / "export"), **tokens}, batch_size=BATCH_SIZE,
+                           init_from=str(self.base_folder / "speech_generator"), task=task, batch_size=BATCH_SIZE,
                            learning_rate=1e-3, ema_decay=0.98, **self._common(steps, previews=WATCHED))
 
     def _common(self, steps: int, previews: int) -> dict:
