@@ -15,6 +15,7 @@ from photophone.core.files import atomic_write, check_targets
 from photophone.data.speech import SpeechDataset
 from photophone.loading.registry import PRETRAINED
 from photophone.training.alignment.clips import align_prepared, alignment_picture
+from photophone.training.alignment.lead import clips_with_times, sound_lead
 from photophone.training.alignment.measure import boundary_report
 from photophone.training.alignment.model import PhonemeAligner
 
@@ -36,6 +37,8 @@ def write_alignments(arguments: argparse.Namespace, aligner: PhonemeAligner) -> 
     data = SpeechDataset(arguments.output)
     if arguments.picture:
         alignment_picture(data, arguments.picture)
+    lead = sound_lead(clips_with_times(data), data.sample_rate)
+    print(f"sounds are heard {1000 * lead:.0f} ms before their times: sound_lead {lead:g}")
     print(f"{len(data)} clips with the times of their phonemes in {arguments.output}, {len(left_out)} left out")
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,11 +21,13 @@ class Served:
 
     def __init__(self, *arguments, **environment):
         command = [sys.executable, "-m", "photophone.cli", "serve", "--port", "0", *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a pipe that nobody reads is full some day, and the server stands still
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the server)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, text=True,
                                         env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
         line = self.process.stdout.readline()
         if "http://" not in line:
-            raise RuntimeError(self.process.stderr.read())
+            raise RuntimeError(self.errors())
         self.address = line.split()[2]
 
     def memory(self):
@@ -35,8 +38,13 @@ class Served:
     def end(self, number=signal.SIGTERM, seconds=120):
         """Send a signal and wait; exit code and what stood on standard error."""
         self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=seconds)
-        return self.process.returncode, errors
+        self.process.communicate(timeout=seconds)
+        return self.process.returncode, self.errors()
+
+    def errors(self):
+        """What it wrote on standard error so far."""
+        file = self._errors.fileno()  # the place in the file is the server's, too: it stays
+        return os.pread(file, os.fstat(file).st_size, 0).decode("utf-8", "replace")
 
 
 def watched(folder):

@@ -67,6 +67,7 @@ SERVER_CONNECTIONS = 512  # at a time
 SERVER_HEADER_BYTES = 32_000  # of all headers of a request
 SERVER_REQUEST_BYTES = 200_000  # of a request that is not an upload
 SERVER_VOICE_BYTES = 4_000_000  # of a recorded voice in base64: a minute at 24 kHz
+SERVER_PICTURE_BYTES = 12_000_000  # of a picture, or a mask, that is edited
 SERVER_UPLOAD_BYTES = DEMO_UPLOAD_BYTES + 20_000  # of an upload, with what surrounds the file
 SERVER_NAME_CHARACTERS = 200  # of a model or a voice
 SERVER_TEXT_CHARACTERS = 4_096  # that are read aloud: about five minutes

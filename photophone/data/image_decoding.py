@@ -7,7 +7,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 
 from photophone.core.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
@@ -17,6 +17,8 @@ DEEP_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 """Grey of 16 bits, which Pillow would cut at 255."""
 DEEP_FORMATS = {"PNG", "PPM"}
 """Formats whose mode "I" is grey of 16 bits; elsewhere it has 32 and no agreed white."""
+CLEAR = 128
+"""A pixel of a mask whose alpha is less is transparent."""
 LARGE_PIXELS = 16_000_000
 """Images over it are reduced while they are read, where their format can."""
 KEPT_SIDES = 4
@@ -38,6 +40,25 @@ def decode_image(data: bytes, size: int, *, max_pixels: int | None = None,
         ValueError: as :func:`open_image`.
     """
     return square_pixels(open_image(data, size, max_pixels=max_pixels, formats=formats), size)
+
+
+def decode_mask(data: bytes, size: int, *, max_pixels: int | None = None,
+                formats: tuple[str, ...] | None = None) -> np.ndarray:
+    """Encoded bytes to uint8 (size, size, 3), white where something new is to be drawn: where the picture is
+    transparent, as OpenAI's clients send it, or where nothing of it is, where it is white.
+
+    Args:
+        data, size, max_pixels, formats: see :func:`decode_image`.
+
+    Raises:
+        ValueError: as :func:`open_image`.
+    """
+    image = open_image(data, size, max_pixels=max_pixels, formats=formats)
+    if image.has_transparency_data and image.mode in PLAIN_MODES:
+        alpha = (image if image.mode in ("RGBA", "LA") else image.convert("RGBA")).getchannel("A")
+        if alpha.getextrema()[0] < CLEAR:
+            image = ImageChops.invert(alpha)
+    return square_pixels(image, size)
 
 
 def open_image(data: bytes, size: int, *, max_pixels: int | None = None,

@@ -55,7 +55,7 @@ class ImageEdits:
             ValueError: values outside their limits, or a generator without edits.
         """
         edit = Edit(read_picture(image, self.image_tokenizer.image_size), check_strength(strength))
-        return self._edit(prompt, num_images, edit, {"edit": "variation", "strength": edit.strength}, options)
+        return self._edit(prompt, num_images, edit, options)
 
     def inpaint(self: TextToImagePipeline, image: Image.Image, mask: Image.Image | Region, prompt: str | None = None, *,
                 rounds: int = 8, num_images: int = 1, **options: Any) -> ImageOutput:
@@ -74,7 +74,7 @@ class ImageEdits:
         """
         region = read_mask(mask, self.image_tokenizer.image_size)
         edit = Edit(read_picture(image, self.image_tokenizer.image_size), 1.0, region, check_rounds(rounds))
-        return self._edit(prompt, num_images, edit, {"edit": "inpainting", "rounds": edit.rounds}, options)
+        return self._edit(prompt, num_images, edit, options)
 
     def interpolate(self: TextToImagePipeline, prompt: str, other: str, *, num_images: int = 8,
                     generator: GeneratorInput = None, **options: Any) -> ImageOutput:
@@ -121,18 +121,36 @@ class ImageEdits:
         rows = [(f"guidance {scale:g}", line.images) for scale, line in zip(guidance_scales, lines)]
         return labelled_sheet(rows, label_width=120, heads=[f"seed {seed}" for seed in seeds]), lines
 
-    def _edit(self: TextToImagePipeline, prompt: str | None, count: int, edit: Edit, facts: dict[str, Any],
+    def _edit(self: TextToImagePipeline, prompt: str | None, count: int, edit: Edit,
               options: dict[str, Any]) -> ImageOutput:
-        self.check_edits(facts["edit"])
         check_number(count, 1)
-        if prompt is None:
+        return self.edited(None if prompt is None else [prompt] * count, edit, count, **options)
+
+    def edited(self: TextToImagePipeline, prompts: list[str] | None, edit: Edit, count: int,
+               **options: Any) -> ImageOutput:
+        """What :meth:`variations` and :meth:`inpaint` do, with a prompt for each row, and maybe a picture.
+
+        Args:
+            prompts: of each row; None: nothing is said, and guidance has nothing to strengthen.
+            edit: of all rows.
+            count: of rows.
+
+        Raises:
+            ValueError: values outside their limits, or a generator without edits.
+        """
+        facts: dict[str, Any] = {"edit": "variation", "strength": edit.strength} if edit.mask is None else {
+            "edit": "inpainting", "rounds": edit.rounds}
+        self.check_edits(facts["edit"])
+        texts = prompts
+        if prompts is None:
             condition, options = self.nothing_said(count), {**options, "guidance_scale": 1.0}
         else:
-            text = self.read_prompt(prompt, options.get("as_written", False))
-            condition = self.encode_prompts([text] * count)
-            facts = {**facts, **({} if text == prompt else {"caption": text})}
-        output = self.draw(condition, [prompt or ""] * count, edit=edit, **options)
+            texts = [self.read_prompt(prompt, options.get("as_written", False)) for prompt in prompts]
+            condition = self.encode_prompts(texts)
+        output = self.draw(condition, prompts or [""] * count, edit=edit, **options)
         output.settings = {**output.settings, **facts}
+        if prompts is not None and texts != prompts:
+            output.rows = [{"caption": text} for text in texts]
         return output
 
     def nothing_said(self: TextToImagePipeline, count: int) -> CaptionIds:
@@ -151,7 +169,6 @@ class ImageEdits:
         if not self.token_generator.edits:
             raise ValueError(f"{what}: {type(self.token_generator).__name__} makes pictures from captions only; take a "
                              "FlowARGenerator, such as that of photophone/tiny-image")
-
 
 
 def led_away(condition: CaptionIds, away: CaptionIds) -> CaptionIds:

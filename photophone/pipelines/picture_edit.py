@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -32,9 +32,9 @@ class Edit:
     """How the tokens of an image are made, where the generator does not make them from a caption alone.
 
     Args:
-        picture: (1, 3, H, W) in [-1, 1], what is edited.
+        picture: (1, 3, H, W) in [-1, 1], what is edited; or (B, 3, H, W), one for each row of a batch.
         strength: share of noise, over 0 up to 1.
-        mask: bool (1, 1, H, W), True where the picture is drawn anew; None: everywhere.
+        mask: bool (1, 1, H, W) or (B, 1, H, W), True where the picture is drawn anew; None: everywhere.
         rounds: of drawing and putting the picture back, with a mask.
     """
 
@@ -42,6 +42,20 @@ class Edit:
     strength: float
     mask: Tensor | None = None
     rounds: int = 1
+
+    @classmethod
+    def together(cls, edits: Sequence[Edit], counts: Sequence[int]) -> Edit:
+        """Edits of equal strength and rounds, all with masks or none, as one of a batch.
+
+        Args:
+            edits: of one picture each.
+            counts: rows of each.
+        """
+        def rows(parts: list[Tensor]) -> Tensor:
+            return torch.cat([part.expand(count, -1, -1, -1) for part, count in zip(parts, counts, strict=True)])
+
+        mask = None if edits[0].mask is None else rows([edit.mask for edit in edits])
+        return replace(edits[0], picture=rows([edit.picture for edit in edits]), mask=mask)
 
     def tokens(self, model: Generator, tokenizer: ImageTokenizer, condition: Condition, noise: Noise, sampler: Sampler,
                callback: Callback | None) -> Tokens:

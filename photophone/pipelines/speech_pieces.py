@@ -21,9 +21,6 @@ from photophone.text.speech_text import SpeechPiece
 from photophone.text.spoken_words import SpokenPiece, SpokenWord, time_piece
 from photophone.text.voxcpm import WrittenPiece
 
-SOUND_LEADS = {"photophone/tiny-speech": 0.05}
-"""Seconds by which a voice makes sounds before the tokens that are laid out for them, as it learned it from a teacher
-who does so: log spectra of its speech are explained best by phonemes that are moved by so much."""
 RAMP_SECONDS = 0.005
 """In which a piece takes its loudness."""
 
@@ -84,7 +81,7 @@ class Piece:
         Args:
             first: the token of the speech that it begins with.
             rate: tokens a second.
-            lead: seconds by which sounds come before their tokens, see ``SOUND_LEADS``.
+            lead: seconds by which sounds come before their tokens, as the generator's config has it.
         """
         if self.counts is not None:
             part = self.part

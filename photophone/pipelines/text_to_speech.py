@@ -30,7 +30,6 @@ from photophone.pipelines.speech_fronts import PhonemeSpeech, SpeechFront, Spoke
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
 from photophone.pipelines.speech_pieces import (
     PAUSE,
-    SOUND_LEADS,
     Effects,
     Part,
     Piece,
@@ -161,7 +160,7 @@ class TextToSpeechPipeline(Pipeline):
     @property
     def clock(self) -> tuple[float, float]:
         """Tokens a second, and by how many seconds sounds come before them."""
-        return self.codec.frame_rate, SOUND_LEADS.get(self.source["model"], 0.0)
+        return self.codec.frame_rate, self.speech_generator.config.get("sound_lead", 0.0)
 
     @property
     def voices(self) -> tuple[str, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+from starlette.datastructures import UploadFile
 
 from photophone.core.limits import (
+    MAX_EDIT_ROUNDS,
     MAX_GUIDANCE_SCALE,
     MAX_PAUSE_SECONDS,
     MAX_PROMPT_CHARACTERS,
@@ -20,6 +23,7 @@ from photophone.core.limits import (
     SERVER_VOICE_BYTES,
     SPEED_RANGE,
 )
+from photophone.server.forms import BINARY, Upload, whole_number
 
 Name = Annotated[str, Field(min_length=1, max_length=SERVER_NAME_CHARACTERS)]
 Seed = Annotated[int | None, Field(ge=0, le=SERVER_SEED, description="Makes the same again; drawn when not given.")]
@@ -52,12 +56,11 @@ class RecordedVoice(Fields):
                                                   "need.")] = None
 
 
-class SpeechFields(Fields):
-    """``POST /v1/audio/speech``."""
+class SpeechOptions(BaseModel):
+    """What is asked for speech, but for the voice."""
 
     model: Name
     input: Annotated[str, Field(min_length=1, max_length=SERVER_TEXT_CHARACTERS, description="What to say.")]
-    voice: Name | VoiceName | RecordedVoice = "default"
     instructions: Annotated[str | None, Field(max_length=SERVER_INSTRUCTION_CHARACTERS,
                                               description="How to speak, for models that take it.")] = None
     response_format: SoundName = "mp3"
@@ -80,18 +83,96 @@ class SpeechFields(Fields):
     temperature: Temperature = None
 
 
-class ImageFields(Fields):
-    """``POST /v1/images/generations``."""
+class SpeechFields(SpeechOptions, Fields):
+    """``POST /v1/audio/speech``."""
 
-    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
+    voice: Name | VoiceName | RecordedVoice = "default"
+
+
+def file_or_name(value: Any) -> UploadFile | str:
+    """Refuse a voice that is neither a file nor a name, for pydantic."""
+    if isinstance(value, UploadFile) or (isinstance(value, str) and len(value) <= SERVER_NAME_CHARACTERS):
+        return value
+    raise PydanticCustomError("voice_expected", "a file, or a name of at most {most} characters, is expected",
+                              {"most": SERVER_NAME_CHARACTERS})
+
+
+class FormFields(BaseModel):
+    """Base of multipart forms, whose fields are text: numbers and switches are read from it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SpeechForm(SpeechOptions, FormFields):
+    """``POST /v1/audio/speech`` as a form, with the recording of a voice as a file."""
+
+    voice: Annotated[Any, PlainValidator(file_or_name), WithJsonSchema(
+        {"anyOf": [BINARY, {"type": "string", "minLength": 1, "maxLength": SERVER_NAME_CHARACTERS}],
+         "default": "default"}), Field(description="A sound file, for models that speak in any voice; or a name.")
+    ] = "default"
+    voice_text: Annotated[str | None, Field(max_length=SERVER_INSTRUCTION_CHARACTERS,
+                                            description="The words of the recording, which models that continue it "
+                                                        "need.")] = None
+    sample_rate: Annotated[SampleRate | None, BeforeValidator(whole_number)] = None
+
+
+class EnhanceForm(FormFields):
+    """``POST /v1/audio/enhance``."""
+
+    file: Annotated[Upload, Field(description="A recording.")]
+    model: Name | None = None
+    mix: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="Share of the clean speech; the rest is "
+                                                                             "the recording.")] = 1.0
+    response_format: SoundName = "wav"
+
+
+class PictureOptions(BaseModel):
+    """What all routes that draw take."""
+
     model: Name | None = None
     n: Annotated[int, Field(ge=1, le=SERVER_IMAGES)] = 1
     size: Annotated[str, Field(max_length=20, description="`auto`, or the size that the model makes.")] = "auto"
     response_format: Annotated[Literal["b64_json"], Field(description="The server keeps no files, so it has no "
                                                                       "addresses to give.")] = "b64_json"
     output_format: Literal["png", "jpeg", "webp"] = "png"
+    background: Annotated[Literal["transparent", "opaque", "auto"], Field(
+        description="transparent: the white ground is cut away, for models that can; png and webp.")] = "auto"
+    transparent: Annotated[bool, Field(description="The same as a switch.")] = False
+    negative_prompt: Annotated[str | None, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS,
+                                                 description="What the picture shall not show.")] = None
     seed: Annotated[Seed, Field(description="Of the first image; the next ones take the next seeds.")] = None
     num_inference_steps: Steps = None
     guidance_scale: Guidance = None
     temperature: Temperature = None
     user: User = None
+
+
+class ImageFields(PictureOptions, Fields):
+    """``POST /v1/images/generations``."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
+    to_prompt: Annotated[str | None, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS,
+                                           description="A second prompt: the n pictures, two at least, lie on the way "
+                                                       "to it, all from one seed.")] = None
+
+
+class VariationForm(PictureOptions, FormFields):
+    """``POST /v1/images/variations``."""
+
+    image: Annotated[Upload, Field(description="A picture: PNG, JPEG, WebP or GIF; its middle square is taken.")]
+    prompt: Annotated[str | None, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS,
+                                        description="What the variations show.")] = None
+    strength: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False, description="0.1 changes details, 1 keeps "
+                                            "nothing; 0.6 when not given.")] = None
+
+
+class EditForm(VariationForm):
+    """``POST /v1/images/edits``."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS,
+                                 description="What the whole picture shows then.")]
+    mask: Annotated[Upload | None, Field(description="A picture of the same shape. What is transparent in it is drawn "
+                                                     "anew; where nothing is, what is white. Without it the whole "
+                                                     "picture changes, by its strength.")] = None
+    rounds: Annotated[int | None, Field(ge=1, le=MAX_EDIT_ROUNDS, description="Of drawing, with a mask; 8 when not "
+                                                                              "given, more fit better.")] = None

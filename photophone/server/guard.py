@@ -30,8 +30,9 @@ from photophone.server.metrics import Metrics
 
 OPEN = ("/healthz", "/readyz")
 """What everybody may ask, without a token and while the server ends."""
-LIMITS = {"/v1/audio/enhance": SERVER_UPLOAD_BYTES, "/v1/audio/speech": SERVER_REQUEST_BYTES + SERVER_VOICE_BYTES}
-"""Bytes of requests to routes that take recordings."""
+LIMITS = {"/v1/audio/enhance": SERVER_UPLOAD_BYTES, "/v1/audio/speech": SERVER_REQUEST_BYTES + SERVER_VOICE_BYTES,
+          "/v1/images/edits": SERVER_UPLOAD_BYTES, "/v1/images/variations": SERVER_UPLOAD_BYTES}
+"""Bytes of requests to routes that take recordings or pictures."""
 PAGES = "/demo"
 """Where the demo is mounted; browsers send the token as a password, and it has a guard of its own for sizes."""
 

@@ -7,55 +7,24 @@ import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
+from PIL import Image
 
 from photophone.decoding.loop import DecodingStopped
 from photophone.pipelines.base import Pipeline, StepCallback
+from photophone.pipelines.picture_edit import Edit
 from photophone.pipelines.speech_enhancement import SpeechEnhancementPipeline
 from photophone.pipelines.speech_rounds import SpeechRounds, Utterance
 from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.server.lines import Job, Line, Refused
 from photophone.server.metrics import Metrics
+from photophone.server.orders import EnhanceOrder, ImageOrder, SpeechOrder
 
 GATHER_SECONDS = 0.01
 """That an idle worker waits for jobs that come together with the first."""
-
-
-@dataclass(frozen=True)
-class SpeechOrder:
-    """A text to speak.
-
-    Args:
-        options: of :meth:`photophone.pipelines.speech_rounds.SpeechRounds.join`.
-    """
-
-    text: str
-    seed: int
-    is_streamed: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ImageOrder:
-    """A prompt to draw, once for each seed; orders of equal options are drawn together."""
-
-    prompt: str
-    seeds: tuple[int, ...]
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EnhanceOrder:
-    """A recording, float32 (C, T), to make clean."""
-
-    audio: np.ndarray
-    sample_rate: int
-    mix: float = 1.0
 
 
 class Failed(Exception):
@@ -197,18 +166,15 @@ class ImageWorker(Worker):
         first = self.running[0]
         group, rows = [first], len(first.order.seeds)
         for job in self.running[1:]:
-            if job.order.options == first.order.options and rows + len(job.order.seeds) <= self.batch:
+            if job.order.joins(first.order) and rows + len(job.order.seeds) <= self.batch:
                 group.append(job)
                 rows += len(job.order.seeds)
         return group
 
     def _draw(self, group: list[Job]) -> None:
-        rows = [(job.order.prompt, seed) for job in group for seed in job.order.seeds]
-        self.metrics.batches.labels(self.name).observe(len(rows))
+        self.metrics.batches.labels(self.name).observe(sum(len(job.order.seeds) for job in group))
         try:
-            images = self.pipeline([prompt for prompt, _ in rows], **group[0].order.options,
-                                   generator=[torch.Generator().manual_seed(seed) for _, seed in rows],
-                                   callback_on_step_end=self.stop_unless_wanted(group)).images
+            images = self._images([job.order for job in group], self.stop_unless_wanted(group))
         except ValueError as error:
             if len(group) == 1:
                 self.finish(group[0], Refused(str(error)))
@@ -222,6 +188,21 @@ class ImageWorker(Worker):
             job.give(images[:len(job.order.seeds)])
             images = images[len(job.order.seeds):]
             self.finish(job)
+
+
+    def _images(self, orders: list[ImageOrder], callback: StepCallback) -> list[Image.Image]:
+        """The images of orders that join, one after the other."""
+        first, pipeline = orders[0], self.pipeline
+        options: dict[str, Any] = {**first.options, "callback_on_step_end": callback}
+        if first.to_prompt is not None:
+            return pipeline.interpolate(first.prompt, first.to_prompt, num_images=len(first.seeds),
+                                        generator=torch.Generator().manual_seed(first.seeds[0]), **options).images
+        prompts = [order.prompt for order in orders for _ in order.seeds]
+        options["generator"] = [torch.Generator().manual_seed(seed) for order in orders for seed in order.seeds]
+        if first.edit is None:
+            return pipeline(prompts, **options).images
+        edit = Edit.together([order.edit for order in orders], [len(order.seeds) for order in orders])
+        return pipeline.edited(None if first.prompt is None else prompts, edit, len(prompts), **options).images
 
 
 class EnhanceWorker(Worker):

@@ -75,6 +75,32 @@ def test_the_client_of_openai_draws_unchanged(client):
         assert Image.open(io.BytesIO(base64.b64decode(item.b64_json))).size == (64, 64)
 
 
+def test_the_client_of_openai_edits_unchanged(client, tmp_path):
+    drawn = client.images.generate(prompt="a red apple, 3d emoji", size="64x64", extra_body={"seed": 7})
+    (tmp_path / "apple.png").write_bytes(base64.b64decode(drawn.data[0].b64_json))
+    hole = Image.new("RGBA", (64, 64), "black")
+    hole.paste((0, 0, 0, 0), (0, 0, 64, 30))
+    hole.save(tmp_path / "mask.png")
+    options = {"extra_body": {"seed": 3, "num_inference_steps": 2}}
+    with open(tmp_path / "apple.png", "rb") as image, open(tmp_path / "mask.png", "rb") as mask:
+        edited = client.images.edit(image=image, mask=mask, prompt="a green apple, 3d emoji", n=2, size="64x64",
+                                    response_format="b64_json", **options)
+        image.seek(0)
+        like = client.images.create_variation(image=image, n=2, **options)
+        image.seek(0)
+        clear = client.images.edit(image=[image], prompt="a red apple, 3d emoji", background="transparent", **options)
+    before = np.asarray(Image.open(tmp_path / "apple.png")).astype(int)
+    for item in edited.data:
+        after = np.asarray(Image.open(io.BytesIO(base64.b64decode(item.b64_json)))).astype(int)
+        assert np.array_equal(after[30:], before[30:]) and np.abs(after[:30] - before[:30]).mean() > 3
+    assert len({item.b64_json for item in like.data}) == 2 and clear.background == "transparent"
+    assert Image.open(io.BytesIO(base64.b64decode(clear.data[0].b64_json))).mode == "RGBA"
+    with pytest.raises(openai.BadRequestError, match="image: .*no image"):
+        client.images.create_variation(image=b"no picture")
+    with pytest.raises(openai.BadRequestError, match="64x64"):
+        client.images.create_variation(image=b"no picture", size="256x256")
+
+
 def test_the_client_knows_models_and_errors(client):
     assert {model.id for model in client.models.list()} >= {"photophone/tiny-speech", "photophone/tiny-image"}
     assert client.models.retrieve("photophone/tiny-image").owned_by == "photophone"
@@ -157,7 +183,7 @@ def test_a_signal_loses_no_accepted_request(number, spoken, tmp_path):
         assert httpx.post(server.address + "/v1/audio/enhance", files=upload, timeout=300).status_code in (200, 400)
         outcomes = asyncio.run(clients(server))
         code = server.process.wait(timeout=60)
-        errors = server.process.stderr.read()
+        errors = server.errors()
     assert code == 128 + number and "Traceback" not in errors
     check_watched(tmp_path)
     done = [(seed, answer) for seed, answer in outcomes if not isinstance(answer, Exception)]

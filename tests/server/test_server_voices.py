@@ -74,7 +74,7 @@ def test_times_in_a_batch_are_those_alone(app):
     ({"timestamp_granularities": ["segment"], "stream_format": "json"}, "timestamp_granularities"),
     ({"stream_format": "xml"}, "stream_format"),
     ({"voice": {"audio": "no base64!"}}, "voice.audio is no base64"),
-    ({"voice": {"audio": base64.b64encode(b"no sound at all").decode()}}, "cannot be read"),
+    ({"voice": {"audio": base64.b64encode(b"no sound at all").decode()}}, "takes no recording"),
     ({"voice": {"audio": "A" * (SERVER_VOICE_BYTES + 4)}}, "voice"),
     ({"voice": {"audio": "AAAA", "colour": 1}}, "voice"),
 ])

@@ -12,6 +12,7 @@ from photophone import TextToSpeechPipeline
 from photophone.core.command import Stop
 from photophone.data.speech import SpeechDataset
 from photophone.loading.registry import builtin_folder
+from photophone.training.alignment.lead import clips_with_times, sound_lead
 from photophone.training.voice.plan import STEPS, VoicePlan
 from photophone.training.voice.run import Ended, train_voice
 
@@ -52,6 +53,15 @@ def made(recordings, base, tmp_path_factory):
     assert train_voice(plan, said.append) == output
     assert (output / "training" / "aligned.safetensors").stat().st_mtime_ns == written  # not done again
     return plan, said
+
+
+def test_its_config_tells_the_lead_of_its_times(made):
+    plan, _ = made
+    lead = TextToSpeechPipeline.from_pretrained(plan.output).speech_generator.config.sound_lead
+    data = SpeechDataset(plan.work / "aligned.safetensors")
+    assert lead == sound_lead(clips_with_times(data), data.sample_rate)
+    assert 0.04 <= lead <= 0.09  # that of the teacher, who speaks the recordings; six sentences tell it roughly
+    assert small_speech().config.sound_lead == 0.0  # nothing that the base voice told
 
 
 def test_it_speaks(made, run, tmp_path, monkeypatch):

@@ -139,6 +139,9 @@ class SpeechFlowAR(Generator):
         condition_drop: share of training patches whose text and backbone are blanked, for guidance in the head.
         sampling_steps: solver steps when nothing else is said; None: those of :class:`SpeechSampler`.
         voices: pairs of a name and its accent, one of ACCENTS; None: one voice without a name.
+        sound_lead: seconds by which sounds come before the tokens that are laid out for them, as the times that it
+            learned from have it; nothing of what is made depends on it, but the times of words do. Measured by
+            :func:`photophone.training.alignment.lead.sound_lead`.
     """
 
     Condition = Phonemes
@@ -151,7 +154,7 @@ class SpeechFlowAR(Generator):
                  window: int = 32, cond_width: int = 160, head: str = "local_dit", head_config: dict | None = None,
                  max_duration: int = 80, context_noise: float = 0.4, sampling_noise: float = 0.02,
                  condition_drop: float = 0.1, sampling_steps: int | None = None,
-                 voices: list[list[str]] | None = None) -> None:
+                 voices: list[list[str]] | None = None, sound_lead: float = 0.0) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_symbols, text_width)
         self.text_blocks = nn.ModuleList(PhonemeBlock(text_width, 2 * text_width) for _ in range(text_depth))

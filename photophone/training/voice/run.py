@@ -19,6 +19,7 @@ from photophone.core.weight_files import read_json_object
 from photophone.data.clip_cleaning import VoiceClips
 from photophone.data.speech import SpeechDataset, prepare_speech, speakers_of, write_prepared
 from photophone.training.alignment.clips import align_prepared, alignment_picture
+from photophone.training.alignment.lead import clips_with_times, sound_lead
 from photophone.training.alignment.model import PhonemeAligner
 from photophone.training.loop.checkpoint import list_checkpoints
 from photophone.training.loop.config import TrainConfig
@@ -193,8 +194,14 @@ def best_step(plan: VoicePlan) -> int:
 
 
 def release(plan: VoicePlan) -> None:
-    """Put codec and generator together in the folder; ``model_index.json`` comes last, so that half a voice is none."""
+    """Put codec and generator together in the folder; ``model_index.json`` comes last, so that half a voice is none.
+
+    The config tells by how much the voice's sounds come before their tokens: what its recordings have with the times
+    that it learned from.
+    """
     pipeline = speech_pipeline(plan.work / "codec" / "export", plan.work / "best")
+    data = SpeechDataset(plan.work / "aligned.safetensors")
+    pipeline.speech_generator.register_to_config(sound_lead=sound_lead(clips_with_times(data), data.sample_rate))
     with atomic_folder(plan.work / "release", overwrite=True) as partial:
         write_release(pipeline, partial, plan.output.name, "1.0")
     parts = sorted((plan.work / "release").iterdir(), key=lambda part: part.name == "model_index.json")
