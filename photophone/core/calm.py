@@ -8,6 +8,7 @@ than cores. So a thread of Python is kept that has some of its own, which only s
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
@@ -35,18 +36,20 @@ class Keeper:
 
     Attributes:
         used: the last time.
+        ended: set when the process ends.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.used = 0.0
         self.thread: threading.Thread | None = None
+        self.ended = threading.Event()
 
     def use(self, extra: int, ask: Callable[[int], object]) -> None:
         """Keep ``extra`` threads a while longer; they are those of the first use."""
         with self.lock:
             self.used = time.monotonic()
-            if self.thread is None or not self.thread.is_alive():
+            if not self.ended.is_set() and (self.thread is None or not self.thread.is_alive()):
                 self.thread = threading.Thread(target=self._keep, args=(extra, ask), name=NAME, daemon=True)
                 self.thread.start()
 
@@ -54,11 +57,19 @@ class Keeper:
         torch.get_num_threads()  # torch's own choice for a new thread, which would come later
         ask(extra + 1)
         torch.zeros(SHARED_NUMBERS).add_(1)
-        while (left := self.used + STAY_SECONDS - time.monotonic()) > 0:
-            time.sleep(left)
+        while (left := self.used + STAY_SECONDS - time.monotonic()) > 0 and not self.ended.wait(left):
+            pass
+
+    def end(self) -> None:
+        """Wait for the thread. Python ends a daemon that is still within torch by force, which aborts the process."""
+        with self.lock:
+            self.ended.set()
+        if self.thread is not None:
+            self.thread.join()
 
 
 KEEPER = Keeper()
+atexit.register(KEEPER.end)
 
 
 def calm(count: int, cores: int, ask: Callable[[int], object]) -> bool:
