@@ -37,8 +37,7 @@ def rotate(x: Tensor, table: Tensor, halves: bool = False) -> Tensor:
     pairs = x.float().unflatten(-1, (2, -1) if halves else (-1, 2))
     first, second = pairs.unbind(axis)  # (B, H, N, d / 2) each
     cos, sin = table.unbind(-1)
-    turned = torch.stack([torch.addcmul(first * cos, second, sin, value=-1),
-                          torch.addcmul(second * cos, first, sin)], dim=axis)
+    turned = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=axis)
     return turned.flatten(-2).to(x.dtype)
 
 
