@@ -302,6 +302,33 @@ def test_speech_that_is_ended_leaves_nothing(tmp_path, number):
     assert not list(tmp_path.iterdir())
 
 
+WRITER = """
+import io, signal, time
+import numpy as np, soundfile
+from photophone.core.command import as_command
+
+class Sink(io.BytesIO):
+    told = False
+
+    def write(self, data):  # soundfile calls this from C
+        if not self.told and len(data) > 1000:
+            self.told = True
+            signal.raise_signal(signal.SIGTERM)
+        return super().write(data)
+
+with as_command("writer"), soundfile.SoundFile(Sink(), "w", 16000, 1, "PCM_16", format="WAV") as sound:
+    for _ in range(10_000):
+        sound.write(np.zeros(10_000, np.float32))
+        time.sleep(0.01)
+"""
+
+
+def test_a_signal_within_a_function_that_c_code_calls_ends_in_order(tmp_path):
+    process = start("-c", WRITER, cwd=tmp_path)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output, errors) == (128 + signal.SIGTERM, "", "")
+
+
 SCRIPT = ROOT / "scripts" / "train_image_tokenizer.py"
 
 

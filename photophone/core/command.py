@@ -20,6 +20,8 @@ from photophone.core.files import NoSpace
 from photophone.core.privacy import keep_commands_quiet
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+AGAIN_SECONDS = 0.01
+"""After which a signal comes again that came at a bad moment."""
 WAYS_OUT = {
     errno.ENOENT: "check the path",
     errno.EACCES: "choose a place that you may read and write",
@@ -112,6 +114,9 @@ def ending_in_order() -> Iterator[None]:
     seen: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
+        if _within_callback(frame):
+            threading.Timer(AGAIN_SECONDS, signal.raise_signal, [number]).start()
+            return
         seen.append(number)
         if len(seen) == 1:
             raise SystemExit(128 + number)
@@ -121,6 +126,17 @@ def ending_in_order() -> Iterator[None]:
 
     with on_signals(end):
         yield
+
+
+def _within_callback(frame: FrameType | None) -> bool:
+    """Whether C code called what runs: soundfile, which reads and writes through functions of Python. An exception is
+    only printed there, and then the file cannot be written."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name.startswith("vio_") and Path(code.co_filename).name == "soundfile.py":
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Stop:
