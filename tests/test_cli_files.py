@@ -366,6 +366,13 @@ def test_a_training_that_is_ended_saves_and_continues(tmp_path, training, number
     assert weights and {file.stat().st_mode & 0o777 for file in weights} == {0o666 & ~mask}
 
 
+def fill(disk):
+    """Leave no byte on it."""
+    with (disk / "filling").open("ab", buffering=0) as filling, suppress(OSError):
+        while True:
+            filling.write(bytes(1024))
+
+
 def test_a_training_on_a_full_disk_takes_one_line_and_keeps_its_checkpoint(tmp_path, training):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -375,9 +382,7 @@ def test_a_training_on_a_full_disk_takes_one_line_and_keeps_its_checkpoint(tmp_p
     try:
         small = start(SCRIPT, *training, "--output", disk / "run", "checkpoint_every=2", "steps=1000", cwd=tmp_path)
         wait_for(lambda: list(disk.glob("run/checkpoints/step-*/state.json")), small)
-        with (disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
-            while True:
-                filling.write(bytes(1024))
+        fill(disk)
         output, errors = small.communicate(timeout=PATIENCE)
         last = errors.splitlines()[-1]
         assert small.returncode == 2, errors
@@ -386,6 +391,7 @@ def test_a_training_on_a_full_disk_takes_one_line_and_keeps_its_checkpoint(tmp_p
         assert "train_image_tokenizer.py: " in last and "free" in last and "needed" in last and "--resume" in last
         checkpoints = disk / "run" / "checkpoints"
         assert list(checkpoints.glob("step-*/state.json")) and not list(checkpoints.glob(".*"))
+        fill(disk)  # what the first was writing when the disk became full is gone, and left room for one checkpoint
         refused = start(SCRIPT, *training, "--output", disk / "other", cwd=tmp_path)
         output, errors = refused.communicate(timeout=PATIENCE)
         assert refused.returncode == 2 and "MB are needed" in errors and len(errors.splitlines()) == 1
