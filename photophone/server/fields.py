@@ -121,8 +121,9 @@ class EnhanceForm(FormFields):
 
     file: Annotated[Upload, Field(description="A recording.")]
     model: Name | None = None
-    mix: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="Share of the clean speech; the rest is "
-                                                                             "the recording.")] = 1.0
+    mix: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False,
+                                       description="Share of the clean speech; the rest is the recording. When not "
+                                                   "given, what the model is best with.")] = None
     response_format: SoundName = "wav"
 
 

@@ -58,11 +58,11 @@ class ImageOrder:
 
 @dataclass(frozen=True)
 class EnhanceOrder:
-    """A recording, float32 (C, T), to make clean."""
+    """A recording, float32 (C, T), to make clean; ``mix`` None is what the model is best with."""
 
     audio: np.ndarray
     sample_rate: int
-    mix: float = 1.0
+    mix: float | None = None
 
 
 def chosen_seed(given: int | None) -> int:

@@ -178,6 +178,18 @@ def test_enhancement_is_that_of_the_pipeline(app, pipelines):
     assert np.abs(audio - expected).max() < 1e-4
 
 
+def test_enhancement_without_a_share_takes_that_of_the_weights():
+    live = SpeechEnhancementPipeline.from_pretrained("photophone/tiny-enhance-live")
+    assert live.mix < 1
+    app = build_app(Settings(), {"enhance": live})
+    answer = ask(app, ("POST", ENHANCE, {"files": {"file": recording()}}))[0]
+    app.state.models.close()
+    noisy = soundfile.read(io.BytesIO(recording()), dtype="float32")[0][None]
+    audio = sound_of(answer)[0]
+    assert np.abs(audio - live(noisy, 16000).audio[0]).max() < 1e-4  # what wav of 16 bits rounds
+    assert np.abs(audio - live(noisy, 16000, mix=1.0).audio[0]).max() > 1e-3
+
+
 @pytest.mark.parametrize("data, words", [(b"", "empty"), (b"RIFF1234WAVEfmt ", "cut short"),
                                          (recording()[:300], "cut short"),
                                          (b"\x89PNG\r\n\x1a\n" + bytes(100), "cannot be read")])
