@@ -50,6 +50,7 @@ class Small(nn.Module):
         self.linear = nn.Linear(64, 64)
         self.embedding = nn.Embedding(70, 64)
         self.conv = nn.Conv2d(3, 64, 3)
+        self.inner_conv = nn.Conv2d(64, 64, 3)
         self.norm = nn.LayerNorm(64)
         self.register_buffer("count", torch.tensor(0))
 
@@ -74,7 +75,7 @@ def test_averaged_weights_follow_their_closed_form():
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in trained.items())
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "muon", "muon_conv"])
 def test_every_weight_has_one_optimizer(name):
     model = Small()
     model.norm.bias.requires_grad_(False)
@@ -84,22 +85,24 @@ def test_every_weight_has_one_optimizer(name):
     assert sorted(given) == sorted(id(weight) for weight in model.parameters() if weight.requires_grad)
     assert all((group["weight_decay"] > 0) == (weight.ndim >= 2) for group in groups for weight in group["params"])
     hidden = [weight for optimizer in optimizers[1:] for group in optimizer.param_groups for weight in group["params"]]
-    assert [id(weight) for weight in hidden] == ([id(model.linear.weight)] if name == "muon" else [])
+    expected = {"adamw": [], "muon": [model.linear], "muon_conv": [model.linear, model.inner_conv]}[name]
+    assert [id(weight) for weight in hidden] == [id(layer.weight) for layer in expected]  # 3 channels are few
 
 
 def test_an_unknown_optimizer_is_refused():
-    with pytest.raises(ValueError, match="'adamw' or 'muon', got 'sgd'"):
+    with pytest.raises(ValueError, match="adamw, muon, muon_conv, got 'sgd'"):
         build_optimizers(Small(), TrainConfig("a", optimizer="sgd"))
 
 
-def test_muon_in_float32_steps_as_in_bfloat16(monkeypatch):
+@pytest.mark.parametrize("fast", [False, True])
+def test_muon_steps_as_torchs(monkeypatch, fast):
     torch.manual_seed(0)
     shapes, weights = [(64, 192), (192, 64)], {}
     start, gradients = [torch.randn(s) for s in shapes], [[torch.randn(s) for s in shapes] for _ in range(4)]
-    monkeypatch.setattr(optim, "bfloat16_is_fast", lambda device: False)
-    for kind in (torch.optim.Muon, optim.Muon):
+    monkeypatch.setattr(optim, "bfloat16_is_fast", lambda device: fast)
+    for kind, options in ((torch.optim.Muon, {"adjust_lr_fn": "match_rms_adamw"}), (optim.Muon, {})):
         weights[kind] = [nn.Parameter(w.clone()) for w in start]
-        optimizer = kind(weights[kind], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        optimizer = kind(weights[kind], lr=0.01, weight_decay=0.1, **options)
         for step in gradients:
             for weight, gradient in zip(weights[kind], step):
                 weight.grad = gradient.clone()
@@ -108,10 +111,23 @@ def test_muon_in_float32_steps_as_in_bfloat16(monkeypatch):
         assert (ours - theirs).norm() < 0.02 * (theirs - first).norm()  # bfloat16 has 8 bits
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [48, 96])
+def test_muon_reads_a_convolution_as_a_matrix(memory_format, channels):
+    torch.manual_seed(2)
+    conv = nn.Conv2d(channels, 640, 3).to(memory_format=memory_format)
+    matrix = nn.Linear(channels * 9, 640)
+    matrix.weight.data.copy_(conv.weight.flatten(1))
+    for layer in (conv, matrix):
+        layer.weight.grad = torch.linspace(-1, 1, conv.weight.numel()).sin().view(layer.weight.shape).clone()
+        optim.Muon([layer.weight], lr=0.1).step()
+    torch.testing.assert_close(conv.weight.flatten(1), matrix.weight, rtol=1e-5, atol=1e-6)
+
+
 def test_orthogonalised_matrices_keep_their_singular_vectors():
     torch.manual_seed(1)
     u, v = (torch.linalg.qr(torch.randn(n, 8, dtype=torch.float64))[0] for n in (20, 12))
-    made = optim.orthogonalise((u * torch.linspace(1, 2, 8) @ v.T).float(), (3.4445, -4.775, 2.0315), 5, 1e-7).double()
+    made = optim.orthogonalise((u * torch.linspace(1, 2, 8) @ v.T).float()).double()
     singular = u.T @ made @ v
     assert (singular.diag() > 0.6).all() and (singular.diag() < 1.3).all()
     assert (singular - singular.diag().diag()).abs().max() < 1e-4

@@ -35,7 +35,8 @@ class TrainConfig:
         precision: "no" (float32), "bf16" or "fp16" autocast.
         compile: names of submodules (or lists of them) that torch.compile makes faster, such as
             "token_head.net.blocks".
-        optimizer: "adamw", or "muon" (arXiv 2502.16982: matrices by Muon, the rest by AdamW).
+        optimizer: "adamw"; "muon" (arXiv 2502.16982: matrices by Muon, the rest by AdamW); or "muon_conv" (convolutions
+            by Muon, too).
         learning_rate, final_learning_rate: peak and last; the decay between them is a half cosine.
         warmup_steps: linear warm-up.
         rates: factors of the learning rate for weights whose names begin so, such as ``adversary: 0.5``; the gradient

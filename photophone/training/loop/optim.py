@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from photophone.training.loop.config import TrainConfig
+
+OPTIMIZERS: dict[str, dict[type[nn.Module], int]] = {
+    "adamw": {},
+    "muon": {nn.Linear: 64},
+    "muon_conv": {nn.Linear: 64, nn.Conv1d: 40, nn.Conv2d: 40},
+}
+"""Layers whose weights Muon takes, and how many rows and columns they have at least; AdamW takes all others."""
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -39,19 +46,22 @@ def split_by_rate(model: nn.Module, rates: dict[str, float]) -> list[tuple[float
 
 
 def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """One AdamW, or Muon for the matrices of hidden layers and AdamW for the rest.
+    """One AdamW; or Muon for the matrices of hidden layers, with "muon_conv" their convolutions too, and AdamW for the
+    rest.
 
-    Every parameter group keeps its ``factor`` of the schedule's learning rate. Embeddings, biases, norms and
-    convolutions are never given to Muon, and only tensors of two or more axes decay.
+    Every parameter group keeps its ``factor`` of the schedule's learning rate. Embeddings, biases, norms and small
+    weights are never given to Muon, and only tensors of two or more axes decay.
     """
-    linear: set[int] = set()
-    if config.optimizer == "muon":
-        linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
-    elif config.optimizer != "adamw":
-        raise ValueError(f"optimizer must be 'adamw' or 'muon', got {config.optimizer!r}")
+    if config.optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {config.optimizer!r}")
+    orthogonal: set[int] = set()
+    for module in model.modules():
+        for kind, smallest in OPTIMIZERS[config.optimizer].items():
+            if isinstance(module, kind) and min(module.weight.flatten(1).shape) >= smallest:
+                orthogonal.add(id(module.weight))
     groups, hidden_groups = [], []
     for factor, weights in split_by_rate(model, config.rates):
-        hidden = [p for p in weights.values() if id(p) in linear and min(p.shape) >= 64]
+        hidden = [p for p in weights.values() if id(p) in orthogonal]
         taken = {id(p) for p in hidden}
         decay = [p for p in weights.values() if p.ndim >= 2 and id(p) not in taken]
         plain = [p for p in weights.values() if p.ndim < 2]
@@ -61,8 +71,7 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
             hidden_groups.append({"params": hidden, "factor": factor})
     optimizers = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)]
     if hidden_groups:
-        optimizers.append(Muon(hidden_groups, lr=config.learning_rate, weight_decay=config.weight_decay,
-                               adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(Muon(hidden_groups, lr=config.learning_rate, weight_decay=config.weight_decay))
     return optimizers
 
 
@@ -77,18 +86,25 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict) -> None:
         group.update(own)
 
 
-class Muon(torch.optim.Muon):
-    """torch's Muon (arXiv 2502.16982), but orthogonalised in float32 where bfloat16 is emulated.
+class Muon(torch.optim.Optimizer):
+    """Muon (arXiv 2502.16982): momentum whose singular values are all made about 1: no direction is left behind.
 
-    torch always takes bfloat16, which costs processors without such instructions ten times the time of float32: for a
-    small model that is most of the training step.
+    It computes what torch's does with ``adjust_lr_fn="match_rms_adamw"``, in float32 where bfloat16 is emulated: that
+    costs processors without such instructions ten times the time, for a small model most of the training step. And it
+    takes convolutions, as matrices of their output channels by all that these read, which torch's refuses.
+
+    Args:
+        params: weights of two axes or more, or groups of them.
+        lr: learning rate; an update has the root mean square of AdamW's.
+        weight_decay: decoupled.
+        momentum: of Nesterov's kind.
     """
+
+    def __init__(self, params: Iterable, lr: float, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        weights = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if not weights or bfloat16_is_fast(weights[0].device):
-            return super().step(closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -97,13 +113,14 @@ class Muon(torch.optim.Muon):
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
-                state = self.state[weight]
-                average = state.setdefault("momentum_buffer", torch.zeros_like(weight.grad))
+                average = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight.grad))
                 average.lerp_(weight.grad, 1 - group["momentum"])
-                update = weight.grad.lerp(average, group["momentum"]) if group["nesterov"] else average
-                update = orthogonalise(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                update = weight.grad.lerp(average, group["momentum"]).flatten(1)
+                dtype = torch.bfloat16 if bfloat16_is_fast(weight.device) else torch.float32
+                scale = 0.2 * math.sqrt(max(update.shape))
+                update = orthogonalise(update.to(dtype)).reshape(weight.shape)
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(weight.shape)))  # "match_rms_adamw"
+                weight.add_(update.to(weight.dtype), alpha=-group["lr"] * scale)
         return loss
 
 
@@ -112,10 +129,11 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def orthogonalise(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """About U V^T of a matrix U S V^T, float32: ``steps`` of Newton and Schulz's quintic iteration."""
+def orthogonalise(matrix: Tensor, coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315), steps: int = 5,
+                  eps: float = 1e-7) -> Tensor:
+    """About U V^T of a matrix U S V^T, in its dtype: ``steps`` of Newton and Schulz's quintic iteration."""
     a, b, c = coefficients
-    wide = matrix.float() if matrix.shape[0] <= matrix.shape[1] else matrix.float().T
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / wide.norm().clamp(min=eps)
     for _ in range(steps):
         gram = wide @ wide.T
