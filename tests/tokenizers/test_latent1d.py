@@ -18,7 +18,8 @@ def images(rows=2):
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({"stem": "wavelet"}, "'wavelet'"), ({"image_size": 18}, "18 is not a multiple of the stem's stride 4"),
-    ({"decoder_channels": [32, 32]}, "as many levels"), ({"width": 32}, "width must be a multiple of 64, got 32"),
+    ({"decoder_channels": [32, 32]}, "need one stride, got 4 .* and 8"),
+    ({"width": 32}, "width must be a multiple of 64, got 32"),
     ({"width": 100}, "width must be a multiple of 64, got 100"), ({"quantizer": "magic"}, "unknown quantizer 'magic'"),
 ])
 def test_wrong_settings_are_refused(changes, words):
@@ -32,6 +33,12 @@ def test_latents_are_normalised(changes):
     values = model.encode(torch.nn.functional.interpolate(images(), size=model.image_size)).values
     torch.testing.assert_close(values.mean(-1), torch.zeros(values.shape[:2]), rtol=0, atol=1e-5)
     torch.testing.assert_close(values.std(-1, unbiased=False), torch.ones(values.shape[:2]), rtol=0, atol=1e-3)
+
+
+def test_the_decoder_may_be_finer_than_the_encoder():
+    model = build(decoder_patch=1, decoder_channels=[32, 32], decoder_conv_depths=[1, 1])
+    assert model.decode(model.encode(images())).shape == (2, 3, 16, 16)
+    assert model.to_grid[1].in_channels == 3 * 2**2 and model.last_layer.shape[0] == 3
 
 
 def test_noise_is_added_in_training_alone():

@@ -69,6 +69,8 @@ class Latent1DTokenizer(ImageTokenizer):
         patch: pixels per side folded into channels first; with stem "patch", the ViT's patch.
         encoder_channels, encoder_conv_depths: channels and residual blocks of each level, from fine to coarse.
         decoder_channels, decoder_conv_depths: the same from coarse to fine.
+        decoder_patch: pixels per side that the decoder's last channels are unfolded to; None: ``patch``. With half as
+            many it has one level more than the encoder, for edges.
         quantizer: a name of ``photophone.quantizers.QUANTIZERS``; "none" keeps normalised continuous latents.
         quantizer_config: its further arguments.
         latent_noise: standard deviation of the noise added to continuous latents in training.
@@ -81,8 +83,10 @@ class Latent1DTokenizer(ImageTokenizer):
                  encoder_depth: int = 1, decoder_depth: int = 1, stem: str = "conv", patch: int = 4,
                  encoder_channels: list[int] = (48, 96), encoder_conv_depths: list[int] = (0, 1),
                  decoder_channels: list[int] = (96, 64), decoder_conv_depths: list[int] = (2, 2),
-                 quantizer: str = "none", quantizer_config: dict | None = None, latent_noise: float = 0.1) -> None:
+                 quantizer: str = "none", quantizer_config: dict | None = None, latent_noise: float = 0.1,
+                 decoder_patch: int | None = None) -> None:
         super().__init__()
+        decoder_patch = decoder_patch or patch
         if stem not in ("conv", "patch"):
             raise ValueError(f"stem must be 'conv' or 'patch', got {stem!r}")
         stride = patch * 2 ** len(encoder_channels) if stem == "conv" else patch
@@ -90,12 +94,14 @@ class Latent1DTokenizer(ImageTokenizer):
             raise ValueError(f"width must be a multiple of 64, got {width}")
         if image_size % stride:
             raise ValueError(f"image size {image_size} is not a multiple of the stem's stride {stride}")
-        if stem == "conv" and len(encoder_channels) != len(decoder_channels):
-            raise ValueError(f"encoder and decoder need as many levels, got {encoder_channels} and {decoder_channels}")
+        if stem == "conv" and decoder_patch * 2 ** len(decoder_channels) != stride:
+            raise ValueError(f"encoder and decoder need one stride, got {stride} of patch {patch} and channels "
+                             f"{list(encoder_channels)}, and {decoder_patch * 2 ** len(decoder_channels)} of patch "
+                             f"{decoder_patch} and channels {list(decoder_channels)}")
         self.grid = image_size // stride
         if stem == "conv":
             self.to_grid = conv_encoder(patch, list(encoder_channels), list(encoder_conv_depths), width)
-            self.to_pixels = conv_decoder(patch, list(decoder_channels), list(decoder_conv_depths), width)
+            self.to_pixels = conv_decoder(decoder_patch, list(decoder_channels), list(decoder_conv_depths), width)
         else:
             self.to_grid = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(3 * patch**2, width, 1))
             self.to_pixels = nn.Sequential(nn.Conv2d(width, 3 * patch**2, 1), nn.PixelShuffle(patch))
