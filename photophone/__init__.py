@@ -36,6 +36,7 @@ _PUBLIC = {
     "TokenToSpeechPipeline": "photophone.pipelines.token_to_speech",
     "CaptionTokenizer": "photophone.text.caption_tokenizer",
     "IconMatting": "photophone.tokenizers.icon_matting",
+    "IconUpscaler": "photophone.tokenizers.icon_upscaler",
     "Voice": "photophone.pipelines.speech_fronts",
     "VoiceAttributes": "photophone.text.sparktts",
     "AutoCodec": "photophone.loading.auto",

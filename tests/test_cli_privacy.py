@@ -82,7 +82,7 @@ SLOW = [
 ELSEWHERE = {"demo": "tests/demo/test_demo_ending.py", "serve": "tests/server/test_server_process.py"}
 ALIKE = {"train_codec.py", "train_enhancer.py", "train_image_generator.py", "train_tts.py", "build_pretrained.py",
          "build_speech.py", "train_aligner.py", "train_few_steps.py", "train_matting.py", "train_speech_chain.py",
-         "train_text_encoder.py"}
+         "train_text_encoder.py", "train_upscaler.py"}
 """The command of train_image_tokenizer.py and of build_enhancer.py with other parts."""
 ASKED_FOR = {"fetch_icons.py", "install_kokoro.py", "make_docs_tables.py", "make_docs_media.py",
              "make_edit_pictures.py"}

@@ -80,7 +80,8 @@ def image(prompt: Annotated[list[str] | None, typer.Argument(help="What the pict
     check_dtype(dtype)
     number = modes.count(number)
     sampler = {"num_inference_steps": steps, "guidance_scale": guidance, "temperature": temperature}
-    options = {**sampler, "negative_prompt": negative, "as_written": as_written, "transparent": transparent}
+    options = {**sampler, "negative_prompt": negative, "as_written": as_written, "transparent": transparent,
+               "height": size, "width": size}
 
     def load() -> TextToImagePipeline:
         from photophone.pipelines.text_to_image import TextToImagePipeline

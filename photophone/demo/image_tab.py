@@ -36,6 +36,7 @@ class ImageParts(NamedTuple):
     temperature: gr.Slider
     negative: gr.Textbox
     transparent: gr.Checkbox
+    size: gr.Radio
     gallery: gr.Gallery
     facts: gr.HTML
     made: gr.JSON
@@ -51,7 +52,7 @@ def build_image_tab(demo: Demo) -> dict[str, gr.components.Component]:
     parts = lay_out(pipeline)
     run = connect(demo, parts.start, parts.stop, maker(demo, pipeline),
                   [parts.prompt, parts.number, parts.seed, parts.random, parts.steps, parts.guidance,
-                   parts.temperature, parts.negative, parts.transparent],
+                   parts.temperature, parts.negative, parts.transparent, parts.size],
                   [parts.gallery, parts.facts, parts.seed, parts.made], name="image",
                   kind="image", shown=parts.gallery, facts=parts.facts)
     return {"text": parts.prompt, "seed": parts.seed, "random": parts.random, "record": parts.made, "run": run}
@@ -77,6 +78,8 @@ def lay_out(pipeline: TextToImagePipeline) -> ImageParts:
                                       visible=pipeline.token_generator.edits, elem_id="image-negative")
                 transparent = gr.Checkbox(False, label="Transparent ground", visible=hasattr(pipeline, "matting"),
                                           elem_id="image-transparent")
+                size = gr.Radio(pipeline.sizes, value=pipeline.sizes[0], label="Pixels per side",
+                                visible=len(pipeline.sizes) > 1, elem_id="image-size")
         with gr.Column(scale=3, min_width=300):
             gallery = gr.Gallery(label="Images", columns=2, object_fit="contain", format="png",
                                  elem_id="image-gallery", interactive=False, buttons=["download", "fullscreen"])
@@ -84,14 +87,14 @@ def lay_out(pipeline: TextToImagePipeline) -> ImageParts:
             gr.HTML(licence_line(pipeline))
     made = gr.JSON(visible=False)
     return ImageParts(prompt, number, seed, random, start, stop, steps, guidance, temperature, negative,
-                      transparent, gallery, facts, made)
+                      transparent, size, gallery, facts, made)
 
 
 def maker(demo: Demo, pipeline: TextToImagePipeline) -> Callable[..., Iterator[Any]]:
     """What the start button does: images for visitors."""
     @for_visitors
     def make(prompt: Any, number: Any, seed: Any, random: Any, steps: Any, guidance: Any, temperature: Any,
-             negative: Any = "", transparent: Any = False,
+             negative: Any = "", transparent: Any = False, size: Any = None,
              progress=gr.Progress()) -> Iterator[Any]:  # noqa: B008 (gradio finds it by its default)
         check_prompt(prompt)
         count = whole(number, "images", 1, DEMO_IMAGES)
@@ -105,6 +108,8 @@ def maker(demo: Demo, pipeline: TextToImagePipeline) -> Callable[..., Iterator[A
             further["negative_prompt"] = negative
         if transparent is True:
             further["transparent"] = True
+        if size is not None and size != pipeline.sizes[0]:
+            further["height"] = further["width"] = pipeline.check_size(size, size)
 
         def work(emit: Emit) -> tuple:
             began = time.perf_counter()

@@ -38,7 +38,7 @@ class ImageEdits:
 
     They work with generators that have ``edits``, and refuse the others by a ValueError. All take the options of the
     pipeline's call by the same names: ``generator``, ``negative_prompt``, ``transparent``, ``output_type``,
-    ``callback_on_step_end`` and those of the sampler.
+    ``callback_on_step_end``, ``height``, ``width`` and those of the sampler.
     """
 
     def variations(self: TextToImagePipeline, image: Image.Image, prompt: str | None = None, *, strength: float = 0.6,

@@ -22,6 +22,7 @@ from photophone.text.features import LANGUAGE_MODELS, load_text_encoder, load_vo
 from photophone.text.plain_caption import normalize_caption
 from photophone.tokenizers.base import ImageTokenizer
 from photophone.tokenizers.icon_matting import IconMatting
+from photophone.tokenizers.icon_upscaler import IconUpscaler
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,18 +42,21 @@ class TextToImagePipeline(ImageEdits, ImagePipeline):
             model that makes them; None where it reads their ids.
         published: ``model`` (registry name) and ``revision`` of published weights; it brings their sampler settings.
         matting: cuts pictures out of their white ground, for ``transparent``; None where there is none.
+        upscaler: gives pictures twice their size, for ``height`` and ``width``; None where there is none.
     """
 
-    _optional_components = ["text_encoder", "matting"]
+    _optional_components = ["text_encoder", "matting", "upscaler"]
     OTHERS = ("text_encoder", "text_tokenizer")
 
     def __init__(self, text_tokenizer: CaptionTokenizer | PreTrainedTokenizerBase, token_generator: Generator,
                  image_tokenizer: ImageTokenizer, text_encoder: PreTrainedModel | None = None,
-                 published: dict[str, str | None] | None = None, matting: IconMatting | None = None) -> None:
+                 published: dict[str, str | None] | None = None, matting: IconMatting | None = None,
+                 upscaler: IconUpscaler | None = None) -> None:
         super().__init__()
+        further = {"matting": matting, "upscaler": upscaler}
         self.register_modules(text_tokenizer=text_tokenizer, token_generator=token_generator,
                               image_tokenizer=image_tokenizer, text_encoder=text_encoder,
-                              **({} if matting is None else {"matting": matting}))
+                              **{name: part for name, part in further.items() if part is not None})
         self.register_to_config(published=published)
 
     @classmethod
@@ -87,7 +91,7 @@ class TextToImagePipeline(ImageEdits, ImagePipeline):
             num_images_per_prompt: images for each caption, next to each other in the output.
             generator: one ``torch.Generator``, or one for each image; see
                 :func:`photophone.pipelines.base.row_generators`.
-            height, width: None, or the size that the model makes.
+            height, width: None, or one of :attr:`sizes`, the same for both.
             num_inference_steps: solver steps of the flow head; LlamaGen has no choice.
             guidance_scale: classifier-free guidance; 1 is none.
             guidance_schedule: "constant", "linear" or "power-cosine", where the generator has a choice.
@@ -113,9 +117,9 @@ class TextToImagePipeline(ImageEdits, ImagePipeline):
         prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
         texts = [self.read_prompt(text, as_written) for text in prompts]
         check_request("prompts", len(prompts), num_images_per_prompt, output_type)
-        self.check_size(height, width)
         prompts, texts = ([text for text in given for _ in range(num_images_per_prompt)] for given in (prompts, texts))
         output = self.draw(self.encode_prompts(texts, system_prompt), prompts, generator=generator,
+                           height=height, width=width,
                            negative_prompt=negative_prompt, transparent=transparent, output_type=output_type,
                            callback_on_step_end=callback_on_step_end, num_inference_steps=num_inference_steps,
                            guidance_scale=guidance_scale, guidance_schedule=guidance_schedule, temperature=temperature,
@@ -126,21 +130,33 @@ class TextToImagePipeline(ImageEdits, ImagePipeline):
             output.rows = [{"caption": text} for text in texts]
         return output if return_dict else (output.images,)
 
-    def check_size(self, height: int | None, width: int | None) -> None:
-        """Refuse another size than the model makes; None is that.
+    @property
+    def sizes(self) -> list[int]:
+        """Pixels per side that can be asked for: those of the tokenizer, and with an ``upscaler`` twice as many."""
+        size = self.image_tokenizer.image_size
+        upscaler = getattr(self, "upscaler", None)
+        return [size] if upscaler is None else [size, size * upscaler.SCALE]
+
+    def check_size(self, height: int | None, width: int | None) -> int:
+        """The size that is to be made; None is the model's own.
 
         Raises:
-            ValueError: it is another.
+            ValueError: it makes no such size.
         """
-        size = self.image_tokenizer.image_size
+        sizes = self.sizes
+        known = " or ".join(f"{size}x{size}" for size in sizes)
         for name, value in (("height", height), ("width", width)):
-            if value not in (None, size):
-                raise ValueError(f"{name} {value} is not possible; this model makes {size}x{size} images")
+            if value is not None and value not in sizes:
+                raise ValueError(f"{name} {value} is not possible; this model makes {known} images")
+        chosen = {value for value in (height, width) if value is not None} or {sizes[0]}
+        if len(chosen) > 1:
+            raise ValueError(f"height {height} and width {width} differ; this model makes {known} images")
+        return chosen.pop()
 
     def draw(self, condition: Condition, prompts: list[str], *, generator: GeneratorInput = None,
              edit: Edit | None = None, negative_prompt: str | None = None, as_written: bool = False,
              transparent: bool = False, output_type: str = "pil", callback_on_step_end: StepCallback | None = None,
-             **sampler_options: Any) -> ImageOutput:
+             height: int | None = None, width: int | None = None, **sampler_options: Any) -> ImageOutput:
         """Images of what the generator reads; arguments as of the call.
 
         Args:
@@ -162,28 +178,39 @@ class TextToImagePipeline(ImageEdits, ImagePipeline):
             check_prompt(negative_prompt)
             condition = led_away(condition, self.encode_prompts([negative_prompt]))
             facts["negative_prompt"] = negative_prompt
-        finish = None
+        size = self.check_size(height, width)
+        finish = self.finisher(size, transparent, output_type)
+        if size != self.sizes[0]:
+            facts["size"] = size
         if transparent:
-            finish = self.cutter(output_type)
             facts["transparent"] = True
         output = self.sample(condition, generator=generator, output_type=output_type, callback=callback_on_step_end,
                              sampler=sampler, prompts=prompts, edit=edit, finish=finish)
         output.settings = {**output.settings, **facts}
         return output
 
-    def cutter(self, output_type: str) -> Callable[[Tensor], Tensor]:
-        """What cuts images out of their ground.
+    def finisher(self, size: int, transparent: bool, output_type: str) -> Callable[[Tensor], Tensor] | None:
+        """What makes images larger and cuts them out of their ground; None where neither is asked for.
 
         Raises:
-            ValueError: the pipeline has nothing that does, or the output is no image.
+            ValueError: the pipeline has nothing that cuts them out, or the output is no image.
         """
-        if output_type == "latent":
-            raise ValueError("transparent belongs to images; output_type 'latent' has none")
+        larger = size != self.sizes[0]
+        if output_type == "latent" and (larger or transparent):
+            raise ValueError(f"{'transparent' if transparent else f'a size of {size}'} belongs to images; output_type "
+                             "'latent' has none")
         matting = getattr(self, "matting", None)
-        if matting is None:
+        if transparent and matting is None:
             raise ValueError("transparent: this pipeline has no matting network; photophone/tiny-image has one, and "
                              "scripts/train_matting.py trains one")
-        return matting.cut_out
+        if not larger and not transparent:
+            return None
+
+        def finish(images: Tensor) -> Tensor:
+            images = self.upscaler.upscale(images) if larger else images
+            return matting.cut_out(images) if transparent else images
+
+        return finish
 
     def read_prompt(self, text: str, as_written: bool = False) -> str:
         """A prompt as the generator reads it; ``as_written`` as of the call.

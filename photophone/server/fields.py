@@ -132,7 +132,8 @@ class PictureOptions(BaseModel):
 
     model: Name | None = None
     n: Annotated[int, Field(ge=1, le=SERVER_IMAGES)] = 1
-    size: Annotated[str, Field(max_length=20, description="`auto`, or the size that the model makes.")] = "auto"
+    size: Annotated[str, Field(max_length=20, description="`auto`, or a size that the model makes, such as "
+                                                         "`128x128`.")] = "auto"
     response_format: Annotated[Literal["b64_json"], Field(description="The server keeps no files, so it has no "
                                                                       "addresses to give.")] = "b64_json"
     output_format: Literal["png", "jpeg", "webp"] = "png"

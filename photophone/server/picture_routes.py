@@ -71,9 +71,9 @@ def painter(fields: PictureOptions, request: Request) -> Worker:
         Full: too many wait.
     """
     worker = request.app.state.models.worker("image", fields.model)
-    size = worker.pipeline.image_tokenizer.image_size
-    if fields.size not in ("auto", f"{size}x{size}"):
-        raise Refused(f"size must be auto or {size}x{size}, which this model makes")
+    known = ["auto", *(f"{size}x{size}" for size in worker.pipeline.sizes)]
+    if fields.size not in known:
+        raise Refused(f"size must be {' or '.join(known)}, which this model makes")
     if fields.transparent and fields.background == "opaque":
         raise Refused("transparent and background 'opaque' contradict each other; give one of them")
     if is_transparent(fields) and fields.output_format == "jpeg":
@@ -85,7 +85,9 @@ def painter(fields: PictureOptions, request: Request) -> Worker:
 async def drawn(fields: PictureOptions, worker: Worker, prompt: str | None, edit: Edit | None, request: Request,
                 to_prompt: str | None = None) -> dict[str, Any]:
     """The answer with the pictures."""
-    options = fields.model_dump(include=SAMPLER) | {"transparent": is_transparent(fields)}
+    size = worker.pipeline.sizes[0] if fields.size == "auto" else int(fields.size.partition("x")[0])
+    options = fields.model_dump(include=SAMPLER) | {"transparent": is_transparent(fields), "height": size,
+                                                    "width": size}
     seed = chosen_seed(fields.seed)
     seeds = tuple(range(seed, seed + fields.n))
     job = Job(ImageOrder(prompt, seeds, options, edit, to_prompt), request.app.state.settings.seconds)

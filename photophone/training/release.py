@@ -26,6 +26,7 @@ from photophone.pipelines.text_to_image import TextToImagePipeline
 from photophone.pipelines.text_to_speech import TextToSpeechPipeline
 from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.tokenizers.icon_matting import IconMatting
+from photophone.tokenizers.icon_upscaler import IconUpscaler
 from photophone.tokenizers.latent1d.model import Latent1DTokenizer
 
 CARD = """# {name}
@@ -39,14 +40,16 @@ Say here what it was trained on, under which licences, and what it cannot do, be
 """
 
 
-def image_pipeline(image_tokenizer: Path, generator: Path, matting: Path | None = None) -> TextToImagePipeline:
-    """From ``export/`` of an image tokenizer's run and of a caption generator's run, and maybe of a matting
-    network's."""
+def image_pipeline(image_tokenizer: Path, generator: Path, matting: Path | None = None,
+                   upscaler: Path | None = None) -> TextToImagePipeline:
+    """From ``export/`` of an image tokenizer's run and of a caption generator's run, and maybe of a matting network's
+    and of an upscaler's."""
     cutter = None if matting is None else IconMatting.from_pretrained(matting, dtype=torch.float16)
+    larger = None if upscaler is None else IconUpscaler.from_pretrained(upscaler, dtype=torch.float16)
     return TextToImagePipeline(
         CaptionTokenizer.from_pretrained(generator / "text_tokenizer"),
         FlowARGenerator.from_pretrained(generator / "token_generator", dtype=torch.float16),
-        Latent1DTokenizer.from_pretrained(image_tokenizer, dtype=torch.float16), matting=cutter)
+        Latent1DTokenizer.from_pretrained(image_tokenizer, dtype=torch.float16), matting=cutter, upscaler=larger)
 
 
 def speech_pipeline(codec: Path, generator: Path) -> TextToSpeechPipeline:

@@ -15,6 +15,7 @@ from tiny import draw_icon, small_pipeline
 from photophone.core.limits import SERVER_PICTURE_BYTES
 from photophone.server.app import Settings, build_app
 from photophone.tokenizers.icon_matting import IconMatting
+from photophone.tokenizers.icon_upscaler import IconUpscaler
 
 EDITS, VARIATIONS = "/v1/images/edits", "/v1/images/variations"
 PROMPT = "red circle, flat emoji"
@@ -25,7 +26,7 @@ FAST = {"num_inference_steps": 2}
 def pipeline():
     made = small_pipeline()
     torch.manual_seed(0)
-    made.register_modules(matting=IconMatting(channels=[4, 8]))
+    made.register_modules(matting=IconMatting(channels=[4, 8]), upscaler=IconUpscaler(channels=[16, 16]))
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -86,6 +87,16 @@ def refused(answer, status=400):
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return error["message"]
+
+
+def test_pictures_have_the_size_that_is_asked_for(app, pipeline):
+    new = [("POST", IMAGES, {"json": {"prompt": PROMPT, "seed": 5, "size": size, **FAST}})
+           for size in ("auto", "16x16", "32x32")]
+    answers = ask(app, *new, edit(size="32x32"), variation(size="32x32"))
+    made = [pictures(answer)[0] for answer in answers]
+    assert [picture.shape for picture in made] == [(16, 16, 3)] * 2 + [(32, 32, 3)] * 3
+    same(made[2:3], pipeline(PROMPT, generator=[seeded(5)], height=32, width=32, **FAST).images)
+    assert "size must be auto or 16x16 or 32x32" in refused(ask(app, edit(size="64x64"))[0])
 
 
 @pytest.mark.parametrize("mask", [hole(), painted()])

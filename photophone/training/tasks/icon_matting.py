@@ -69,6 +69,13 @@ def through_tokens(images: Tensor, tokenizer: ImageTokenizer, size: int = 64) ->
     return ((torch.cat(made).clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
+def labels_apart(labels: list[str]) -> set[str]:
+    """One label in :data:`HELD_APART`, the same each time: for validation."""
+    known = sorted(set(labels))
+    order = np.random.default_rng(0).permutation(len(known))
+    return {known[place] for place in order[: len(known) // HELD_APART]}
+
+
 class IconMattingTask(Task):
     """Opacity from pictures, half of which went through the tokens of a tokenizer.
 
@@ -83,9 +90,7 @@ class IconMattingTask(Task):
                  own_share: float = 0.5) -> None:
         self.model, self.icons, self.own_share = model, icons, own_share
         self.made = through_tokens(icons.images, tokenizer)
-        known = sorted(set(icons.labels))
-        order = np.random.default_rng(0).permutation(len(known))
-        apart = {known[place] for place in order[: len(known) // HELD_APART]}
+        apart = labels_apart(icons.labels)
         self.own, self.held = (np.asarray([row for row, label in enumerate(icons.labels) if (label in apart) == wanted],
                                           dtype=np.int64) for wanted in (False, True))
         self.num_examples = len(self.own)
