@@ -6,7 +6,10 @@ that is killed and resumed from its last checkpoint continues bit for bit.
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -32,6 +35,10 @@ from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.optim import Ema, build_optimizers, learning_rate, load_optimizer, split_by_rate
 from photophone.training.loop.report import Reporter
 from photophone.training.loop.task import Task
+
+FAR, LEAST_NORMS, USUAL_NORMS = 10, 10, 100
+"""A gradient so many times as large as the median is told of, once there are so many lines of the log, of the last so
+many."""
 
 
 def epoch_indices(step: int, batch_size: int, num_examples: int, seed: int) -> np.ndarray:
@@ -94,6 +101,7 @@ class Trainer:
         self.ema.average = {name: t.to(self.accelerator.device) for name, t in self.ema.average.items()}
         check_space(self.folder, self._checkpoint_size())
         self.reporter: Reporter | None = None
+        self.norms: deque[float] = deque(maxlen=USUAL_NORMS)
 
     @contextmanager
     def _holding_folder(self) -> Iterator[None]:
@@ -155,7 +163,8 @@ class Trainer:
 
         Raises:
             NoSpace: the disk is full; earlier checkpoints are whole.
-            ValueError: another training is using the folder.
+            ValueError: another training is using the folder, or this one has diverged: its loss or a weight is not
+                finite.
         """
         with self._holding_folder():
             if self.accelerator.is_main_process:
@@ -192,6 +201,7 @@ class Trainer:
                     values = {name: float(total) / counts[name] for name, total in sums.items()}
                     values |= {"examples_per_second": rate / elapsed, "learning_rate": learning_rate(self.step, config)}
                     self._report(values)
+                    self._watch(values)
                     bar.set_postfix(loss=f"{values['loss']:.4f}", ips=f"{values['examples_per_second']:.0f}")
                     sums, counts, window, clock = {}, {}, 0, time.monotonic()
                 if self.step < config.steps and self._asked_to_stop(stop):
@@ -203,6 +213,29 @@ class Trainer:
                     break
         return True
 
+    def _watch(self, values: dict[str, float]) -> None:
+        """End a run whose loss is no number any more, and tell of gradients that are far larger than before.
+
+        Raises:
+            ValueError: the loss is not finite.
+        """
+        if not math.isfinite(values["loss"]):
+            raise ValueError(self._diverged(f"the loss is {values['loss']}"))
+        norm = values["gradient_norm"]
+        if len(self.norms) >= LEAST_NORMS and norm > FAR * (usual := statistics.median(self.norms)):
+            tqdm.write(f"step {self.step}: the gradient's norm is {norm:.3g}, {usual:.3g} was usual; if the loss does "
+                       f"not come down again, lower learning_rate ({self.config.learning_rate:g})")
+        if math.isfinite(norm):  # fp16 leaves out a step now and then
+            self.norms.append(norm)
+
+    def _diverged(self, what: str) -> str:
+        """A sentence for the user of a run that cannot go on."""
+        whole = list_checkpoints(self.folder / "checkpoints")
+        lower = f"lower learning_rate ({self.config.learning_rate:g})"
+        way = (f"{whole[-1]} is whole: {lower} and go on with --resume --allow-changes" if whole else
+               f"start again with a {lower}")
+        return f"the training has diverged: {what} at step {self.step}; {way}"
+
     def _asked_to_stop(self, stop: Stop | None) -> bool:
         """Whether any of the processes was; they must stop at the same step."""
         if stop is None or self.accelerator.num_processes == 1:
@@ -212,9 +245,16 @@ class Trainer:
         return self.accelerator.check_trigger()
 
     def _save(self) -> None:
-        """Save a checkpoint, where any are wanted."""
+        """Save a checkpoint, where any are wanted.
+
+        Raises:
+            ValueError: weights are not finite; the checkpoints that are there stay.
+        """
         if self.accelerator.is_main_process and self.config.checkpoint_every:
             model = self.accelerator.unwrap_model(self.model)
+            trained = [weight for weight in model.parameters() if weight.requires_grad]
+            if not all(torch.isfinite(norm) for norm in torch._foreach_norm([w.detach() for w in trained])):
+                raise ValueError(self._diverged("there are weights that are not finite"))
             save_checkpoint(self.folder / "checkpoints", self.step, model=model.state_dict(), ema=self.ema.average,
                             optimizers=[o.state_dict() for o in self.optimizers], info=self.info)
 
