@@ -331,8 +331,9 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
                         "data/speech/hibari_texts.csv"),
                     split: Annotated[str, typer.Option(help="Rows of a .csv to take.")] = "test",
                     limit: Annotated[int | None, typer.Option(help="At most so many sentences, spread evenly.")] = None,
-                    peer: Annotated[list[str] | None, typer.Option(help="hibari-tts, flite, espeak-ng or none; all "
-                                                                        "that are installed when not given.")] = None,
+                    peer: Annotated[list[str] | None, typer.Option(help="hibari-tts, flite, espeak-ng, pico or "
+                                                                        "none; all that are installed when not "
+                                                                        "given.")] = None,
                     seed: Annotated[int, typer.Option(help="The sentences take the seeds that follow it.")] = 0,
                     speed: Annotated[float, typer.Option(help="0.5 to 2.")] = 1.0,
                     steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
@@ -340,8 +341,14 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
                     temperature: Annotated[float | None, typer.Option(help="Scale of the initial noise.")] = None,
                     reader: Annotated[Path | None, typer.Option(help="Recordings of the person whose voice it should "
                                                                      "be, to be measured against.")] = None,
-                    voice: Annotated[str | None, typer.Option(help="Name of a voice of the model, or a mixture such as "
-                                                                   "emma=2,george=1.")] = None,
+                    voice: Annotated[list[str] | None, typer.Option(help="Name of a voice of the model, or a mixture "
+                                                                         "such as emma=2,george=1; several are "
+                                                                         "measured one after the other.")] = None,
+                    teacher: Annotated[list[str] | None, typer.Option(help="For each --voice, in their order, the "
+                                                                           "voice that it learned from: heart, or one "
+                                                                           "of Kokoro's; measured beside it.")] = None,
+                    kokoro: Annotated[Path | None, typer.Option(help="Folder of scripts/install_kokoro.py, for "
+                                                                     "teachers of Kokoro.")] = None,
                     model: ModelOption = "photophone/tiny-speech", device: DeviceOption = "cpu",
                     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for speech.json, "
                                                                 "speech.txt and the spoken sentences.")] = None,
@@ -350,6 +357,7 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
     """WER, defects, DNSMOS and likeness to the training voice of spoken sentences, beside other voices."""
     from photophone.core.files import check_targets
     from photophone.evaluation.peers.speech import VOICES
+    from photophone.evaluation.peers.speech import teacher as find_teacher
     from photophone.evaluation.report import format_report, write_report
     from photophone.evaluation.tasks.speech import evaluate_voices, our_voice, read_test_sentences, write_clips
     from photophone.pipelines.text_to_speech import TextToSpeechPipeline
@@ -358,12 +366,20 @@ def evaluate_speech(data: Annotated[Path, typer.Option(help="A .csv with the col
         check_targets([output / "speech.json", output / "speech.txt"], overwrite)
     sentences = read_test_sentences(data, split, limit)
     peers = choose_peers(VOICES, peer)
+    if teacher and len(teacher) != len(voice or []):
+        raise ValueError(f"{len(teacher)} --teacher for {len(voice or [])} --voice; give one for each")
+    known = {name: find_teacher(name, kokoro) for name in dict.fromkeys(teacher or [])}
     pipeline = load_pipeline(TextToSpeechPipeline, model, device)
     pipeline.set_progress_bar_config(disable=True)
     options = {"speed": speed, "num_inference_steps": steps, "guidance_scale": guidance, "temperature": temperature}
     audio: dict = {}
-    result = evaluate_voices({model: our_voice(pipeline, seed, voice=voice, **options), **peers}, sentences,
-                             keep=audio if output else None, progress=sys.stderr.isatty(), reader=reader)
+    ours = {model: None} if voice is None else {f"{model} {name}": name for name in voice}
+    voices = {row: our_voice(pipeline, seed, voice=name, **options) for row, name in ours.items()}
+    likes = dict(zip(ours, [known[name] for name in teacher or []]))
+    spoken = {f"teacher {name}": speak for name, speak in known.items()}
+    result = evaluate_voices({**voices, **spoken, **peers}, sentences, keep=audio if output else None,
+                             progress=sys.stderr.isatty(), reader=reader,
+                             teachers={**likes, **spoken})
     named = {} if voice is None else {"voice": voice}
     result["settings"] = {"data": data.name, "split": split, "seed": seed, **named, **pipeline.settings(**options)}
     if output is not None:

@@ -25,7 +25,8 @@ ENHANCE_COLUMNS = (("SIG", "sig", "{:.2f}"), ("BAK", "bak", "{:.2f}"), ("OVRL", 
 SPEECH_COLUMNS = (("WER %", "wer", "{:.1f}", 100), ("skip %", "skip", "{:.1f}", 100),
                   ("repeat %", "repeat", "{:.1f}", 100), ("late %", "missed_stop", "{:.1f}", 100),
                   ("any %", "defects", "{:.1f}", 100), ("OVRL", "ovrl", "{:.2f}", 1), ("SIG", "sig", "{:.2f}", 1),
-                  ("BAK", "bak", "{:.2f}", 1), ("P808", "p808", "{:.2f}", 1), ("voice", "similarity", "{:.3f}", 1),
+                  ("BAK", "bak", "{:.2f}", 1), ("P808", "p808", "{:.2f}", 1), ("distill", "distill", "{:.2f}", 1),
+                  ("voice", "similarity", "{:.3f}", 1),
                   ("s", "seconds", "{:.1f}", 1), ("RTF", "rtf", "{:.3f}", 1))
 RANDOM = "random weights: a smoke test on few clips, the numbers mean nothing"
 

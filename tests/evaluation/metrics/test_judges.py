@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from photophone.data.audio import read_audio
 from photophone.evaluation.metrics import judges
@@ -71,6 +72,18 @@ def test_quality_judges_hear_the_middle_and_the_end_of_long_clips(clips, mos):
         spoilt = speech.copy()
         spoilt[start:start + 2 * RATE] += noise
         assert mos(spoilt, RATE)["bak"] < clean["bak"] - 0.05
+
+
+def test_distill_mos_hears_noise_as_the_package_does(clips):
+    package = pytest.importorskip("distillmos")
+    judge, speech = judges.DistillMOS(), np.tile(clips[0], 4)
+    clean = judge(speech, RATE)
+    noisy = judge(speech + np.random.default_rng(0).normal(0, 0.05, len(speech)), RATE)
+    assert 1 < noisy < clean - 0.3 and clean < 5
+    with torch.no_grad():
+        expected = package.ConvTransformerSQAModel().eval()(torch.from_numpy(judges.prepare(speech, RATE))[None])
+    assert clean == pytest.approx(float(expected), abs=1e-4)
+    assert math.isnan(judge(np.zeros(RATE), RATE))
 
 
 def test_quality_changes_little_where_a_clip_passes_a_windows_length(clips, mos):

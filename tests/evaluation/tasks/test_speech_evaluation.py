@@ -59,6 +59,25 @@ def test_a_clear_voice_is_told_from_a_cut_and_an_endless_one():
     assert format_report("speech", result).count("\n") == 4
 
 
+def test_a_voice_is_compared_with_its_own_teacher():
+    def low(text):
+        audio, rate = speech_peers.hibari(text)
+        return audio, rate * 3 // 4
+
+    voices = {"one": speech_peers.hibari, "other": speech_peers.hibari}
+    found = evaluate_voices(voices, SENTENCES[:1], teachers={"other": low})["voices"]
+    assert found["one"]["similarity"] > found["other"]["similarity"] + 0.1
+    assert speech_peers.teacher("heart") is speech_peers.hibari
+    with pytest.raises(ValueError, match="am_michael are Kokoro's; name its folder"):
+        speech_peers.teacher("am_michael")
+
+
+def test_pico_speaks():
+    pytest.importorskip("py_nanotts")
+    audio, rate = speech_peers.pico("Yes.")
+    assert rate == 16000 and audio.dtype == np.float32 and 0.1 < np.abs(audio).max() <= 1 and len(audio) > 4000
+
+
 def test_our_voice_draws_a_seed_for_each_sentence():
     speak = our_voice(TextToSpeechPipeline(small_speech(), small_codec()), seed=3, num_inference_steps=2)
     first, second = speak("Yes.")[0], speak("Yes.")[0]
@@ -70,7 +89,7 @@ def test_peers_that_are_missing_say_so(monkeypatch):
     monkeypatch.setenv("PATH", "")
     usable, missing = speech_peers.VOICES.available(["hibari-tts", "flite"])
     assert list(usable) == ["hibari-tts"] and missing == {"flite": "flite is not installed (apt install flite)"}
-    with pytest.raises(ValueError, match="unknown peers siri; known are hibari-tts, flite, espeak-ng"):
+    with pytest.raises(ValueError, match="unknown peers siri; known are hibari-tts, flite, espeak-ng, pico"):
         speech_peers.VOICES.available(["siri"])
 
 
