@@ -62,7 +62,7 @@ class SpeechParts(NamedTuple):
     picture: gr.Image
     facts: gr.HTML
     made: gr.JSON
-    cloning: tuple[gr.components.Component, ...]
+    voice: tuple[gr.components.Component, ...]
 
 
 def build_speech_tab(demo: Demo) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def build_speech_tab(demo: Demo) -> dict[str, Any]:
     parts = lay_out(demo, pipeline)
     run = connect(demo, parts.start, parts.stop, speaker(demo, pipeline),
                   [parts.text, parts.speed, parts.seed, parts.random, parts.steps, parts.guidance, parts.temperature,
-                   *parts.cloning],
+                   *parts.voice],
                   [parts.live, parts.audio, parts.picture, parts.facts, parts.seed, parts.made], name="speech",
                   kind="speech", shown=parts.audio, facts=parts.facts, cleared=(parts.live,))
     return {"text": parts.text, "seed": parts.seed, "random": parts.random, "record": parts.made, "run": run}
@@ -85,7 +85,7 @@ def lay_out(demo: Demo, pipeline: TextToSpeechPipeline) -> SpeechParts:
             language = ", in English" if pipeline.front.reads_phonemes else ""
             text = gr.Textbox(EXAMPLES[0], label=f"Text{language}", lines=3, max_length=DEMO_TEXT_CHARACTERS,
                               elem_id="speech-text")
-            cloning = voice_parts() if clones(pipeline) else ()
+            voice = voice_parts(pipeline)
             speed = gr.Slider(*SPEED_RANGE, 1, step=0.05, label="Speed")
             seed, random = seed_row()
             start, stop = buttons("Speak", "speech")
@@ -104,7 +104,7 @@ def lay_out(demo: Demo, pipeline: TextToSpeechPipeline) -> SpeechParts:
             gr.HTML(licence_line(pipeline))
     made = gr.JSON(visible=False)
     return SpeechParts(text, speed, seed, random, start, stop, steps, guidance, temperature, live, audio, picture,
-                       facts, made, cloning)
+                       facts, made, voice)
 
 
 def clones(pipeline: TextToSpeechPipeline) -> bool:
@@ -112,14 +112,29 @@ def clones(pipeline: TextToSpeechPipeline) -> bool:
     return pipeline.front.takes_voices and pipeline.front.reads_markup
 
 
-def voice_parts() -> tuple[gr.components.Component, ...]:
-    """A recording of the voice to speak with, its words, and how to speak."""
+def voice_parts(pipeline: TextToSpeechPipeline) -> tuple[gr.components.Component, ...]:
+    """What says with which voice: a recording of it, its words and how to speak; or the names of the model's voices;
+    nothing where there is no choice."""
+    if not clones(pipeline):
+        names = list(pipeline.voices) if pipeline.front.takes_names else []
+        return (gr.Dropdown(names, value=names[0], label="Voice", elem_id="speech-name"),) if names else ()
     recording = gr.Audio(label=f"Voice to speak with, at most {MAX_VOICE_SECONDS} s; with the speaker's consent",
                          type="filepath", sources=["upload", "microphone"], elem_id="speech-voice")
     take_bytes(recording)
     words = gr.Textbox("", label="Its words, to continue it", max_length=DEMO_TEXT_CHARACTERS, elem_id="speech-words")
     style = gr.Textbox("", label="How to speak, in words", max_length=DEMO_TEXT_CHARACTERS, elem_id="speech-style")
     return recording, words, style
+
+
+def named_voice(name: Any, pipeline: TextToSpeechPipeline) -> dict[str, Any]:
+    """The option of a call that the name of a voice makes.
+
+    Raises:
+        ValueError: the model has no such voice.
+    """
+    if name not in pipeline.voices:
+        raise ValueError(f"there is no voice {str(name)[:60]!r}; there are {', '.join(pipeline.voices)}")
+    return {"voice": name}
 
 
 def given_voice(upload: Any, words: Any, style: Any) -> dict[str, Any]:
@@ -153,6 +168,12 @@ def speaker(demo: Demo, pipeline: TextToSpeechPipeline) -> Callable[..., Iterato
         voice = given_voice(upload, words, style)
         yield from spoken(voice, text, speed, seed, random, steps, guidance, temperature, progress)
 
+    @for_visitors
+    def by_name(text: Any, speed: Any, seed: Any, random: Any, steps: Any, guidance: Any, temperature: Any, name: Any,
+                progress=gr.Progress()) -> Iterator[Any]:  # noqa: B008
+        voice = named_voice(name, pipeline)
+        yield from spoken(voice, text, speed, seed, random, steps, guidance, temperature, progress)
+
     def spoken(voice: dict[str, Any], text: Any, speed: Any, seed: Any, random: Any, steps: Any, guidance: Any,
                temperature: Any, progress: gr.Progress) -> Iterator[Any]:
         check_words(text, pipeline)
@@ -179,12 +200,15 @@ def speaker(demo: Demo, pipeline: TextToSpeechPipeline) -> Callable[..., Iterato
             line = facts_line(f"{len(whole_audio) / rate:.1f} s of speech in {seconds:.1f} s",
                               f"first sound after {first:.2f} s", f"seed {used}",
                               *([f"cut at {DEMO_CLIP_SECONDS:g} s"] if cut else []))
-            kept = record("speech", text, used, drawn, **options)
+            named = {name: value for name, value in voice.items() if isinstance(value, str)}
+            kept = record("speech", text, used, drawn, **options, **named)
             yield gr.skip(), to_pcm(whole_audio, rate), drawn, line, used, kept
         finally:
             demo.live.close(name)  # also when the visitor leaves before the work begins
 
-    return clone if clones(pipeline) else speak
+    if clones(pipeline):
+        return clone
+    return by_name if pipeline.front.takes_names and pipeline.voices else speak
 
 
 def check_words(text: Any, pipeline: TextToSpeechPipeline) -> None:
