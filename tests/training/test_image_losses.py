@@ -1,10 +1,15 @@
 """Perceptual, adversarial, alignment and contrastive losses against closed forms, and their schedules."""
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny import SMALL_TOKENIZER, write_prepared
 from torch import nn
 
+from photophone.data.images import ImageDataset
+from photophone.evaluation.metrics.image import ssim
+from photophone.tokenizers.latent1d.model import Latent1DTokenizer
 from photophone.tokenizers.llamagen_vq.model import LlamaGenVQ
 from photophone.training.loop.config import TrainConfig
 from photophone.training.loop.optim import build_optimizers
@@ -18,6 +23,7 @@ from photophone.training.losses.image import (
     adaptive_weight,
     contrastive_loss,
 )
+from photophone.training.tasks.image_tokenizer import ImageTokenizerTask, ReconstructionWeights
 
 
 def images(rows=2, size=32, seed=0):
@@ -192,3 +198,19 @@ def test_rates_scale_parts_of_the_model():
     for rates in ({"nobody": 1.0}, {"adversary": 0}, {"adversary": "fast"}):
         with pytest.raises(ValueError, match="rates: "):
             build_optimizers(model, TrainConfig("x", rates=rates))
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_structural_similarity_is_a_loss(tmp_path, precision):
+    data = ImageDataset(write_prepared(tmp_path / "icons.safetensors"))
+    weights = ReconstructionWeights(l2=0.0, l1=0.0, ssim=2.0)
+    task = ImageTokenizerTask(Latent1DTokenizer(**{**SMALL_TOKENIZER, "latent_noise": 0.0}), data, weights=weights)
+    batch = task.batch(np.arange(4), np.random.default_rng(0))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        loss, terms = task.loss(task.model, batch, 0)
+        made = task.model(batch["images"]).media.float()
+    expected = ssim(made, batch["images"]).mean()
+    assert float(terms["ssim"].detach()) == pytest.approx(float(expected), abs=1e-4)
+    assert float(loss.detach()) == pytest.approx(2 * (1 - float(expected)), abs=1e-3)
+    loss.backward()
+    assert task.model.last_layer.grad.abs().max() > 0

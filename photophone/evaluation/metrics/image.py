@@ -47,9 +47,18 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
         ValueError: shapes that differ, are not ``(B, C, H, W)`` or are smaller than the window; integer images.
     """
     _check_pair(a, b)
+    return ssim_of(a.double(), b.double())
+
+
+def ssim_of(a: Tensor, b: Tensor) -> Tensor:
+    """As :func:`ssim`, in the dtype of the images: differentiable, for losses.
+
+    Raises:
+        ValueError: see :func:`ssim`.
+    """
+    _check_pair(a, b)
     if min(a.shape[-2:]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs images of at least {SSIM_WINDOW} x {SSIM_WINDOW}, got {tuple(a.shape)}")
-    a, b = a.double(), b.double()
     mean_a, mean_b = _gaussian_mean(a), _gaussian_mean(b)
     variance_a = _gaussian_mean(a * a) - mean_a**2
     variance_b = _gaussian_mean(b * b) - mean_b**2

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from photophone.core.pictures import grid, to_pil
 from photophone.core.token_model import Reconstruction
 from photophone.data.images import ImageDataset
+from photophone.evaluation.metrics.image import ssim_of
 from photophone.text.caption_tokenizer import CaptionTokenizer
 from photophone.text.captions import encode_captions
 from photophone.text.plain_caption import normalize_caption
@@ -34,6 +35,7 @@ class ReconstructionWeights:
         l2, l1: mean squared and mean absolute error of pixels in [-1, 1].
         log_l2: mean over images of the natural logarithm of their squared error: every image counts by its PSNR, so
             that simple ones, whose error is small already, go on improving.
+        ssim: one less the structural similarity, of images of at least 11x11: local contrast and edges.
         quantizer: the quantizer's own loss: codebook and commitment, entropy, or KL.
         perceptual: distance in a frozen network's features.
         adversarial: of the discriminators, which learn from its ``start`` on too.
@@ -51,6 +53,7 @@ class ReconstructionWeights:
     l2: float = 1.0
     l1: float = 0.2
     log_l2: float = 0.0
+    ssim: float = 0.0
     quantizer: float = 1.0
     perceptual: Ramp = field(default_factory=Ramp)
     adversarial: Ramp = field(default_factory=Ramp)
@@ -205,6 +208,10 @@ class ImageTokenizerTask(Task):
         fit = weights.l2 * terms["l2_loss"] + weights.l1 * terms["l1_loss"]
         if weights.log_l2:
             fit = fit + weights.log_l2 * squared.clamp(min=1e-6).log().mean()
+        if weights.ssim:
+            with torch.autocast(made.device.type, enabled=False):  # variances are differences of like numbers
+                terms["ssim"] = ssim_of(made, images).mean()
+            fit = fit + weights.ssim * (1 - terms["ssim"])
         if self.perceptual is not None and weights.perceptual.at(step):
             terms["perceptual"] = self.perceptual(made, images)
             fit = fit + weights.perceptual.at(step) * terms["perceptual"]
