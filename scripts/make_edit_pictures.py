@@ -75,6 +75,15 @@ def main() -> None:
     cut = make(words, generator=seeds(1, len(words)), transparent=True).images
     write(labelled_sheet([("transparent, on squares", [on_squares(image) for image in cut])], scale=1, label_width=200),
           folder / "transparent.png")
+    write(labelled_sheet(sizes(make, words), scale=1, label_width=200), folder / "sizes.png")
+
+
+def sizes(make: TextToImagePipeline, words: list[str]) -> list[tuple[str, list[Image.Image]]]:
+    """The same pictures of the model's own size, enlarged bicubically, and of twice the size."""
+    own, large = make.sizes
+    small = make(words, generator=seeds(1, len(words))).images
+    return [(f"{own} pixels, enlarged", [image.resize((large, large), Image.Resampling.BICUBIC) for image in small]),
+            (f"{large} pixels", make(words, generator=seeds(1, len(words)), height=large, width=large).images)]
 
 
 if __name__ == "__main__":
