@@ -134,12 +134,13 @@ def paths(folder):
 
 def inputs():
     """(endpoint, arguments, or a whole body as bytes) that no handler may accept."""
-    rest = [4, 7, False, 20, 3.0, 1.0]
+    rest = [4, 7, False, 20, 3.0, 1.0, "", False, 64]
     for prompt in ("", "   ", None, "x" * 1_001, "x" * 100_000, "a\x00b", "a\x1b[2Jb", "\ud800",
                    "\U000e0001 tag" * 300):
         yield "image", [prompt, *rest]
     for place, values in {1: (0, 9, -1, 1e308, "many", None, 2.5), 2: (-1, 2**40, 1e400, "seed"), 4: (0, 51, 10**9),
-                          5: (-0.1, 11, float("nan"), float("inf")), 6: (-1, 2.1, float("nan"), "hot")}.items():
+                          5: (-0.1, 11, float("nan"), float("inf")), 6: (-1, 2.1, float("nan"), "hot"),
+                          9: (65, "64x64", -128, [64])}.items():
         for value in values:
             arguments = ["a red apple", *rest]
             arguments[place] = value

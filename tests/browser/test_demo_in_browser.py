@@ -220,7 +220,7 @@ def test_a_bad_upload_gets_a_sentence(page):
 
 
 def test_a_full_queue_is_told(browser):
-    busy, told = ["a red apple", 8, 7, False, 50, 3.0, 1.0, "", False], threading.Event()
+    busy, told = ["a red apple", 8, 7, False, 50, 3.0, 1.0, "", False, 64], threading.Event()
     with serving(Choice(speech=None, enhance=None), Settings(queue=1)) as address, ThreadPoolExecutor(3) as pool:
         page = browser.new_page()
         page.goto(address)

@@ -68,10 +68,12 @@ def test_refusals_say_why(served):
         assert state == "error" and words in message, (options, message)
 
 
-def test_transparent_and_led_away(served):
+def test_transparent_led_away_and_large(served):
     visitor = Visitor(served)
-    plain, away, clear = (visitor.call("image", ["a red apple", 1, 7, False, 4, 3.0, 1.0, *more])[1]
-                          for more in (["", False], ["red", False], ["", True]))
-    (first,), (second,) = seen(visitor, plain), seen(visitor, away)
+    further = (["", False, 64], ["red", False, 64], ["", True, 64], ["", False, 128])
+    plain, away, clear, large = (visitor.call("image", ["a red apple", 1, 7, False, 4, 3.0, 1.0, *more])[1]
+                                 for more in further)
+    (first,), (second,), (third,) = (seen(visitor, made) for made in (plain, away, large))
     assert np.abs(first - second).mean() > 1
+    assert first.shape[:2] == (64, 64) and third.shape[:2] == (128, 128)
     assert Image.open(io.BytesIO(visitor.fetch(clear[0][0]["image"]))).mode == "RGBA"

@@ -35,7 +35,7 @@ def truth():
         (TextToImagePipeline, "image"), (TextToSpeechPipeline, "speech")))
     made = {}
     for seed, prompt in enumerate(PROMPTS):
-        result = images(prompt, generator=torch.Generator().manual_seed(seed))
+        result = images(prompt, generator=torch.Generator().manual_seed(seed), num_inference_steps=IMAGE_DEFAULTS[0])
         made["image", prompt, seed] = np.asarray(result.images[0], float)
     for seed, text in enumerate(TEXTS):
         made["speech", text, seed] = speech(text, generator=torch.Generator().manual_seed(seed)).audio[0]
