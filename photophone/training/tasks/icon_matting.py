@@ -137,6 +137,17 @@ class IconMattingTask(Task):
         self.model.save_pretrained(folder)
 
 
+def take_tokenizer(settings: dict[str, Any]) -> ImageTokenizer:
+    """The image tokenizer whose folder the setting ``tokenizer`` names, which is taken out.
+
+    Raises:
+        ValueError: it is missing, or no tokenizer lies there.
+    """
+    if "tokenizer" not in settings:
+        raise ValueError("task: the setting 'tokenizer' is missing; give the folder of an image tokenizer")
+    return open_saved(settings.pop("tokenizer"), ImageTokenizer)
+
+
 def matting_task(config: TrainConfig) -> IconMattingTask:
     """The task of ``train_matting.py``.
 
@@ -147,9 +158,7 @@ def matting_task(config: TrainConfig) -> IconMattingTask:
         ValueError, TypeError: settings that are missing, unknown or do not fit.
     """
     settings = dict(config.task)
-    if "tokenizer" not in settings:
-        raise ValueError("task: the setting 'tokenizer' is missing; give the folder of an image tokenizer")
-    tokenizer = open_saved(settings.pop("tokenizer"), ImageTokenizer)
+    tokenizer = take_tokenizer(settings)
     icons = AlphaIcons([config.data, *settings.pop("more_data", [])], settings.pop("every", 1))
     model = IconMatting.from_pretrained(config.init_from) if config.init_from else IconMatting(**config.model)
     return IconMattingTask(model, icons, tokenizer, **settings)

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from photophone.core.pictures import grid, to_pil
 from photophone.data.images import ImageDataset
-from photophone.loading.saved import open_saved
 from photophone.tokenizers.base import ImageTokenizer
 from photophone.tokenizers.icon_upscaler import IconUpscaler, enlarge
 from photophone.training.loop.task import Task
-from photophone.training.tasks.icon_matting import labels_apart, through_tokens
+from photophone.training.tasks.icon_matting import labels_apart, take_tokenizer, through_tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,9 +114,7 @@ def upscaling_task(config: TrainConfig) -> IconUpscalingTask:
         ValueError, TypeError: settings that are missing, unknown or do not fit.
     """
     settings = dict(config.task)
-    if "tokenizer" not in settings:
-        raise ValueError("task: the setting 'tokenizer' is missing; give the folder of an image tokenizer")
-    tokenizer = open_saved(settings.pop("tokenizer"), ImageTokenizer)
+    tokenizer = take_tokenizer(settings)
     every, parts, labels = settings.pop("every", 1), [], []
     for file in [config.data, *settings.pop("more_data", [])]:
         data = ImageDataset(file)
