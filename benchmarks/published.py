@@ -65,10 +65,14 @@ def build(name: str) -> ImagePipeline:
     if chain.text_encoder is None:
         family = InterleavedPipeline if chain.pipeline == "InterleavedPipeline" else TextToImagePipeline
         return family(numbers(parts["token_generator"].config.vocab_size), **parts, published=published)
-    vocabulary = PreTrainedTokenizerFast(tokenizer_object=train_caption_tokenizer([PROMPT], 99, 512).tokenizer,
-                                         pad_token="<pad>", unk_token="<unk>", model_max_length=512)
-    return TextToImagePipeline(vocabulary, **parts, published=published,
+    return TextToImagePipeline(words(), **parts, published=published,
                                text_encoder=text_encoder(parts["token_generator"].config).eval())
+
+
+def words() -> PreTrainedTokenizerFast:
+    """A small vocabulary of captions."""
+    return PreTrainedTokenizerFast(tokenizer_object=train_caption_tokenizer([PROMPT], 99, 512).tokenizer,
+                                   pad_token="<pad>", unk_token="<unk>", model_max_length=512)
 
 
 def numbers(size: int) -> PreTrainedTokenizerFast:
@@ -91,9 +95,8 @@ def text_encoder(config: dict) -> PreTrainedModel:
     return T5EncoderModel(T5Config(vocab_size=99, d_model=config["caption_dim"], d_ff=64, num_layers=1))
 
 
-def one_image(name: str, options: dict) -> tuple[int, str, float]:
+def one_image(pipeline: ImagePipeline, options: dict) -> tuple[int, str, float]:
     """Parameters of a generator, the size of the image that it made, and processor seconds."""
-    pipeline = build(name)
     pipeline.set_progress_bar_config(disable=True)
     request = 207 if isinstance(pipeline, ClassToImagePipeline) else PROMPT
     if isinstance(pipeline, InterleavedPipeline):
@@ -105,6 +108,11 @@ def one_image(name: str, options: dict) -> tuple[int, str, float]:
     seconds = time.process_time() - started
     size = f"{image.width}x{image.height}" if isinstance(image, Image.Image) else f"{image.num_tokens} codes"
     return pipeline.token_generator.num_parameters(), size, seconds
+
+
+def short_options(name: str) -> dict:
+    """Options of the call that make fewer steps than published, or none."""
+    return next((short for start, short in SHORT.items() if name.startswith(start)), {})
 
 
 def there_and_back(name: str) -> tuple[int, str, float]:
@@ -125,9 +133,8 @@ def measure(name: str, threads: int, dtype: str) -> None:
     """Print one line for one generator or image tokenizer."""
     torch.set_num_threads(threads)
     torch.set_default_dtype(getattr(torch, dtype))
-    options = next((short for start, short in SHORT.items() if name.startswith(start)), {})
-    generator = find(name).kind == "generator"
-    count, size, seconds = one_image(name, options) if generator else there_and_back(name)
+    options, generator = short_options(name), find(name).kind == "generator"
+    count, size, seconds = one_image(build(name), options) if generator else there_and_back(name)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     what = (options or "published sampler") if generator else "there and back"
     print(f"{name:22s} {count / 1e6:6.0f} M  {size:>11s}  {seconds:6.1f} s of one core  {memory:5.1f} GiB  {what}",

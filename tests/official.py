@@ -37,3 +37,26 @@ def official_models():
             with patch.object(OriginalCheckpoint, "load_content", classmethod(record)), suppress(Recorded):
                 part.function(golden)
     return found
+
+
+def official_variants(model_class):
+    """[(state, config)] of a class, of all recorded models of it that differ in the names of their tensors."""
+    if str(GOLDENS) not in sys.path:
+        sys.path.insert(0, str(GOLDENS))
+    from golden import Golden, load_system
+
+    load, found = OriginalCheckpoint.load_content.__func__, {}
+
+    def record(cls, source, content, take, config, beside=None):
+        if issubclass(cls, model_class) and not beside:
+            found.setdefault(frozenset(content.values), (dict(content.values), dict(config)))
+        return load(cls, source, content, take, config, beside)
+
+    for script in sorted(GOLDENS.glob("*.py")):
+        folder = GOLDENS / "data" / script.stem
+        if model_class.__name__ in script.read_text(encoding="utf-8") and (folder / "io.safetensors").exists():
+            golden = Golden(folder)
+            for part in (part for part in load_system(golden).parts if any(map(part.covers, golden.io))):
+                with patch.object(OriginalCheckpoint, "load_content", classmethod(record)):
+                    part.function(golden)
+    return list(found.values())

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
-from official import official_models
+from official import official_models, official_variants
+from official_layout import write_official
 
+from photophone.core.config import shapes
 from photophone.loading.checkpoints import OriginalCheckpoint, content_of
+from photophone.loading.registry import find
 
 WRITTEN = sorted(name for name, (model_class, *_) in official_models().items()
                  if model_class.original_keys is not OriginalCheckpoint.original_keys)
@@ -26,3 +29,31 @@ def test_the_official_layout_is_that_of_the_authors(name):
     assert known.keys() <= written.keys() <= {**known, **dropped}.keys()
     for key, value in known.items():
         torch.testing.assert_close(written[key], value, rtol=0, atol=0, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", ["maskgen MaskGenKL", "var VARTokenizer", "llamagen LlamaGenGPT",
+                                  "seed SEEDTokenizer"])
+def test_the_layout_that_a_small_file_tells_is_that_file(name):
+    model_class, state, config, _ = official_models()[name]
+    known, _ = model_class.split_dropped(state)
+    own = model_class.prepare_state_dict(dict(known), config)
+    written = write_official(model_class, [(state, config)], own, config)
+    assert written.keys() == known.keys()
+    for key, value in known.items():
+        torch.testing.assert_close(written[key], value, rtol=0, atol=0, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", ["var-d16", "var-vq16-256", "bar-b", "bitdance-b-4x", "llamagen-xl-t2i-256"])
+def test_a_published_model_is_read_from_the_layout_that_small_files_tell(name):
+    entry = find(name)
+    model_class = entry.load_class()
+    own = {key: torch.empty(shape, device="meta") for key, shape in shapes(model_class, entry.config).items()}
+    official = write_official(model_class, official_variants(model_class), own, entry.config)
+    again = model_class.prepare_state_dict(model_class.split_dropped(official)[0], entry.config)
+    assert {key: value.shape for key, value in again.items()} == {key: value.shape for key, value in own.items()}
+
+
+def test_a_layout_that_is_computed_cannot_be_told():
+    model_class, state, config, _ = official_models()["bicodec BiCodec"]
+    with pytest.raises(ValueError, match="is computed from official tensors, not taken"):
+        write_official(model_class, [(state, config)], {}, config)
