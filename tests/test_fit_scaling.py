@@ -39,6 +39,14 @@ def test_a_known_law_is_found(tool):
         tool["fit"]([tool["Run"](run.name, run.weights, run.examples, 1.0, -run.loss) for run in runs])
 
 
+def test_retrieval_lies_on_a_line_of_the_loss(tool, tmp_path):
+    runs = [tool["Run"](f"{loss}", 1.0, 1.0, 1.0, loss, {"test_combo": 1.2 - loss}) for loss in (0.6, 0.8, 1.1)]
+    assert tool["line"](runs, "test_combo")(0.5) == pytest.approx(0.7)
+    assert tool["read_found"](tmp_path) == {}
+    (tmp_path / "evaluation.json").write_text('{"test_combo": {"generated": {"top1": 0.25}}}')
+    assert tool["read_found"](tmp_path) == {"test_combo": 0.25}
+
+
 class Validated(ImageTokenizerTask):
     def validate(self, model):
         return {"validation_loss": 0.25}
