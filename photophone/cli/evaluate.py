@@ -42,8 +42,8 @@ def evaluate_image(data: Annotated[Path, typer.Option(help="Captioned images: a 
                    model: ModelOption = "photophone/tiny-image", device: DeviceOption = "cpu",
                    seed: Annotated[int, typer.Option(help="Of noise and of candidate images.")] = 0,
                    steps: Annotated[int | None, typer.Option(help="Solver steps.")] = None,
-                   guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 3.0,
-                   temperature: Annotated[float, typer.Option(help="Scale of the initial noise.")] = 1.0,
+                   guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+                   temperature: Annotated[float | None, typer.Option(help="Scale of the initial noise.")] = None,
                    split: Annotated[list[str] | None, typer.Option(help="Prepared files of a folder to generate for; "
                                                                    "the tests when not given, or else val.")] = None,
                    limit: Annotated[int | None, typer.Option(help="Only so many images of each split.")] = None,

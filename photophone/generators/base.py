@@ -70,8 +70,9 @@ class Generator(Model):
     @property
     def sampler_settings(self) -> dict[str, Any]:
         """Options of the sampler that these weights are made for, where they differ from the family's defaults."""
-        steps = self.config.get("sampling_steps")
-        return {} if steps is None else {"num_inference_steps": steps}
+        own = {"num_inference_steps": self.config.get("sampling_steps"),
+               "temperature": self.config.get("sampling_temperature")}
+        return {option: value for option, value in own.items() if value is not None}
 
     # training ---------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ SPLITS = ("test_combo", "test_label")
 
 
 def evaluate_images(pipeline: TextToImagePipeline, data: Path, *, seed: int = 0, num_inference_steps: int | None = None,
-                    guidance_scale: float = 3.0, temperature: float = 1.0, batch_size: int = 32,
+                    guidance_scale: float | None = None, temperature: float | None = None, batch_size: int = 32,
                     limit: int | None = None, splits: Sequence[str] | None = None,
                     cache: Path | None = None, progress: bool = True) -> dict:
     """Measure a text-to-image pipeline.

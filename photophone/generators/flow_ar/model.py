@@ -72,6 +72,7 @@ class FlowARGenerator(Generator):
         text_drop: share of training captions replaced by the null caption, for guidance.
         qk_norm: RMS-normalised queries and keys.
         sampling_steps: solver steps when nothing else is said; None: those of :class:`FlowARSampler`.
+        sampling_temperature: the same of the temperature.
     """
 
     Condition = CaptionIds
@@ -82,7 +83,7 @@ class FlowARGenerator(Generator):
                  width: int = 192, text_depth: int = 0, depth: int = 2, num_heads: int = 3, order: str = "next_x",
                  cell_size: int = 16, head: str = "local_dit", head_config: dict | None = None,
                  context_noise: float = 0.3, text_drop: float = 0.1, qk_norm: bool = True,
-                 sampling_steps: int | None = None) -> None:
+                 sampling_steps: int | None = None, sampling_temperature: float | None = None) -> None:
         super().__init__()
         self.order = build_order(order, num_tokens, cell_size)
         self.text_embedding = nn.Embedding(vocab_size, width)
