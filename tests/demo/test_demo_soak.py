@@ -34,11 +34,14 @@ def truth():
     images, speech = (family.from_pretrained(f"photophone/tiny-{name}") for family, name in (
         (TextToImagePipeline, "image"), (TextToSpeechPipeline, "speech")))
     made = {}
+    names = "num_inference_steps", "guidance_scale", "temperature"
+    image_settings, speech_settings = (dict(zip(names, given)) for given in (IMAGE_DEFAULTS, SPEECH_DEFAULTS))
     for seed, prompt in enumerate(PROMPTS):
-        result = images(prompt, generator=torch.Generator().manual_seed(seed), num_inference_steps=IMAGE_DEFAULTS[0])
+        result = images(prompt, generator=torch.Generator().manual_seed(seed), **image_settings)
         made["image", prompt, seed] = np.asarray(result.images[0], float)
     for seed, text in enumerate(TEXTS):
-        made["speech", text, seed] = speech(text, generator=torch.Generator().manual_seed(seed)).audio[0]
+        result = speech(text, generator=torch.Generator().manual_seed(seed), **speech_settings)
+        made["speech", text, seed] = result.audio[0]
     return made
 
 
