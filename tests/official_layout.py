@@ -155,9 +155,11 @@ def write_official(model_class: type, recorded: Sequence[tuple[Mapping[str, Tens
         try:
             official = OfficialLayout(layout, choose).write(own)
             again = model_class.prepare_state_dict(dict(official), config)
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError) as error:
             reasons.append(str(error))
             continue
+        except KeyError:
+            again = {}
         if {name: value.shape for name, value in again.items()} == wanted:
             return official
         reasons.append("the official names do not follow from the recorded ones")

@@ -59,7 +59,8 @@ def test_few_steps_are_the_default_and_more_agree_with_them(pipeline):
     assert pipeline("house", generator=seeded(0)).settings["num_inference_steps"] == 2
     usual = tokens()
     variance = usual.var()
-    assert torch.equal(usual, tokens(num_inference_steps=2, guidance_scale=3.0))
+    assert torch.equal(usual, tokens(num_inference_steps=2, guidance_scale=3.0, temperature=0.6))
+    assert not torch.equal(usual, tokens(temperature=1.0))
     assert (tokens(num_inference_steps=20) - usual).square().mean() < 0.1 * variance
     errors = [float((tokens(guidance_scale=scale) - usual).square().mean()) for scale in (3.0, 3.2, 4.5, 8.0)]
     assert errors[0] == 0 and errors == sorted(errors)
