@@ -4,7 +4,8 @@ For each generator, random weights of the published size are written in the layo
 recorded files of ``tests/goldens`` tell it (``tests/official_layout.py``), read by ``load_original``, and compared with
 what was written, bit for bit. Then the pipeline is built of these files by ``from_original`` in a process of its own,
 which makes one image as ``published.py`` does. Parts whose layout is not recorded at this size are read from a folder
-of ``save_pretrained``, and named.
+of ``save_pretrained``, and named. Names of layers that no recorded file has are those that our own reader accepts, so
+this tests sizes and memory, not the authors' names.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Classes read official files, and few write them. How a small recorded file is read says where each element goes: every
 element is numbered, the numbers are converted, and lie in our tensors then. The same way back, with further layers
-named as the recorded ones, gives an official file of a model at its published size. Whether that is right, reading it
-shows.
+named as the recorded ones, gives an official file of a model at its published size. Of several readings of the names
+that one is taken which the class reads: this tells sizes, not whether the authors named it so.
 """
 
 from __future__ import annotations
