@@ -2,17 +2,20 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from speech import small_codec, small_speech
 from typer.testing import CliRunner
 
+import photophone
 from photophone import TextToSpeechPipeline
 from photophone.cli import app
 from photophone.evaluation.peers import speech as speech_peers
 from photophone.evaluation.report import format_report
 from photophone.evaluation.tasks.speech import evaluate_voices, our_voice, read_test_sentences
+from photophone.text.speech_text import speech_pieces
 
 SENTENCES = ["We walked along the river until it was dark.", "She put the letter back into the drawer."]
 
@@ -24,6 +27,17 @@ def test_sentences_of_a_table_and_of_lines(tmp_path):
     assert read_test_sentences(table, limit=3) == ["Sentence 1.", "Sentence 9.", "Sentence 19."]
     assert len(read_test_sentences(table)) == 10 and len(read_test_sentences(table, None)) == 20
     assert read_test_sentences(lines) == ["One.", "Two."]
+
+
+def test_the_hard_sentences_are_fifty_of_many_kinds_and_each_is_read():
+    path = Path(photophone.__file__).parent / "evaluation" / "prompts" / "hard_sentences.txt"
+    sentences = read_test_sentences(path)
+    lengths = [len(sentence.split()) for sentence in sentences]
+    assert len(set(sentences)) == 50 and lengths.count(1) >= 5 and max(lengths) >= 60
+    assert sum(any(symbol.isdigit() for symbol in sentence) for sentence in sentences) >= 10
+    for sentence in sentences:
+        phonemes = "".join(piece.phonemes for piece in speech_pieces(sentence))
+        assert phonemes and not any(symbol.isdigit() for symbol in phonemes)
 
 
 @pytest.mark.parametrize(("name", "content", "options", "message"), [
