@@ -55,9 +55,17 @@ class CausalConv1d(StreamingLayer, nn.Conv1d):
             if self.past < 0 or self.repeat_first:
                 return convolve(self._with_past(x), self)
             return convolve(x, self, left=self.past)
+        return self.run_chunk(self.behind_past(x))
+
+    def behind_past(self, x: Tensor) -> Tensor:
+        """A chunk of a stream (B, C, T) behind the ``past`` inputs before it; what the next chunk sees is kept."""
         begins = self.repeat_first and not self.stream_state.shape[-1]
         x = self._with_past(x) if begins else torch.cat([self.stream_state.to(x.dtype), x], dim=-1)
         self.stream_state = x[..., x.shape[-1] - self.past:]
+        return x
+
+    def run_chunk(self, x: Tensor) -> Tensor:
+        """What :meth:`behind_past` gives (B, C, past + T) to (B, C', T / stride)."""
         if x.shape[-1] == self.past + 1 and self.groups == self.in_channels == self.out_channels:
             # one frame of a depthwise convolution is a product, and much faster as one
             made = (x[..., ::self.dilation[0]] * self.weight[:, 0]).sum(dim=-1, keepdim=True)

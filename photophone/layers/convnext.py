@@ -62,19 +62,24 @@ def apply_norm(norm: nn.Module, x: Tensor, condition: Tensor | None, conv: nn.Co
     """``norm`` of :func:`frame_norm` on x (B, C, T), or on what a depthwise :func:`frame_conv` makes of it."""
     adaptive = isinstance(norm, AdaptiveLayerNorm)
     gain, shift = (norm.scale(condition), norm.shift(condition)) if adaptive else (norm.weight[None], norm.bias[None])
-    ends = (0, 0) if conv is None else _zeros_outside(conv)
+    streams = isinstance(conv, CausalConv1d) and conv.stream_state is not None and conv.groups == conv.in_channels
+    if streams:
+        x = conv.behind_past(x)
+    ends = (0, 0) if conv is None or streams else _zeros_outside(conv)
     weights = (None, None) if conv is None else (conv.weight, conv.bias)
     if ends is not None and len(gain) == 1 and runs_native(x, *weights, gain, shift):
         return depthwise_norm(x, *weights, gain[0], shift[0], norm.eps, left=ends[0], right=ends[1],
                               dilation=1 if conv is None else conv.dilation[0])
-    frames = (x if conv is None else conv(x)).transpose(1, 2)  # (B, T, C)
+    if conv is not None:
+        x = conv.run_chunk(x) if streams else conv(x)
+    frames = x.transpose(1, 2)  # (B, T, C)
     return (norm(frames, condition) if adaptive else norm(frames)).transpose(1, 2)
 
 
 def _zeros_outside(conv: nn.Conv1d) -> tuple[int, int] | None:
     """How many a :func:`frame_conv` sees on either side; None where it must be run by itself."""
     if isinstance(conv, CausalConv1d):
-        plain = conv.stream_state is None and not conv.repeat_first and conv.groups == conv.in_channels
+        plain = not conv.repeat_first and conv.groups == conv.in_channels
         return (conv.past, 0) if plain else None
     return (conv.padding[0], conv.padding[0]) if isinstance(conv, DepthwiseConv1d) else None
 

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from photophone.kernels.frames import (
+    FEWEST_FRAMES,
     activated,
     conv_reference,
     finished,
@@ -124,6 +126,8 @@ def convolve_up(x: Tensor, layer: nn.ConvTranspose1d, *, trim: int = 0, made: in
     made = total - trim if made is None else made
     sources = _sources(layer)
     plain = layer.groups == layer.dilation[0] == 1 and stride > 1 and kernel % stride == 0
+    if plain and x.device.type == "cpu" and x.shape[2] < FEWEST_FRAMES and not torch.compiler.is_compiling():
+        return few_frames_up(activated(x, before), layer)[..., trim:trim + made]
     if not plain or not runs_native(x, *sources, layer.bias):
         y = functional.conv_transpose1d(activated(x, before), layer.weight, layer.bias, stride, 0, 0, layer.groups,
                                         layer.dilation)
@@ -132,6 +136,19 @@ def convolve_up(x: Tensor, layer: nn.ConvTranspose1d, *, trim: int = 0, made: in
     weight = None if ordered is not None else layer.weight
     return frames_conv_transpose(x, weight, layer.bias, stride=stride, kernel=kernel, out=layer.out_channels, made=made,
                                  trim=trim, ordered=ordered, before=before)
+
+
+def few_frames_up(x: Tensor, layer: nn.ConvTranspose1d) -> Tensor:
+    """``layer(x)`` as one product and a sum of shifted parts, for a kernel of whole strides; torch's own takes much
+    longer on a few frames."""
+    (kernel,), (stride,) = layer.kernel_size, layer.stride
+    batch, _, count = x.shape
+    parts = x.transpose(1, 2) @ layer.weight.flatten(1)
+    parts = parts.view(batch, count, layer.out_channels, kernel // stride, stride)
+    made = x.new_zeros(batch, layer.out_channels, (count - 1) * stride + kernel, dtype=parts.dtype)
+    for number, part in enumerate(parts.permute(3, 0, 2, 1, 4)):  # (B, C', T, stride) each
+        made[..., number * stride:(number + count) * stride] += part.flatten(2)
+    return made if layer.bias is None else made + layer.bias[:, None]
 
 
 def run_lstm(x: Tensor, layer: nn.LSTM) -> Tensor:

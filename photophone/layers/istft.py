@@ -111,4 +111,6 @@ class ISTFTHead(nn.Module):
         """mask: Bool (B, F), False where a row has ended."""
         spectra = convolve(x.transpose(1, 2), self.out).float()
         log_magnitude, phase = spectra.chunk(2, dim=1)  # (B, n_fft / 2 + 1, F) each
-        return self.istft(torch.polar(log_magnitude.clamp(max=self.max_log).exp(), phase), mask)
+        magnitude = log_magnitude.clamp(max=self.max_log).exp()
+        spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # torch.polar takes twice the time
+        return self.istft(spectrum, mask)

@@ -90,26 +90,32 @@ def token_faults(text: str, tokens: Tensor, *, rate: float, limit: Limit | None 
 
 def loop_length(tokens: Tensor, rate: float) -> int:
     """Tokens of the longest stretch of Long (N,) or float (N, D) that repeats itself, 0 if there is no loop."""
-    longest = 0
-    for period in range(1, min(round(LONGEST_PERIOD * rate), len(tokens) // LOOP_TIMES) + 1):
-        differ = differing(tokens, period, rate).nonzero()[:, 0].tolist()
-        ends = [-1, *differ, len(tokens) - period]
-        stretch = period + max(after - before - 1 for before, after in zip(ends, ends[1:]))
-        if stretch >= max(LOOP_TIMES * period, LOOP_SECONDS * rate):
-            longest = max(longest, stretch)
-    return longest
+    count = len(tokens)
+    periods = torch.arange(1, min(round(LONGEST_PERIOD * rate), count // LOOP_TIMES) + 1)
+    if count < LOOP_SECONDS * rate or not len(periods):
+        return 0
+    places = torch.arange(count)
+    behind = places[None] >= count - periods[:, None]  # tokens that have none a period after them
+    differ = differing(tokens.cpu(), periods.tolist(), rate) | behind
+    last = torch.where(differ, places, -1).cummax(dim=1).values  # the nearest that differs, at or before each
+    stretch = periods + (places - last).amax(dim=1)
+    loops = stretch[stretch >= (LOOP_TIMES * periods).clamp(min=LOOP_SECONDS * rate)]
+    return int(loops.max()) if len(loops) else 0
 
 
-def differing(tokens: Tensor, period: int, rate: float) -> Tensor:
-    """Bool (N - period,), where tokens differ from those a period before."""
+def differing(tokens: Tensor, periods: list[int], rate: float) -> Tensor:
+    """Bool (periods, N), where tokens differ from those a period after; the last of each row mean nothing."""
     if not tokens.is_floating_point():
-        return tokens[period:] != tokens[:-period]
+        return torch.stack([tokens != tokens.roll(-period) for period in periods])
     frames = tokens.float()
     spread = 2 * (frames - frames.mean(dim=0)).square().sum(dim=1).mean()
-    distance = (frames[period:] - frames[:-period]).square().sum(dim=1)
-    size = min(max(1, round(SMOOTH_SECONDS * rate)), len(distance))
-    around = functional.pad(distance[None, None], (size // 2, (size - 1) // 2), mode="replicate")
-    return functional.avg_pool1d(around, size, 1)[0, 0] > SIMILAR * spread
+    size = max(1, round(SMOOTH_SECONDS * rate))
+    places = torch.arange(-(size // 2), len(frames) + (size - 1) // 2)
+    rows = []
+    for period in periods:
+        distance = torch.linalg.vector_norm(frames[period:] - frames[:-period], dim=1)
+        rows.append(distance[places.clamp(0, len(distance) - 1)])  # the ends go on
+    return functional.avg_pool1d(torch.stack(rows).square()[:, None], size, 1)[:, 0] > SIMILAR * spread
 
 
 class Listener:

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
 from photophone.codecs.encodec.model import EnCodec
@@ -14,6 +15,7 @@ from photophone.codecs.mimi.model import Mimi
 from photophone.codecs.wavtokenizer.model import WavTokenizer
 from photophone.kernels import frames as kernel
 from photophone.kernels.frames import FEWEST_FRAMES, conv_reference
+from photophone.layers import convnext
 from photophone.layers.causal_conv import CausalConv1d, CausalConvTranspose1d
 from photophone.layers.convnext import ConvNeXtBlock
 from photophone.layers.dac_conv import DACDecoder, DACEncoder
@@ -81,6 +83,35 @@ def test_transposed_convolutions(rows, channels, out, kernel_size, stride, size,
     calls = int(stride > 1 and kernel_size % stride == 0)
     check(lambda: convolve_up(x, layer), monkeypatch, calls)
     check(lambda: convolve_up(x, layer, trim=2, made=(size - 1) * stride - 3, before="elu"), monkeypatch, calls)
+
+
+@pytest.mark.parametrize(("kernel_size", "stride"), [(8, 4), (4, 4), (6, 2), (5, 2), (3, 1)])
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_few_frames_go_up_as_torch_takes_them(count, kernel_size, stride):
+    layer, x = nn.ConvTranspose1d(12, 5, kernel_size, stride), noise(2, 12, count)
+    expected = functional.conv_transpose1d(x.double(), layer.weight.double(), layer.bias.double(), stride)
+    torch.testing.assert_close(convolve_up(x, layer).double(), expected, **TOLERANCE)
+    made = (count - 1) * stride + kernel_size - 2
+    cut = convolve_up(x, layer, trim=1, made=made)
+    torch.testing.assert_close(cut.double(), expected[..., 1:1 + made], **TOLERANCE)
+    (ours,) = torch.autograd.grad(convolve_up(x, layer).square().sum(), layer.weight)
+    (theirs,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@compiled
+def test_chunks_of_a_stream_take_the_native_code(monkeypatch):
+    block = ConvNeXtBlock(16, 40, 7, causal=True, layer_scale=0.3).requires_grad_(False)
+    x, chunks = noise(2, 16, 44), []
+    whole = reference(lambda: block(x), monkeypatch)
+    block.dwconv.stream_state = block.dwconv.initial_state(2)
+    counted, run = [], convnext.depthwise_norm
+    monkeypatch.setattr(convnext, "depthwise_norm", lambda *each, **named: counted.append(1) or run(*each, **named))
+    for part in x.split([1, 4, 9, 30], dim=2):
+        chunks.append(block(part))
+    block.dwconv.stream_state = None
+    torch.testing.assert_close(torch.cat(chunks, dim=2), whole, **TOLERANCE)
+    assert len(counted) == 3  # all but the chunk of a single frame
 
 
 @compiled
