@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -47,6 +48,9 @@ def main() -> None:
     speak = TextToSpeechPipeline.from_pretrained("photophone/tiny-speech")
     light = speak("Light carries sound.", generator=torch.Generator().manual_seed(1))
     write_audio(sounds / "light.ogg", light.audio[0], light.sample_rate)
+    said = [speak("Light carries sound.", voice=voice, generator=torch.Generator().manual_seed(1)).audio[0]
+            for voice in (*speak.voices, {"emma": 2, "george": 1})]
+    write_audio(sounds / "voices.ogg", np.concatenate(said), light.sample_rate)
     save_picture(spectrogram(torch.from_numpy(light.audio[0]), light.sample_rate, (720, 180)), pictures / "light.png")
     with tempfile.TemporaryDirectory() as made:
         subprocess.run([sys.executable, SAMPLES, "--output", made, "--number", "5"], check=True)

@@ -37,8 +37,8 @@ GOLDENS = ROOT / "tests" / "goldens"
 RESULTS = ROOT / "benchmarks" / "results.json"
 CALLS = ROOT / "benchmarks" / "backbone_calls.json"
 KINDS = {"tokenizers": "image tokenizer", "codecs": "codec", "generators": "generator"}
-OWN_CONFIGS = {"latent1d": "tiny_image_tokenizer", "flow-ar": "tiny_image_generator", "stream-codec": "tiny_codec",
-               "speech-ar": "tiny_speech_generator", "enhancer": "tiny_enhancer", "vocos": "tiny_vocoder"}
+OWN_CONFIGS = {"latent1d": "tiny_image_tokenizer", "flow-ar": "tiny_image_generator", "stream-codec": "tiny_codec_24k",
+               "speech-ar": "tiny_voices_generator", "enhancer": "tiny_enhancer", "vocos": "tiny_vocoder"}
 """Configs that need not name their family: their script trains it when none is named."""
 NOT_MEASURED = "Not measured yet: `make bench`."
 

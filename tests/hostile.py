@@ -145,11 +145,12 @@ def inputs():
             arguments = ["a red apple", *rest]
             arguments[place] = value
             yield "image", arguments
-    speech = [1.0, 7, False, 8, 1.5, 1.0]
+    speech = [1.0, 7, False, 1, 2.0, 1.0, "heart"]
     for text in ("", "...", "漢字だけ", "x" * 801, "word " * 50_000, None, "a\x00b", "bell\x07 rings",
                  "a\x1b[2Jb", "\ud800", "a \ue000"):
         yield "speech", [text, *speech]
-    for place, values in {1: (0.1, 3, float("nan"), "fast"), 4: (0, 33), 5: (11, float("nan")), 6: (3,)}.items():
+    for place, values in {1: (0.1, 3, float("nan"), "fast"), 4: (0, 33), 5: (11, float("nan")), 6: (3,),
+                          7: ("nobody", None, 7, ["heart"], {"heart": 1})}.items():
         for value in values:
             arguments = ["Hello.", *speech]
             arguments[place] = value

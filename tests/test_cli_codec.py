@@ -94,7 +94,7 @@ def test_the_codec_of_the_built_in_voice_has_its_name(files, tmp_path):
     tokens = Tokens.load(tmp_path / "t.safetensors")
     assert tokens.model == "photophone/tiny-speech" and tokens.is_continuous
     commands.decode(tmp_path / "t.safetensors", output=tmp_path / "out.wav", quiet=True)
-    assert soundfile.info(tmp_path / "out.wav").frames == tokens.num_tokens * 400
+    assert soundfile.info(tmp_path / "out.wav").frames == tokens.num_tokens * 960
     with pytest.raises(ValueError, match="photophone/tiny-image has no codec"):
         AutoCodec.from_pretrained("photophone/tiny-image")
     with pytest.raises(ValueError, match="cannot be decoded by 'dmel-16k-25ms'"):

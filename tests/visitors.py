@@ -13,7 +13,7 @@ from photophone import SpeechEnhancementPipeline, SpeechEnhancer
 SMALL_ENHANCER = {"channels": [8, 12, 16], "squeeze": 4, "width": 32, "hidden": 48, "depth": 2, "token_depth": 1,
                   "token_dim": 4, "dilations": [1, 2]}
 IMAGE_DEFAULTS = [20, 3.0, 1.0, "", False, 64]
-SPEECH_DEFAULTS = [8, 1.5, 1.0]
+SPEECH_DEFAULTS = [1, 2.0, 1.0, "heart"]
 
 
 @cache

@@ -12,7 +12,6 @@ from torch import Tensor
 from photophone.core.limits import SPEED_RANGE
 from photophone.data.time_stretch import TimeStretch
 from photophone.generators.sampler import Sampler
-from photophone.pipelines.speech_attack import SharpAttack
 from photophone.pipelines.speech_faults import Listener, hurried_pieces
 from photophone.pipelines.speech_fronts import Request, SpeechFront, SpokenVoice
 from photophone.text.lexicon import Lexicon
@@ -129,21 +128,17 @@ class Effects:
 
     Args:
         sample_rate: in Hz.
-        attack: whether its begin is sharpened, see :mod:`photophone.pipelines.speech_attack`.
         volume: louder by so many decibels; what gets over full scale is cut.
         stretch: how many times as fast, for generators that know one pace.
     """
 
-    def __init__(self, sample_rate: int, attack: bool = False, volume: float = 0.0, stretch: float = 1.0) -> None:
-        self.attack = SharpAttack(sample_rate) if attack else None
+    def __init__(self, sample_rate: int, volume: float = 0.0, stretch: float = 1.0) -> None:
         self.gain = 10 ** (volume / 20)
         self.ramp = torch.linspace(1, self.gain, round(RAMP_SECONDS * sample_rate))
         self.stretch = None if stretch == 1 else TimeStretch(sample_rate, stretch)
 
     def __call__(self, audio: Tensor) -> Tensor:
         """The next samples (T,); with a stretch there may be fewer or more."""
-        if self.attack is not None:
-            audio = self.attack(audio)
         if self.gain != 1:
             audio = self._louder(audio)
         return audio if self.stretch is None else self.stretch(audio)

@@ -24,7 +24,6 @@ from photophone.loading.registry import find
 from photophone.pipelines.base import GeneratorInput, Pipeline, StepCallback, row_generators
 from photophone.pipelines.front_modules import front_module
 from photophone.pipelines.language_fronts import Made, PieceFront
-from photophone.pipelines.speech_attack import MURMURING, begins_softly
 from photophone.pipelines.speech_faults import Listener, token_faults
 from photophone.pipelines.speech_fronts import PhonemeSpeech, SpeechFront, SpokenVoice, Voice
 from photophone.pipelines.speech_output import SpeechChunk, SpeechOutput
@@ -381,9 +380,8 @@ class TextToSpeechPipeline(Pipeline):
 
     def effects_of(self, piece: Piece, call: SpeechCall) -> Effects:
         """What is done to the sound of a piece."""
-        soft = self.source["model"] in MURMURING and begins_softly(piece.part)
         stretch = 1.0 if self.speech_generator.paces else call.stretch * piece.manner.rate
-        return Effects(self.sample_rate, soft, piece.manner.volume, stretch)
+        return Effects(self.sample_rate, piece.manner.volume, stretch)
 
     def _stream(self, call: SpeechCall, callback: StepCallback | None) -> Iterator[SpeechChunk]:
         (pieces,) = call.rows

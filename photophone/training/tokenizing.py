@@ -19,7 +19,8 @@ def tokens_of(data: SpeechDataset, codec: StreamCodec, batch_size: int = 16) -> 
         ValueError: the data is at another rate than the codec.
     """
     if codec.sample_rate != data.sample_rate:
-        raise ValueError(f"the data is at {data.sample_rate} Hz, the codec at {codec.sample_rate} Hz")
+        raise ValueError(f"the data is at {data.sample_rate} Hz, the codec at {codec.sample_rate} Hz; prepare the "
+                         f"recordings with --sample-rate {codec.sample_rate}")
     rows: list[torch.Tensor] = [torch.empty(0)] * len(data)
     for part in tqdm(data.lengths.argsort().split(batch_size), unit="batch", dynamic_ncols=True):
         clips = [data.clip(int(index)) for index in part]

@@ -167,7 +167,7 @@ def test_a_recording_is_enhanced(page):
     page.wait_for_selector("#enhance-input .waveform-container, #enhance-input audio, #enhance-input canvas",
                            timeout=WAIT, state="attached")
     page.click("#enhance-go")
-    line = facts(page, "enhance", "16000 Hz")
+    line = facts(page, "enhance", "24000 Hz")
     sound = heard(page, "#enhance-audio")
     assert abs(sound["seconds"] - float(line.split(" s in")[0])) < 0.06
     assert sound["level"] > 0.001

@@ -43,7 +43,7 @@ def test_one_object_holds_sound_and_times(app, spoken):
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/json"
     facts = answer.json()
     audio, rate = soundfile.read(io.BytesIO(base64.b64decode(facts["audio"])), dtype="float32")
-    assert rate == facts["sample_rate"] == 16000 and np.abs(audio - spoken.audio[0]).max() < 2e-4
+    assert rate == facts["sample_rate"] == 24000 and np.abs(audio - spoken.audio[0]).max() < 2e-4
     assert facts["duration"] == pytest.approx(len(audio) / rate, abs=1e-3)
     assert (facts["seed"], facts["format"], facts["usage"]["input_tokens"]) == (1, "wav", len(TEXT))
     assert [word["word"] for word in facts["words"]] == [word["word"] for word in expected_words(spoken)]

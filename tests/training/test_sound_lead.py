@@ -91,7 +91,7 @@ def test_the_built_in_voice_tells_when_its_sounds_are_heard():
     pipeline.speech_generator.register_to_config(sound_lead=0.0)
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(TEXTS))]
     late = sound_lead(timed(pipeline(TEXTS, generator=generators)), pipeline.sample_rate)
-    assert abs(right) <= 0.015 and abs(late - 0.05) <= 0.015, (right, late)
+    assert abs(right) <= 0.015 and abs(late - 0.06) <= 0.015, (right, late)
 
 
 def test_times_are_moved_by_what_the_config_says(tmp_path):

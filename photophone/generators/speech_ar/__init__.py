@@ -6,10 +6,10 @@ from photophone.loading.entry import OWN, ModelEntry
 
 ENTRIES = [
     ModelEntry("photophone/tiny-speech", "pipeline", "photophone.pipelines.text_to_speech:TextToSpeechPipeline",
-               "English text to 16 kHz speech of one synthetic voice, streaming, 7.9 million parameters",
+               "English text to 24 kHz speech of four synthetic voices, streaming, 8.6 million parameters",
                "in the line of arXiv 2502.03930", "Apache-2.0", "Apache-2.0; training data in its card",
                folder="tiny-speech",
-               sampler={"guidance_scale": 1.5, "temperature": 1.0}),
+               sampler={"guidance_scale": 2.0, "temperature": 1.0}),
     ModelEntry("speech-flow-ar", "generator", "photophone.generators.speech_ar.model:SpeechFlowAR",
                "English phonemes to the tokens of stream-codec, streaming; the class of photophone/tiny-speech, 4.3 M",
                "in the line of arXiv 2502.03930", **OWN, parameters=4_304_825,

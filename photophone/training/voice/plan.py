@@ -13,7 +13,7 @@ from photophone.loading.registry import PRETRAINED, builtin_folder
 from photophone.training.loop.config import TrainConfig
 
 ALIGNER = PRETRAINED / "tiny-aligner"
-STEPS = (150, 1200)
+STEPS = (200, 1200)
 """Of the generator: at least and at most."""
 STEPS_PER_MINUTE = 25
 CODEC_SHARE = 1

@@ -40,6 +40,12 @@ def test_the_hard_sentences_are_fifty_of_many_kinds_and_each_is_read():
         assert phonemes and not any(symbol.isdigit() for symbol in phonemes)
 
 
+def test_the_lone_words_begin_with_vowels():
+    words = read_test_sentences(Path(photophone.__file__).parent / "evaluation" / "prompts" / "lone_words.txt")
+    sounds = [next(iter(speech_pieces(word))).phonemes.lstrip("ˈˌ") for word in words]
+    assert len(set(words)) == 20 and all(sound[0] in "AIOQWYaiuæɑɒɔəɐɛɜɪʊʌᵻ" for sound in sounds), sounds
+
+
 @pytest.mark.parametrize(("name", "content", "options", "message"), [
     ("a.csv", b"words\nhello\n", {}, "no column text"), ("a.csv", b"text,split\nHello.,train\n", {}, "split 'test'"),
     ("a.txt", b"\n", {}, "no sentences"), ("a.txt", b"ab\xff", {}, "cannot be read"),
