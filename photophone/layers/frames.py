@@ -126,7 +126,7 @@ def convolve_up(x: Tensor, layer: nn.ConvTranspose1d, *, trim: int = 0, made: in
     made = total - trim if made is None else made
     sources = _sources(layer)
     plain = layer.groups == layer.dilation[0] == 1 and stride > 1 and kernel % stride == 0
-    if plain and x.device.type == "cpu" and x.shape[2] < FEWEST_FRAMES and not torch.compiler.is_compiling():
+    if plain and not torch.compiler.is_compiling() and x.device.type == "cpu" and x.shape[2] < FEWEST_FRAMES:
         return few_frames_up(activated(x, before), layer)[..., trim:trim + made]
     if not plain or not runs_native(x, *sources, layer.bias):
         y = functional.conv_transpose1d(activated(x, before), layer.weight, layer.bias, stride, 0, 0, layer.groups,
